@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// How the machine tells the hypervisor what to launch: one blob, handed over as the multiboot module 0.
+// For the machine (host side, writes it) and the hypervisor (freestanding, reads it). Both are parts of the simulator,
+// of one version: the version number only catches a mixed-up file.
+//
+//   LaunchHeader | LaunchRam x RamCount | LaunchPage x PageCount | padding to 4096 | page data
+//
+// The machine plays the VMM and the security processor: it has read the IGVM file, filled parameter pages,
+// made the secrets page and computed the launch digest. The hypervisor plays the host kernel and the processor:
+// it puts pages into private memory, sets the RMP, fills in the values of the CPUID pages and runs the vCPUs.
+
+using System.Runtime.InteropServices;
+
+namespace Svsm.Simulator.Shared;
+
+/// <summary>Head of the launch blob. 64 bytes.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 64)]
+public struct LaunchHeader
+{
+    /// <summary>"SVSMLNCH".</summary>
+    public const ulong MagicValue = 0x4843_4E4C_4D53_5653;
+
+    /// <summary>The version of this layout.</summary>
+    public const uint CurrentVersion = 1;
+
+    /// <summary><see cref="MagicValue"/>.</summary>
+    [FieldOffset(0x00)]
+    public ulong Magic;
+
+    /// <summary><see cref="CurrentVersion"/>.</summary>
+    [FieldOffset(0x08)]
+    public uint Version;
+
+    /// <summary>Number of vCPUs.</summary>
+    [FieldOffset(0x0C)]
+    public uint VcpuCount;
+
+    /// <summary>Number of <see cref="LaunchRam"/> entries.</summary>
+    [FieldOffset(0x10)]
+    public uint RamCount;
+
+    /// <summary>Number of <see cref="LaunchPage"/> entries.</summary>
+    [FieldOffset(0x14)]
+    public uint PageCount;
+
+    /// <summary>Switches of the run.</summary>
+    [FieldOffset(0x18)]
+    public LaunchOptions Options;
+
+    /// <summary>Byte offset of the page data in the blob, a multiple of 4096.</summary>
+    [FieldOffset(0x20)]
+    public ulong DataOffset;
+
+    /// <summary>Length of the whole blob in bytes.</summary>
+    [FieldOffset(0x28)]
+    public ulong TotalLength;
+
+    /// <summary>Guest policy, as the launch was started with.</summary>
+    [FieldOffset(0x30)]
+    public ulong Policy;
+}
+
+/// <summary>Switches of the run.</summary>
+[System.Flags]
+public enum LaunchOptions : uint
+{
+    /// <summary>Nothing out of the ordinary.</summary>
+    None = 0,
+
+    /// <summary>Send <see cref="LinkFrame.Statistics"/> before the end.</summary>
+    Statistics = 1 << 0,
+
+    /// <summary>The host offers VMPL0 only (what stock KVM does): no multi-VMPL feature bit, RUN_VMPL refused.</summary>
+    SingleVmpl = 1 << 1,
+}
+
+/// <summary>A range of guest RAM. 16 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct LaunchRam
+{
+    /// <summary>First GPA, page-aligned.</summary>
+    public ulong Base;
+
+    /// <summary>Length in bytes, whole pages.</summary>
+    public ulong Length;
+}
+
+/// <summary>What a page of the launch is.</summary>
+public enum LaunchPageType : uint
+{
+    /// <summary>Measured contents.</summary>
+    Normal = 1,
+
+    /// <summary>A VMSA; <see cref="LaunchPage.Index"/> = vCPU. Never mapped for the guest; the GPA may lie outside RAM.</summary>
+    Vmsa = 2,
+
+    /// <summary>Zeroes.</summary>
+    Zero = 3,
+
+    /// <summary>Contents without measurement (parameters).</summary>
+    Unmeasured = 4,
+
+    /// <summary>The secrets page, contents ready.</summary>
+    Secrets = 5,
+
+    /// <summary>A CPUID page: contents list functions and indexes; the hypervisor fills in the values.</summary>
+    Cpuid = 6,
+
+    /// <summary>Private, assigned, not validated, no contents (REQUIRED_MEMORY): <see cref="LaunchPage.PageCount"/> pages.</summary>
+    Required = 0x100,
+}
+
+/// <summary>A page, or a run of pages, of the launch. 32 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct LaunchPage
+{
+    /// <summary>First GPA, page-aligned.</summary>
+    public ulong Gpa;
+
+    /// <summary>Length in 4-KiB pages; 1 for every type but <see cref="LaunchPageType.Required"/>.</summary>
+    public ulong PageCount;
+
+    /// <summary>What it is.</summary>
+    public LaunchPageType Type;
+
+    /// <summary>vCPU of a VMSA, else 0.</summary>
+    public uint Index;
+
+    /// <summary>Number of the 4-KiB block of page data from <see cref="LaunchHeader.DataOffset"/>; all ones = zeroes.</summary>
+    public ulong DataBlock;
+
+    /// <summary><see cref="DataBlock"/> of a page of zeroes.</summary>
+    public const ulong NoData = ulong.MaxValue;
+}
