@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Casts, type tests and stores into arrays of references, under the names by which the compiler calls them.
+
+using System.Runtime.CompilerServices;
+using Internal.Runtime;
+using Internal.Runtime.CompilerHelpers;
+
+namespace System.Runtime;
+
+internal static unsafe class TypeCast
+{
+    // SAFETY (whole class): type pointers come from the compiler and from objects it made.
+
+    private static object? IsInstanceOfClass(MethodTable* type, object? instance)
+    {
+        if (instance is null)
+        {
+            return null;
+        }
+
+        for (MethodTable* current = instance.m_pMethodTable; current != null; current = current->RelatedType)
+        {
+            if (current == type)
+            {
+                return instance;
+            }
+        }
+
+        return null;
+    }
+
+    private static object? IsInstanceOfInterface(MethodTable* type, object? instance)
+    {
+        if (instance is null)
+        {
+            return null;
+        }
+
+        MethodTable* current = instance.m_pMethodTable;
+        for (int i = 0; i < current->InterfaceCount; i++)
+        {
+            if (MethodTable.Interfaces(current)[i] == type)
+            {
+                return instance;
+            }
+        }
+
+        return null;
+    }
+
+    private static object? IsInstanceOfAny(MethodTable* type, object? instance) => IsInstanceOfClass(type, instance) ?? IsInstanceOfInterface(type, instance);
+
+    private static bool IsInstanceOfException(MethodTable* type, object? instance) => IsInstanceOfClass(type, instance) is not null;
+
+    private static object? CheckCastClass(MethodTable* type, object? instance) => Check(instance, IsInstanceOfClass(type, instance));
+
+    private static object? CheckCastClassSpecial(MethodTable* type, object? instance) => CheckCastClass(type, instance);
+
+    private static object? CheckCastInterface(MethodTable* type, object? instance) => Check(instance, IsInstanceOfInterface(type, instance));
+
+    private static object? CheckCastAny(MethodTable* type, object? instance) => Check(instance, IsInstanceOfAny(type, instance));
+
+    private static object? Check(object? instance, object? match)
+    {
+        if (instance is not null && match is null)
+        {
+            ThrowHelpers.ThrowInvalidCastException();
+        }
+
+        return instance;
+    }
+
+    private static void StelemRef(object?[] array, nint index, object? value)
+    {
+        if ((nuint)index >= (nuint)array.Length)
+        {
+            ThrowHelpers.ThrowIndexOutOfRangeException();
+        }
+
+        if (value is not null && IsInstanceOfAny(array.m_pMethodTable->RelatedType, value) is null)
+        {
+            ThrowHelpers.ThrowArrayTypeMismatchException();
+        }
+
+        // Stored as a number: a store of a reference would come back here.
+        Unsafe.As<object?, nint>(ref Element(array, index)) = Unsafe.As<object?, nint>(ref value);
+    }
+
+    private static ref object? LdelemaRef(object?[] array, nint index, MethodTable* elementType)
+    {
+        if ((nuint)index >= (nuint)array.Length)
+        {
+            ThrowHelpers.ThrowIndexOutOfRangeException();
+        }
+
+        if (array.m_pMethodTable->RelatedType != elementType)
+        {
+            ThrowHelpers.ThrowArrayTypeMismatchException();
+        }
+
+        return ref Element(array, index);
+    }
+
+    // Not "ref array[index]": that would check the type of the array once more, through LdelemaRef.
+    private static ref object? Element(object?[] array, nint index) =>
+        ref Unsafe.Add(ref Unsafe.As<byte, object?>(ref Unsafe.As<RawArrayData>(array).Data), index);
+}
