@@ -207,7 +207,7 @@
         end_function svsm_x64_mfence
 
         function svsm_x64_vmgexit
-        rep vmmcall
+        vmgexit
         ret
         end_function svsm_x64_vmgexit
 

@@ -35,6 +35,9 @@ internal static class ThrowHelpers
     internal static void ThrowArgumentException() => Environment.FailFast("ArgumentException");
 
     [DoesNotReturn]
+    internal static void ThrowNotSupportedException() => Environment.FailFast("NotSupportedException");
+
+    [DoesNotReturn]
     internal static void ThrowPlatformNotSupportedException() => Environment.FailFast("PlatformNotSupportedException");
 
     [DoesNotReturn]

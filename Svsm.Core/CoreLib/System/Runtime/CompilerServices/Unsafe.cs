@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Every method is expanded by the compiler wherever it is called. A body that calls itself says just that: it is never run.
+// The compiler expands these wherever they are called, and supplies the bodies of those that have none.
 
 using System.Diagnostics.CodeAnalysis;
+using Internal.Runtime.CompilerHelpers;
 
 namespace System.Runtime.CompilerServices;
 
@@ -48,7 +49,16 @@ public static unsafe class Unsafe
     public static extern ref T AsRef<T>(scoped ref readonly T source);
 
     [Intrinsic]
-    public static extern TTo BitCast<TFrom, TTo>(TFrom source);
+    public static TTo BitCast<TFrom, TTo>(TFrom source)
+    {
+        if (sizeof(TFrom) != sizeof(TTo))
+        {
+            ThrowHelpers.ThrowNotSupportedException();
+        }
+
+        // SAFETY: the parameter is as large as the result.
+        return ReadUnaligned<TTo>(&source);
+    }
 
     [Intrinsic]
     public static extern nint ByteOffset<T>([AllowNull] ref readonly T origin, [AllowNull] ref readonly T target);
@@ -72,7 +82,7 @@ public static unsafe class Unsafe
     public static extern T ReadUnaligned<T>(ref readonly byte source);
 
     [Intrinsic]
-    public static extern int SizeOf<T>();
+    public static int SizeOf<T>() => sizeof(T);
 
     [Intrinsic]
     public static extern void SkipInit<T>(out T value);
