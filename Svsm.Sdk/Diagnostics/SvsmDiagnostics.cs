@@ -68,6 +68,18 @@ public static class SvsmDiagnostics
         "The linker failed",
         "Its messages are above.");
 
+    /// <summary>A SvsmModule item without a file. Raised by Svsm.Image.targets.</summary>
+    public static readonly SvsmDiagnostic ModuleAssemblyMissing = new(
+        "SVSM4001",
+        "The assembly of a module is not there",
+        "Reference the module's package.");
+
+    /// <summary>A SvsmModule item that is complete. Raised by Svsm.Image.targets.</summary>
+    public static readonly SvsmDiagnostic ModulesNotHosted = new(
+        "SVSM4002",
+        "The kernel of this version hosts no modules",
+        "Remove the references to module packages, or use a later version.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)
