@@ -1,0 +1,670 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Lays out an image: docs/image-layout.md is the contract, Svsm.Core/Wire/ImageLayout.cs its types.
+//
+// The order of the work follows from what depends on what. Addresses of kernel frames follow from the segments alone, so they come first;
+// then the number of kernel tables is known, with it the boot tables, and with all of these the two pages that name addresses:
+// BootParameters and ImageConfiguration, whose places were reserved before.
+
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Svsm.Igvm;
+using Svsm.Igvm.Imaging;
+using Svsm.Wire;
+
+namespace Svsm.Builder;
+
+/// <summary>Builds images.</summary>
+public static class SvsmImageBuilder
+{
+    /// <summary>Symbol of the kernel's 64-bit entry.</summary>
+    public const string EntrySymbol = "svsm_kernel_entry";
+
+    /// <summary>Symbol of the top of the kernel's first stack.</summary>
+    public const string StackTopSymbol = "svsm_kernel_stack_top";
+
+    /// <summary>GPA of the guest's secrets page, where OVMF has it.</summary>
+    public const ulong GuestSecretsPage = 0x80_D000;
+
+    /// <summary>GPA of the guest's CPUID page, where OVMF has it.</summary>
+    public const ulong GuestCpuidPage = 0x80_E000;
+
+    /// <summary>GPA of the guest's first calling area, where OVMF has it.</summary>
+    public const ulong GuestCallingArea = 0x80_F000;
+
+    /// <summary>GPA of the guest's memory map, where OVMF has its IGVM parameter area.</summary>
+    public const ulong GuestMemoryMap = 0x81_2000;
+
+    /// <summary>Lays out an image for one host.</summary>
+    /// <param name="options">What it is built from.</param>
+    /// <returns>The image. The same options give the same image.</returns>
+    /// <exception cref="ImageBuildException">An input cannot be made into an image; the code says why.</exception>
+    public static SvsmImage Build(SvsmImageOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return new ImageLayoutBuilder(options).Build();
+    }
+}
+
+internal sealed class ImageLayoutBuilder
+{
+    private const ulong PageSize = 4096;
+
+    // Segments linked below belong to the boot stub.
+    private const ulong LowSegmentLimit = 0x8000_0000;
+
+    // A payload starts in 32-bit protected mode.
+    private const ulong PayloadLimit = 0x1_0000_0000;
+
+    // The boot tables' window on the kernel's tables: the 2 MiB after those that hold the low area, and as many more as needed.
+    private const ulong KernelTablesWindow = 0x20_0000;
+
+    private const ulong PolicyReservedOne = 1ul << 17;
+    private const ulong PolicyDefinedBits = (1ul << 26) - 1;
+
+    private readonly SvsmImageOptions _options;
+    private readonly HostProfile _host;
+    private readonly LaunchImage _launch = new();
+    private readonly List<ImagePart> _parts = [];
+    private readonly ulong _regionBase;
+    private readonly ulong _regionLength;
+    private ulong _nextFrame;
+    private ulong _lowEnd;
+
+    public ImageLayoutBuilder(SvsmImageOptions options)
+    {
+        if ((uint)options.Flavour >= (uint)HostFlavourNames.All.Length)
+        {
+            throw new ImageBuildException(ImageBuildError.OptionInvalid, $"Host flavour {(uint)options.Flavour} is unknown. Known are {string.Join(", ", HostFlavourNames.All.ToArray())}.");
+        }
+
+        if (options.GuestVmpl is < Vmpl.Vmpl1 or > Vmpl.Vmpl3)
+        {
+            throw new ImageBuildException(ImageBuildError.OptionInvalid, $"The guest's VMPL is {(byte)options.GuestVmpl}; it must be 1, 2 or 3. Use 2.");
+        }
+
+        if ((options.Policy & PolicyReservedOne) == 0 || (options.Policy & ~PolicyDefinedBits) != 0)
+        {
+            throw new ImageBuildException(ImageBuildError.OptionInvalid, $"The guest policy is 0x{options.Policy:X}; bit 17 must be set and bits 63 to 26 clear. Use 0x30000, or add bits to it.");
+        }
+
+        _options = options;
+        _host = HostProfile.For(options.Flavour);
+        (_regionBase, _regionLength) = Region(options.Flavour);
+        _nextFrame = _regionBase;
+    }
+
+    public SvsmImage Build()
+    {
+        SevFeatures features;
+        try
+        {
+            features = _host.EffectiveFeatures(_options.SevFeatures);
+        }
+        catch (LaunchImageException e)
+        {
+            throw new ImageBuildException(ImageBuildError.OptionInvalid, e.Message, e);
+        }
+
+        ElfFile kernel = ElfFile.Parse(_options.Kernel, "kernel");
+        CheckKernelSegments(kernel);
+        ulong kernelEntry = FindEntry(kernel);
+        ulong stackTop = FindStackTop(kernel);
+
+        // Low area: the stub's segments are where they are linked; what the builder adds follows them.
+        PlaceBootSegments(kernel);
+        ulong bootParametersGpa = _lowEnd;
+        ulong bootRoot = bootParametersGpa + PageSize;
+
+        // Region: the order is the contract's.
+        var mappings = new List<(ulong VirtualAddress, ulong Gpa, ulong Length, PageRights Rights)>();
+        PlaceKernelSegments(kernel, mappings);
+        ulong configurationGpa = PlaceHandOver("configuration", ImagePartKind.Data, KernelAddressSpace.Configuration, PageRights.Read, mappings);
+        ulong generalGpa = PlaceHandOver("general-parameters", ImagePartKind.Parameter, KernelAddressSpace.GeneralParameters, PageRights.Read, mappings);
+        ulong memoryMapGpa = PlaceHandOver("memory-map", ImagePartKind.Parameter, KernelAddressSpace.MemoryMap, PageRights.Read, mappings);
+        ulong secretsGpa = PlaceHandOver("secrets", ImagePartKind.Secrets, KernelAddressSpace.Secrets, PageRights.Read | PageRights.Write, mappings);
+        _launch.AddParameterPage(generalGpa, new LaunchParameter(IgvmParameterKind.VpCount), new LaunchParameter(IgvmParameterKind.EnvironmentInfo, 4));
+        _launch.AddParameterPage(memoryMapGpa, new LaunchParameter(IgvmParameterKind.MemoryMap));
+        _launch.AddSecrets(secretsGpa);
+
+        PageTables kernelTables = MakeKernelTables(mappings, out int windowTable);
+        PlaceTables("kernel.page-tables", ImagePartGroup.PageTables, kernelTables, KernelAddressSpace.PageTables);
+        ulong heapBase = _nextFrame;
+        ulong vmsaGpa = _host.VmsaGpa(_regionBase, _regionLength);
+        ulong heapEnd = _host.VmsaAtKvmGpa ? _regionBase + _regionLength : vmsaGpa;
+        if (heapBase >= heapEnd)
+        {
+            throw RegionFull(heapBase - _regionBase);
+        }
+
+        _parts.Add(new ImagePart("kernel.heap", ImagePartGroup.Reserved, ImagePartKind.Reserved, heapBase, 0, heapEnd - heapBase, PageRights.None));
+        _launch.AddRequiredMemory(_regionBase, (uint)_regionLength);
+
+        PageTables bootTables = MakeBootTables(bootParametersGpa, bootRoot, kernelTables, out ulong cpuidGpa);
+        _lowEnd = cpuidGpa + PageSize;
+        CheckLowArea();
+        AddBootParameters(new BootParameters
+        {
+            Magic = BootParameters.MagicValue,
+            CpuidPage = (uint)cpuidGpa,
+            BootRoot = (uint)bootRoot,
+            BootTableCount = (uint)bootTables.Count,
+            KernelTablesWindow = KernelTablesWindow,
+            KernelTableCount = (uint)kernelTables.Count,
+            KernelRoot = kernelTables.BaseGpa,
+            KernelEntry = kernelEntry,
+            KernelStackTop = stackTop,
+        }, bootParametersGpa);
+        PlaceTables("boot.page-tables", ImagePartGroup.Boot, bootTables, bootRoot);
+        _launch.AddCpuid(cpuidGpa, MakeCpuidPage());
+        _parts.Add(new ImagePart("boot.cpuid", ImagePartGroup.Boot, ImagePartKind.Cpuid, cpuidGpa, cpuidGpa, PageSize, PageRights.Read));
+
+        var configuration = new ImageConfiguration
+        {
+            Magic = ImageConfiguration.MagicValue,
+            Version = ImageConfiguration.CurrentVersion,
+            Flavour = _options.Flavour,
+            RegionBase = _regionBase,
+            RegionLength = _regionLength,
+            HeapBase = heapBase,
+            LowAreaBase = LowArea.Base,
+            LowAreaLength = _lowEnd - LowArea.Base,
+            KernelRoot = kernelTables.BaseGpa,
+            KernelTableCount = (uint)kernelTables.Count,
+            WindowTableIndex = (uint)windowTable,
+            LaunchVmsa = vmsaGpa,
+            SevFeatures = features,
+            ConsolePort = ConsolePort(_options.Flavour),
+            GuestVmpl = _options.GuestVmpl,
+        };
+        if (!_options.GuestPayload.IsEmpty)
+        {
+            PlaceGuest(ref configuration);
+        }
+
+        _launch.AddData(configurationGpa, ToPage(in configuration));
+        _launch.GuestPolicy = _options.Policy;
+        _launch.SevFeatures = _options.SevFeatures;
+        _launch.RegionBase = _regionBase;
+        _launch.RegionLength = _regionLength;
+        _launch.HasGuest = configuration.GuestKind != GuestKind.None;
+        SetRegisters(ref _launch.Vmsa, kernel.Entry, bootParametersGpa);
+
+        _parts.Sort((a, b) => a.Gpa.CompareTo(b.Gpa));
+        return new SvsmImage(_launch, configuration, [.. _parts], SortSymbols(kernel));
+    }
+
+    // Where each host wants the SVSM's memory. Source: coconut-svsm tools/igvmbuilder (gpa_map); the table is in docs/hosts.md.
+    // On Vanadium it lies below 8 TiB, outside of what the guest has as RAM.
+    private static (ulong Base, ulong Length) Region(HostFlavour flavour) =>
+        (flavour == HostFlavour.Vanadium ? 0x800_0000_0000 - 0x8000_0000ul : 0x800_0000, 0x100_0000);
+
+    // Hyper-V guests have their log on COM3, COM1 belongs to the guest's console.
+    private static ushort ConsolePort(HostFlavour flavour) => (ushort)(flavour == HostFlavour.HyperV ? 0x3E8 : 0x3F8);
+
+    private static bool IsLow(ElfSegment segment) => segment.VirtualAddress < LowSegmentLimit;
+
+    private static ulong PageCount(ulong length) => (length / PageSize) + (length % PageSize == 0 ? 0ul : 1ul);
+
+    private static PageRights Rights(ElfSegment segment) =>
+        PageRights.Read |
+        (segment.Flags.HasFlag(ElfSegmentFlags.Write) ? PageRights.Write : 0) |
+        (segment.Flags.HasFlag(ElfSegmentFlags.Execute) ? PageRights.Execute : 0);
+
+    private static void CheckKernelSegments(ElfFile kernel)
+    {
+        var placed = new List<(ulong First, ulong Last, string What)>
+        {
+            (KernelAddressSpace.WindowBase, KernelAddressSpace.WindowBase + ((KernelAddressSpace.WindowPageCount - 1) * PageSize), "the mapping windows"),
+            (KernelAddressSpace.Configuration, KernelAddressSpace.Secrets, "the hand-over pages"),
+            (KernelAddressSpace.PageTables, KernelAddressSpace.PageTables + 0x3FFF_F000, "the page tables"),
+        };
+        for (int i = 0; i < kernel.Segments.Length; i++)
+        {
+            ElfSegment segment = kernel.Segments[i];
+            ulong first = segment.VirtualAddress;
+            if (first % PageSize != 0)
+            {
+                throw new ImageBuildException(ImageBuildError.SegmentMisaligned, $"Kernel segment {i} starts at 0x{first:X}; it must be a multiple of 4096. Align it in the linker script.");
+            }
+
+            if (Rights(segment).HasFlag(PageRights.Write | PageRights.Execute))
+            {
+                throw new ImageBuildException(ImageBuildError.SegmentWritableAndExecutable, $"Kernel segment {i} at 0x{first:X} is writable and executable; it may be one of them. Give text and data segments of their own in the linker script.");
+            }
+
+            ulong pages = PageCount(segment.Length);
+            ulong last = first + ((pages - 1) * PageSize);
+            if (IsLow(segment))
+            {
+                if (first < LowArea.Base || last >= LowArea.Limit)
+                {
+                    throw new ImageBuildException(ImageBuildError.SegmentMisplaced, $"Kernel segment {i} is linked at 0x{first:X}, 0x{segment.Length:X} bytes; a segment below 2 GiB belongs to the boot stub and must lie from 0x{LowArea.Base:X} to 0x{LowArea.Limit:X}. Move it in the linker script.");
+                }
+            }
+            else if (first < KernelAddressSpace.PerCpuBase)
+            {
+                throw new ImageBuildException(ImageBuildError.SegmentMisplaced, $"Kernel segment {i} is linked at 0x{first:X}; kernel segments lie from 0x{KernelAddressSpace.PerCpuBase:X} on. Move it in the linker script.");
+            }
+
+            foreach ((ulong otherFirst, ulong otherLast, string what) in placed)
+            {
+                if (first <= otherLast && otherFirst <= last)
+                {
+                    throw new ImageBuildException(ImageBuildError.SegmentsOverlap, $"Kernel segment {i} takes the pages 0x{first:X} to 0x{last:X}, where {what} is (0x{otherFirst:X} to 0x{otherLast:X}). Move one of them in the linker script.");
+                }
+            }
+
+            placed.Add((first, last, string.Create(CultureInfo.InvariantCulture, $"segment {i}")));
+        }
+    }
+
+    private static ulong FindEntry(ElfFile kernel)
+    {
+        if (!IsInside(kernel, kernel.Entry, low: true))
+        {
+            throw new ImageBuildException(ImageBuildError.EntryInvalid, $"The kernel's ELF entry is 0x{kernel.Entry:X}; it must be in an executable segment below 2 GiB, for it starts in 32-bit mode. Set ENTRY in the linker script to the boot stub.");
+        }
+
+        ulong entry = FindSymbol(kernel, SvsmImageBuilder.EntrySymbol).Value;
+        if (!IsInside(kernel, entry, low: false))
+        {
+            throw new ImageBuildException(ImageBuildError.EntryInvalid, $"The kernel's 64-bit entry '{SvsmImageBuilder.EntrySymbol}' is 0x{entry:X}; it must be in an executable segment of the kernel's half. Link it at 0x{KernelAddressSpace.ImageBase:X} or above.");
+        }
+
+        return entry;
+    }
+
+    private static bool IsInside(ElfFile kernel, ulong address, bool low)
+    {
+        foreach (ElfSegment segment in kernel.Segments)
+        {
+            if (IsLow(segment) == low && Rights(segment).HasFlag(PageRights.Execute) && address >= segment.VirtualAddress && address - segment.VirtualAddress < segment.Length)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static ulong FindStackTop(ElfFile kernel)
+    {
+        ulong top = FindSymbol(kernel, SvsmImageBuilder.StackTopSymbol).Value;
+        foreach (ElfSegment segment in kernel.Segments)
+        {
+            if (!IsLow(segment) && Rights(segment).HasFlag(PageRights.Write) && top % 16 == 0 && top > segment.VirtualAddress && top - segment.VirtualAddress <= segment.Length)
+            {
+                return top;
+            }
+        }
+
+        throw new ImageBuildException(ImageBuildError.SymbolInvalid, $"The kernel's symbol '{SvsmImageBuilder.StackTopSymbol}' is 0x{top:X}; it must be a multiple of 16 in, or just past, a writable kernel segment. Correct the linker script.");
+    }
+
+    private static ElfSymbol FindSymbol(ElfFile kernel, string name) => kernel.FindSymbol(name) ??
+        throw new ImageBuildException(ImageBuildError.SymbolInvalid, $"The kernel has no symbol '{name}' among its {kernel.Symbols.Length}; the boot stub needs its value. Define it, and do not strip the file.");
+
+    private void PlaceBootSegments(ElfFile kernel)
+    {
+        var segments = new List<ElfSegment>();
+        foreach (ElfSegment segment in kernel.Segments)
+        {
+            if (IsLow(segment))
+            {
+                segments.Add(segment);
+            }
+        }
+
+        // The kernel rescinds the low area as one range, so that there must be no page in it which was not launched.
+        segments.Sort((a, b) => a.VirtualAddress.CompareTo(b.VirtualAddress));
+        _lowEnd = LowArea.Base;
+        foreach (ElfSegment segment in segments)
+        {
+            if (segment.VirtualAddress > _lowEnd)
+            {
+                ulong gap = segment.VirtualAddress - _lowEnd;
+                _launch.AddZeroes(_lowEnd, (int)(gap / PageSize));
+                AddPart(new ImagePart("boot.gap", ImagePartGroup.Boot, ImagePartKind.Zero, _lowEnd, 0, gap, PageRights.None));
+            }
+
+            AddSegment("boot", segment, segment.VirtualAddress, segment.VirtualAddress, ImagePartGroup.Boot, ImagePartGroup.Boot);
+            _lowEnd = segment.VirtualAddress + (PageCount(segment.Length) * PageSize);
+        }
+    }
+
+    private void PlaceKernelSegments(ElfFile kernel, List<(ulong VirtualAddress, ulong Gpa, ulong Length, PageRights Rights)> mappings)
+    {
+        foreach (ElfSegment segment in kernel.Segments)
+        {
+            if (IsLow(segment))
+            {
+                continue;
+            }
+
+            PageRights rights = Rights(segment);
+            ImagePartGroup group = rights.HasFlag(PageRights.Execute) ? ImagePartGroup.KernelText :
+                rights.HasFlag(PageRights.Write) ? ImagePartGroup.KernelData : ImagePartGroup.KernelReadOnlyData;
+            ulong length = PageCount(segment.Length) * PageSize;
+            ulong gpa = TakeFrames(length);
+            AddSegment("kernel", segment, gpa, segment.VirtualAddress, group, group == ImagePartGroup.KernelData ? ImagePartGroup.KernelZeroData : group);
+            mappings.Add((segment.VirtualAddress, gpa, length, rights));
+        }
+    }
+
+    private void AddSegment(string prefix, ElfSegment segment, ulong gpa, ulong virtualAddress, ImagePartGroup dataGroup, ImagePartGroup zeroGroup)
+    {
+        PageRights rights = Rights(segment);
+        string name = prefix + "." + (segment.Name.Length != 0 ? segment.Name :
+            rights.HasFlag(PageRights.Execute) ? "text" : rights.HasFlag(PageRights.Write) ? "data" : "rodata");
+        ulong dataLength = PageCount((ulong)segment.Data.Length) * PageSize;
+        ulong zeroLength = (PageCount(segment.Length) * PageSize) - dataLength;
+        if (dataLength != 0)
+        {
+            _launch.AddData(gpa, segment.Data);
+            AddPart(new ImagePart(name, dataGroup, ImagePartKind.Data, gpa, virtualAddress, dataLength, rights));
+        }
+
+        if (zeroLength != 0)
+        {
+            _launch.AddZeroes(gpa + dataLength, (int)(zeroLength / PageSize));
+            AddPart(new ImagePart(dataLength == 0 ? name : name + ".zero", zeroGroup, ImagePartKind.Zero, gpa + dataLength, virtualAddress + dataLength, zeroLength, rights));
+        }
+    }
+
+    private void AddPart(ImagePart part)
+    {
+        string name = part.Name;
+        for (int number = 2; _parts.Exists(other => other.Name == part.Name); number++)
+        {
+            part = part with { Name = string.Create(CultureInfo.InvariantCulture, $"{name}-{number}") };
+        }
+
+        _parts.Add(part);
+    }
+
+    private ulong PlaceHandOver(
+        string name, ImagePartKind kind, ulong virtualAddress, PageRights rights, List<(ulong VirtualAddress, ulong Gpa, ulong Length, PageRights Rights)> mappings)
+    {
+        ulong gpa = TakeFrames(PageSize);
+        mappings.Add((virtualAddress, gpa, PageSize, rights));
+        _parts.Add(new ImagePart("hand-over." + name, ImagePartGroup.HandOver, kind, gpa, virtualAddress, PageSize, rights));
+        return gpa;
+    }
+
+    private PageTables MakeKernelTables(List<(ulong VirtualAddress, ulong Gpa, ulong Length, PageRights Rights)> mappings, out int windowTable)
+    {
+        var tables = new PageTables(_nextFrame);
+        foreach ((ulong virtualAddress, ulong gpa, ulong length, PageRights rights) in mappings)
+        {
+            for (ulong offset = 0; offset < length; offset += PageSize)
+            {
+                tables.Map(virtualAddress + offset, gpa + offset, rights, global: virtualAddress >= KernelAddressSpace.GlobalBase);
+            }
+        }
+
+        windowTable = tables.EnsureLastTable(KernelAddressSpace.WindowBase);
+
+        // Mapping the tables can need further tables; these are at the end and are mapped in their turn.
+        for (int i = 0; i < tables.Count; i++)
+        {
+            ulong offset = (ulong)i * PageSize;
+            tables.Map(KernelAddressSpace.PageTables + offset, tables.BaseGpa + offset, PageRights.Read | PageRights.Write, global: true);
+        }
+
+        TakeFrames((ulong)tables.Count * PageSize);
+        return tables;
+    }
+
+    private PageTables MakeBootTables(ulong bootParametersGpa, ulong bootRoot, PageTables kernelTables, out ulong cpuidGpa)
+    {
+        var tables = new PageTables(bootRoot);
+        for (int i = 0; i < kernelTables.Count; i++)
+        {
+            ulong offset = (ulong)i * PageSize;
+            tables.Map(KernelTablesWindow + offset, kernelTables.BaseGpa + offset, PageRights.Read | PageRights.Write, global: false);
+        }
+
+        foreach (ImagePart part in _parts)
+        {
+            for (ulong offset = 0; part.Group == ImagePartGroup.Boot && part.Rights != PageRights.None && offset < part.Length; offset += PageSize)
+            {
+                tables.Map(part.VirtualAddress + offset, part.Gpa + offset, part.Rights, global: false);
+            }
+        }
+
+        // One table holds the whole low area, and the stub is in it: from here on the number of tables is final.
+        tables.Map(bootParametersGpa, bootParametersGpa, PageRights.Read, global: false);
+        cpuidGpa = bootRoot + ((ulong)tables.Count * PageSize);
+        if (cpuidGpa < LowArea.Limit)
+        {
+            for (ulong gpa = bootRoot; gpa < cpuidGpa; gpa += PageSize)
+            {
+                tables.Map(gpa, gpa, PageRights.Read | PageRights.Write, global: false);
+            }
+
+            tables.Map(cpuidGpa, cpuidGpa, PageRights.Read, global: false);
+        }
+
+        tables.ShareUpperHalf(kernelTables);
+        return tables;
+    }
+
+    private void CheckLowArea()
+    {
+        if (_lowEnd > LowArea.Limit)
+        {
+            throw new ImageBuildException(ImageBuildError.LowAreaFull, $"The boot stub and its tables end at 0x{_lowEnd:X}; the low area ends at 0x{LowArea.Limit:X}. Make the stub smaller, or link it closer to 0x{LowArea.Base:X}.");
+        }
+    }
+
+    private void AddBootParameters(BootParameters parameters, ulong gpa)
+    {
+        byte[] page = new byte[PageSize];
+        MemoryMarshal.Write(page, in parameters);
+        _launch.AddData(gpa, page);
+        _parts.Add(new ImagePart("boot.parameters", ImagePartGroup.Boot, ImagePartKind.Data, gpa, gpa, PageSize, PageRights.Read));
+    }
+
+    private void PlaceTables(string name, ImagePartGroup group, PageTables tables, ulong virtualAddress)
+    {
+        for (int i = 0; i < tables.Count; i++)
+        {
+            _launch.AddData(tables.BaseGpa + ((ulong)i * PageSize), tables[i]);
+        }
+
+        _parts.Add(new ImagePart(name, group, ImagePartKind.Data, tables.BaseGpa, virtualAddress, (ulong)tables.Count * PageSize, PageRights.Read | PageRights.Write));
+    }
+
+    private void PlaceGuest(ref ImageConfiguration configuration)
+    {
+        ElfFile payload = ElfFile.Parse(_options.GuestPayload, "guest payload");
+        var ranges = new List<GuestRange>
+        {
+            Prevalidated("guest.secrets", SvsmImageBuilder.GuestSecretsPage, PageSize),
+            Prevalidated("guest.cpuid", SvsmImageBuilder.GuestCpuidPage, PageSize),
+            Prevalidated("guest.calling-area", SvsmImageBuilder.GuestCallingArea, PageSize),
+            Prevalidated("guest.memory-map", SvsmImageBuilder.GuestMemoryMap, PageSize),
+        };
+        bool entryFound = false;
+        for (int i = 0; i < payload.Segments.Length; i++)
+        {
+            ElfSegment segment = payload.Segments[i];
+            CheckGuestSegment(segment, i);
+            ulong dataLength = PageCount((ulong)segment.Data.Length) * PageSize;
+            ulong zeroLength = (PageCount(segment.Length) * PageSize) - dataLength;
+            string name = "guest." + (segment.Name.Length != 0 ? segment.Name : "segment");
+            if (dataLength != 0)
+            {
+                _launch.AddData(segment.PhysicalAddress, segment.Data);
+                AddPart(new ImagePart(name, ImagePartGroup.Guest, ImagePartKind.Data, segment.PhysicalAddress, 0, dataLength, PageRights.None));
+                ranges.Add(new GuestRange { Base = segment.PhysicalAddress, Length = dataLength, Kind = GuestRangeKind.Launched });
+            }
+
+            if (zeroLength != 0)
+            {
+                ranges.Add(Prevalidated(dataLength == 0 ? name : name + ".zero", segment.PhysicalAddress + dataLength, zeroLength));
+            }
+
+            entryFound |= payload.Entry >= segment.PhysicalAddress && payload.Entry - segment.PhysicalAddress < (ulong)segment.Data.Length;
+        }
+
+        if (!entryFound)
+        {
+            throw new ImageBuildException(ImageBuildError.EntryInvalid, $"The guest payload's ELF entry is 0x{payload.Entry:X}; it must be the physical address of bytes that one of its segments loads. Link it so that physical and virtual addresses are equal.");
+        }
+
+        configuration.GuestKind = GuestKind.Payload;
+        configuration.GuestEntry = payload.Entry;
+        configuration.GuestSecretsPage = SvsmImageBuilder.GuestSecretsPage;
+        configuration.GuestCpuidPage = SvsmImageBuilder.GuestCpuidPage;
+        configuration.GuestCallingArea = SvsmImageBuilder.GuestCallingArea;
+        configuration.GuestMemoryMap = SvsmImageBuilder.GuestMemoryMap;
+        SetGuestRanges(ref configuration, ranges);
+    }
+
+    private GuestRange Prevalidated(string name, ulong gpa, ulong length)
+    {
+        // Required memory exists and is private from the start: the kernel has to validate it, not to ask the host for it.
+        _launch.AddRequiredMemory(gpa, (uint)length);
+        AddPart(new ImagePart(name, ImagePartGroup.Reserved, ImagePartKind.Reserved, gpa, 0, length, PageRights.None));
+        return new GuestRange { Base = gpa, Length = length, Kind = GuestRangeKind.Prevalidate };
+    }
+
+    private void CheckGuestSegment(ElfSegment segment, int number)
+    {
+        ulong first = segment.PhysicalAddress;
+        if (first % PageSize != 0)
+        {
+            throw new ImageBuildException(ImageBuildError.SegmentMisaligned, $"Guest payload segment {number} starts at 0x{first:X}; it must be a multiple of 4096. Align it in the linker script.");
+        }
+
+        if (first >= PayloadLimit || segment.Length > PayloadLimit - first)
+        {
+            throw new ImageBuildException(ImageBuildError.GuestMisplaced, $"Guest payload segment {number} is 0x{first:X}, 0x{segment.Length:X} bytes; a payload starts in 32-bit mode and lies below 4 GiB. Link it lower.");
+        }
+
+        ulong end = first + (PageCount(segment.Length) * PageSize);
+        foreach (ImagePart part in _parts)
+        {
+            if (first < part.Gpa + part.Length && part.Gpa < end)
+            {
+                throw new ImageBuildException(ImageBuildError.GuestMisplaced, $"Guest payload segment {number} takes 0x{first:X} to 0x{end:X}, where '{part.Name}' is (0x{part.Gpa:X} to 0x{part.Gpa + part.Length:X}). Link the payload elsewhere, for example at 0x100000.");
+            }
+        }
+
+        if (first < _regionBase + _regionLength && _regionBase < end)
+        {
+            throw new ImageBuildException(ImageBuildError.GuestMisplaced, $"Guest payload segment {number} takes 0x{first:X} to 0x{end:X}; the SVSM's region is 0x{_regionBase:X} to 0x{_regionBase + _regionLength:X}. Link the payload elsewhere, for example at 0x100000.");
+        }
+    }
+
+    private static void SetGuestRanges(ref ImageConfiguration configuration, List<GuestRange> ranges)
+    {
+        ranges.Sort((a, b) => a.Base.CompareTo(b.Base));
+        var merged = new List<GuestRange>();
+        foreach (GuestRange range in ranges)
+        {
+            if (merged.Count != 0 && merged[^1].Base + merged[^1].Length == range.Base && merged[^1].Kind == range.Kind)
+            {
+                merged[^1] = merged[^1] with { Length = merged[^1].Length + range.Length };
+            }
+            else
+            {
+                merged.Add(range);
+            }
+        }
+
+        if (merged.Count > ImageConfiguration.MaxGuestRanges)
+        {
+            throw new ImageBuildException(ImageBuildError.TooManyGuestRanges, $"The guest's memory is in {merged.Count} ranges; an image can describe {ImageConfiguration.MaxGuestRanges}. Link the payload's segments next to each other.");
+        }
+
+        configuration.GuestRangeCount = (uint)merged.Count;
+        for (int i = 0; i < merged.Count; i++)
+        {
+            configuration.Ranges[i] = merged[i];
+        }
+    }
+
+    private static void SetRegisters(ref Vmsa vmsa, ulong entry, ulong bootParameters)
+    {
+        // 32-bit protected mode, flat, paging off. CR4.MCE and EFER.SVME are bits that KVM forces, and the digest contains.
+        var code = new SegmentRegister { Selector = 0x08, Attributes = 0xC9B, Limit = 0xFFFF_FFFF };
+        var data = new SegmentRegister { Selector = 0x10, Attributes = 0xC93, Limit = 0xFFFF_FFFF };
+        vmsa.Cs = code;
+        vmsa.Ds = data;
+        vmsa.Es = data;
+        vmsa.Fs = data;
+        vmsa.Gs = data;
+        vmsa.Ss = data;
+        vmsa.Cr0 = 0x31;
+        vmsa.Cr4 = 0x40;
+        vmsa.Efer = 0x1000;
+        vmsa.Rflags = 2;
+        vmsa.Xcr0 = 1;
+        vmsa.Rip = entry;
+        vmsa.Rbx = bootParameters;
+    }
+
+    private static byte[] MakeCpuidPage()
+    {
+        byte[] page = CpuidPage.Create(CpuidPage.DefaultLeaves.AsSpan());
+
+        // The size of the XSAVE area depends on XCR0 and XSS; the security processor checks the values for those named here.
+        foreach (ref CpuidEntry entry in MemoryMarshal.Cast<byte, CpuidEntry>(page.AsSpan(CpuidPageHeader.EntriesOffset))[..CpuidPage.DefaultLeaves.Length])
+        {
+            entry.Xcr0 = entry is { Function: 0xD, Index: 0 or 1 } ? 1u : 0;
+        }
+
+        return page;
+    }
+
+    private static byte[] ToPage(in ImageConfiguration configuration)
+    {
+        byte[] page = new byte[PageSize];
+        MemoryMarshal.Write(page, in configuration);
+        return page;
+    }
+
+    private static ImmutableArray<ElfSymbol> SortSymbols(ElfFile kernel)
+    {
+        var symbols = new List<ElfSymbol>();
+        foreach (ElfSymbol symbol in kernel.Symbols)
+        {
+            foreach (ElfSegment segment in kernel.Segments)
+            {
+                // Numbers of the linker script are not addresses, whatever they look like.
+                if (!symbol.IsAbsolute && symbol.Value >= segment.VirtualAddress && symbol.Value - segment.VirtualAddress < segment.Length)
+                {
+                    symbols.Add(symbol);
+                    break;
+                }
+            }
+        }
+
+        symbols.Sort((a, b) => a.Value != b.Value ? a.Value.CompareTo(b.Value) : string.CompareOrdinal(a.Name, b.Name));
+        return [.. symbols];
+    }
+
+    private ulong TakeFrames(ulong length)
+    {
+        ulong gpa = _nextFrame;
+        ulong used = gpa - _regionBase;
+        if (length > _regionLength - used)
+        {
+            throw RegionFull(length > ulong.MaxValue - used ? ulong.MaxValue : used + length);
+        }
+
+        _nextFrame += length;
+        return gpa;
+    }
+
+    private ImageBuildException RegionFull(ulong needed) => new(
+        ImageBuildError.RegionFull,
+        $"The kernel needs at least 0x{needed:X} bytes; its region on host {HostFlavourNames.ToName(_options.Flavour)} has 0x{_regionLength:X}, and some must be left for the heap. Leave out a feature or a module.");
+}
