@@ -80,6 +80,48 @@ public static class SvsmDiagnostics
         "The kernel of this version hosts no modules",
         "Remove the references to module packages, or use a later version.");
 
+    /// <summary>No QEMU. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic QemuMissing = new(
+        "SVSM6001",
+        "QEMU could not be found",
+        "Install the package qemu-system-x86, or set the environment variable SVSM_QEMU to the program.");
+
+    /// <summary>A QEMU that is too old, or a program that is none. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic QemuUnusable = new(
+        "SVSM6002",
+        "QEMU cannot be used",
+        "Install a newer package qemu-system-x86, or set the environment variable SVSM_QEMU to a newer program.");
+
+    /// <summary>Not an IGVM file, or one that a host would refuse. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic ImageRefused = new(
+        "SVSM6003",
+        "The host refuses the image",
+        "Correct the image or its build options; QEMU would refuse it as well, or start another guest than the file says.");
+
+    /// <summary>The digest is not the one that the caller named. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic LaunchDigestMismatch = new(
+        "SVSM6004",
+        "The launch digest is not the expected one",
+        "Build the image again, or take the digest file that belongs to it.");
+
+    /// <summary>Policy, page or ID block. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic LaunchRefused = new(
+        "SVSM6005",
+        "The security processor refuses the launch",
+        "Correct the policy or the ID block of the image; the real one would refuse it as well.");
+
+    /// <summary>Image, map, digest file or hypervisor. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic RunFileUnreadable = new(
+        "SVSM6006",
+        "A file that the run needs cannot be read",
+        "Correct the path; if it is the hypervisor, install the package Svsm.Simulator again.");
+
+    /// <summary>A value outside its range. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic RunOptionInvalid = new(
+        "SVSM6007",
+        "An option of the run has a value out of its range",
+        "Correct the option.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)

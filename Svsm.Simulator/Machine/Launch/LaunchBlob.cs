@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Writes a launch plan in the form that the hypervisor reads: Shared/LaunchDescription.cs.
+
+using System;
+using System.IO;
+using System.Linq;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Simulator;
+
+internal static class LaunchBlob
+{
+    private const ulong PageSize = SecurityProcessor.PageSize;
+
+    public static void Write(LaunchPlan plan, Stream stream)
+    {
+        var pages = new LaunchPage[plan.Updates.Count + plan.Required.Count];
+        ulong blockCount = 0;
+        for (int i = 0; i < plan.Updates.Count; i++)
+        {
+            LaunchUpdate update = plan.Updates[i];
+            pages[i] = new LaunchPage
+            {
+                Gpa = update.Gpa,
+                PageCount = 1,
+                Type = update.Type,
+                Index = update.Index,
+                DataBlock = update.Contents.IsEmpty ? LaunchPage.NoData : blockCount++,
+            };
+        }
+
+        for (int i = 0; i < plan.Required.Count; i++)
+        {
+            pages[plan.Updates.Count + i] = new LaunchPage
+            {
+                Gpa = plan.Required[i].Base,
+                PageCount = plan.Required[i].Length / PageSize,
+                Type = LaunchPageType.Required,
+                DataBlock = LaunchPage.NoData,
+            };
+        }
+
+        ulong tablesEnd = (ulong)(Unsafe.SizeOf<LaunchHeader>() + (plan.Ram.Count * Unsafe.SizeOf<LaunchRam>()) + (pages.Length * Unsafe.SizeOf<LaunchPage>()));
+        ulong dataOffset = (tablesEnd + PageSize - 1) / PageSize * PageSize;
+        var header = new LaunchHeader
+        {
+            Magic = LaunchHeader.MagicValue,
+            Version = LaunchHeader.CurrentVersion,
+            VcpuCount = (uint)plan.VcpuCount,
+            RamCount = (uint)plan.Ram.Count,
+            PageCount = (uint)pages.Length,
+            Options = LaunchOptions.Statistics,
+            DataOffset = dataOffset,
+            TotalLength = dataOffset + (blockCount * PageSize),
+            Policy = plan.Policy,
+        };
+        stream.Write(MemoryMarshal.AsBytes(new ReadOnlySpan<LaunchHeader>(in header)));
+        stream.Write(MemoryMarshal.AsBytes(plan.Ram.ToArray().AsSpan()));
+        stream.Write(MemoryMarshal.AsBytes(pages.AsSpan()));
+        stream.Write(new byte[dataOffset - tablesEnd]);
+        foreach (LaunchUpdate update in plan.Updates)
+        {
+            stream.Write(update.Contents.Span);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Puts the bytes of all consoles together into lines, shows each line with its source in front, and keeps it for the result.
+// A line is shown when it is complete, so that sources do not tear each other's lines apart.
+
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Globalization;
+using System.IO;
+using System.Text;
+
+namespace Svsm.Simulator;
+
+internal sealed class ConsoleCollector
+{
+    // A line that is longer is cut: memory stays bounded, and nobody reads such a line.
+    public const int MaxLineLength = 4096;
+
+    // Characters that are kept for the result, each line counted with its overhead.
+    public const int MaxKept = 16 * 1024 * 1024;
+
+    private const int LineOverhead = 64;
+
+    private readonly Dictionary<ConsoleSource, Source> _sources = [];
+    private readonly ImmutableArray<ConsoleLine>.Builder _lines = ImmutableArray.CreateBuilder<ConsoleLine>();
+    private readonly TextWriter? _output;
+    private readonly SymbolMap _symbols;
+    private readonly bool _showVcpu;
+    private int _kept;
+
+    public ConsoleCollector(TextWriter? output, SymbolMap symbols, bool showVcpu)
+    {
+        _output = output;
+        _symbols = symbols;
+        _showVcpu = showVcpu;
+    }
+
+    public bool Truncated { get; private set; }
+
+    public ImmutableArray<ConsoleLine> Lines => _lines.ToImmutable();
+
+    // The caller bounds the number of sources.
+    public void Write(ConsoleSource from, ReadOnlySpan<byte> bytes)
+    {
+        if (!_sources.TryGetValue(from, out Source? source))
+        {
+            _sources.Add(from, source = new Source());
+        }
+
+        Span<char> characters = stackalloc char[512];
+        while (!bytes.IsEmpty)
+        {
+            source.Decoder.Convert(bytes, characters, flush: false, out int bytesUsed, out int charactersUsed, out _);
+            bytes = bytes[bytesUsed..];
+            foreach (char character in characters[..charactersUsed])
+            {
+                if (character == '\n')
+                {
+                    Complete(from, source);
+                }
+                else
+                {
+                    if (source.Line.Length == MaxLineLength)
+                    {
+                        Complete(from, source);
+                    }
+
+                    source.Line.Append(character);
+                }
+            }
+        }
+    }
+
+    // The end of the run: unfinished lines are shown as they are.
+    public void Flush()
+    {
+        foreach ((ConsoleSource from, Source source) in _sources)
+        {
+            if (source.Line.Length != 0)
+            {
+                Complete(from, source);
+            }
+        }
+    }
+
+    private void Complete(ConsoleSource from, Source source)
+    {
+        if (source.Line.Length != 0 && source.Line[^1] == '\r')
+        {
+            source.Line.Length--;
+        }
+
+        string text = source.Line.ToString();
+        source.Line.Clear();
+        if (from.Vmpl == 0)
+        {
+            text = _symbols.Annotate(text);
+        }
+
+        if (text.Length + LineOverhead > MaxKept - _kept)
+        {
+            Truncated = true;
+        }
+        else
+        {
+            _kept += text.Length + LineOverhead;
+            _lines.Add(new ConsoleLine(from, text));
+        }
+
+        _output?.WriteLine(Prefix(from) + MakeVisible(text));
+    }
+
+    private string Prefix(ConsoleSource from) =>
+        from == ConsoleSource.Host ? "[host] "
+        : _showVcpu ? string.Create(CultureInfo.InvariantCulture, $"[cpu{from.Vcpu} vmpl{from.Vmpl}] ")
+        : string.Create(CultureInfo.InvariantCulture, $"[vmpl{from.Vmpl}] ");
+
+    // A guest is untrusted: what it writes must not move the cursor over another source's lines.
+    private static string MakeVisible(string text)
+    {
+        int first = text.AsSpan().IndexOfAnyInRange('\0', '\x1F');
+        if (first < 0 && text.AsSpan().IndexOfAnyInRange('\x7F', '\x9F') < 0)
+        {
+            return text;
+        }
+
+        return string.Create(text.Length, text, static (span, from) =>
+        {
+            for (int i = 0; i < span.Length; i++)
+            {
+                char character = from[i];
+                span[i] = character switch
+                {
+                    '\t' => '\t',
+                    < ' ' => (char)('\u2400' + character),
+                    '\x7F' => '\u2421',
+                    >= '\x80' and <= '\x9F' => '\uFFFD',
+                    _ => character,
+                };
+            }
+        });
+    }
+
+    private sealed class Source
+    {
+        public Decoder Decoder { get; } = Encoding.UTF8.GetDecoder();
+
+        public StringBuilder Line { get; } = new();
+    }
+}

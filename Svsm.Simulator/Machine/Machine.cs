@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The simulated SEV-SNP machine, seen from its host: from an IGVM file to the end of the run.
+
+using System;
+using System.Collections.Generic;
+using System.ComponentModel;
+using System.Globalization;
+using System.IO;
+using System.Threading;
+using System.Threading.Tasks;
+using Svsm.Diagnostics;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Simulator;
+
+/// <summary>Boots images.</summary>
+public static class Machine
+{
+    // Relative to QEMU's working folder: commas and spaces in the path of a temporary folder would mean something to -initrd.
+    private const string LaunchFileName = "launch";
+
+    // Memory of the level-1 machine beyond the guest's: the hypervisor, its tables, SeaBIOS.
+    private const ulong HypervisorMemory = 128ul << 20;
+
+    // After its last frame the hypervisor ends QEMU.
+    private static readonly TimeSpan s_endTimeout = TimeSpan.FromSeconds(10);
+
+    /// <summary>Boots an image and runs it to its end.</summary>
+    /// <param name="options">What to run.</param>
+    /// <param name="cancellationToken">Ends the run at once.</param>
+    /// <returns>The outcome, also when the guest, the simulator or the time is to blame for the end.</returns>
+    /// <exception cref="SvsmDiagnosticException">The run could not start: SVSM6001 to SVSM6007.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled. No process and no temporary file is left.</exception>
+    public static async Task<MachineResult> RunAsync(MachineOptions options, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        CheckRange("number of vCPUs", options.VcpuCount, 1, MachineOptions.MaxVcpuCount);
+        CheckRange("guest RAM in MiB", options.MemoryMiB, MachineOptions.MinMemoryMiB, MachineOptions.MaxMemoryMiB);
+        if (options.Timeout != Timeout.InfiniteTimeSpan && (options.Timeout <= TimeSpan.Zero || options.Timeout.TotalMilliseconds > int.MaxValue))
+        {
+            throw SvsmDiagnostics.RunOptionInvalid.Error($"timeout {options.Timeout.TotalSeconds} s", $"more than 0 and at most {int.MaxValue / 1000} s");
+        }
+
+        byte[] image = ReadFile("the image", options.ImagePath, File.ReadAllBytes);
+        LaunchPlan plan = HostLoader.Load(image, new GuestRam((ulong)options.MemoryMiB << 20), options.VcpuCount);
+        if (options.ExpectedDigest is ReadOnlyMemory<byte> expected && !expected.Span.SequenceEqual(plan.Digest.Span))
+        {
+            throw SvsmDiagnostics.LaunchDigestMismatch.Error(
+                $"{Convert.ToHexStringLower(plan.Digest.Span)} for '{options.ImagePath}'", Convert.ToHexStringLower(expected.Span));
+        }
+
+        SymbolMap symbols = ReadSymbols(options);
+        if (!File.Exists(options.HypervisorPath))
+        {
+            throw SvsmDiagnostics.RunFileUnreadable.Error($"no hypervisor at '{options.HypervisorPath}'", "hypervisor.elf of the package Svsm.Simulator");
+        }
+
+        QemuExecutable qemu = await QemuExecutable.FindAsync(options.QemuPath, cancellationToken).ConfigureAwait(false);
+        return await RunAsync(options, plan, symbols, qemu, cancellationToken).ConfigureAwait(false);
+    }
+
+    private static async Task<MachineResult> RunAsync(
+        MachineOptions options, LaunchPlan plan, SymbolMap symbols, QemuExecutable qemu, CancellationToken cancellationToken)
+    {
+        // Readable by this user only: the launch contains the message keys of the guest.
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("svsm-");
+        try
+        {
+            string launchFile = Path.Combine(folder.FullName, LaunchFileName);
+            ulong launchLength;
+            using (FileStream stream = File.Create(launchFile))
+            {
+                LaunchBlob.Write(plan, stream);
+                launchLength = (ulong)stream.Length;
+            }
+
+            QemuProcess process;
+            try
+            {
+                process = QemuProcess.Start(qemu.Path, Arguments(options, plan, launchLength), folder.FullName);
+            }
+            catch (Win32Exception exception)
+            {
+                throw SvsmDiagnostics.QemuUnusable.Error($"'{qemu.Path}' does not start: {exception.Message}", "an executable program", exception);
+            }
+
+            await using (process.ConfigureAwait(false))
+            {
+                return await FollowAsync(options, plan, symbols, process, launchFile, cancellationToken).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+    }
+
+    private static async Task<MachineResult> FollowAsync(
+        MachineOptions options, LaunchPlan plan, SymbolMap symbols, QemuProcess process, string launchFile, CancellationToken cancellationToken)
+    {
+        var console = new ConsoleCollector(options.Output, symbols, showVcpu: options.VcpuCount > 1);
+        var recorder = new RunRecorder(console, options.VcpuCount);
+        var reader = new LinkReader(recorder.Accept);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        stop.CancelAfter(options.Timeout);
+        MachineStop reason;
+        string message = "";
+        try
+        {
+            byte[] buffer = new byte[64 * 1024];
+            while (!recorder.Finished && await process.ReadAsync(buffer, stop.Token).ConfigureAwait(false) is int count and not 0)
+            {
+                bool greeted = recorder.SaidHello;
+                reader.Push(buffer.AsSpan(0, count));
+                if (!greeted && recorder.SaidHello)
+                {
+                    // QEMU has read it. Should this process be killed from now on, no file is left.
+                    File.Delete(launchFile);
+                }
+            }
+
+            if (recorder.Finished)
+            {
+                reason = (MachineStop)recorder.Reason;
+                await process.WaitAsync(s_endTimeout).ConfigureAwait(false);
+            }
+            else
+            {
+                reason = MachineStop.QemuFailed;
+                message = await DescribeEndAsync(process, reader).ConfigureAwait(false);
+            }
+        }
+        catch (LinkException exception)
+        {
+            reason = MachineStop.LinkBroken;
+            message = exception.Message;
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            reason = MachineStop.Timeout;
+        }
+        finally
+        {
+            console.Flush();
+        }
+
+        return new MachineResult
+        {
+            Stop = reason,
+            Detail = recorder.Detail,
+            Message = message,
+            Report = recorder.Report,
+            LaunchDigest = plan.Digest,
+            Console = console.Lines,
+            ConsoleTruncated = console.Truncated,
+            Statistics = [.. recorder.Statistics],
+            Symbols = symbols,
+        };
+    }
+
+    private static async Task<string> DescribeEndAsync(QemuProcess process, LinkReader reader)
+    {
+        // The output can end before the process does.
+        int? status = await process.WaitAsync(s_endTimeout).ConfigureAwait(false);
+        string end = status is int known ? string.Create(CultureInfo.InvariantCulture, $"QEMU ended with status {known}") : "QEMU closed its output";
+        string text = end + (reader.AtFrameBoundary ? " before the hypervisor reported an end." : " in the middle of a frame.");
+        if (status is not null && await process.ReadMessagesAsync().ConfigureAwait(false) is { Length: not 0 } messages)
+        {
+            text += "\n" + messages.TrimEnd();
+        }
+
+        return reader.Chatter.Length == 0 ? text : $"{text}\nIts output began with:\n{reader.Chatter.TrimEnd()}";
+    }
+
+    private static List<string> Arguments(MachineOptions options, LaunchPlan plan, ulong launchLength)
+    {
+        // The hypervisor keeps private and shared memory apart, so the guest's memory is there twice.
+        ulong memory = HypervisorMemory + (2 * RangeSet.Length(plan.Ram)) + launchLength;
+        List<string> arguments =
+        [
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display", "none",
+            "-monitor", "none",
+            "-accel", "tcg",
+            "-M", "q35",
+
+            // The C-bit is bit 47, so addresses need 48 bits; TCG has 40 of its own accord.
+            "-cpu", "EPYC,+svm,+npt,phys-bits=48",
+            "-smp", options.VcpuCount.ToString(CultureInfo.InvariantCulture),
+            "-m", string.Create(CultureInfo.InvariantCulture, $"{(memory + (1 << 20) - 1) >> 20}M"),
+            "-chardev", "stdio,id=link,signal=off",
+            "-serial", "chardev:link",
+            "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+            "-kernel", Path.GetFullPath(options.HypervisorPath),
+            "-initrd", LaunchFileName,
+        ];
+        if (options.CountInstructions)
+        {
+            arguments.AddRange(["-icount", "shift=0"]);
+        }
+
+        return arguments;
+    }
+
+    private static SymbolMap ReadSymbols(MachineOptions options)
+    {
+        string path = options.MapPath ?? Path.ChangeExtension(options.ImagePath, ".map");
+        return options.MapPath is null && !File.Exists(path)
+            ? SymbolMap.Empty
+            : ReadFile("the symbol map", path, file =>
+            {
+                using StreamReader reader = File.OpenText(file);
+                return SymbolMap.Read(reader);
+            });
+    }
+
+    private static T ReadFile<T>(string what, string path, Func<string, T> read)
+    {
+        try
+        {
+            return read(path);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw SvsmDiagnostics.RunFileUnreadable.Error($"'{path}': {exception.Message}", $"{what}, readable", exception);
+        }
+    }
+
+    private static void CheckRange(string what, int value, int minimum, int maximum)
+    {
+        if (value < minimum || value > maximum)
+        {
+            throw SvsmDiagnostics.RunOptionInvalid.Error(
+                string.Create(CultureInfo.InvariantCulture, $"{what} = {value}"), string.Create(CultureInfo.InvariantCulture, $"{minimum} to {maximum}"));
+        }
+    }
+}

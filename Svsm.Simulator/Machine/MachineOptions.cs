@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.IO;
+using System.Threading;
+
+namespace Svsm.Simulator;
+
+/// <summary>What to run, and on what machine.</summary>
+public sealed record MachineOptions
+{
+    /// <summary>Most vCPUs.</summary>
+    public const int MaxVcpuCount = 255;
+
+    /// <summary>Least guest RAM in MiB: a QEMU-flavoured image ends at 144 MiB.</summary>
+    public const int MinMemoryMiB = 160;
+
+    /// <summary>Most guest RAM in MiB.</summary>
+    public const int MaxMemoryMiB = 64 * 1024;
+
+    /// <summary>The IGVM file.</summary>
+    public required string ImagePath { get; init; }
+
+    /// <summary>
+    /// The hypervisor, an ELF file that QEMU loads by multiboot. By default <c>hypervisor.elf</c> beside the running program.
+    /// </summary>
+    public string HypervisorPath { get; init; } = Path.Combine(AppContext.BaseDirectory, "hypervisor.elf");
+
+    /// <summary>
+    /// QEMU: a path, or a name that is looked up in <c>PATH</c>. When null, the environment variable <c>SVSM_QEMU</c>, or else
+    /// <c>qemu-system-x86_64</c>.
+    /// </summary>
+    public string? QemuPath { get; init; }
+
+    /// <summary>Symbols of the SVSM's kernel, one <c>0xADDRESS name</c> per line. When null, the image's path with the extension <c>.map</c>, if that exists.</summary>
+    public string? MapPath { get; init; }
+
+    /// <summary>The launch digest that the image must have, 48 bytes; null = any.</summary>
+    public ReadOnlyMemory<byte>? ExpectedDigest { get; init; }
+
+    /// <summary>Number of vCPUs, 1 to <see cref="MaxVcpuCount"/>.</summary>
+    public int VcpuCount { get; init; } = 1;
+
+    /// <summary>Guest RAM in MiB, <see cref="MinMemoryMiB"/> to <see cref="MaxMemoryMiB"/>. The host needs twice as much if the guest uses it all.</summary>
+    public int MemoryMiB { get; init; } = 256;
+
+    /// <summary>The run is stopped after this time. <see cref="Timeout.InfiniteTimeSpan"/> = never.</summary>
+    public TimeSpan Timeout { get; init; } = System.Threading.Timeout.InfiniteTimeSpan;
+
+    /// <summary>Time-stamp ticks are executed instructions (<c>-icount shift=0</c>): counters repeat exactly from run to run, and the run is slower.</summary>
+    public bool CountInstructions { get; init; }
+
+    /// <summary>Receives console lines while the machine runs, each with its source in front; null = nowhere.</summary>
+    public TextWriter? Output { get; init; }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Collections.Immutable;
+using System.Linq;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Simulator;
+
+/// <summary>How a run ended.</summary>
+public enum MachineStop
+{
+    /// <summary>The guest ended it with an exit status.</summary>
+    GuestExit = (int)StopReason.GuestExit,
+
+    /// <summary>The guest asked for its termination by GHCB.</summary>
+    Terminate = (int)StopReason.Terminate,
+
+    /// <summary>The guest did what hardware leaves undefined, would hang on, or would hide.</summary>
+    Violation = (int)StopReason.Violation,
+
+    /// <summary>The vCPU shut down (triple fault).</summary>
+    Shutdown = (int)StopReason.Shutdown,
+
+    /// <summary>The hypervisor failed: a fault of the simulator.</summary>
+    HypervisorFault = (int)StopReason.HypervisorFault,
+
+    /// <summary>The hypervisor refused what the machine handed to it: a fault of the simulator.</summary>
+    BadLaunch = (int)StopReason.BadLaunch,
+
+    /// <summary>The time was up.</summary>
+    Timeout = 0x100,
+
+    /// <summary>QEMU ended before the hypervisor reported an end.</summary>
+    QemuFailed = 0x101,
+
+    /// <summary>The link between hypervisor and machine carried what neither writes.</summary>
+    LinkBroken = 0x102,
+}
+
+/// <summary>The outcome of a run that started.</summary>
+public sealed record MachineResult
+{
+    /// <summary>How the run ended.</summary>
+    public required MachineStop Stop { get; init; }
+
+    /// <summary>
+    /// Exit status 0 to 255 for <see cref="MachineStop.GuestExit"/>; reason set in bits 3:0 and reason in bits 11:4 for
+    /// <see cref="MachineStop.Terminate"/>; the <see cref="ViolationKind"/> for <see cref="MachineStop.Violation"/>; else 0.
+    /// </summary>
+    public ulong Detail { get; init; }
+
+    /// <summary>What QEMU or the link said, for <see cref="MachineStop.QemuFailed"/> and <see cref="MachineStop.LinkBroken"/>; else empty.</summary>
+    public string Message { get; init; } = "";
+
+    /// <summary>Who was where, or null when the hypervisor sent no report.</summary>
+    public StopReport? Report { get; init; }
+
+    /// <summary>The launch digest of the guest, 48 bytes.</summary>
+    public required ReadOnlyMemory<byte> LaunchDigest { get; init; }
+
+    /// <summary>Console lines in the order of their completion; the last of a source may be unfinished.</summary>
+    public ImmutableArray<ConsoleLine> Console { get; init; } = [];
+
+    /// <summary>True when the consoles wrote more than is kept (16 million characters), and <see cref="Console"/> lacks the rest.</summary>
+    public bool ConsoleTruncated { get; init; }
+
+    /// <summary>Counters of each vCPU and VMPL that ran.</summary>
+    public ImmutableArray<VmplStatistics> Statistics { get; init; } = [];
+
+    /// <summary>Symbols for addresses in <see cref="Report"/>.</summary>
+    public SymbolMap Symbols { get; init; } = SymbolMap.Empty;
+
+    /// <summary>The guest's exit status, or null when the run ended otherwise.</summary>
+    public int? ExitStatus => Stop == MachineStop.GuestExit ? (int)Detail : null;
+
+    /// <summary>The violation, or <see cref="ViolationKind.None"/> when the run ended otherwise.</summary>
+    public ViolationKind Violation => Stop == MachineStop.Violation ? (ViolationKind)Detail : ViolationKind.None;
+
+    /// <summary>All that a VMPL wrote, on every vCPU.</summary>
+    /// <param name="vmpl">VMPL, 0 to 3; -1 for the simulator itself.</param>
+    /// <returns>The lines, each followed by a line feed.</returns>
+    public string ConsoleText(int vmpl) =>
+        string.Concat(Console.Where(line => line.Source.Vmpl == vmpl).Select(line => line.Text + "\n"));
+
+    /// <summary>The run as one JSON object, see docs/simulated-machine.md.</summary>
+    /// <returns>Indented JSON.</returns>
+    public string ToJson() => ResultJson.Render(this);
+
+    /// <summary>The end of the run in words: what, who, where, why; for a person.</summary>
+    /// <returns>One or several lines, without a line end after the last.</returns>
+    public override string ToString() => ResultText.Render(this);
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// A running QEMU: its output as a stream, its messages, and a sure end. Whoever disposes of it leaves no process behind.
+
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.IO;
+using System.Text;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace Svsm.Simulator;
+
+internal sealed class QemuProcess : IAsyncDisposable
+{
+    private const int MessageLimit = 16 * 1024;
+
+    // After a kill only the kernel is in the way; it may be busy freeing memory.
+    private static readonly TimeSpan s_killTimeout = TimeSpan.FromSeconds(10);
+
+    private readonly Process _process;
+    private readonly Task<string> _messages;
+
+    private QemuProcess(Process process)
+    {
+        _process = process;
+        _messages = DrainMessagesAsync(process.StandardError);
+    }
+
+    public Stream Output => _process.StandardOutput.BaseStream;
+
+    // Throws Win32Exception when the file is no program.
+    public static QemuProcess Start(string file, IEnumerable<string> arguments, string workingDirectory)
+    {
+        var process = new Process
+        {
+            StartInfo = new ProcessStartInfo(file, arguments)
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+                UseShellExecute = false,
+                WorkingDirectory = workingDirectory,
+            },
+        };
+        try
+        {
+            process.Start();
+        }
+        catch
+        {
+            process.Dispose();
+            throw;
+        }
+
+        // The caller's terminal stays the caller's.
+        process.StandardInput.Close();
+        return new QemuProcess(process);
+    }
+
+    // Waits for the end; the status, or null when it has not come by then.
+    public async Task<int?> WaitAsync(TimeSpan timeout)
+    {
+        using var stop = new CancellationTokenSource(timeout);
+        try
+        {
+            await _process.WaitForExitAsync(stop.Token).ConfigureAwait(false);
+            return _process.ExitCode;
+        }
+        catch (OperationCanceledException)
+        {
+            return null;
+        }
+    }
+
+    // Messages up to the end of the process; what is known of them when they do not end with it.
+    public async Task<string> ReadMessagesAsync()
+    {
+        try
+        {
+            return await _messages.WaitAsync(s_killTimeout).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            return "";
+        }
+    }
+
+    // All output, for a process that ends by itself.
+    public async Task<string> ReadAllAsync(CancellationToken cancellationToken)
+    {
+        byte[] buffer = new byte[MessageLimit];
+        int length = 0;
+        while (length < buffer.Length)
+        {
+            int count = await ReadAsync(buffer.AsMemory(length), cancellationToken).ConfigureAwait(false);
+            if (count == 0)
+            {
+                break;
+            }
+
+            length += count;
+        }
+
+        return Encoding.UTF8.GetString(buffer, 0, length);
+    }
+
+    // Bytes of the output; 0 at its end. After a cancellation the buffer may still be written to.
+    public Task<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken) =>
+        Output.ReadAsync(buffer, CancellationToken.None).AsTask().WaitAsync(cancellationToken);
+
+    public async ValueTask DisposeAsync()
+    {
+        try
+        {
+            _process.Kill(entireProcessTree: true);
+        }
+        catch (InvalidOperationException)
+        {
+            // It has ended.
+        }
+
+        await WaitAsync(s_killTimeout).ConfigureAwait(false);
+        _process.Dispose();
+    }
+
+    private static async Task<string> DrainMessagesAsync(StreamReader reader)
+    {
+        var text = new StringBuilder();
+        char[] buffer = new char[1024];
+        try
+        {
+            while (await reader.ReadAsync(buffer.AsMemory(), CancellationToken.None).ConfigureAwait(false) is int count and not 0)
+            {
+                text.Append(buffer, 0, Math.Min(count, MessageLimit - text.Length));
+            }
+        }
+        catch (Exception exception) when (exception is IOException or ObjectDisposedException)
+        {
+            // The process was killed, and its end of the pipe with it.
+        }
+
+        return text.ToString();
+    }
+}
