@@ -159,6 +159,11 @@
         ret
         end_function svsm_x64_hlt
 
+        function svsm_x64_pause
+        pause
+        ret
+        end_function svsm_x64_pause
+
         function svsm_x64_sti_hlt
         sti
         hlt

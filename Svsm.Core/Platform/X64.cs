@@ -194,6 +194,11 @@ public static unsafe class X64
     [MethodImpl(MethodImplOptions.InternalCall)]
     public static extern void Halt();
 
+    /// <summary>Tells the processor that the caller spins (PAUSE).</summary>
+    [RuntimeImport("*", "svsm_x64_pause")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    public static extern void Pause();
+
     /// <summary>Enables interrupts and waits for one, with none lost in between (STI; HLT).</summary>
     [RuntimeImport("*", "svsm_x64_sti_hlt")]
     [MethodImpl(MethodImplOptions.InternalCall)]

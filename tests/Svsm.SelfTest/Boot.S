@@ -66,18 +66,15 @@ long_mode:
         movabs  $high, %rax
         jmp     *%rax
 
-        .p2align 3
-boot_gdt:
-        .quad   0
-        .quad   0x00AF9B000000FFFF                      # 64-bit code
 boot_gdt_pointer:
-        .word   . - boot_gdt - 1
-        .long   boot_gdt
+        .word   gdt_end - gdt - 1
+        .long   gdt - VIRTUAL_BASE
 
         function high
         movq    $0, page_map(%rip)
         mov     %cr3, %rax
         mov     %rax, %cr3
+        lgdt    gdt_pointer(%rip)                       # at an address that is still mapped
         lea     stack_top(%rip), %rsp
         xor     %ebp, %ebp
         movabs  $VIRTUAL_BASE, %rax
@@ -87,6 +84,16 @@ boot_gdt_pointer:
         call    selftest_main
         ud2
         end_function high
+
+        .section .rodata
+        .p2align 3
+gdt:
+        .quad   0
+        .quad   0x00AF9B000000FFFF                      # 64-bit code, accessed
+gdt_end:
+gdt_pointer:
+        .word   gdt_end - gdt - 1
+        .quad   gdt
 
         .bss
         .p2align 12

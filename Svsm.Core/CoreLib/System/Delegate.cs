@@ -3,6 +3,8 @@
 
 // Delegates to one method each. There is no Combine: "+=" on a delegate is a build error.
 
+using Internal.Runtime;
+
 namespace System;
 
 public abstract class Delegate
@@ -16,6 +18,12 @@ public abstract class Delegate
     private void InitializeClosedInstance(object firstParameter, nint functionPointer)
     {
         _functionPointer = functionPointer;
+        _firstParameter = firstParameter;
+    }
+
+    private unsafe void InitializeClosedInstanceToInterface(object firstParameter, nint dispatchCell)
+    {
+        _functionPointer = (nint)InterfaceDispatch.Resolve(firstParameter, dispatchCell);
         _firstParameter = firstParameter;
     }
 

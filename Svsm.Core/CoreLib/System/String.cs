@@ -84,6 +84,5 @@ public sealed class String : IEquatable<string>
 
     public static bool operator !=(string? a, string? b) => !Equals(a, b);
 
-    public static implicit operator ReadOnlySpan<char>(string? value) =>
-        value is null ? default : new ReadOnlySpan<char>(ref value._firstChar, value._stringLength);
+    public static implicit operator ReadOnlySpan<char>(string? value) => value.AsSpan();
 }

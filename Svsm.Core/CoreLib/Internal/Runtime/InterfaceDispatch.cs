@@ -20,15 +20,18 @@ internal static unsafe class InterfaceDispatch
         internal nint Data;
     }
 
+    // SAFETY (whole class): arguments come from compiled code: an object reference, or null, and the cell of a call site.
+
+    /// <summary>The code that a call through this cell on this object runs.</summary>
     [RuntimeExport("svsm_resolve_interface")]
-    private static void* Resolve(MethodTable** instance, Cell* cell)
+    internal static void* Resolve(object? instance, nint dispatchCell)
     {
-        // SAFETY: both come from compiled code: an object reference (or null) and the cell of a call site.
-        if (instance == null)
+        if (instance is null)
         {
             ThrowHelpers.ThrowNullReferenceException();
         }
 
+        Cell* cell = (Cell*)dispatchCell;
         byte* field = (byte*)&cell->Data;
         MethodTable* interfaceType = (MethodTable*)((nint)MethodTable.Follow(field) & ~3);
         while (cell->Code != null)
@@ -37,7 +40,7 @@ internal static unsafe class InterfaceDispatch
         }
 
         ushort slot = (ushort)cell->Data;
-        MethodTable* type = *instance;
+        MethodTable* type = instance.m_pMethodTable;
 
         // The class and its bases first: a method of theirs beats a default one of the interface.
         void* code = Find(type, interfaceType, slot, useDefaults: false);

@@ -13,11 +13,24 @@ internal static unsafe class RuntimeExports
 {
     // SAFETY (whole class): the compiler passes the type of the value and a reference to one.
 
-    private static object RhBox(MethodTable* type, ref byte data)
+    private static object? RhBox(MethodTable* type, ref byte data)
     {
+        ref byte value = ref data;
+        if (type->ElementType == ElementType.Nullable)
+        {
+            // A nullable is boxed as null or as its value.
+            if (data == 0)
+            {
+                return null;
+            }
+
+            value = ref Unsafe.Add(ref data, type->NullableValueOffset);
+            type = MethodTable.NullableValueType(type);
+        }
+
         void* instance = Allocation.NewObject(type);
         object result = Unsafe.As<nint, object>(ref *(nint*)&instance);
-        SpanHelpers.Memmove(ref Unsafe.As<RawData>(result).Data, ref data, type->PayloadSize);
+        SpanHelpers.Memmove(ref Unsafe.As<RawData>(result).Data, ref value, type->ValueSize);
         return result;
     }
 
@@ -28,19 +41,35 @@ internal static unsafe class RuntimeExports
             ThrowHelpers.ThrowNullReferenceException();
         }
 
-        if (instance.m_pMethodTable != type)
+        RhUnboxTypeTest(type, instance.m_pMethodTable);
+        return ref Unsafe.As<RawData>(instance).Data;
+    }
+
+    private static void RhUnboxNullable(ref byte data, MethodTable* type, object? instance)
+    {
+        ref byte value = ref Unsafe.Add(ref data, type->NullableValueOffset);
+        MethodTable* valueType = MethodTable.NullableValueType(type);
+        if (instance is null)
+        {
+            data = 0;
+            SpanHelpers.ClearWithoutReferences(ref value, valueType->ValueSize);
+            return;
+        }
+
+        if (instance.m_pMethodTable != valueType)
         {
             ThrowHelpers.ThrowInvalidCastException();
         }
 
-        return ref Unsafe.As<RawData>(instance).Data;
+        data = 1;
+        SpanHelpers.Memmove(ref value, ref Unsafe.As<RawData>(instance).Data, valueType->ValueSize);
     }
 
-    private static void RhUnboxNullable(ref byte data, MethodTable* type, object instance) => ThrowHelpers.ThrowNotImplementedException();
-
+    // An enumeration unboxes as its underlying type and the other way round; other types only as themselves.
     private static void RhUnboxTypeTest(MethodTable* type, MethodTable* boxed)
     {
-        if (type != boxed)
+        if (type != boxed
+            && (type->ElementType != boxed->ElementType || type->ElementType is < ElementType.SByte or > ElementType.UIntPtr))
         {
             ThrowHelpers.ThrowInvalidCastException();
         }

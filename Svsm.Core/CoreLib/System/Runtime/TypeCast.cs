@@ -13,45 +13,73 @@ internal static unsafe class TypeCast
 {
     // SAFETY (whole class): type pointers come from the compiler and from objects it made.
 
-    private static object? IsInstanceOfClass(MethodTable* type, object? instance)
+    private static object? IsInstanceOfClass(MethodTable* type, object? instance) =>
+        instance is not null && IsClass(instance.m_pMethodTable, type) ? instance : null;
+
+    private static object? IsInstanceOfInterface(MethodTable* type, object? instance) =>
+        instance is not null && HasInterface(instance.m_pMethodTable, type) ? instance : null;
+
+    private static object? IsInstanceOfAny(MethodTable* type, object? instance) =>
+        instance is not null && IsAssignable(instance.m_pMethodTable, type) ? instance : null;
+
+    // Variance of generic interfaces and delegates is not looked at: such a cast fails unless the types are the same.
+    private static bool IsAssignable(MethodTable* from, MethodTable* to)
     {
-        if (instance is null)
+        if (from == to)
         {
-            return null;
+            return true;
         }
 
-        for (MethodTable* current = instance.m_pMethodTable; current != null; current = current->RelatedType)
+        if (to->ElementType == ElementType.Interface)
         {
-            if (current == type)
+            return HasInterface(from, to);
+        }
+
+        if (!to->IsArray)
+        {
+            return IsClass(from, to);
+        }
+
+        // Arrays of references convert like their elements; a value type only to itself.
+        return from->IsArray
+            && from->InstanceSize == to->InstanceSize
+            && (from->RelatedType == to->RelatedType
+                || (from->RelatedType->ElementType >= ElementType.Class && IsAssignable(from->RelatedType, to->RelatedType)));
+    }
+
+    private static bool IsClass(MethodTable* from, MethodTable* to)
+    {
+        if (from->IsArray)
+        {
+            // Its related type is its element type: its bases are Array and object.
+            return to->ElementType == ElementType.SystemArray || to == MethodTable.Of<object>() || from == to;
+        }
+
+        for (MethodTable* current = from; current != null; current = current->RelatedType)
+        {
+            if (current == to)
             {
-                return instance;
+                return true;
             }
         }
 
-        return null;
+        return false;
     }
 
-    private static object? IsInstanceOfInterface(MethodTable* type, object? instance)
+    private static bool HasInterface(MethodTable* from, MethodTable* to)
     {
-        if (instance is null)
+        for (int i = 0; i < from->InterfaceCount; i++)
         {
-            return null;
-        }
-
-        MethodTable* current = instance.m_pMethodTable;
-        for (int i = 0; i < current->InterfaceCount; i++)
-        {
-            if (MethodTable.Interfaces(current)[i] == type)
+            if (MethodTable.Interfaces(from)[i] == to)
             {
-                return instance;
+                return true;
             }
         }
 
-        return null;
+        return false;
     }
 
-    private static object? IsInstanceOfAny(MethodTable* type, object? instance) => IsInstanceOfClass(type, instance) ?? IsInstanceOfInterface(type, instance);
-
+    // Exception filters are compiled, never run; the compiler wants their helper all the same.
     private static bool IsInstanceOfException(MethodTable* type, object? instance) => IsInstanceOfClass(type, instance) is not null;
 
     private static object? CheckCastClass(MethodTable* type, object? instance) => Check(instance, IsInstanceOfClass(type, instance));
@@ -79,7 +107,7 @@ internal static unsafe class TypeCast
             ThrowHelpers.ThrowIndexOutOfRangeException();
         }
 
-        if (value is not null && IsInstanceOfAny(array.m_pMethodTable->RelatedType, value) is null)
+        if (value is not null && !IsAssignable(value.m_pMethodTable, array.m_pMethodTable->RelatedType))
         {
             ThrowHelpers.ThrowArrayTypeMismatchException();
         }

@@ -2,10 +2,12 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // "new" of classes and arrays. The image's allocator supplies zeroed memory (svsm_alloc); what it gives is never freed.
+// Exceptions have a store of their own: a throw must name its reason also when the allocator is closed or exhausted, and nothing returns from it.
 
 using System;
 using System.Runtime;
 using System.Runtime.CompilerServices;
+using System.Threading;
 
 namespace Internal.Runtime.CompilerHelpers;
 
@@ -13,14 +15,49 @@ internal static unsafe class Allocation
 {
     private const int PointerAlignment = 8;
 
+    [InlineArray(64)]
+    private struct ExceptionStore
+    {
+        private ulong _word0;
+    }
+
+    private static ExceptionStore s_exceptionStore;
+    private static int s_exceptionStoreUsed;
+
     // SAFETY (whole class): the compiler passes the type of the object; the allocator returns at least that many zeroed, 8-byte aligned bytes.
 
     [RuntimeExport("RhpNewFast")]
     internal static void* NewObject(MethodTable* type)
     {
-        void* instance = Allocate(type->BaseSize);
+        void* instance = IsException(type) ? AllocateException((int)type->InstanceSize) : Allocate(type->InstanceSize);
         *(MethodTable**)instance = type;
         return instance;
+    }
+
+    private static bool IsException(MethodTable* type)
+    {
+        MethodTable* exception = MethodTable.Of<Exception>();
+        for (MethodTable* current = type; current != null; current = current->RelatedType)
+        {
+            if (current == exception)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static void* AllocateException(int byteLength)
+    {
+        // The size of an object is a multiple of the alignment. Zeroed at the start and used once.
+        int end = Interlocked.Add(ref s_exceptionStoreUsed, byteLength);
+        if (end > sizeof(ExceptionStore))
+        {
+            Environment.FailFast("OutOfMemoryException: exceptions were created and not thrown");
+        }
+
+        return (byte*)Unsafe.AsPointer(ref s_exceptionStore) + (end - byteLength);
     }
 
     [RuntimeExport("RhNewObject")]
@@ -35,7 +72,7 @@ internal static unsafe class Allocation
         }
 
         // At most 2^31 * 2^16 + 2^32: no overflow.
-        nuint size = type->BaseSize + ((nuint)length * type->ComponentSize);
+        nuint size = type->InstanceSize + ((nuint)length * type->ComponentSize);
         void* instance = Allocate((size + (PointerAlignment - 1)) & ~(nuint)(PointerAlignment - 1));
         *(MethodTable**)instance = type;
         *(int*)((MethodTable**)instance + 1) = (int)length;

@@ -19,6 +19,10 @@ public abstract class X86Base
     [Intrinsic]
     public static void Pause() => Pause();
 
+    /// <summary>Divides a 64-bit number by a 32-bit one (DIV). A quotient of more than 32 bits is a divide error.</summary>
+    [Intrinsic]
+    public static (uint Quotient, uint Remainder) DivRem(uint lower, uint upper, uint divisor) => DivRem(lower, upper, divisor);
+
     [Intrinsic]
     internal static uint BitScanForward(uint value) => BitScanForward(value);
 
@@ -33,6 +37,10 @@ public abstract class X86Base
             [Intrinsic]
             get => IsSupported;
         }
+
+        /// <summary>Divides a 128-bit number by a 64-bit one (DIV). A quotient of more than 64 bits is a divide error.</summary>
+        [Intrinsic]
+        public static (ulong Quotient, ulong Remainder) DivRem(ulong lower, ulong upper, ulong divisor) => DivRem(lower, upper, divisor);
 
         [Intrinsic]
         internal static ulong BitScanForward(ulong value) => BitScanForward(value);
