@@ -14,6 +14,7 @@ using System;
 using System.Buffers.Binary;
 using System.Collections.Immutable;
 using System.Text;
+using Svsm.Diagnostics;
 
 namespace Svsm.Builder;
 
@@ -101,9 +102,7 @@ public sealed class ElfFile
     /// <param name="file">The whole file. Segments are slices of it, so it must not change afterwards. Untrusted.</param>
     /// <param name="subject">What the file is, for messages: "kernel", "guest payload".</param>
     /// <returns>The file.</returns>
-    /// <exception cref="ImageBuildException">
-    /// <see cref="ImageBuildError.ElfMalformed"/> or <see cref="ImageBuildError.ElfUnsupported"/>; nothing else is thrown.
-    /// </exception>
+    /// <exception cref="SvsmDiagnosticException">SVSM2001: the file is damaged. SVSM2002: it is of another kind. Nothing else is thrown.</exception>
     public static ElfFile Parse(ReadOnlyMemory<byte> file, string subject)
     {
         var elf = new ElfFile(file, subject);
@@ -132,24 +131,24 @@ public sealed class ElfFile
         ReadOnlySpan<byte> file = _file.Span;
         if (file.Length < FileHeaderLength)
         {
-            throw Malformed($"The {_subject} has {file.Length} bytes; an ELF file has at least {FileHeaderLength}. Pass the linked executable.");
+            throw Damaged($"has {file.Length} bytes", $"at least {FileHeaderLength}, a linked executable");
         }
 
         if (!file.StartsWith("\u007fELF"u8))
         {
-            throw Malformed($"The {_subject} starts with 0x{BinaryPrimitives.ReadUInt32BigEndian(file):X8}; an ELF file starts with 0x7F454C46. Pass the linked executable.");
+            throw Damaged($"starts with 0x{BinaryPrimitives.ReadUInt32BigEndian(file):X8}", "0x7F454C46, a linked executable");
         }
 
         if (file[4] != 2 || file[5] != 1 || file[6] != 1)
         {
-            throw Unsupported($"The {_subject} has ELF class {file[4]}, data {file[5]}, version {file[6]}; wanted 2 (64 bit), 1 (little-endian), 1. Link it with -m elf_x86_64.");
+            throw Unsupported($"has ELF class {file[4]}, data {file[5]}, version {file[6]}", "class 2 (64 bit), data 1 (little-endian), version 1");
         }
 
         ushort type = U16(file, 16);
         ushort machine = U16(file, 18);
         if (type != TypeExecutable || machine != MachineX64)
         {
-            throw Unsupported($"The {_subject} has ELF type {type} and machine {machine}; wanted 2 (ET_EXEC) and 62 (x86-64). Link it with -static -no-pie.");
+            throw Unsupported($"has ELF type {type} and machine {machine}", "type 2 (ET_EXEC) and machine 62 (x86-64)");
         }
 
         Entry = U64(file, 24);
@@ -168,7 +167,7 @@ public sealed class ElfFile
             uint type = U32(header, 0);
             if (type is SegmentDynamic or SegmentInterpreter)
             {
-                throw Unsupported($"The {_subject} has a program header of type {type} (dynamic linking); nothing resolves it at run time. Link it with -static -no-pie.");
+                throw Unsupported($"has a program header of type {type} (dynamic linking)", "none, for nothing resolves it at run time");
             }
 
             ulong length = U64(header, 40);
@@ -183,12 +182,12 @@ public sealed class ElfFile
             ulong dataLength = U64(header, 32);
             if (dataLength > length)
             {
-                throw Malformed($"Segment {number} of the {_subject} has 0x{dataLength:X} bytes in the file and 0x{length:X} in memory; the file cannot have more. Link it again.");
+                throw Damaged($"has segment {number} with 0x{dataLength:X} bytes in the file and 0x{length:X} in memory", "no more in the file than in memory");
             }
 
             if (length > ulong.MaxValue - virtualAddress || length > ulong.MaxValue - physicalAddress)
             {
-                throw Malformed($"Segment {number} of the {_subject} has 0x{length:X} bytes at 0x{virtualAddress:X} (physical 0x{physicalAddress:X}); it leaves the address space. Correct the linker script.");
+                throw Damaged($"has segment {number} with 0x{length:X} bytes at 0x{virtualAddress:X} (physical 0x{physicalAddress:X})", "an end within the address space");
             }
 
             ReadOnlyMemory<byte> data = dataLength == 0 ? default : Slice($"segment {number}", U64(header, 8), dataLength);
@@ -214,7 +213,7 @@ public sealed class ElfFile
             ulong tableLength = U64(header, 32);
             if (U64(header, 56) != SymbolLength || tableLength % SymbolLength != 0)
             {
-                throw Malformed($"The symbol table of the {_subject} has 0x{tableLength:X} bytes in entries of {U64(header, 56)}; entries have {SymbolLength}. Link it again.");
+                throw Damaged($"has a symbol table of 0x{tableLength:X} bytes in entries of {U64(header, 56)}", $"whole entries of {SymbolLength}");
             }
 
             ReadOnlySpan<byte> table = Slice("symbol table", U64(header, 24), tableLength).Span;
@@ -280,13 +279,13 @@ public sealed class ElfFile
     {
         if (index >= (uint)(sections.Length / SectionHeaderLength))
         {
-            throw Malformed($"The {_subject} names section {index} as a string table; it has {sections.Length / SectionHeaderLength} sections. Link it again.");
+            throw Damaged($"has its names in section {index}", $"a section number below {sections.Length / SectionHeaderLength}");
         }
 
         ReadOnlySpan<byte> header = sections.Slice((int)index * SectionHeaderLength, SectionHeaderLength);
         if (U32(header, 4) != SectionStrings)
         {
-            throw Malformed($"Section {index} of the {_subject} has type {U32(header, 4)}; a string table has {SectionStrings}. Link it again.");
+            throw Damaged($"has its names in section {index} of type {U32(header, 4)}", $"type {SectionStrings} (string table)");
         }
 
         return Slice("string table", U64(header, 24), U64(header, 32)).Span;
@@ -296,7 +295,7 @@ public sealed class ElfFile
     {
         if (offset >= (uint)names.Length)
         {
-            throw Malformed($"A name of the {_subject} is at 0x{offset:X} of its string table; the table has 0x{names.Length:X} bytes. Link it again.");
+            throw Damaged($"has a name at 0x{offset:X} of a string table", $"an offset below 0x{names.Length:X}");
         }
 
         ReadOnlySpan<byte> name = names[(int)offset..];
@@ -308,13 +307,13 @@ public sealed class ElfFile
         int length = name.IndexOf((byte)0);
         if (length < 0)
         {
-            throw Malformed($"A name of the {_subject} does not end within {name.Length} bytes; at most {MaxNameLength} are read. Link it again, or strip it.");
+            throw Damaged($"has a name that does not end within {name.Length} bytes", $"at most {MaxNameLength}");
         }
 
         _nameBytes += length;
         if (_nameBytes > MaxNameBytes)
         {
-            throw Malformed($"The names of the {_subject} have more than {MaxNameBytes} bytes together. Strip it.");
+            throw Damaged($"has names of {_nameBytes} bytes and more", $"at most {MaxNameBytes}");
         }
 
         return Encoding.UTF8.GetString(name[..length]);
@@ -329,7 +328,7 @@ public sealed class ElfFile
 
         if (entryLength != wanted)
         {
-            throw Malformed($"The {what} table of the {_subject} has entries of {entryLength} bytes; ELF64 has {wanted}. Link it again.");
+            throw Damaged($"has a {what} table with entries of {entryLength} bytes", $"{wanted}");
         }
 
         return Slice($"{what} table", offset, (ulong)count * (ulong)wanted).Span;
@@ -340,7 +339,7 @@ public sealed class ElfFile
         ulong fileLength = (ulong)_file.Length;
         if (offset > fileLength || length > fileLength - offset)
         {
-            throw Malformed($"The {what} of the {_subject} is at 0x{offset:X}, 0x{length:X} bytes; the file has 0x{fileLength:X}. The file is cut off or damaged: link it again.");
+            throw Damaged($"has its {what} at 0x{offset:X}, 0x{length:X} bytes", $"an end within the file's 0x{fileLength:X}");
         }
 
         return _file.Slice((int)offset, (int)length);
@@ -352,7 +351,7 @@ public sealed class ElfFile
 
     private static ulong U64(ReadOnlySpan<byte> bytes, int at) => BinaryPrimitives.ReadUInt64LittleEndian(bytes[at..]);
 
-    private static ImageBuildException Malformed(FormattableString message) => new(ImageBuildError.ElfMalformed, message);
+    private SvsmDiagnosticException Damaged(string seen, string wanted) => SvsmDiagnostics.ElfDamaged.Error($"the {_subject} {seen}", wanted);
 
-    private static ImageBuildException Unsupported(FormattableString message) => new(ImageBuildError.ElfUnsupported, message);
+    private SvsmDiagnosticException Unsupported(string seen, string wanted) => SvsmDiagnostics.ElfUnsupported.Error($"the {_subject} {seen}", wanted);
 }

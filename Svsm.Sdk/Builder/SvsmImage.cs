@@ -3,6 +3,7 @@
 
 using System;
 using System.Collections.Immutable;
+using Svsm.Diagnostics;
 using Svsm.Igvm;
 using Svsm.Igvm.Imaging;
 using Svsm.Wire;
@@ -143,7 +144,7 @@ public sealed class SvsmImage
 
     /// <summary>The IGVM file for the host.</summary>
     /// <returns>The file; the same image gives the same file.</returns>
-    /// <exception cref="ImageBuildException"><see cref="ImageBuildError.HostRefuses"/>: the host does not accept the image's VMSA or policy.</exception>
+    /// <exception cref="SvsmDiagnosticException">SVSM2014: the host does not accept the image.</exception>
     public IgvmFile ToIgvm()
     {
         try
@@ -152,7 +153,7 @@ public sealed class SvsmImage
         }
         catch (LaunchImageException e)
         {
-            throw new ImageBuildException(ImageBuildError.HostRefuses, $"Host {HostFlavourNames.ToName(Flavour)} would refuse the image. {e.Message}", e);
+            throw SvsmDiagnostics.HostRefusesImage.Error(e.Message.TrimEnd('.'), $"what host {HostFlavourNames.ToName(Flavour)} accepts", e);
         }
     }
 

@@ -12,6 +12,7 @@ using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using Svsm.Diagnostics;
 using Svsm.Igvm;
 using Svsm.Igvm.Imaging;
 using Svsm.Wire;
@@ -42,7 +43,7 @@ public static class SvsmImageBuilder
     /// <summary>Lays out an image for one host.</summary>
     /// <param name="options">What it is built from.</param>
     /// <returns>The image. The same options give the same image.</returns>
-    /// <exception cref="ImageBuildException">An input cannot be made into an image; the code says why.</exception>
+    /// <exception cref="SvsmDiagnosticException">SVSM2001 to SVSM2013: an input cannot be made into an image.</exception>
     public static SvsmImage Build(SvsmImageOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -79,17 +80,17 @@ internal sealed class ImageLayoutBuilder
     {
         if ((uint)options.Flavour >= (uint)HostFlavourNames.All.Length)
         {
-            throw new ImageBuildException(ImageBuildError.OptionInvalid, $"Host flavour {(uint)options.Flavour} is unknown. Known are {string.Join(", ", HostFlavourNames.All.ToArray())}.");
+            throw SvsmDiagnostics.ImageOptionInvalid.Error($"host flavour {(uint)options.Flavour}", string.Join(", ", HostFlavourNames.All));
         }
 
         if (options.GuestVmpl is < Vmpl.Vmpl1 or > Vmpl.Vmpl3)
         {
-            throw new ImageBuildException(ImageBuildError.OptionInvalid, $"The guest's VMPL is {(byte)options.GuestVmpl}; it must be 1, 2 or 3. Use 2.");
+            throw SvsmDiagnostics.ImageOptionInvalid.Error($"guest VMPL {(byte)options.GuestVmpl}", "1, 2 or 3; 2 is what guests expect");
         }
 
         if ((options.Policy & PolicyReservedOne) == 0 || (options.Policy & ~PolicyDefinedBits) != 0)
         {
-            throw new ImageBuildException(ImageBuildError.OptionInvalid, $"The guest policy is 0x{options.Policy:X}; bit 17 must be set and bits 63 to 26 clear. Use 0x30000, or add bits to it.");
+            throw SvsmDiagnostics.ImageOptionInvalid.Error($"guest policy 0x{options.Policy:X}", "bit 17 set and bits 63 to 26 clear, for example 0x30000");
         }
 
         _options = options;
@@ -107,7 +108,7 @@ internal sealed class ImageLayoutBuilder
         }
         catch (LaunchImageException e)
         {
-            throw new ImageBuildException(ImageBuildError.OptionInvalid, e.Message, e);
+            throw SvsmDiagnostics.ImageOptionInvalid.Error(e.Message.TrimEnd('.'), $"SEV_FEATURES that host {HostFlavourNames.ToName(_options.Flavour)} accepts", e);
         }
 
         ElfFile kernel = ElfFile.Parse(_options.Kernel, "kernel");
@@ -229,12 +230,12 @@ internal sealed class ImageLayoutBuilder
             ulong first = segment.VirtualAddress;
             if (first % PageSize != 0)
             {
-                throw new ImageBuildException(ImageBuildError.SegmentMisaligned, $"Kernel segment {i} starts at 0x{first:X}; it must be a multiple of 4096. Align it in the linker script.");
+                throw SvsmDiagnostics.SegmentMisaligned.Error($"segment {i} of the kernel at 0x{first:X}", "a multiple of 4096");
             }
 
             if (Rights(segment).HasFlag(PageRights.Write | PageRights.Execute))
             {
-                throw new ImageBuildException(ImageBuildError.SegmentWritableAndExecutable, $"Kernel segment {i} at 0x{first:X} is writable and executable; it may be one of them. Give text and data segments of their own in the linker script.");
+                throw SvsmDiagnostics.SegmentWritableAndExecutable.Error($"segment {i} of the kernel at 0x{first:X} has rights RWX", "RX, RW or R");
             }
 
             ulong pages = PageCount(segment.Length);
@@ -243,19 +244,19 @@ internal sealed class ImageLayoutBuilder
             {
                 if (first < LowArea.Base || last >= LowArea.Limit)
                 {
-                    throw new ImageBuildException(ImageBuildError.SegmentMisplaced, $"Kernel segment {i} is linked at 0x{first:X}, 0x{segment.Length:X} bytes; a segment below 2 GiB belongs to the boot stub and must lie from 0x{LowArea.Base:X} to 0x{LowArea.Limit:X}. Move it in the linker script.");
+                    throw SvsmDiagnostics.SegmentMisplaced.Error($"segment {i} of the kernel at 0x{first:X}, 0x{segment.Length:X} bytes", $"0x{LowArea.Base:X} to 0x{LowArea.Limit:X} for the boot stub's segments, which are those below 2 GiB");
                 }
             }
             else if (first < KernelAddressSpace.PerCpuBase)
             {
-                throw new ImageBuildException(ImageBuildError.SegmentMisplaced, $"Kernel segment {i} is linked at 0x{first:X}; kernel segments lie from 0x{KernelAddressSpace.PerCpuBase:X} on. Move it in the linker script.");
+                throw SvsmDiagnostics.SegmentMisplaced.Error($"segment {i} of the kernel at 0x{first:X}", $"0x{KernelAddressSpace.PerCpuBase:X} or above, or below 2 GiB for the boot stub");
             }
 
             foreach ((ulong otherFirst, ulong otherLast, string what) in placed)
             {
                 if (first <= otherLast && otherFirst <= last)
                 {
-                    throw new ImageBuildException(ImageBuildError.SegmentsOverlap, $"Kernel segment {i} takes the pages 0x{first:X} to 0x{last:X}, where {what} is (0x{otherFirst:X} to 0x{otherLast:X}). Move one of them in the linker script.");
+                    throw SvsmDiagnostics.SegmentsOverlap.Error($"segment {i} of the kernel has the pages 0x{first:X} to 0x{last:X}", $"pages outside of {what}, 0x{otherFirst:X} to 0x{otherLast:X}");
                 }
             }
 
@@ -267,13 +268,13 @@ internal sealed class ImageLayoutBuilder
     {
         if (!IsInside(kernel, kernel.Entry, low: true))
         {
-            throw new ImageBuildException(ImageBuildError.EntryInvalid, $"The kernel's ELF entry is 0x{kernel.Entry:X}; it must be in an executable segment below 2 GiB, for it starts in 32-bit mode. Set ENTRY in the linker script to the boot stub.");
+            throw SvsmDiagnostics.EntryInvalid.Error($"ELF entry 0x{kernel.Entry:X} of the kernel", "an address in an executable segment below 2 GiB, for it starts in 32-bit mode");
         }
 
         ulong entry = FindSymbol(kernel, SvsmImageBuilder.EntrySymbol).Value;
         if (!IsInside(kernel, entry, low: false))
         {
-            throw new ImageBuildException(ImageBuildError.EntryInvalid, $"The kernel's 64-bit entry '{SvsmImageBuilder.EntrySymbol}' is 0x{entry:X}; it must be in an executable segment of the kernel's half. Link it at 0x{KernelAddressSpace.ImageBase:X} or above.");
+            throw SvsmDiagnostics.EntryInvalid.Error($"{SvsmImageBuilder.EntrySymbol} = 0x{entry:X} of the kernel", $"an address in an executable segment from 0x{KernelAddressSpace.PerCpuBase:X} on");
         }
 
         return entry;
@@ -303,11 +304,11 @@ internal sealed class ImageLayoutBuilder
             }
         }
 
-        throw new ImageBuildException(ImageBuildError.SymbolInvalid, $"The kernel's symbol '{SvsmImageBuilder.StackTopSymbol}' is 0x{top:X}; it must be a multiple of 16 in, or just past, a writable kernel segment. Correct the linker script.");
+        throw SvsmDiagnostics.SymbolInvalid.Error($"{SvsmImageBuilder.StackTopSymbol} = 0x{top:X}", "a multiple of 16 in, or just past, a writable segment of the kernel");
     }
 
     private static ElfSymbol FindSymbol(ElfFile kernel, string name) => kernel.FindSymbol(name) ??
-        throw new ImageBuildException(ImageBuildError.SymbolInvalid, $"The kernel has no symbol '{name}' among its {kernel.Symbols.Length}; the boot stub needs its value. Define it, and do not strip the file.");
+        throw SvsmDiagnostics.SymbolInvalid.Error($"no {name} among the kernel's {kernel.Symbols.Length} symbols", "one of this name");
 
     private void PlaceBootSegments(ElfFile kernel)
     {
@@ -458,7 +459,7 @@ internal sealed class ImageLayoutBuilder
     {
         if (_lowEnd > LowArea.Limit)
         {
-            throw new ImageBuildException(ImageBuildError.LowAreaFull, $"The boot stub and its tables end at 0x{_lowEnd:X}; the low area ends at 0x{LowArea.Limit:X}. Make the stub smaller, or link it closer to 0x{LowArea.Base:X}.");
+            throw SvsmDiagnostics.LowAreaFull.Error($"an end at 0x{_lowEnd:X}", $"at most 0x{LowArea.Limit:X}");
         }
     }
 
@@ -515,7 +516,7 @@ internal sealed class ImageLayoutBuilder
 
         if (!entryFound)
         {
-            throw new ImageBuildException(ImageBuildError.EntryInvalid, $"The guest payload's ELF entry is 0x{payload.Entry:X}; it must be the physical address of bytes that one of its segments loads. Link it so that physical and virtual addresses are equal.");
+            throw SvsmDiagnostics.EntryInvalid.Error($"ELF entry 0x{payload.Entry:X} of the guest payload", "the physical address of bytes that one of its segments loads");
         }
 
         configuration.GuestKind = GuestKind.Payload;
@@ -540,12 +541,12 @@ internal sealed class ImageLayoutBuilder
         ulong first = segment.PhysicalAddress;
         if (first % PageSize != 0)
         {
-            throw new ImageBuildException(ImageBuildError.SegmentMisaligned, $"Guest payload segment {number} starts at 0x{first:X}; it must be a multiple of 4096. Align it in the linker script.");
+            throw SvsmDiagnostics.SegmentMisaligned.Error($"segment {number} of the guest payload at 0x{first:X}", "a multiple of 4096");
         }
 
         if (first >= PayloadLimit || segment.Length > PayloadLimit - first)
         {
-            throw new ImageBuildException(ImageBuildError.GuestMisplaced, $"Guest payload segment {number} is 0x{first:X}, 0x{segment.Length:X} bytes; a payload starts in 32-bit mode and lies below 4 GiB. Link it lower.");
+            throw SvsmDiagnostics.GuestMisplaced.Error($"segment {number} of the guest payload at 0x{first:X}, 0x{segment.Length:X} bytes", "an end at or below 4 GiB, for a payload starts in 32-bit mode");
         }
 
         ulong end = first + (PageCount(segment.Length) * PageSize);
@@ -553,13 +554,13 @@ internal sealed class ImageLayoutBuilder
         {
             if (first < part.Gpa + part.Length && part.Gpa < end)
             {
-                throw new ImageBuildException(ImageBuildError.GuestMisplaced, $"Guest payload segment {number} takes 0x{first:X} to 0x{end:X}, where '{part.Name}' is (0x{part.Gpa:X} to 0x{part.Gpa + part.Length:X}). Link the payload elsewhere, for example at 0x100000.");
+                throw SvsmDiagnostics.GuestMisplaced.Error($"segment {number} of the guest payload takes 0x{first:X} to 0x{end:X}", $"addresses outside of {part.Name}, 0x{part.Gpa:X} to 0x{part.Gpa + part.Length:X}");
             }
         }
 
         if (first < _regionBase + _regionLength && _regionBase < end)
         {
-            throw new ImageBuildException(ImageBuildError.GuestMisplaced, $"Guest payload segment {number} takes 0x{first:X} to 0x{end:X}; the SVSM's region is 0x{_regionBase:X} to 0x{_regionBase + _regionLength:X}. Link the payload elsewhere, for example at 0x100000.");
+            throw SvsmDiagnostics.GuestMisplaced.Error($"segment {number} of the guest payload takes 0x{first:X} to 0x{end:X}", $"addresses outside of the SVSM's region, 0x{_regionBase:X} to 0x{_regionBase + _regionLength:X}");
         }
     }
 
@@ -581,7 +582,7 @@ internal sealed class ImageLayoutBuilder
 
         if (merged.Count > ImageConfiguration.MaxGuestRanges)
         {
-            throw new ImageBuildException(ImageBuildError.TooManyGuestRanges, $"The guest's memory is in {merged.Count} ranges; an image can describe {ImageConfiguration.MaxGuestRanges}. Link the payload's segments next to each other.");
+            throw SvsmDiagnostics.TooManyGuestRanges.Error($"{merged.Count} ranges", $"at most {ImageConfiguration.MaxGuestRanges}");
         }
 
         configuration.GuestRangeCount = (uint)merged.Count;
@@ -664,7 +665,6 @@ internal sealed class ImageLayoutBuilder
         return gpa;
     }
 
-    private ImageBuildException RegionFull(ulong needed) => new(
-        ImageBuildError.RegionFull,
-        $"The kernel needs at least 0x{needed:X} bytes; its region on host {HostFlavourNames.ToName(_options.Flavour)} has 0x{_regionLength:X}, and some must be left for the heap. Leave out a feature or a module.");
+    private SvsmDiagnosticException RegionFull(ulong needed) => SvsmDiagnostics.RegionFull.Error(
+        $"at least 0x{needed:X} bytes", $"less than the 0x{_regionLength:X} of host {HostFlavourNames.ToName(_options.Flavour)}, for some must be left for the heap");
 }

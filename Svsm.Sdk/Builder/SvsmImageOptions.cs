@@ -2,6 +2,8 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Collections.Immutable;
+using Svsm.Measurement;
 using Svsm.Wire;
 
 namespace Svsm.Builder;
@@ -26,15 +28,38 @@ public sealed record SvsmImageOptions
 
     /// <summary>SEV_FEATURES that the image wants. A host may drop injection modes or add the virtual top of memory.</summary>
     public SevFeatures SevFeatures { get; init; } = SevFeatures.SnpActive | SevFeatures.RestrictedInjection;
+
+    /// <summary>Identity for an ID block; null = none.</summary>
+    public ImageIdentity? Identity { get; init; }
+}
+
+/// <summary>The owner's identity, which an ID block binds to the launch digest and an attestation report repeats.</summary>
+public sealed record ImageIdentity
+{
+    /// <summary>EC private key on curve P-384 that signs the ID block, PEM, not encrypted.</summary>
+    public required string IdKeyPem { get; init; }
+
+    /// <summary>EC private key on curve P-384 that signs the ID key, PEM, not encrypted; null = none.</summary>
+    public string? AuthorKeyPem { get; init; }
+
+    /// <summary>16 bytes chosen by the owner.</summary>
+    public ReadOnlyMemory<byte> FamilyId { get; init; } = new byte[IdBlock.IdLength];
+
+    /// <summary>16 bytes chosen by the owner.</summary>
+    public ReadOnlyMemory<byte> ImageId { get; init; } = new byte[IdBlock.IdLength];
+
+    /// <summary>Security version of the guest.</summary>
+    public uint GuestSvn { get; init; }
+
+    /// <summary>Number of vCPUs that the guest is started with. An ID block holds for one launch digest, and on stock QEMU that depends on this number.</summary>
+    public int VcpuCount { get; init; } = 1;
 }
 
 /// <summary>Names of the host flavours, as command lines, file names and reports have them.</summary>
 public static class HostFlavourNames
 {
     /// <summary>The names, in the order of <see cref="HostFlavour"/>.</summary>
-    public static ReadOnlySpan<string> All => s_names;
-
-    private static readonly string[] s_names = ["qemu", "stock-qemu", "hyperv", "vanadium"];
+    public static ImmutableArray<string> All { get; } = ["qemu", "stock-qemu", "hyperv", "vanadium"];
 
     /// <summary>The name of a flavour.</summary>
     /// <param name="flavour">The flavour.</param>
@@ -42,8 +67,8 @@ public static class HostFlavourNames
     /// <exception cref="ArgumentOutOfRangeException">The flavour is unknown.</exception>
     public static string ToName(HostFlavour flavour)
     {
-        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)flavour, (uint)s_names.Length, nameof(flavour));
-        return s_names[(int)flavour];
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)flavour, (uint)All.Length, nameof(flavour));
+        return All[(int)flavour];
     }
 
     /// <summary>Looks up a name.</summary>
@@ -52,7 +77,7 @@ public static class HostFlavourNames
     /// <returns>True when the name is known.</returns>
     public static bool TryParse(string? name, out HostFlavour flavour)
     {
-        int index = Array.FindIndex(s_names, known => known.Equals(name, StringComparison.OrdinalIgnoreCase));
+        int index = name is null ? -1 : All.IndexOf(name, StringComparer.OrdinalIgnoreCase);
         flavour = (HostFlavour)Math.Max(index, 0);
         return index >= 0;
     }

@@ -68,6 +68,108 @@ public static class SvsmDiagnostics
         "The linker failed",
         "Its messages are above.");
 
+    /// <summary>Kernel or guest payload. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic ElfDamaged = new(
+        "SVSM2001",
+        "An ELF file is damaged",
+        "Link it again; if it came from a package, delete the package from the package folder and restore it.");
+
+    /// <summary>Kernel or guest payload. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic ElfUnsupported = new(
+        "SVSM2002",
+        "An ELF file is of a kind that an image cannot carry",
+        "Link it as a static x86-64 executable: ld -m elf_x86_64 -static -no-pie.");
+
+    /// <summary>Kernel or guest payload. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic SegmentMisaligned = new(
+        "SVSM2003",
+        "A segment does not start on a page boundary",
+        "Align it to 4096 in the linker script.");
+
+    /// <summary>Kernel. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic SegmentWritableAndExecutable = new(
+        "SVSM2004",
+        "A kernel segment is writable and executable",
+        "Give code and data segments of their own in the linker script.");
+
+    /// <summary>Kernel. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic SegmentMisplaced = new(
+        "SVSM2005",
+        "A kernel segment lies where the image has no place for it",
+        "Move it in the linker script.");
+
+    /// <summary>Kernel. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic SegmentsOverlap = new(
+        "SVSM2006",
+        "A kernel segment overlaps something else",
+        "Move one of them in the linker script.");
+
+    /// <summary>Kernel or guest payload. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic EntryInvalid = new(
+        "SVSM2007",
+        "An entry point is not in code",
+        "Correct ENTRY, or the symbol, in the linker script.");
+
+    /// <summary>Kernel. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic SymbolInvalid = new(
+        "SVSM2008",
+        "The kernel's symbols lack what the boot stub needs",
+        "Define the symbol in the linker script or an assembly source, and do not strip the file.");
+
+    /// <summary>Kernel. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic LowAreaFull = new(
+        "SVSM2009",
+        "The boot stub does not fit into the low area",
+        "Make the stub smaller, or link it closer to the start of the low area.");
+
+    /// <summary>Kernel. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic RegionFull = new(
+        "SVSM2010",
+        "The kernel does not fit into its region",
+        "Leave out features or modules.");
+
+    /// <summary>Guest payload. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic GuestMisplaced = new(
+        "SVSM2011",
+        "The guest payload lies where it cannot",
+        "Link it elsewhere, for example at 0x100000.");
+
+    /// <summary>Guest payload. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic TooManyGuestRanges = new(
+        "SVSM2012",
+        "The guest's memory is in too many pieces",
+        "Link the payload's segments next to each other.");
+
+    /// <summary>Any option. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic ImageOptionInvalid = new(
+        "SVSM2013",
+        "An option of the image has a value that is not possible",
+        "Correct the option.");
+
+    /// <summary>Any option. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic HostRefusesImage = new(
+        "SVSM2014",
+        "The host would refuse the image",
+        "Choose another host flavour, or leave out what this one does not have.");
+
+    /// <summary>Reading inputs, writing outputs. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic ImageFileFailed = new(
+        "SVSM2015",
+        "A file of the image cannot be read or written",
+        "Check that the path exists and that its permissions and free space suffice.");
+
+    /// <summary>Key, family id, image id. Raised by Svsm.Builder and the svsm tool.</summary>
+    public static readonly SvsmDiagnostic IdBlockFailed = new(
+        "SVSM3001",
+        "The ID block cannot be made",
+        "Use unencrypted EC private keys on curve P-384 in PEM form, and ids of 16 bytes.");
+
+    /// <summary>Files of any origin. Raised by Svsm.Builder and the svsm tool.</summary>
+    public static readonly SvsmDiagnostic MeasurementFailed = new(
+        "SVSM3002",
+        "The launch digest cannot be computed",
+        "Use an image for SEV-SNP and this host, and a number of vCPUs that it can have.");
+
     /// <summary>A SvsmModule item without a file. Raised by Svsm.Image.targets.</summary>
     public static readonly SvsmDiagnostic ModuleAssemblyMissing = new(
         "SVSM4001",

@@ -4,16 +4,17 @@
 using System;
 using System.Linq;
 using CsCheck;
+using Svsm.Diagnostics;
 using Xunit;
 
 namespace Svsm.Builder.Tests;
 
 public sealed class ElfFileTests
 {
-    private static void Fails(ImageBuildError error, byte[] file, string text)
+    private static void Fails(SvsmDiagnostic error, byte[] file, string text)
     {
-        var e = Assert.Throws<ImageBuildException>(() => ElfFile.Parse(file, "kernel"));
-        Assert.Equal(error, e.Error);
+        var e = Assert.Throws<SvsmDiagnosticException>(() => ElfFile.Parse(file, "kernel"));
+        Assert.Same(error, e.Diagnostic);
         Assert.Contains(text, e.Message, StringComparison.Ordinal);
     }
 
@@ -63,32 +64,32 @@ public sealed class ElfFileTests
     [Theory]
     [InlineData(0)]
     [InlineData(63)]
-    public void Parse_ShortFile_Fails(int length) => Fails(ImageBuildError.ElfMalformed, TestElf.Kernel().ToArray()[..length], $"{length} bytes");
+    public void Parse_ShortFile_Fails(int length) => Fails(SvsmDiagnostics.ElfDamaged, TestElf.Kernel().ToArray()[..length], $"{length} bytes");
 
     [Fact]
-    public void Parse_BadMagic_Fails() => Fails(ImageBuildError.ElfMalformed, Changed(f => f[0] = (byte)'M'), "0x4D454C46");
+    public void Parse_BadMagic_Fails() => Fails(SvsmDiagnostics.ElfDamaged, Changed(f => f[0] = (byte)'M'), "0x4D454C46");
 
     [Theory]
     [InlineData(4)]
     [InlineData(5)]
     [InlineData(6)]
-    public void Parse_BadIdentification_Fails(int at) => Fails(ImageBuildError.ElfUnsupported, Changed(f => f[at] = 9), "9");
+    public void Parse_BadIdentification_Fails(int at) => Fails(SvsmDiagnostics.ElfUnsupported, Changed(f => f[at] = 9), "9");
 
     [Theory]
     [InlineData(16, 3)]
     [InlineData(16, 1)]
     [InlineData(18, 40)]
-    public void Parse_OtherKindOfFile_Fails(int at, byte value) => Fails(ImageBuildError.ElfUnsupported, Changed(f => f[at] = value), $"{value}");
+    public void Parse_OtherKindOfFile_Fails(int at, byte value) => Fails(SvsmDiagnostics.ElfUnsupported, Changed(f => f[at] = value), $"{value}");
 
     [Theory]
     [InlineData(2u)]
     [InlineData(3u)]
-    public void Parse_DynamicExecutable_Fails(uint type) => Fails(ImageBuildError.ElfUnsupported, Changed(f => TestElf.U32(f, 64, type)), $"type {type}");
+    public void Parse_DynamicExecutable_Fails(uint type) => Fails(SvsmDiagnostics.ElfUnsupported, Changed(f => TestElf.U32(f, 64, type)), $"type {type}");
 
     [Theory]
     [InlineData(54)]
     [InlineData(58)]
-    public void Parse_BadEntryLength_Fails(int at) => Fails(ImageBuildError.ElfMalformed, Changed(f => TestElf.U16(f, at, 55)), "55");
+    public void Parse_BadEntryLength_Fails(int at) => Fails(SvsmDiagnostics.ElfDamaged, Changed(f => TestElf.U16(f, at, 55)), "55");
 
     [Theory]
     [InlineData(32, ulong.MaxValue)]
@@ -97,16 +98,16 @@ public sealed class ElfFileTests
     [InlineData(40, 0x8000_0000ul)]
     [InlineData(64 + 8, ulong.MaxValue)]
     [InlineData(64 + 8, 0x7FFF_FFFFul)]
-    public void Parse_OffsetOutsideFile_Fails(int at, ulong offset) => Fails(ImageBuildError.ElfMalformed, Changed(f => TestElf.U64(f, at, offset)), $"0x{offset:X}");
+    public void Parse_OffsetOutsideFile_Fails(int at, ulong offset) => Fails(SvsmDiagnostics.ElfDamaged, Changed(f => TestElf.U64(f, at, offset)), $"0x{offset:X}");
 
     [Fact]
-    public void Parse_MoreInFileThanInMemory_Fails() => Fails(ImageBuildError.ElfMalformed, Changed(f => TestElf.U64(f, 64 + 40, 0x17FF)), "0x17FF");
+    public void Parse_MoreInFileThanInMemory_Fails() => Fails(SvsmDiagnostics.ElfDamaged, Changed(f => TestElf.U64(f, 64 + 40, 0x17FF)), "0x17FF");
 
     [Theory]
     [InlineData(16)]
     [InlineData(24)]
     public void Parse_SegmentLeavesAddressSpace_Fails(int at) =>
-        Fails(ImageBuildError.ElfMalformed, Changed(f => TestElf.U64(f, 64 + at, ulong.MaxValue - 0x17FE)), "address space");
+        Fails(SvsmDiagnostics.ElfDamaged, Changed(f => TestElf.U64(f, 64 + at, ulong.MaxValue - 0x17FE)), "address space");
 
     [Theory]
     [InlineData(40, 99u, "section 99")]
@@ -115,7 +116,7 @@ public sealed class ElfFileTests
     [InlineData(32, 25u, "0x19")]
     [InlineData(24, 0x7000_0000u, "0x70000000")]
     public void Parse_BadSymbolTable_Fails(int at, uint value, string text) =>
-        Fails(ImageBuildError.ElfMalformed, Changed(f => TestElf.U32(f, f.Length - (2 * 64) + at, value)), text);
+        Fails(SvsmDiagnostics.ElfDamaged, Changed(f => TestElf.U32(f, f.Length - (2 * 64) + at, value)), text);
 
     [Fact]
     public void Parse_NameOutsideTable_Fails()
@@ -123,7 +124,7 @@ public sealed class ElfFileTests
         byte[] file = TestElf.Kernel().ToArray();
         int symbols = (int)BitConverter.ToUInt64(file, file.Length - 128 + 24);
         TestElf.U32(file, symbols, 0x7FFF_FFFF);
-        Fails(ImageBuildError.ElfMalformed, file, "0x7FFFFFFF");
+        Fails(SvsmDiagnostics.ElfDamaged, file, "0x7FFFFFFF");
     }
 
     [Fact]
@@ -131,7 +132,7 @@ public sealed class ElfFileTests
     {
         TestElf elf = TestElf.Kernel();
         elf.Symbols.Add((new string('x', ElfFile.MaxNameLength + 1), 0, false));
-        Fails(ImageBuildError.ElfMalformed, elf.ToArray(), "8192");
+        Fails(SvsmDiagnostics.ElfDamaged, elf.ToArray(), "8192");
     }
 
     [Fact]
@@ -160,7 +161,7 @@ public sealed class ElfFileTests
             TestElf.U32(file, symbols + (i * 24), shared);
         }
 
-        Fails(ImageBuildError.ElfMalformed, file, "Strip it");
+        Fails(SvsmDiagnostics.ElfDamaged, file, "at most 67108864");
     }
 
     [Fact]
@@ -183,9 +184,9 @@ public sealed class ElfFileTests
                 {
                     SvsmImageBuilder.Build(new SvsmImageOptions { Kernel = file });
                 }
-                catch (ImageBuildException e)
+                catch (SvsmDiagnosticException e)
                 {
-                    Assert.NotEqual(ImageBuildError.None, e.Error);
+                    Assert.StartsWith("SVSM2", e.Diagnostic.Code, StringComparison.Ordinal);
                 }
             },
             iter: 20_000, seed: "0000000000001");
@@ -197,7 +198,7 @@ public sealed class ElfFileTests
         byte[] original = TestElf.Payload().ToArray();
         for (int length = 0; length < original.Length; length++)
         {
-            Assert.Throws<ImageBuildException>(() => ElfFile.Parse(original.AsMemory(0, length), "guest payload"));
+            Assert.Throws<SvsmDiagnosticException>(() => ElfFile.Parse(original.AsMemory(0, length), "guest payload"));
         }
     }
 }

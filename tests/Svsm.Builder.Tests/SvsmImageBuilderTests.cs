@@ -5,6 +5,7 @@ using System;
 using System.Collections.Generic;
 using System.Linq;
 using System.Runtime.InteropServices;
+using Svsm.Diagnostics;
 using Svsm.Igvm;
 using Svsm.Wire;
 using Xunit;
@@ -302,22 +303,21 @@ public sealed class SvsmImageBuilderTests
         Assert.Equal(0x3000ul, sizes.Guest);
     }
 
-    private static void Fails(ImageBuildError error, SvsmImageOptions options, string text)
+    private static void Fails(SvsmDiagnostic error, SvsmImageOptions options, string text)
     {
-        var e = Assert.Throws<ImageBuildException>(() => SvsmImageBuilder.Build(options));
-        Assert.Equal(error, e.Error);
-        Assert.Equal($"SVSM{(int)error}", e.Code);
+        var e = Assert.Throws<SvsmDiagnosticException>(() => SvsmImageBuilder.Build(options));
+        Assert.Same(error, e.Diagnostic);
         Assert.Contains(text, e.Message, StringComparison.Ordinal);
     }
 
-    private static void KernelFails(ImageBuildError error, string text, Action<TestElf> change)
+    private static void KernelFails(SvsmDiagnostic error, string text, Action<TestElf> change)
     {
         TestElf kernel = TestElf.Kernel();
         change(kernel);
         Fails(error, Options() with { Kernel = kernel.ToArray() }, text);
     }
 
-    private static void PayloadFails(ImageBuildError error, string text, Action<TestElf> change)
+    private static void PayloadFails(SvsmDiagnostic error, string text, Action<TestElf> change)
     {
         TestElf payload = TestElf.Payload();
         change(payload);
@@ -326,13 +326,13 @@ public sealed class SvsmImageBuilderTests
 
     [Fact]
     public void Build_MisalignedSegment_Fails() =>
-        KernelFails(ImageBuildError.SegmentMisaligned, "0xFFFFFF8000300010", k => k.Segments[2] = k.Segments[2] with { Address = 0xFFFF_FF80_0030_0010 });
+        KernelFails(SvsmDiagnostics.SegmentMisaligned, "0xFFFFFF8000300010", k => k.Segments[2] = k.Segments[2] with { Address = 0xFFFF_FF80_0030_0010 });
 
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
     public void Build_WritableExecutableSegment_Fails(int segment) =>
-        KernelFails(ImageBuildError.SegmentWritableAndExecutable, $"segment {segment}", k => k.Segments[segment] = k.Segments[segment] with { Flags = 7 });
+        KernelFails(SvsmDiagnostics.SegmentWritableAndExecutable, $"segment {segment}", k => k.Segments[segment] = k.Segments[segment] with { Flags = 7 });
 
     [Theory]
     [InlineData(0xF000ul)]
@@ -344,11 +344,11 @@ public sealed class SvsmImageBuilderTests
     [InlineData(0x8000_0000_0000_0000ul)]
     [InlineData(0xFFFF_FEFF_FFFF_F000ul)]
     public void Build_MisplacedSegment_Fails(ulong address) =>
-        KernelFails(ImageBuildError.SegmentMisplaced, $"0x{address:X}", k => k.Add(address, TestElf.R, new byte[0x1001]));
+        KernelFails(SvsmDiagnostics.SegmentMisplaced, $"0x{address:X}", k => k.Add(address, TestElf.R, new byte[0x1001]));
 
     [Fact]
     public void Build_HugeLowSegment_Fails() =>
-        KernelFails(ImageBuildError.SegmentMisplaced, "segment 7", k => k.Add(0x1_4000, TestElf.RW, [], ulong.MaxValue - 0x2_0000));
+        KernelFails(SvsmDiagnostics.SegmentMisplaced, "segment 7", k => k.Add(0x1_4000, TestElf.RW, [], ulong.MaxValue - 0x2_0000));
 
     [Theory]
     [InlineData(0xFFFF_FF80_0020_2000ul)]
@@ -358,25 +358,25 @@ public sealed class SvsmImageBuilderTests
     [InlineData(KernelAddressSpace.GeneralParameters + 0x1000)]
     [InlineData(KernelAddressSpace.PageTables)]
     public void Build_OverlappingSegments_Fail(ulong address) =>
-        KernelFails(ImageBuildError.SegmentsOverlap, $"0x{address:X}", k => k.Add(address, TestElf.R, new byte[0x1001]));
+        KernelFails(SvsmDiagnostics.SegmentsOverlap, $"0x{address:X}", k => k.Add(address, TestElf.R, new byte[0x1001]));
 
     [Theory]
     [InlineData(0x1_2000ul)]
     [InlineData(0xFFFFul)]
     [InlineData(0xFFFF_FF80_0020_0000ul)]
-    public void Build_EntryNotInStub_Fails(ulong entry) => KernelFails(ImageBuildError.EntryInvalid, $"0x{entry:X}", k => k.Entry = entry);
+    public void Build_EntryNotInStub_Fails(ulong entry) => KernelFails(SvsmDiagnostics.EntryInvalid, $"0x{entry:X}", k => k.Entry = entry);
 
     [Theory]
     [InlineData(0x1_0000ul)]
     [InlineData(0xFFFF_FF80_0030_0000ul)]
     [InlineData(0xFFFF_FF80_0020_3000ul)]
     public void Build_KernelEntryNotInText_Fails(ulong entry) =>
-        KernelFails(ImageBuildError.EntryInvalid, $"0x{entry:X}", k => k.Symbols[0] = ("svsm_kernel_entry", entry, false));
+        KernelFails(SvsmDiagnostics.EntryInvalid, $"0x{entry:X}", k => k.Symbols[0] = ("svsm_kernel_entry", entry, false));
 
     [Theory]
     [InlineData("svsm_kernel_entry")]
     [InlineData("svsm_kernel_stack_top")]
-    public void Build_MissingSymbol_Fails(string name) => KernelFails(ImageBuildError.SymbolInvalid, name, k => k.Symbols.RemoveAll(s => s.Name == name));
+    public void Build_MissingSymbol_Fails(string name) => KernelFails(SvsmDiagnostics.SymbolInvalid, name, k => k.Symbols.RemoveAll(s => s.Name == name));
 
     [Theory]
     [InlineData(0xFFFF_FF80_0050_5008ul)]
@@ -384,7 +384,7 @@ public sealed class SvsmImageBuilderTests
     [InlineData(0xFFFF_FF80_0030_0100ul)]
     [InlineData(0ul)]
     public void Build_BadStackTop_Fails(ulong top) =>
-        KernelFails(ImageBuildError.SymbolInvalid, $"0x{top:X}", k => k.Symbols[1] = ("svsm_kernel_stack_top", top, false));
+        KernelFails(SvsmDiagnostics.SymbolInvalid, $"0x{top:X}", k => k.Symbols[1] = ("svsm_kernel_stack_top", top, false));
 
     private static SvsmImageOptions WithStubUpTo(ulong end)
     {
@@ -396,7 +396,7 @@ public sealed class SvsmImageBuilderTests
     [Theory]
     [InlineData(0x7_F000ul, "0x86000")]
     [InlineData(0x7_9001ul, "0x81000")]
-    public void Build_LowAreaFull_Fails(ulong end, string text) => Fails(ImageBuildError.LowAreaFull, WithStubUpTo(end), text);
+    public void Build_LowAreaFull_Fails(ulong end, string text) => Fails(SvsmDiagnostics.LowAreaFull, WithStubUpTo(end), text);
 
     [Fact]
     public void Build_LowAreaExactlyFull_Succeeds()
@@ -413,7 +413,7 @@ public sealed class SvsmImageBuilderTests
     [InlineData(4096ul)]
     [InlineData(4097ul)]
     [InlineData(0x3_FFFFul)]
-    public void Build_RegionFull_Fails(ulong pages) => Fails(ImageBuildError.RegionFull, WithMorePages(pages), "0x1000000");
+    public void Build_RegionFull_Fails(ulong pages) => Fails(SvsmDiagnostics.RegionFull, WithMorePages(pages), "0x1000000");
 
     [Fact]
     public void Build_RegionWithOnePageOfHeap_Succeeds()
@@ -433,19 +433,19 @@ public sealed class SvsmImageBuilderTests
     [InlineData(0xFFFF_F000ul)]
     [InlineData(0x1_0000_0000ul)]
     public void Build_GuestMisplaced_Fails(ulong address) =>
-        PayloadFails(ImageBuildError.GuestMisplaced, $"0x{address:X}", p => p.Add(address, TestElf.RW, new byte[0x1001]));
+        PayloadFails(SvsmDiagnostics.GuestMisplaced, $"0x{address:X}", p => p.Add(address, TestElf.RW, new byte[0x1001]));
 
     [Fact]
-    public void Build_MisalignedGuestSegment_Fails() => PayloadFails(ImageBuildError.SegmentMisaligned, "0x200800", p => p.Add(0x20_0800, TestElf.RW, [1]));
+    public void Build_MisalignedGuestSegment_Fails() => PayloadFails(SvsmDiagnostics.SegmentMisaligned, "0x200800", p => p.Add(0x20_0800, TestElf.RW, [1]));
 
     [Theory]
     [InlineData(0x9_0000ul)]
     [InlineData(0x10_1100ul)]
     [InlineData(0x10_3000ul)]
-    public void Build_GuestEntryNotLoaded_Fails(ulong entry) => PayloadFails(ImageBuildError.EntryInvalid, $"0x{entry:X}", p => p.Entry = entry);
+    public void Build_GuestEntryNotLoaded_Fails(ulong entry) => PayloadFails(SvsmDiagnostics.EntryInvalid, $"0x{entry:X}", p => p.Entry = entry);
 
     [Fact]
-    public void Build_TooManyGuestRanges_Fails() => PayloadFails(ImageBuildError.TooManyGuestRanges, "17", p =>
+    public void Build_TooManyGuestRanges_Fails() => PayloadFails(SvsmDiagnostics.TooManyGuestRanges, "17", p =>
     {
         for (ulong i = 0; i < 13; i++)
         {
@@ -456,25 +456,25 @@ public sealed class SvsmImageBuilderTests
     [Theory]
     [InlineData(Vmpl.Vmpl0)]
     [InlineData((Vmpl)4)]
-    public void Build_BadVmpl_Fails(Vmpl vmpl) => Fails(ImageBuildError.OptionInvalid, Options() with { GuestVmpl = vmpl }, "VMPL");
+    public void Build_BadVmpl_Fails(Vmpl vmpl) => Fails(SvsmDiagnostics.ImageOptionInvalid, Options() with { GuestVmpl = vmpl }, "VMPL");
 
     [Theory]
     [InlineData(0x1_0000ul)]
     [InlineData(0x403_0000ul)]
-    public void Build_BadPolicy_Fails(ulong policy) => Fails(ImageBuildError.OptionInvalid, Options() with { Policy = policy }, $"0x{policy:X}");
+    public void Build_BadPolicy_Fails(ulong policy) => Fails(SvsmDiagnostics.ImageOptionInvalid, Options() with { Policy = policy }, $"0x{policy:X}");
 
     [Fact]
-    public void Build_UnknownFlavour_Fails() => Fails(ImageBuildError.OptionInvalid, Options() with { Flavour = (HostFlavour)9 }, "9");
+    public void Build_UnknownFlavour_Fails() => Fails(SvsmDiagnostics.ImageOptionInvalid, Options() with { Flavour = (HostFlavour)9 }, "9");
 
     [Fact]
     public void Build_FeatureThatHostRefuses_Fails() =>
-        Fails(ImageBuildError.OptionInvalid, Options(HostFlavour.StockQemu) with { SevFeatures = SevFeatures.SnpActive | SevFeatures.VmplSss }, "VmplSss");
+        Fails(SvsmDiagnostics.ImageOptionInvalid, Options(HostFlavour.StockQemu) with { SevFeatures = SevFeatures.SnpActive | SevFeatures.VmplSss }, "VmplSss");
 
     [Theory]
     [InlineData("Kernel")]
     [InlineData("Payload")]
     public void Build_NotAnElfFile_Fails(string which) => Fails(
-        ImageBuildError.ElfMalformed,
+        SvsmDiagnostics.ElfDamaged,
         which == "Kernel" ? Options() with { Kernel = new byte[64] } : Options() with { GuestPayload = new byte[64] },
         "0x00000000");
 }
