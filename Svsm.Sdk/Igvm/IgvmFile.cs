@@ -40,7 +40,7 @@ public sealed record IgvmFile
     /// <exception cref="IgvmFormatException">The file breaks the format; nothing else is thrown.</exception>
     /// <remarks>
     /// Allocates at most eight times the length of the file plus 1 MiB, whatever the headers claim.
-    /// A file that parses can still be one that a given host refuses.
+    /// A file that parses can still be one that a given host refuses: see <see cref="IgvmValidator"/>.
     /// </remarks>
     public static IgvmFile Parse(ReadOnlyMemory<byte> file) => new IgvmReader(file).Read();
 

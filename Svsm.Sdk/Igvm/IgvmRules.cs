@@ -39,6 +39,29 @@ internal sealed class IgvmRules
         _parsing = parsing;
     }
 
+    // Checks a model.
+    public static void CheckAll(IgvmFile file)
+    {
+        var rules = new IgvmRules(file.FormatVersion, file.Architecture, parsing: false);
+        rules.CheckFixedHeader();
+        foreach (IgvmPlatform platform in file.Platforms)
+        {
+            rules.CheckPlatform(platform, 0);
+        }
+
+        foreach (IgvmInitialization initialization in file.Initializations)
+        {
+            rules.CheckInitialization(initialization, 0);
+        }
+
+        foreach (IgvmDirective directive in file.Directives)
+        {
+            rules.CheckDirective(directive, 0);
+        }
+
+        rules.CheckEnd(0);
+    }
+
     public void CheckFixedHeader()
     {
         if (_version is not (IgvmFormatVersion.V1 or IgvmFormatVersion.V2))

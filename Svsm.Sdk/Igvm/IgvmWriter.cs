@@ -10,6 +10,7 @@ using System.Collections.Generic;
 using System.Globalization;
 using System.IO;
 using System.IO.Hashing;
+using System.Linq;
 
 namespace Svsm.Igvm;
 
@@ -27,30 +28,15 @@ internal sealed class IgvmWriter
     public IgvmWriter(IgvmFile file)
     {
         _file = file;
-        var rules = new IgvmRules(file.FormatVersion, file.Architecture, parsing: false);
-        rules.CheckFixedHeader();
+        IgvmRules.CheckAll(file);
 
         _fixedLength = file.FormatVersion == IgvmFormatVersion.V1 ? IgvmLayout.FixedHeaderLengthV1 : IgvmLayout.FixedHeaderLengthV2;
         long headerLength = _fixedLength;
-        foreach (IgvmPlatform platform in file.Platforms)
+        foreach (IgvmHeader header in file.Platforms.Concat<IgvmHeader>(file.Initializations).Concat(file.Directives))
         {
-            rules.CheckPlatform(platform, 0);
-            headerLength += EntryLength(platform);
+            headerLength += EntryLength(header);
         }
 
-        foreach (IgvmInitialization initialization in file.Initializations)
-        {
-            rules.CheckInitialization(initialization, 0);
-            headerLength += EntryLength(initialization);
-        }
-
-        foreach (IgvmDirective directive in file.Directives)
-        {
-            rules.CheckDirective(directive, 0);
-            headerLength += EntryLength(directive);
-        }
-
-        rules.CheckEnd(0);
         RequireFileLength(headerLength);
         _headers = new byte[headerLength];
         _end = headerLength;

@@ -71,7 +71,7 @@ public sealed class LaunchImage
                 page = filled;
             }
 
-            Add(new LaunchPage(checked(gpa + (ulong)at), LaunchPageType.Normal, page));
+            Add(new LaunchPage(gpa + (ulong)at, LaunchPageType.Normal, page));
         }
     }
 
@@ -79,8 +79,10 @@ public sealed class LaunchImage
     /// <param name="gpa">Start, page-aligned.</param>
     /// <param name="pageCount">Number of pages.</param>
     /// <exception cref="LaunchImageException">Misaligned, outside the address space, or a page is there already.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The number is negative.</exception>
     public void AddZeroes(ulong gpa, int pageCount)
     {
+        ArgumentOutOfRangeException.ThrowIfNegative(pageCount);
         for (int i = 0; i < pageCount; i++)
         {
             Add(new LaunchPage(gpa + ((ulong)i * PageSize), LaunchPageType.Zero, default));

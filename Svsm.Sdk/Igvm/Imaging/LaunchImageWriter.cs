@@ -27,7 +27,6 @@ public static class LaunchImageWriter
     public const uint SnpMask = 1;
 
     private const ulong EferSvme = 0x1000;
-    private const ulong Cr4Mce = 0x40;
     private const ulong PolicyReservedOne = 1ul << 17;
 
     private static readonly byte[] s_zeroes = new byte[LaunchImage.PageSize];
@@ -108,23 +107,16 @@ public static class LaunchImageWriter
         vmsa.Pat = host.Pat;
         vmsa.Dr6 = host.Dr6;
         vmsa.Dr7 = host.Dr7;
-        if ((vmsa.Efer & EferSvme) == 0)
-        {
-            throw BadVmsa("EFER", vmsa.Efer, "bit 12 (SVME) set");
-        }
-
-        // KVM builds the VMSA that is measured from the registers, with these bits forced; a file with others has another digest than the guest.
         if (host.VmsaAtKvmGpa)
         {
-            if ((vmsa.Cr4 & Cr4Mce) == 0)
+            foreach (string violation in KvmVmsaRules.FindViolations(vmsa))
             {
-                throw BadVmsa("CR4", vmsa.Cr4, "bit 6 (MCE) set");
+                throw new LaunchImageException(LaunchImageError.BadVmsa, $"Host {host.Flavour}: {violation}.");
             }
-
-            if (vmsa.Cr0 is not (0x30 or 0x31))
-            {
-                throw BadVmsa("CR0", vmsa.Cr0, "0x31 (protected mode) or 0x30 (real mode)");
-            }
+        }
+        else if ((vmsa.Efer & EferSvme) == 0)
+        {
+            throw new LaunchImageException(LaunchImageError.BadVmsa, string.Create(CultureInfo.InvariantCulture, $"EFER of the launch VMSA is 0x{vmsa.Efer:X}; wanted is bit 12 (SVME) set."));
         }
 
         return vmsa;
@@ -207,8 +199,4 @@ public static class LaunchImageWriter
             });
         }
     }
-
-    private static LaunchImageException BadVmsa(string register, ulong seen, string wanted) => new(
-        LaunchImageError.BadVmsa,
-        string.Create(CultureInfo.InvariantCulture, $"{register} of the launch VMSA is 0x{seen:X}; the host starts it with {wanted}."));
 }
