@@ -128,7 +128,7 @@ namespace System.Diagnostics.CodeAnalysis
     [AttributeUsage(AttributeTargets.Method | AttributeTargets.Property, AllowMultiple = true)]
     public sealed class MemberNotNullAttribute(string member) : Attribute
     {
-        public string Member { get; } = member;
+        public string[] Members { get; } = [member];
     }
 
     [AttributeUsage(AttributeTargets.Field | AttributeTargets.Parameter | AttributeTargets.Property | AttributeTargets.ReturnValue)]

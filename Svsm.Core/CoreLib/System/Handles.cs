@@ -9,7 +9,7 @@ public class Type
 {
 }
 
-public class RuntimeType : Type
+internal class RuntimeType : Type
 {
 }
 

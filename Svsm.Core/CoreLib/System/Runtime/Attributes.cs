@@ -185,9 +185,11 @@ namespace System.Runtime.CompilerServices
     }
 
     [AttributeUsage(AttributeTargets.Property)]
-    public sealed class IndexerNameAttribute(string indexerName) : Attribute
+    public sealed class IndexerNameAttribute : Attribute
     {
-        public string Value { get; } = indexerName;
+        public IndexerNameAttribute(string indexerName)
+        {
+        }
     }
 
     [AttributeUsage(AttributeTargets.Struct)]
@@ -240,10 +242,6 @@ namespace System.Runtime.CompilerServices
         AggressiveInlining = 0x0100,
         AggressiveOptimization = 0x0200,
         InternalCall = 0x1000,
-    }
-
-    public sealed class NativeIntegerAttribute : Attribute
-    {
     }
 
     public sealed class NullableAttribute : Attribute
