@@ -74,6 +74,9 @@ public enum StopReason : uint
 
     /// <summary>The launch blob was refused; the log says why.</summary>
     BadLaunch = 5,
+
+    /// <summary>The guest asked for a reset of the machine by port 0x64 or 0xCF9; detail = the port.</summary>
+    Reset = 6,
 }
 
 /// <summary>What a violation is.</summary>
@@ -114,6 +117,9 @@ public enum ViolationKind : uint
 
     /// <summary>A page was validated while the guest already had another validated page at this address, or contents were read before validation.</summary>
     DoubleValidation = 11,
+
+    /// <summary>An instruction fetch through a mapping without the C-bit: hardware takes fetches as private whatever the mapping says.</summary>
+    SharedFetch = 12,
 }
 
 /// <summary>Who was where when the run stopped. 320 bytes.</summary>

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What happens at each exit of the guest: the level-1 processor's exit becomes what an SNP processor does.
+//
+//   automatic exits   HLT, nested page faults, VMGEXIT              to the host's side
+//   non-automatic     CPUID, IN/OUT, MSRs, WBINVD, ...              #VC in the guest, error code = exit code
+//   the processor's   PVALIDATE, RMPADJUST, INVLPGB, TLBSYNC, GHCB MSR, SEV_STATUS, CR0.PG
+
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>Exit handling.</summary>
+internal static unsafe class ExitHandler
+{
+    private const byte RepeatNotEqual = 0xF2;
+    private const byte RepeatEqual = 0xF3;
+    private const byte GroupOpcode = 0x01;
+    private const byte ModRmPValidate = 0xFF;
+    private const byte ModRmRmpAdjust = 0xFE;
+    private const byte MoveToControlRegister = 0x22;
+    private const int LoadMachineStatusWord = 6;
+    private const ulong MachineStatusWord = 0xF;
+    private const ulong MsrWrite = 1;
+
+    /// <summary>Handles the exit that is in the VMCB.</summary>
+    /// <returns>False when the run must stop; <see cref="VirtualCpu.StopRequest"/> says why.</returns>
+    public static bool Handle(VirtualMachine machine, VirtualCpu cpu)
+    {
+        ulong exitCode = cpu.Vmcb->ExitCode;
+        switch (exitCode)
+        {
+            case ExitCode.NestedPageFault:
+                return NestedFaults.Handle(machine, cpu);
+            case ExitCode.Vmmcall:
+                return HypervisorCall(machine, cpu);
+            case ExitCode.InvalidOpcode:
+                return InvalidOpcode(machine, cpu);
+            case ExitCode.Msr:
+                return ModelSpecificRegister(machine, cpu);
+            case ExitCode.Cr0SelectiveWrite:
+                return Cr0Write(machine, cpu);
+            case ExitCode.Cpuid:
+            case ExitCode.Ioio:
+            case ExitCode.Rdpmc:
+            case ExitCode.Invd:
+            case ExitCode.Wbinvd:
+            case ExitCode.Monitor:
+            case ExitCode.Mwait:
+            case ExitCode.Dr7Read:
+            case ExitCode.Dr7Write:
+                return VcDelivery.Deliver(machine.Memory, cpu, exitCode);
+            case ExitCode.MwaitConditional:
+                return VcDelivery.Deliver(machine.Memory, cpu, ExitCode.Mwait);
+            case ExitCode.Invlpga:
+            case >= ExitCode.Vmrun and <= ExitCode.Skinit:
+                return cpu.Raise(Amd64.VectorInvalidOpcode);
+            case ExitCode.Halt:
+                return cpu.Stop(ViolationKind.HaltForever, 0);
+            case ExitCode.Shutdown:
+                return cpu.Stop(StopReason.Shutdown, 0);
+            case ExitCode.Invalid:
+                return cpu.Stop(ViolationKind.InvalidVmsa, cpu.Current.VmsaGpa);
+            default:
+                return cpu.Stop(ViolationKind.Unsupported, 0);
+        }
+    }
+
+    private static bool HypervisorCall(VirtualMachine machine, VirtualCpu cpu)
+    {
+        Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
+        if (instruction.Length == 0)
+        {
+            return cpu.Stop(ViolationKind.Unsupported, 0);
+        }
+
+        if (instruction.Repeat == 0)
+        {
+            return VcDelivery.Deliver(machine.Memory, cpu, ExitCode.Vmmcall);
+        }
+
+        cpu.Skip(instruction.Length);
+        return VmgExit.Handle(machine, cpu);
+    }
+
+    private static bool InvalidOpcode(VirtualMachine machine, VirtualCpu cpu)
+    {
+        Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
+        if (instruction.Length != 0 && instruction.Map == 1 && instruction.Opcode == GroupOpcode)
+        {
+            switch (instruction.Repeat, instruction.ModRm)
+            {
+                case (RepeatNotEqual, ModRmPValidate):
+                    return RmpInstructions.Validate(machine.Memory, cpu, in instruction);
+                case (RepeatEqual, ModRmRmpAdjust):
+                    return RmpInstructions.Adjust(machine.Memory, cpu, in instruction);
+                case (0, ModRmRmpAdjust):
+                    return InvalidatePages(cpu, in instruction);
+                case (0, ModRmPValidate):
+                    return cpu.State->Cpl == 0 ? cpu.Skip(instruction.Length) : cpu.Raise(Amd64.VectorGeneralProtection, 0);
+            }
+        }
+
+        return cpu.Raise(Amd64.VectorInvalidOpcode);
+    }
+
+    // INVLPGB: VMRUN drops all translations of this vCPU; the others dropped theirs when they left the guest.
+    private static bool InvalidatePages(VirtualCpu cpu, in Instruction instruction)
+    {
+        bool fits = (ushort)cpu.Registers[VirtualCpu.Rcx] <= CpuidModel.InvlpgbCountMax;
+        return cpu.State->Cpl == 0 && fits ? cpu.Skip(instruction.Length) : cpu.Raise(Amd64.VectorGeneralProtection, 0);
+    }
+
+    private static bool ModelSpecificRegister(VirtualMachine machine, VirtualCpu cpu)
+    {
+        ulong* registers = cpu.Registers;
+        var msr = (uint)registers[VirtualCpu.Rcx];
+        bool write = cpu.Vmcb->ExitInfo1 == MsrWrite;
+        if (msr is not (SevMsr.Ghcb or SevMsr.SevStatus))
+        {
+            return VcDelivery.Deliver(machine.Memory, cpu, ExitCode.Msr);
+        }
+
+        if (write && msr == SevMsr.SevStatus)
+        {
+            return cpu.Raise(Amd64.VectorGeneralProtection, 0);
+        }
+
+        Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
+        if (instruction.Length == 0)
+        {
+            return cpu.Stop(ViolationKind.Unsupported, 0);
+        }
+
+        if (write)
+        {
+            cpu.Current.GhcbMsr = (uint)registers[VirtualCpu.Rax] | (registers[VirtualCpu.Rdx] << 32);
+        }
+        else
+        {
+            ulong value = msr == SevMsr.Ghcb ? cpu.Current.GhcbMsr
+                : SevStatus.Sev | SevStatus.SevEs | ((ulong)cpu.Features << SevStatus.FeaturesShift);
+            registers[VirtualCpu.Rax] = (uint)value;
+            registers[VirtualCpu.Rdx] = value >> 32;
+        }
+
+        return cpu.Skip(instruction.Length);
+    }
+
+    private static bool Cr0Write(VirtualMachine machine, VirtualCpu cpu)
+    {
+        Vmsa* state = cpu.State;
+        Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
+        ulong value;
+        if (instruction.Map == 1 && instruction.Opcode == MoveToControlRegister && instruction.Reg == 0)
+        {
+            value = cpu.Registers[instruction.Rm];
+            value = cpu.IsLongCode ? value : (uint)value;
+        }
+        else if (instruction.Map == 1 && instruction.Opcode == GroupOpcode && ((instruction.ModRm >> 3) & 7) == LoadMachineStatusWord
+            && !instruction.HasMemory)
+        {
+            // LMSW can set PE but not clear it.
+            ulong word = cpu.Registers[instruction.Rm] & MachineStatusWord;
+            value = (state->Cr0 & ~(MachineStatusWord & ~Amd64.Cr0ProtectedMode)) | word;
+        }
+        else
+        {
+            return cpu.Stop(ViolationKind.Unsupported, 0);
+        }
+
+        bool paging = (value & Amd64.Cr0Paging) != 0;
+        bool wasPaging = (state->Cr0 & Amd64.Cr0Paging) != 0;
+        bool longMode = (state->Efer & Amd64.EferLongModeEnable) != 0;
+        bool invalid = (value >> 32) != 0
+            || (paging && (value & Amd64.Cr0ProtectedMode) == 0)
+            || ((value & Amd64.Cr0NotWriteThrough) != 0 && (value & Amd64.Cr0CacheDisable) == 0)
+            || (paging && !wasPaging && longMode && ((state->Cr4 & Amd64.Cr4Pae) == 0 || (state->Cs.Attributes & SegmentAttributes.Long) != 0))
+            || (!paging && wasPaging && cpu.IsLongCode);
+        if (invalid)
+        {
+            return cpu.Raise(Amd64.VectorGeneralProtection, 0);
+        }
+
+        state->Cr0 = value | Amd64.Cr0ExtensionType;
+        if (paging != wasPaging)
+        {
+            state->Efer = paging && longMode ? state->Efer | Amd64.EferLongModeActive : state->Efer & ~Amd64.EferLongModeActive;
+            cpu.SelectNestedTables(machine.Memory.NestedTables);
+        }
+
+        return cpu.Skip(instruction.Length);
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Reads the guest's current instruction, and finds out which linear address made it fault.
+
+using System;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>The guest's instruction at RIP.</summary>
+internal static unsafe class GuestCode
+{
+    /// <summary>Longest memory operand that an instruction touches (FXSAVE), for operands that cross a page.</summary>
+    private const ulong LongestOperand = 512;
+
+    private const int StackSegment = 2;
+
+    /// <summary>Bits of the current code segment.</summary>
+    public static int Mode(VirtualCpu cpu)
+    {
+        return cpu.IsLongCode ? 64 : (cpu.State->Cs.Attributes & SegmentAttributes.Default32) != 0 ? 32 : 16;
+    }
+
+    /// <summary>Reads the bytes at RIP, as many as the guest could fetch.</summary>
+    /// <param name="memory">The guest's memory.</param>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="code">Where they go; read up to its length.</param>
+    /// <returns>Number of bytes read.</returns>
+    public static int Read(GuestMemory memory, VirtualCpu cpu, Span<byte> code)
+    {
+        ulong linear = LinearAddress(cpu, cpu.State->Cs.Base, cpu.State->Rip);
+        for (int i = 0; i < code.Length; i++)
+        {
+            if (!TryTranslate(memory, cpu, linear + (ulong)i, AccessKind.Fetch, out ulong gpa, out _)
+                || memory.Access(gpa, cpu.Vmpl, isPrivate: true, AccessKind.Fetch, cpu.State->Cpl == 3, out byte* bytes) != AccessVerdict.Allowed)
+            {
+                return i;
+            }
+
+            code[i] = *bytes;
+        }
+
+        return code.Length;
+    }
+
+    /// <summary>Decodes the instruction at RIP.</summary>
+    public static Instruction Decode(GuestMemory memory, VirtualCpu cpu)
+    {
+        Span<byte> code = stackalloc byte[InstructionDecoder.MaxLength];
+        int length = Read(memory, cpu, code);
+        return InstructionDecoder.Decode(code.Slice(0, length), Mode(cpu));
+    }
+
+    /// <summary>Finds the linear address behind a nested page fault.</summary>
+    /// <param name="memory">The guest's memory.</param>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="gpa">The address that faulted, C-bit removed.</param>
+    /// <param name="isFetch">Whether the fault was one of a fetch.</param>
+    /// <param name="linear">The linear address.</param>
+    /// <returns>False when no operand of the instruction translates to this page.</returns>
+    public static bool TryFindFaultAddress(GuestMemory memory, VirtualCpu cpu, ulong gpa, bool isFetch, out ulong linear)
+    {
+        Vmsa* state = cpu.State;
+        ulong code = LinearAddress(cpu, state->Cs.Base, state->Rip);
+        if (isFetch)
+        {
+            return Matches(memory, cpu, code, gpa, InstructionDecoder.MaxLength, out linear);
+        }
+
+        Instruction instruction = Decode(memory, cpu);
+        if (instruction.HasMemory && Matches(memory, cpu, OperandAddress(cpu, in instruction), gpa, LongestOperand, out linear))
+        {
+            return true;
+        }
+
+        // Operands that the opcode implies: the stack, string source and destination.
+        ulong* registers = cpu.Registers;
+        ulong stack = LinearAddress(cpu, state->Ss.Base, registers[VirtualCpu.Rsp]);
+        return Matches(memory, cpu, stack - LongestOperand, gpa, 2 * LongestOperand, out linear)
+            || Matches(memory, cpu, LinearAddress(cpu, SegmentBase(cpu, instruction.Segment), registers[VirtualCpu.Rsi]), gpa, LongestOperand, out linear)
+            || Matches(memory, cpu, LinearAddress(cpu, state->Es.Base, registers[VirtualCpu.Rdi]), gpa, LongestOperand, out linear);
+    }
+
+    /// <summary>Linear address of a ModRM memory operand.</summary>
+    public static ulong OperandAddress(VirtualCpu cpu, in Instruction instruction)
+    {
+        ulong* registers = cpu.Registers;
+        ulong offset = instruction.Displacement;
+        if (instruction.Base == InstructionDecoder.NextInstruction)
+        {
+            offset += cpu.State->Rip + (ulong)instruction.Length;
+        }
+        else if (instruction.Base >= 0)
+        {
+            offset += registers[instruction.Base];
+        }
+
+        if (instruction.Index >= 0)
+        {
+            offset += registers[instruction.Index] << instruction.Scale;
+        }
+
+        offset = instruction.AddressSize switch
+        {
+            16 => (ushort)offset,
+            32 => (uint)offset,
+            _ => offset,
+        };
+        bool stackBased = instruction.Base is VirtualCpu.Rsp or VirtualCpu.Rbp && instruction.Segment < 0;
+        return LinearAddress(cpu, SegmentBase(cpu, stackBased ? StackSegment : instruction.Segment), offset);
+    }
+
+    /// <summary>Base of a segment as the processor would use it.</summary>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="segment">0 ES to 5 GS; negative for DS.</param>
+    public static ulong SegmentBase(VirtualCpu cpu, int segment)
+    {
+        const int DataSegment = 3;
+        const int FirstWithBase = 4;
+        int index = segment < 0 ? DataSegment : segment;
+        return cpu.IsLongCode && index < FirstWithBase ? 0 : (&cpu.State->Es)[index].Base;
+    }
+
+    private static ulong LinearAddress(VirtualCpu cpu, ulong segmentBase, ulong offset)
+    {
+        return cpu.IsLongCode ? segmentBase + offset : (uint)(segmentBase + offset);
+    }
+
+    private static bool Matches(GuestMemory memory, VirtualCpu cpu, ulong start, ulong gpa, ulong length, out ulong linear)
+    {
+        for (ulong page = Amd64.PageOf(start); page - Amd64.PageOf(start) <= Amd64.PageOf((start & (Amd64.PageSize - 1)) + length - 1); page += Amd64.PageSize)
+        {
+            WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, page, AccessKind.Read, cpu.State->Cpl == 3);
+            if (walk.Status is WalkStatus.Done or WalkStatus.Refused && Amd64.PageOf(walk.Gpa) == Amd64.PageOf(gpa))
+            {
+                // The access itself faulted at this byte of the page, or the walk to it did, at some byte of a table.
+                linear = walk.Status == WalkStatus.Done ? page | (gpa & (Amd64.PageSize - 1)) : System.Math.Max(page, start);
+                return true;
+            }
+        }
+
+        linear = 0;
+        return false;
+    }
+
+    private static bool TryTranslate(GuestMemory memory, VirtualCpu cpu, ulong linear, AccessKind kind, out ulong gpa, out bool isPrivate)
+    {
+        WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, linear, kind, cpu.State->Cpl == 3);
+        gpa = walk.Gpa;
+        isPrivate = walk.IsPrivate;
+        return walk.Status == WalkStatus.Done;
+    }
+}

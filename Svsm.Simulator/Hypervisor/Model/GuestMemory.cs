@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The guest's memory with its reverse map (RMP): which pages exist, who owns them, what backs them, and who may do what.
+// For everything that touches guest memory: nested page faults, the guest page walk, the instructions and the host's requests.
+//
+//   _directory   one pointer per 2 MiB of guest-physical space up to the end of RAM, null where there is no RAM
+//     `- 512 x GuestPage
+//
+// Private and shared views of a page never share a frame, and frames are allocated when first touched:
+//   shared, never private before    zeroes
+//   private, fresh                  a pattern, where hardware would give ciphertext; a launch writes its contents over it
+//   shared, was private before      the same pattern: on hardware the guest would read what encryption leaves of its page
+// A change of state drops the frame of the old view, so nothing survives shared -> private -> shared or the other way round.
+
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>What an access wants to do.</summary>
+internal enum AccessKind
+{
+    /// <summary>Read.</summary>
+    Read,
+
+    /// <summary>Write.</summary>
+    Write,
+
+    /// <summary>Instruction fetch.</summary>
+    Fetch,
+}
+
+/// <summary>What the RMP says to an access.</summary>
+internal enum AccessVerdict
+{
+    /// <summary>Go on.</summary>
+    Allowed,
+
+    /// <summary>The page is assigned but not validated: #VC with error code 0x404 on hardware.</summary>
+    NotValidated,
+
+    /// <summary>There is no memory.</summary>
+    NoMemory,
+
+    /// <summary>A private access to a page that is not assigned.</summary>
+    PrivateAccessToSharedPage,
+
+    /// <summary>A shared access to a page that is assigned.</summary>
+    SharedAccessToPrivatePage,
+
+    /// <summary>A fetch through a shared mapping.</summary>
+    SharedFetch,
+
+    /// <summary>The VMPL has no such right.</summary>
+    VmplPermission,
+
+    /// <summary>The page is a VMSA that runs.</summary>
+    VmsaPage,
+}
+
+/// <summary>Guest memory and its RMP.</summary>
+internal sealed unsafe class GuestMemory
+{
+    /// <summary>What a page holds whose contents hardware would leave as ciphertext. Not canonical, so a pointer of it faults.</summary>
+    public const ulong Ciphertext = 0xA5C3_A5C3_A5C3_A5C3;
+
+    /// <summary>Most ranges of RAM.</summary>
+    public const int MaxRanges = 32;
+
+    private const int PagesPerDirectoryEntry = 512;
+    private const ulong TableFrames = PagesPerDirectoryEntry * 16 / Amd64.PageSize;
+
+    private readonly FramePool _pool;
+    private readonly LaunchRam[] _ranges = new LaunchRam[MaxRanges];
+    private int _rangeCount;
+    private GuestPage** _directory;
+    private ulong _directoryLength;
+
+    /// <summary>Makes a guest without memory.</summary>
+    public GuestMemory(FramePool pool)
+    {
+        _pool = pool;
+        NestedTables = new NestedPageTables(pool);
+    }
+
+    /// <summary>The nested page tables that follow the RMP.</summary>
+    public NestedPageTables NestedTables { get; }
+
+    /// <summary>Adds RAM. All of it must be added before <see cref="Seal"/>.</summary>
+    /// <param name="range">Page-aligned, not empty, below the C-bit.</param>
+    /// <returns>False when the range is malformed, overlaps another, or is one too many.</returns>
+    public bool TryAddRam(LaunchRam range)
+    {
+        if (_rangeCount == MaxRanges || range.Length == 0 || ((range.Base | range.Length) & (Amd64.PageSize - 1)) != 0
+            || range.Base >= Amd64.CBit || range.Length > Amd64.CBit - range.Base)
+        {
+            return false;
+        }
+
+        for (int i = 0; i < _rangeCount; i++)
+        {
+            if (range.Base < _ranges[i].Base + _ranges[i].Length && _ranges[i].Base < range.Base + range.Length)
+            {
+                return false;
+            }
+        }
+
+        _ranges[_rangeCount++] = range;
+        return true;
+    }
+
+    /// <summary>Builds the directory. No RAM can be added after this.</summary>
+    public void Seal()
+    {
+        ulong end = 0;
+        for (int i = 0; i < _rangeCount; i++)
+        {
+            end = System.Math.Max(end, _ranges[i].Base + _ranges[i].Length);
+        }
+
+        _directoryLength = (end + Amd64.LargePageSize - 1) / Amd64.LargePageSize;
+        ulong frames = ((_directoryLength * (ulong)sizeof(GuestPage*)) + Amd64.PageSize - 1) / Amd64.PageSize;
+        _directory = (GuestPage**)_pool.AllocateZeroed(System.Math.Max(frames, 1));
+    }
+
+    /// <summary>The page at an address.</summary>
+    /// <param name="gpa">Guest-physical, without C-bit.</param>
+    /// <returns>The page, or null where there is no RAM.</returns>
+    public GuestPage* Find(ulong gpa)
+    {
+        bool isRam = false;
+        for (int i = 0; i < _rangeCount && !isRam; i++)
+        {
+            isRam = gpa >= _ranges[i].Base && gpa - _ranges[i].Base < _ranges[i].Length;
+        }
+
+        if (!isRam)
+        {
+            return null;
+        }
+
+        // SAFETY: gpa lies in a range, so below the end that the directory was sized for; a table has 512 pages.
+        GuestPage** table = &_directory[gpa / Amd64.LargePageSize];
+        if (*table == null)
+        {
+            *table = (GuestPage*)_pool.AllocateZeroed(TableFrames);
+        }
+
+        return &(*table)[(gpa / Amd64.PageSize) % PagesPerDirectoryEntry];
+    }
+
+    /// <summary>Bytes of a page in its private view. The caller has checked that it is assigned.</summary>
+    public byte* PrivateBytes(GuestPage* page)
+    {
+        if (page->PrivateFrame == null)
+        {
+            byte* frame = _pool.Allocate();
+            FramePool.Fill(frame, 1, Ciphertext);
+            page->PrivateFrame = frame;
+        }
+
+        return page->PrivateFrame;
+    }
+
+    /// <summary>Bytes of a page in its shared view. The caller has checked that it is not assigned.</summary>
+    public byte* SharedBytes(GuestPage* page)
+    {
+        if (page->SharedFrame == null)
+        {
+            byte* frame = _pool.Allocate();
+            FramePool.Fill(frame, 1, page->OncePrivate ? Ciphertext : 0);
+            page->SharedFrame = frame;
+        }
+
+        return page->SharedFrame;
+    }
+
+    /// <summary>The RMP check of one access.</summary>
+    /// <param name="page">The page, or null where there is no RAM.</param>
+    /// <param name="vmpl">Who accesses, 0 to 3.</param>
+    /// <param name="isPrivate">Through a mapping with the C-bit, or in a way that is always private.</param>
+    /// <param name="kind">What for.</param>
+    /// <param name="user">A fetch at CPL 3.</param>
+    public static AccessVerdict Check(GuestPage* page, int vmpl, bool isPrivate, AccessKind kind, bool user)
+    {
+        if (page == null)
+        {
+            return AccessVerdict.NoMemory;
+        }
+
+        if (!isPrivate)
+        {
+            return kind == AccessKind.Fetch ? AccessVerdict.SharedFetch
+                : page->Assigned ? AccessVerdict.SharedAccessToPrivatePage
+                : AccessVerdict.Allowed;
+        }
+
+        if (!page->Assigned)
+        {
+            return AccessVerdict.PrivateAccessToSharedPage;
+        }
+
+        if (!page->Validated)
+        {
+            return AccessVerdict.NotValidated;
+        }
+
+        if (page->IsRunning)
+        {
+            return AccessVerdict.VmsaPage;
+        }
+
+        RmpPermissions needed = kind switch
+        {
+            AccessKind.Read => RmpPermissions.Read,
+            AccessKind.Write => RmpPermissions.Write,
+            _ => user ? RmpPermissions.ExecuteUser : RmpPermissions.ExecuteSupervisor,
+        };
+        return (page->GetPermissions(vmpl) & needed) != 0 ? AccessVerdict.Allowed : AccessVerdict.VmplPermission;
+    }
+
+    /// <summary>Makes bytes reachable for the hypervisor, if the guest itself could reach them.</summary>
+    /// <param name="gpa">Guest-physical, without C-bit.</param>
+    /// <param name="vmpl">On whose behalf, 0 to 3.</param>
+    /// <param name="isPrivate">Through which view.</param>
+    /// <param name="kind">What for.</param>
+    /// <param name="user">A fetch at CPL 3.</param>
+    /// <param name="bytes">The byte at <paramref name="gpa"/>; the rest of its page follows. Null unless allowed.</param>
+    public AccessVerdict Access(ulong gpa, int vmpl, bool isPrivate, AccessKind kind, bool user, out byte* bytes)
+    {
+        GuestPage* page = Find(gpa);
+        AccessVerdict verdict = Check(page, vmpl, isPrivate, kind, user);
+        bytes = null;
+        if (verdict == AccessVerdict.Allowed)
+        {
+            bytes = (isPrivate ? PrivateBytes(page) : SharedBytes(page)) + (gpa & (Amd64.PageSize - 1));
+        }
+
+        return verdict;
+    }
+
+    /// <summary>Fills the nested page tables for an access that <see cref="Check"/> allowed.</summary>
+    /// <param name="page">The page.</param>
+    /// <param name="gpa">Its address.</param>
+    /// <param name="vmpl">Who accesses, 0 to 3.</param>
+    /// <param name="isPrivate">Through which view.</param>
+    /// <remarks>
+    /// Nested tables know one execute right; a page that only user or only supervisor code may execute becomes executable for both once
+    /// a fetch with the right was seen. docs/simulator.md lists this among the limits.
+    /// </remarks>
+    public void MapNested(GuestPage* page, ulong gpa, int vmpl, bool isPrivate)
+    {
+        gpa = Amd64.PageOf(gpa);
+        if (!isPrivate)
+        {
+            NestedTables.Map(vmpl, gpa, isPrivate, SharedBytes(page), writable: true, executable: false);
+            return;
+        }
+
+        RmpPermissions permissions = page->GetPermissions(vmpl);
+        bool executable = (permissions & (RmpPermissions.ExecuteUser | RmpPermissions.ExecuteSupervisor)) != 0;
+        NestedTables.Map(vmpl, gpa, isPrivate, PrivateBytes(page), (permissions & RmpPermissions.Write) != 0, executable);
+    }
+
+    /// <summary>The host gives a page to the guest. A page that it has already stays as it is.</summary>
+    /// <param name="page">The page.</param>
+    /// <param name="gpa">Its address.</param>
+    /// <param name="large">Whether it becomes part of a 2-MiB entry.</param>
+    public void Assign(GuestPage* page, ulong gpa, bool large)
+    {
+        if (page->Assigned)
+        {
+            return;
+        }
+
+        NestedTables.Unmap(Amd64.PageOf(gpa));
+        if (page->SharedFrame != null)
+        {
+            _pool.Free(page->SharedFrame);
+            page->SharedFrame = null;
+        }
+
+        page->Assign(large);
+    }
+
+    /// <summary>The host takes a page from the guest. A page that is shared already stays as it is.</summary>
+    /// <param name="page">The page; not a VMSA that runs.</param>
+    /// <param name="gpa">Its address.</param>
+    public void Unassign(GuestPage* page, ulong gpa)
+    {
+        if (!page->Assigned)
+        {
+            return;
+        }
+
+        Split(gpa);
+        NestedTables.Unmap(Amd64.PageOf(gpa));
+        if (page->PrivateFrame != null)
+        {
+            _pool.Free(page->PrivateFrame);
+            page->PrivateFrame = null;
+        }
+
+        page->Unassign();
+    }
+
+    /// <summary>Splits the 2-MiB RMP entry around an address (the host's PSMASH). No effect on 4-KiB entries.</summary>
+    public void Split(ulong gpa)
+    {
+        ulong start = gpa & ~(Amd64.LargePageSize - 1);
+        for (ulong offset = 0; offset < Amd64.LargePageSize; offset += Amd64.PageSize)
+        {
+            GuestPage* page = Find(start + offset);
+            if (page == null || !page->IsLarge)
+            {
+                return;
+            }
+
+            page->IsLarge = false;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// One 4-KiB page of the guest's memory: its two backing frames and its reverse map (RMP) entry.
+//
+//   _private   63:12 frame of the private view, 0 = none yet
+//              0 assigned | 1 validated | 2 VMSA | 3 part of a 2-MiB entry | 4 was private once | 5 VMSA of a vCPU that runs
+//   _shared    63:12 frame of the shared view, 0 = none yet
+//              3:0 rights of VMPL1, 7:4 of VMPL2, 11:8 of VMPL3 (read, write, user execute, supervisor execute)
+//
+// VMPL0 has every right on every assigned page; there is no field for it.
+
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>A page of guest memory and its RMP entry. 16 bytes.</summary>
+internal unsafe struct GuestPage
+{
+    private const ulong AssignedBit = 1ul << 0;
+    private const ulong ValidatedBit = 1ul << 1;
+    private const ulong VmsaBit = 1ul << 2;
+    private const ulong LargeBit = 1ul << 3;
+    private const ulong OncePrivateBit = 1ul << 4;
+    private const ulong RunningBit = 1ul << 5;
+    private const ulong FrameMask = ~0xFFFul;
+
+    /// <summary>RDX bit of <see cref="RmpPermissions.Read"/>; the rights are stored from bit 0 on.</summary>
+    private const int PermissionShift = 8;
+
+    private ulong _private;
+    private ulong _shared;
+
+    /// <summary>The page belongs to the guest.</summary>
+    public bool Assigned
+    {
+        readonly get => (_private & AssignedBit) != 0;
+        private set => Set(AssignedBit, value);
+    }
+
+    /// <summary>The guest has accepted the page.</summary>
+    public bool Validated
+    {
+        readonly get => (_private & ValidatedBit) != 0;
+        set => Set(ValidatedBit, value);
+    }
+
+    /// <summary>The page is a VMSA.</summary>
+    public bool IsVmsa
+    {
+        readonly get => (_private & VmsaBit) != 0;
+        set => Set(VmsaBit, value);
+    }
+
+    /// <summary>The page is the VMSA that a vCPU runs on now: in use.</summary>
+    public bool IsRunning
+    {
+        readonly get => (_private & RunningBit) != 0;
+        set => Set(RunningBit, value);
+    }
+
+    /// <summary>The page is part of a 2-MiB RMP entry.</summary>
+    public bool IsLarge
+    {
+        readonly get => (_private & LargeBit) != 0;
+        set => Set(LargeBit, value);
+    }
+
+    /// <summary>The page was private before; what is shared now holds what is left of it.</summary>
+    public readonly bool OncePrivate => (_private & OncePrivateBit) != 0;
+
+    /// <summary>Frame of the private view, or null.</summary>
+    public byte* PrivateFrame
+    {
+        readonly get => (byte*)(_private & FrameMask);
+        set => _private = (_private & ~FrameMask) | (ulong)value;
+    }
+
+    /// <summary>Frame of the shared view, or null.</summary>
+    public byte* SharedFrame
+    {
+        readonly get => (byte*)(_shared & FrameMask);
+        set => _shared = (_shared & ~FrameMask) | (ulong)value;
+    }
+
+    /// <summary>The host's RMPUPDATE to private: assigned, not validated, rights for VMPL0 only.</summary>
+    /// <param name="large">Whether the page becomes part of a 2-MiB entry.</param>
+    public void Assign(bool large)
+    {
+        _private = (_private & FrameMask) | AssignedBit | OncePrivateBit | (large ? LargeBit : 0);
+        _shared &= FrameMask;
+    }
+
+    /// <summary>The host's RMPUPDATE to shared.</summary>
+    public void Unassign()
+    {
+        _private &= FrameMask | OncePrivateBit;
+        _shared &= FrameMask;
+    }
+
+    /// <summary>Rights of a VMPL.</summary>
+    /// <param name="vmpl">0 to 3.</param>
+    public readonly RmpPermissions GetPermissions(int vmpl)
+    {
+        return vmpl == 0 ? RmpPermissions.All : (RmpPermissions)(((_shared >> ((vmpl - 1) * 4)) & 0xF) << PermissionShift);
+    }
+
+    /// <summary>Sets the rights of a VMPL.</summary>
+    /// <param name="vmpl">1 to 3.</param>
+    /// <param name="permissions">Any of <see cref="RmpPermissions.All"/>.</param>
+    public void SetPermissions(int vmpl, RmpPermissions permissions)
+    {
+        int shift = (vmpl - 1) * 4;
+        ulong bits = ((ulong)(permissions & RmpPermissions.All) >> PermissionShift) << shift;
+        _shared = (_shared & ~(0xFul << shift)) | bits;
+    }
+
+    /// <summary>The entry in the form of <see cref="StopReport.RmpEntry"/>.</summary>
+    public readonly ulong ToReport() => (_private & (AssignedBit | ValidatedBit | VmsaBit | LargeBit)) | ((_shared & ~FrameMask) << 8);
+
+    private void Set(ulong bit, bool value) => _private = value ? _private | bit : _private & ~bit;
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Reads the launch blob and makes the machine that it describes. The blob comes from the machine's host side; everything in it is checked,
+// because a mistake there would look like one of the guest.
+
+using System;
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>The launch.</summary>
+internal unsafe ref struct LaunchLoader
+{
+    private readonly VirtualMachine _machine;
+    private readonly byte* _blob;
+    private readonly ulong _length;
+    private LaunchHeader _header;
+
+    /// <summary>Makes a loader.</summary>
+    /// <param name="machine">A machine without memory and vCPUs.</param>
+    /// <param name="blob">The blob.</param>
+    /// <param name="length">Its length in bytes.</param>
+    public LaunchLoader(VirtualMachine machine, byte* blob, ulong length)
+    {
+        _machine = machine;
+        _blob = blob;
+        _length = length;
+        Error = default;
+        BadIndex = 0;
+    }
+
+    /// <summary>What is wrong, after <see cref="TryLoad"/> returned false.</summary>
+    public ReadOnlySpan<byte> Error { get; private set; }
+
+    /// <summary>Index of the range or page that is wrong.</summary>
+    public ulong BadIndex { get; private set; }
+
+    /// <summary>Loads the blob: memory, pages, vCPUs; vCPU 0 is ready to run.</summary>
+    /// <returns>False when the blob is refused.</returns>
+    public bool TryLoad()
+    {
+        if (_length < (ulong)sizeof(LaunchHeader))
+        {
+            return Fail("launch blob: shorter than its header"u8, _length);
+        }
+
+        _header = *(LaunchHeader*)_blob;
+        if (_header.Magic != LaunchHeader.MagicValue)
+        {
+            return Fail("launch blob: bad magic number"u8, _header.Magic);
+        }
+
+        if (_header.Version != LaunchHeader.CurrentVersion)
+        {
+            return Fail("launch blob: made for another version of the hypervisor; version"u8, _header.Version);
+        }
+
+        if (_header.TotalLength > _length || _header.DataOffset > _header.TotalLength || (_header.DataOffset & (Amd64.PageSize - 1)) != 0)
+        {
+            return Fail("launch blob: longer than the file, or page data misplaced; length"u8, _header.TotalLength);
+        }
+
+        if (_header.VcpuCount != 1)
+        {
+            return Fail("launch blob: this version runs exactly 1 vCPU; wanted"u8, _header.VcpuCount);
+        }
+
+        ulong tables = (ulong)sizeof(LaunchHeader) + ((ulong)_header.RamCount * (ulong)sizeof(LaunchRam))
+            + ((ulong)_header.PageCount * (ulong)sizeof(LaunchPage));
+        if (tables > _header.DataOffset)
+        {
+            return Fail("launch blob: its tables overlap the page data; length of the tables"u8, tables);
+        }
+
+        _machine.Options = _header.Options;
+        var cpus = new VirtualCpu[_header.VcpuCount];
+        for (int i = 0; i < cpus.Length; i++)
+        {
+            cpus[i] = new VirtualCpu(_machine.Pool, i);
+        }
+
+        _machine.Cpus = cpus;
+        return TryAddRam() && TryAddPages() && TryStart();
+    }
+
+    private bool TryAddRam()
+    {
+        // SAFETY: the tables were found to lie inside the blob.
+        var ranges = (LaunchRam*)(_blob + sizeof(LaunchHeader));
+        for (uint i = 0; i < _header.RamCount; i++)
+        {
+            if (!_machine.Memory.TryAddRam(ranges[i]))
+            {
+                return Fail("launch blob: RAM range malformed, overlapping, or one of too many; index"u8, i);
+            }
+        }
+
+        _machine.Memory.Seal();
+        return true;
+    }
+
+    private bool TryAddPages()
+    {
+        var pages = (LaunchPage*)(_blob + sizeof(LaunchHeader) + (_header.RamCount * (uint)sizeof(LaunchRam)));
+        for (uint i = 0; i < _header.PageCount; i++)
+        {
+            if (!TryAddPage(pages[i]))
+            {
+                return Fail("launch blob: page malformed, outside RAM, or launched twice; index"u8, i);
+            }
+        }
+
+        return true;
+    }
+
+    private bool TryAddPage(LaunchPage description)
+    {
+        if ((description.Gpa & (Amd64.PageSize - 1)) != 0 || !TryData(description.DataBlock, out byte* data))
+        {
+            return false;
+        }
+
+        if (description.Type == LaunchPageType.Vmsa)
+        {
+            return description.PageCount == 1 && data != null && TryAddVmsa(description, data);
+        }
+
+        bool single = description.Type != LaunchPageType.Required;
+        if (single && description.PageCount != 1)
+        {
+            return false;
+        }
+
+        for (ulong i = 0; i < description.PageCount; i++)
+        {
+            ulong gpa = description.Gpa + (i * Amd64.PageSize);
+            GuestPage* page = _machine.Memory.Find(gpa);
+            if (page == null || page->Assigned)
+            {
+                return false;
+            }
+
+            _machine.Memory.Assign(page, gpa, large: false);
+            if (single)
+            {
+                page->Validated = true;
+                CopyPage(_machine.Memory.PrivateBytes(page), data);
+            }
+        }
+
+        return description.Type switch
+        {
+            LaunchPageType.Cpuid => TryFillCpuid(_machine.Memory.PrivateBytes(_machine.Memory.Find(description.Gpa))),
+            LaunchPageType.Zero => data == null,
+            LaunchPageType.Normal or LaunchPageType.Unmeasured or LaunchPageType.Secrets or LaunchPageType.Required => true,
+            _ => false,
+        };
+    }
+
+    private bool TryAddVmsa(LaunchPage description, byte* data)
+    {
+        byte vmpl = ((Vmsa*)data)->Vmpl;
+        if (description.Index >= _header.VcpuCount || vmpl >= NestedPageTables.VmplCount)
+        {
+            return false;
+        }
+
+        VirtualCpu cpu = _machine.Cpus[(int)description.Index];
+        VmplContext context = cpu.Contexts[vmpl];
+        if (context.VmsaGpa != 0)
+        {
+            return false;
+        }
+
+        cpu.Vmpl = vmpl;
+        context.GhcbMsr = VmgExit.SevInfo;
+        context.VmsaGpa = description.Gpa;
+        GuestPage* page = _machine.Memory.Find(description.Gpa);
+        if (page == null)
+        {
+            byte* frame = _machine.Pool.Allocate();
+            CopyPage(frame, data);
+            context.LaunchVmsa = (Vmsa*)frame;
+            return true;
+        }
+
+        if (page->Assigned)
+        {
+            return false;
+        }
+
+        _machine.Memory.Assign(page, description.Gpa, large: false);
+        page->Validated = true;
+        page->IsVmsa = true;
+        CopyPage(_machine.Memory.PrivateBytes(page), data);
+        context.VmsaPage = page;
+        return true;
+    }
+
+    private bool TryFillCpuid(byte* page)
+    {
+        uint count = ((CpuidPageHeader*)page)->Count;
+        if (count > CpuidPageHeader.MaxEntries)
+        {
+            return false;
+        }
+
+        var entries = (CpuidEntry*)(page + CpuidPageHeader.EntriesOffset);
+        for (uint i = 0; i < count; i++)
+        {
+            Platform.CpuidResult result = _machine.Cpuid(_machine.Cpus[0], entries[i].Function, entries[i].Index);
+            entries[i].Eax = result.Eax;
+            entries[i].Ebx = result.Ebx;
+            entries[i].Ecx = result.Ecx;
+            entries[i].Edx = result.Edx;
+        }
+
+        return true;
+    }
+
+    private bool TryStart()
+    {
+        VirtualCpu cpu = _machine.Cpus[0];
+        if (cpu.Current.VmsaGpa == 0)
+        {
+            return Fail("launch blob: no VMSA for vCPU"u8, 0);
+        }
+
+        return _machine.Enter(cpu, cpu.Vmpl) || Fail("launch blob: VMRUN refuses the VMSA (SEV_FEATURES, EFER.SVME, CR0, CR4 or VMPL); its GPA"u8, cpu.Current.VmsaGpa);
+    }
+
+    private readonly bool TryData(ulong block, out byte* data)
+    {
+        data = null;
+        if (block == LaunchPage.NoData)
+        {
+            return true;
+        }
+
+        if (block >= (_header.TotalLength - _header.DataOffset) / Amd64.PageSize)
+        {
+            return false;
+        }
+
+        data = _blob + _header.DataOffset + (block * Amd64.PageSize);
+        return true;
+    }
+
+    private static void CopyPage(byte* destination, byte* data)
+    {
+        if (data == null)
+        {
+            FramePool.Fill(destination, 1, 0);
+            return;
+        }
+
+        // SAFETY: TryData checked that a whole block lies inside the blob; the destination is a frame.
+        new ReadOnlySpan<byte>(data, Amd64.PageSize).CopyTo(new Span<byte>(destination, Amd64.PageSize));
+    }
+
+    private bool Fail(ReadOnlySpan<byte> error, ulong value)
+    {
+        Error = error;
+        BadIndex = value;
+        return false;
+    }
+}

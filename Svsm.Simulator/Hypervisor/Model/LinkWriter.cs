@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Writes the frames of Svsm.Simulator/Shared/Link.cs.
+//
+// Console bytes are gathered until a line feed, a full buffer, another speaker or the end of the run: a frame per byte would multiply
+// what crosses the outer serial line by nine.
+
+using System;
+using System.Runtime.InteropServices;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>Where the bytes of frames go.</summary>
+internal abstract class LinkPort
+{
+    /// <summary>Sends a byte.</summary>
+    public abstract void Write(byte value);
+}
+
+/// <summary>The hypervisor's end of the link.</summary>
+internal sealed class LinkWriter
+{
+    private const int ConsoleHeaderLength = 4;
+    private const int ConsoleCapacity = 512;
+    private const int MaxLogLength = 1024;
+
+    private readonly LinkPort _port;
+    private readonly byte[] _console = new byte[ConsoleHeaderLength + ConsoleCapacity];
+    private readonly byte[] _log = new byte[MaxLogLength];
+    private int _consoleLength = ConsoleHeaderLength;
+    private int _logLength;
+
+    /// <summary>Makes a writer.</summary>
+    public LinkWriter(LinkPort port)
+    {
+        _port = port;
+    }
+
+    /// <summary>Sends a frame.</summary>
+    /// <param name="type">Its type.</param>
+    /// <param name="payload">Up to <see cref="Link.MaxPayload"/> bytes.</param>
+    public void Send(LinkFrame type, ReadOnlySpan<byte> payload)
+    {
+        _port.Write(Link.Start);
+        _port.Write((byte)type);
+        _port.Write((byte)payload.Length);
+        _port.Write((byte)(payload.Length >> 8));
+        for (int i = 0; i < payload.Length; i++)
+        {
+            _port.Write(payload[i]);
+        }
+    }
+
+    /// <summary>Sends the first frame.</summary>
+    public void SendHello()
+    {
+        uint version = Link.Version;
+        Send(LinkFrame.Hello, MemoryMarshal.AsBytes(new ReadOnlySpan<uint>(in version)));
+    }
+
+    /// <summary>Adds a byte to the console output of a vCPU at a VMPL.</summary>
+    public void WriteConsole(int vcpu, int vmpl, byte value)
+    {
+        if (_consoleLength != ConsoleHeaderLength && (_console[0] | (_console[1] << 8)) != vcpu || _console[2] != vmpl)
+        {
+            FlushConsole();
+        }
+
+        _console[0] = (byte)vcpu;
+        _console[1] = (byte)(vcpu >> 8);
+        _console[2] = (byte)vmpl;
+        _console[_consoleLength++] = value;
+        if (value == (byte)'\n' || _consoleLength == _console.Length)
+        {
+            FlushConsole();
+        }
+    }
+
+    /// <summary>Sends the console bytes gathered so far.</summary>
+    public void FlushConsole()
+    {
+        if (_consoleLength > ConsoleHeaderLength)
+        {
+            int length = _consoleLength;
+            _consoleLength = ConsoleHeaderLength;
+            Send(LinkFrame.Console, new ReadOnlySpan<byte>(_console, 0, length));
+        }
+    }
+
+    /// <summary>Adds text to the current log line; what does not fit is lost.</summary>
+    public LinkWriter Log(ReadOnlySpan<byte> utf8)
+    {
+        for (int i = 0; i < utf8.Length; i++)
+        {
+            Append(utf8[i]);
+        }
+
+        return this;
+    }
+
+    /// <summary>Adds a number in hexadecimal to the current log line.</summary>
+    public LinkWriter LogHex(ulong value)
+    {
+        Log("0x"u8);
+        int shift = 60;
+        while (shift > 0 && (value >> shift) == 0)
+        {
+            shift -= 4;
+        }
+
+        for (; shift >= 0; shift -= 4)
+        {
+            Append("0123456789abcdef"u8[(int)(value >> shift) & 0xF]);
+        }
+
+        return this;
+    }
+
+    /// <summary>Sends the current log line.</summary>
+    public void EndLog()
+    {
+        FlushConsole();
+        int length = _logLength;
+        _logLength = 0;
+        Send(LinkFrame.Log, new ReadOnlySpan<byte>(_log, 0, length));
+    }
+
+    private void Append(byte value)
+    {
+        if (_logLength < _log.Length)
+        {
+            _log[_logLength++] = value;
+        }
+    }
+}

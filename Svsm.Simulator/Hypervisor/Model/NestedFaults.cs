@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Nested page faults: an access that the nested tables do not allow (yet) meets the RMP.
+
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>Nested page faults.</summary>
+internal static unsafe class NestedFaults
+{
+    private const ulong EventValid = 1ul << 31;
+
+    /// <summary>Handles a nested page fault.</summary>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public static bool Handle(VirtualMachine machine, VirtualCpu cpu)
+    {
+        GuestMemory memory = machine.Memory;
+        ulong error = cpu.Vmcb->ExitInfo1;
+        ulong gpa = cpu.Vmcb->ExitInfo2 & ~Amd64.CBit;
+        bool walk = (error & NestedFault.PageWalk) != 0;
+        bool paging = (cpu.State->Cr0 & Amd64.Cr0Paging) != 0;
+        bool mappedPrivate = !paging || (cpu.Vmcb->ExitInfo2 & Amd64.CBit) != 0;
+
+        // Page tables are private whatever their pointer says. The emulator asks for write access when it walks, to set accessed bits.
+        bool isPrivate = mappedPrivate || walk;
+        AccessKind kind = walk ? AccessKind.Read
+            : (error & NestedFault.Fetch) != 0 ? AccessKind.Fetch
+            : (error & NestedFault.Write) != 0 ? AccessKind.Write
+            : AccessKind.Read;
+        GuestPage* page = memory.Find(gpa);
+        AccessVerdict verdict = GuestMemory.Check(page, cpu.Vmpl, isPrivate, kind, cpu.State->Cpl == 3);
+        if (verdict == AccessVerdict.Allowed && walk && (page->GetPermissions(cpu.Vmpl) & RmpPermissions.Write) == 0)
+        {
+            verdict = AccessVerdict.VmplPermission;
+        }
+
+        if (verdict == AccessVerdict.Allowed)
+        {
+            if (!mappedPrivate && walk)
+            {
+                return PageTablePointer.TrySetPrivate(memory, cpu, gpa) || cpu.Stop(ViolationKind.Unsupported, gpa);
+            }
+
+            return Map(memory, cpu, page, gpa, isPrivate, walk || kind == AccessKind.Write, kind == AccessKind.Fetch);
+        }
+
+        if (verdict == AccessVerdict.NotValidated)
+        {
+            return DeliverNotValidated(memory, cpu, gpa, kind);
+        }
+
+        // What an SNP processor would have told its hypervisor.
+        cpu.Vmcb->ExitInfo1 = error | NestedFault.Rmp
+            | (isPrivate ? NestedFault.Encrypted : 0)
+            | (verdict == AccessVerdict.VmplPermission ? NestedFault.Vmpl : 0);
+        return cpu.Stop(Violations.Of(verdict), gpa);
+    }
+
+    private static bool Map(GuestMemory memory, VirtualCpu cpu, GuestPage* page, ulong gpa, bool isPrivate, bool write, bool fetch)
+    {
+        ulong before = memory.NestedTables.Lookup(cpu.Vmpl, Amd64.PageOf(gpa), isPrivate);
+        memory.MapNested(page, gpa, cpu.Vmpl, isPrivate);
+        ulong after = memory.NestedTables.Lookup(cpu.Vmpl, Amd64.PageOf(gpa), isPrivate);
+
+        // A fault that the entry does not explain would come back for ever.
+        bool sufficient = (!write || (after & Amd64.PteWritable) != 0) && (!fetch || (after & Amd64.PteNoExecute) == 0);
+        if (before == after || !sufficient)
+        {
+            return cpu.Stop(ViolationKind.Unsupported, gpa);
+        }
+
+        // An interrupt whose delivery was interrupted is delivered again; everything else happens again with the instruction.
+        ulong pending = cpu.Vmcb->ExitIntInfo;
+        const ulong TypeMask = 7ul << 8;
+        const ulong TypeInterrupt = 0;
+        const ulong TypeNmi = 2ul << 8;
+        if ((pending & EventValid) != 0 && (pending & TypeMask) is TypeInterrupt or TypeNmi)
+        {
+            cpu.Vmcb->EventInjection = pending;
+        }
+
+        return true;
+    }
+
+    private static bool DeliverNotValidated(GuestMemory memory, VirtualCpu cpu, ulong gpa, AccessKind kind)
+    {
+        if ((cpu.Vmcb->ExitIntInfo & EventValid) != 0)
+        {
+            return cpu.Stop(ViolationKind.VcNotDelivered, gpa);
+        }
+
+        if (!GuestCode.TryFindFaultAddress(memory, cpu, gpa, kind == AccessKind.Fetch, out ulong linear))
+        {
+            return cpu.Stop(ViolationKind.Unsupported, gpa);
+        }
+
+        cpu.State->Cr2 = linear;
+        return VcDelivery.Deliver(memory, cpu, ExitCode.PageNotValidated) || StopAt(cpu, gpa);
+    }
+
+    private static bool StopAt(VirtualCpu cpu, ulong gpa)
+    {
+        cpu.NoteGpa(gpa);
+        return false;
+    }
+}
+
+/// <summary>
+/// Page tables that are reached without the C-bit. Hardware ignores it there; the emulator would read the shared view. The pointer gets
+/// the C-bit, in CR3 or in the table above; a guest that reads its tables back sees it.
+/// </summary>
+internal static unsafe class PageTablePointer
+{
+    private const int TopLevel = 4;
+    private const int EntriesPerTable = 512;
+
+    /// <summary>Sets the C-bit in what points to a table.</summary>
+    /// <param name="memory">The guest's memory.</param>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="gpa">An address in the table.</param>
+    /// <returns>False when nothing points to it.</returns>
+    public static bool TrySetPrivate(GuestMemory memory, VirtualCpu cpu, ulong gpa)
+    {
+        ulong table = Amd64.PageOf(gpa);
+        ulong root = cpu.State->Cr3;
+        if ((root & Amd64.PteAddress) == table && (root & Amd64.CBit) == 0)
+        {
+            cpu.State->Cr3 = root | Amd64.CBit;
+            return true;
+        }
+
+        return TrySetPrivate(memory, cpu.Vmpl, root & Amd64.PteAddress, table, TopLevel);
+    }
+
+    private static bool TrySetPrivate(GuestMemory memory, int vmpl, ulong parent, ulong table, int level)
+    {
+        if (memory.Access(parent, vmpl, isPrivate: true, AccessKind.Read, user: false, out byte* bytes) != AccessVerdict.Allowed)
+        {
+            return false;
+        }
+
+        // SAFETY: parent is page-aligned, so the bytes are a whole page.
+        ulong* entries = (ulong*)bytes;
+        bool found = false;
+        for (int i = 0; i < EntriesPerTable; i++)
+        {
+            ulong entry = entries[i];
+            if ((entry & Amd64.PtePresent) == 0 || (level < TopLevel && (entry & Amd64.PteLarge) != 0))
+            {
+                continue;
+            }
+
+            if ((entry & Amd64.PteAddress) == table && (entry & Amd64.CBit) == 0)
+            {
+                entries[i] = entry | Amd64.CBit;
+                found = true;
+            }
+            else if (level > 2)
+            {
+                found |= TrySetPrivate(memory, vmpl, entry & Amd64.PteAddress, table, level - 1);
+            }
+        }
+
+        return found;
+    }
+}

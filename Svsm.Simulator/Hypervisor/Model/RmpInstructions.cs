@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// PVALIDATE and RMPADJUST: the guest's own instructions on its reverse map.
+//
+// Order of the checks, and what each failure is:
+//
+//   PVALIDATE                                            RMPADJUST
+//   CPL is not 0, or VMPL is not 0         #GP(0)        CPL is not 0                           #GP(0)
+//   address not canonical                  #GP(0)        address not canonical                  #GP(0)
+//                                                        reserved bits of RDX, VMPL above 3     FAIL_INPUT
+//                                                        target VMPL not below the caller's     FAIL_PERMISSION
+//   2 MiB and address not 2-MiB aligned    FAIL_INPUT    the same                               FAIL_INPUT
+//   not mapped, or not readable            #PF           not mapped, or not readable            #PF
+//   page not assigned                      nested fault  page not assigned                      nested fault
+//                                                        page not validated                     #VC 0x404
+//   2 MiB and RMP entry of 4 KiB           FAIL_SIZE..   the same                               FAIL_SIZEMISMATCH
+//   4 KiB and RMP entry of 2 MiB           nested fault; the host splits the entry, and the instruction runs again
+//                                                        VMSA of a vCPU that runs               FAIL_INUSE
+//                                                        rights that the caller has not         FAIL_PERMISSION
+//
+// A nested fault for an unassigned page comes back for ever unless the host makes the page private, which a strict host does not do
+// unasked: the run stops. So it does for a mapping without the C-bit, about which nothing is known.
+// The VMSA bit follows RDX at VMPL0 and stays as it is at the others.
+// Sources: Linux arch/x86/include/asm/sev.h and KVM's #NPF handling for SEV-SNP (sizes, who splits), EDK2 BaseMemEncryptLib and
+// CcExitLib comments (VMSA bit, FAIL_PERMISSION), coconut-svsm kernel/src/sev/utils.rs; docs/simulator.md names what is not sure.
+
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>PVALIDATE and RMPADJUST.</summary>
+internal static unsafe class RmpInstructions
+{
+    private const ulong TargetVmplMask = 0xFF;
+    private const ulong PermissionsMask = 0xFF00;
+    private const ulong VmsaMask = 1ul << 16;
+    private const ulong LargePage = 1;
+    private const ulong PagesPerLargePage = 512;
+
+    /// <summary>Runs PVALIDATE.</summary>
+    /// <param name="memory">The guest's memory.</param>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="instruction">The decoded instruction.</param>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public static bool Validate(GuestMemory memory, VirtualCpu cpu, in Instruction instruction)
+    {
+        cpu.Current.Statistics->PValidates++;
+        if (cpu.State->Cpl != 0 || cpu.Vmpl != 0)
+        {
+            return cpu.Raise(Amd64.VectorGeneralProtection, 0);
+        }
+
+        bool large = (cpu.Registers[VirtualCpu.Rcx] & LargePage) != 0;
+        bool validate = (cpu.Registers[VirtualCpu.Rdx] & 1) != 0;
+        if (!TryLocate(memory, cpu, in instruction, large, out ulong gpa, out GuestPage* page, out RmpResult early, out bool resume))
+        {
+            return resume ? Complete(cpu, in instruction, early, unchanged: false) : Pending(cpu);
+        }
+
+        if (page->IsRunning && !validate)
+        {
+            return cpu.Stop(ViolationKind.VmsaPage, gpa);
+        }
+
+        bool unchanged = page->Validated == validate;
+        for (ulong i = 0; !unchanged && i < (large ? PagesPerLargePage : 1); i++)
+        {
+            GuestPage* each = memory.Find(gpa + (i * Amd64.PageSize));
+            each->Validated = validate;
+            memory.NestedTables.Unmap(gpa + (i * Amd64.PageSize));
+        }
+
+        return Complete(cpu, in instruction, RmpResult.Success, unchanged);
+    }
+
+    /// <summary>Runs RMPADJUST.</summary>
+    /// <param name="memory">The guest's memory.</param>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="instruction">The decoded instruction.</param>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public static bool Adjust(GuestMemory memory, VirtualCpu cpu, in Instruction instruction)
+    {
+        cpu.Current.Statistics->RmpAdjusts++;
+        if (cpu.State->Cpl != 0)
+        {
+            return cpu.Raise(Amd64.VectorGeneralProtection, 0);
+        }
+
+        ulong operand = cpu.Registers[VirtualCpu.Rdx];
+        var target = (int)(operand & TargetVmplMask);
+        ulong wanted = operand & PermissionsMask;
+        bool large = (cpu.Registers[VirtualCpu.Rcx] & LargePage) != 0;
+        bool reserved = (operand & ~(TargetVmplMask | PermissionsMask | VmsaMask)) != 0 || (wanted & ~(ulong)RmpPermissions.All) != 0
+            || target >= NestedPageTables.VmplCount;
+        if (reserved)
+        {
+            return Complete(cpu, in instruction, RmpResult.FailInput, unchanged: false);
+        }
+
+        if (target <= cpu.Vmpl)
+        {
+            return Complete(cpu, in instruction, RmpResult.FailPermission, unchanged: false);
+        }
+
+        if (!TryLocate(memory, cpu, in instruction, large, out ulong gpa, out GuestPage* page, out RmpResult early, out bool resume))
+        {
+            return resume ? Complete(cpu, in instruction, early, unchanged: false) : Pending(cpu);
+        }
+
+        if (!page->Validated)
+        {
+            cpu.State->Cr2 = cpu.Registers[VirtualCpu.Rax];
+            return VcDelivery.Deliver(memory, cpu, ExitCode.PageNotValidated);
+        }
+
+        if (page->IsRunning)
+        {
+            return Complete(cpu, in instruction, RmpResult.FailInUse, unchanged: false);
+        }
+
+        var permissions = (RmpPermissions)wanted;
+        if ((permissions & ~page->GetPermissions(cpu.Vmpl)) != 0)
+        {
+            return Complete(cpu, in instruction, RmpResult.FailPermission, unchanged: false);
+        }
+
+        for (ulong i = 0; i < (large ? PagesPerLargePage : 1); i++)
+        {
+            GuestPage* each = memory.Find(gpa + (i * Amd64.PageSize));
+            each->SetPermissions(target, permissions);
+            if (cpu.Vmpl == 0)
+            {
+                each->IsVmsa = (operand & VmsaMask) != 0;
+            }
+
+            memory.NestedTables.Unmap(gpa + (i * Amd64.PageSize));
+        }
+
+        return Complete(cpu, in instruction, RmpResult.Success, unchanged: false);
+    }
+
+    /// <summary>Translates RAX and finds the RMP entry.</summary>
+    /// <param name="memory">The guest's memory.</param>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="instruction">The decoded instruction.</param>
+    /// <param name="large">Whether it works on 2 MiB.</param>
+    /// <param name="gpa">Address of the (first) page.</param>
+    /// <param name="page">The (first) page.</param>
+    /// <param name="early">Result of the instruction when it ends here.</param>
+    /// <param name="completes">When not located: true if the instruction ends with <paramref name="early"/>, false if it raised an exception or stops the run.</param>
+    private static bool TryLocate(
+        GuestMemory memory,
+        VirtualCpu cpu,
+        in Instruction instruction,
+        bool large,
+        out ulong gpa,
+        out GuestPage* page,
+        out RmpResult early,
+        out bool completes)
+    {
+        early = RmpResult.FailInput;
+        completes = false;
+        page = null;
+        ulong linear = cpu.Registers[VirtualCpu.Rax];
+        linear = instruction.AddressSize switch
+        {
+            16 => (ushort)linear,
+            32 => (uint)linear,
+            _ => linear,
+        };
+        linear += GuestCode.SegmentBase(cpu, instruction.Segment);
+        gpa = 0;
+        if (large && (linear & (Amd64.LargePageSize - 1) & ~(ulong)(Amd64.PageSize - 1)) != 0)
+        {
+            completes = true;
+            return false;
+        }
+
+        WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, linear, AccessKind.Read, user: false);
+        switch (walk.Status)
+        {
+            case WalkStatus.Done:
+                break;
+            case WalkStatus.PageFault:
+                cpu.State->Cr2 = linear;
+                cpu.Raise(Amd64.VectorPageFault, walk.ErrorCode);
+                return false;
+            case WalkStatus.NotCanonical:
+                cpu.Raise(Amd64.VectorGeneralProtection, 0);
+                return false;
+            case WalkStatus.Refused when walk.Verdict == AccessVerdict.NotValidated:
+                cpu.State->Cr2 = linear;
+                VcDelivery.Deliver(memory, cpu, ExitCode.PageNotValidated);
+                return false;
+            case WalkStatus.Refused:
+                cpu.Stop(Violations.Of(walk.Verdict), walk.Gpa);
+                return false;
+            default:
+                cpu.Stop(ViolationKind.Unsupported, 0);
+                return false;
+        }
+
+        gpa = Amd64.PageOf(walk.Gpa);
+        page = memory.Find(gpa);
+        if (large && (gpa & (Amd64.LargePageSize - 1)) != 0)
+        {
+            completes = true;
+            return false;
+        }
+
+        if (page == null || !walk.IsPrivate || !page->Assigned)
+        {
+            cpu.Stop(
+                page == null ? ViolationKind.NoMemory
+                    : walk.IsPrivate ? ViolationKind.PrivateAccessToSharedPage
+                    : ViolationKind.SharedAccessToPrivatePage,
+                gpa);
+            return false;
+        }
+
+        if (large && !page->IsLarge)
+        {
+            early = RmpResult.FailSizeMismatch;
+            completes = true;
+            return false;
+        }
+
+        if (!large && page->IsLarge)
+        {
+            memory.Split(gpa);
+        }
+
+        return true;
+    }
+
+    /// <summary>What a handler returns once an exception is pending or a stop was asked for.</summary>
+    private static bool Pending(VirtualCpu cpu) => !cpu.StopRequest.IsSet;
+
+    /// <summary>Sets EAX and the flags, which tell about EAX as a comparison with 0 would; CF tells that the RMP entry did not change.</summary>
+    private static bool Complete(VirtualCpu cpu, in Instruction instruction, RmpResult result, bool unchanged)
+    {
+        const ulong Flags = Amd64.FlagCarry | Amd64.FlagParity | Amd64.FlagAdjust | Amd64.FlagZero | Amd64.FlagSign | Amd64.FlagOverflow;
+        var value = (uint)result;
+        bool evenParity = (System.Numerics.BitOperations.PopCount(value & 0xFF) & 1) == 0;
+        cpu.Registers[VirtualCpu.Rax] = value;
+        cpu.State->Rflags = (cpu.State->Rflags & ~Flags)
+            | (unchanged ? Amd64.FlagCarry : 0)
+            | (value == 0 ? Amd64.FlagZero : 0)
+            | (evenParity ? Amd64.FlagParity : 0);
+        return cpu.Skip(instruction.Length);
+    }
+}
+
+/// <summary>Which violation a refused access is.</summary>
+internal static class Violations
+{
+    /// <summary>The violation of a verdict that is neither "allowed" nor "not validated".</summary>
+    public static ViolationKind Of(AccessVerdict verdict)
+    {
+        return verdict switch
+        {
+            AccessVerdict.NoMemory => ViolationKind.NoMemory,
+            AccessVerdict.PrivateAccessToSharedPage => ViolationKind.PrivateAccessToSharedPage,
+            AccessVerdict.SharedAccessToPrivatePage => ViolationKind.SharedAccessToPrivatePage,
+            AccessVerdict.SharedFetch => ViolationKind.SharedFetch,
+            AccessVerdict.VmplPermission => ViolationKind.VmplPermission,
+            AccessVerdict.VmsaPage => ViolationKind.VmsaPage,
+            _ => ViolationKind.None,
+        };
+    }
+}

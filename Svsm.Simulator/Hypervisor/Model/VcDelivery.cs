@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Delivers #VC to the guest, by hand: the emulator injects vector 29 without its error code.
+//
+// Long mode only (64-bit gates). A handler in another mode does not exist in an SNP guest: early code avoids what raises #VC.
+// On hardware, a fault while #VC is delivered becomes a double fault and most likely a shutdown; here it stops the run and says so.
+// Source: AMD64 Architecture Programmer's Manual, volume 2, section 8.9 (long-mode interrupt control transfers).
+
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>Delivery of #VC.</summary>
+internal static unsafe class VcDelivery
+{
+    private const int GateLength = 16;
+    private const int GateInterrupt = 0xE;
+    private const int GateTrap = 0xF;
+    private const int DescriptorLength = 8;
+    private const ulong StackPointersOffset = 4;
+    private const ulong InterruptStacksOffset = 0x24;
+
+    /// <summary>Delivers #VC at the current instruction.</summary>
+    /// <param name="memory">The guest's memory.</param>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="errorCode">Error code: the exit code of the event.</param>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public static bool Deliver(GuestMemory memory, VirtualCpu cpu, ulong errorCode)
+    {
+        Vmsa* state = cpu.State;
+        cpu.Current.Statistics->VcExceptions++;
+        if ((state->Efer & Amd64.EferLongModeActive) == 0)
+        {
+            return Fail(cpu, 0);
+        }
+
+        ulong gateOffset = Amd64.VectorVmmCommunication * GateLength;
+        if (gateOffset + GateLength - 1 > state->Idtr.Limit
+            || !TryRead(memory, cpu, state->Idtr.Base + gateOffset, out ulong low)
+            || !TryRead(memory, cpu, state->Idtr.Base + gateOffset + sizeof(ulong), out ulong high))
+        {
+            return Fail(cpu, state->Idtr.Base + gateOffset);
+        }
+
+        // Gate: 15:0 offset, 31:16 selector, 34:32 IST, 43:40 type, 44 zero, 46:45 DPL, 47 present, 63:48 and 95:64 offset.
+        var type = (int)((low >> 40) & 0xF);
+        bool present = ((low >> 47) & 1) != 0;
+        var selector = (ushort)(low >> 16);
+        ulong handler = (low & 0xFFFF) | ((low >> 32) & 0xFFFF_0000) | (high << 32);
+        if (!present || (type != GateInterrupt && type != GateTrap) || ((low >> 44) & 1) != 0 || !Amd64.IsCanonical(handler)
+            || !TryReadCodeSegment(memory, cpu, selector, out ulong descriptor))
+        {
+            return Fail(cpu, handler);
+        }
+
+        var attributes = (ushort)(((descriptor >> 40) & 0xFF) | ((descriptor >> 44) & 0xF00));
+        bool conforming = (attributes & SegmentAttributes.Conforming) != 0;
+        int dpl = (attributes >> SegmentAttributes.DplShift) & 3;
+        int oldCpl = state->Cpl;
+        int newCpl = conforming ? oldCpl : dpl;
+        if ((attributes & SegmentAttributes.Long) == 0 || (attributes & SegmentAttributes.Default32) != 0 || dpl > oldCpl)
+        {
+            return Fail(cpu, handler);
+        }
+
+        ulong oldStack = cpu.Registers[VirtualCpu.Rsp];
+        ulong stack = oldStack;
+        var interruptStack = (int)((low >> 32) & 7);
+        if (interruptStack != 0 || newCpl != oldCpl)
+        {
+            ulong offset = interruptStack != 0
+                ? InterruptStacksOffset + (ulong)((interruptStack - 1) * sizeof(ulong))
+                : StackPointersOffset + (ulong)(newCpl * sizeof(ulong));
+            if (offset + sizeof(ulong) - 1 > state->Tr.Limit || !TryRead(memory, cpu, state->Tr.Base + offset, out stack))
+            {
+                return Fail(cpu, state->Tr.Base + offset);
+            }
+        }
+
+        stack &= ~0xFul;
+        bool user = newCpl == 3;
+        if (!TryPush(memory, cpu, ref stack, state->Ss.Selector, user)
+            || !TryPush(memory, cpu, ref stack, oldStack, user)
+            || !TryPush(memory, cpu, ref stack, state->Rflags | Amd64.FlagResume, user)
+            || !TryPush(memory, cpu, ref stack, state->Cs.Selector, user)
+            || !TryPush(memory, cpu, ref stack, state->Rip, user)
+            || !TryPush(memory, cpu, ref stack, errorCode, user))
+        {
+            return Fail(cpu, stack);
+        }
+
+        state->Cs = new SegmentRegister { Selector = (ushort)((selector & ~3) | newCpl), Attributes = attributes, Limit = uint.MaxValue };
+        if (newCpl != oldCpl)
+        {
+            // The null selector with the new CPL, as every change of privilege in long mode leaves it.
+            state->Ss = new SegmentRegister
+            {
+                Selector = (ushort)newCpl,
+                Attributes = (ushort)(SegmentAttributes.FlatData | (newCpl << SegmentAttributes.DplShift)),
+                Limit = uint.MaxValue,
+            };
+        }
+
+        state->Cpl = (byte)newCpl;
+        state->Rip = handler;
+        cpu.Registers[VirtualCpu.Rsp] = stack;
+        state->Rflags &= ~(Amd64.FlagTrap | Amd64.FlagNestedTask | Amd64.FlagResume | Amd64.FlagVirtual8086
+            | (type == GateInterrupt ? Amd64.FlagInterrupt : 0));
+        cpu.Vmcb->InterruptShadow = 0;
+        return true;
+    }
+
+    private static bool Fail(VirtualCpu cpu, ulong address)
+    {
+        return cpu.Stop(ViolationKind.VcNotDelivered, address);
+    }
+
+    private static bool TryReadCodeSegment(GuestMemory memory, VirtualCpu cpu, ushort selector, out ulong descriptor)
+    {
+        const int LocalTable = 4;
+        Vmsa* state = cpu.State;
+        SegmentRegister table = (selector & LocalTable) != 0 ? state->Ldtr : state->Gdtr;
+        ulong offset = (ulong)(selector & ~7);
+        descriptor = 0;
+        if (offset == 0 || offset + DescriptorLength - 1 > table.Limit || !TryRead(memory, cpu, table.Base + offset, out descriptor))
+        {
+            return false;
+        }
+
+        const int Wanted = SegmentAttributes.NotSystem | SegmentAttributes.Code | SegmentAttributes.Present;
+        return ((int)(descriptor >> 40) & Wanted) == Wanted;
+    }
+
+    private static bool TryRead(GuestMemory memory, VirtualCpu cpu, ulong linear, out ulong value)
+    {
+        value = 0;
+        byte* destination = stackalloc byte[sizeof(ulong)];
+        for (ulong i = 0; i < sizeof(ulong); i++)
+        {
+            if (!TryReach(memory, cpu, linear + i, AccessKind.Read, user: false, out byte* bytes))
+            {
+                return false;
+            }
+
+            destination[i] = *bytes;
+        }
+
+        value = *(ulong*)destination;
+        return true;
+    }
+
+    private static bool TryPush(GuestMemory memory, VirtualCpu cpu, ref ulong stack, ulong value, bool user)
+    {
+        // The stack is 16-byte aligned before the frame, so a quadword of it never crosses a page.
+        stack -= sizeof(ulong);
+        if (!TryReach(memory, cpu, stack, AccessKind.Write, user, out byte* bytes))
+        {
+            return false;
+        }
+
+        *(ulong*)bytes = value;
+        return true;
+    }
+
+    private static bool TryReach(GuestMemory memory, VirtualCpu cpu, ulong linear, AccessKind kind, bool user, out byte* bytes)
+    {
+        bytes = null;
+        WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, linear, kind, user);
+        return walk.Status == WalkStatus.Done
+            && memory.Access(walk.Gpa, cpu.Vmpl, walk.IsPrivate, kind, user, out bytes) == AccessVerdict.Allowed;
+    }
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// One virtual processor of the guest: the VMCB it runs on, its registers, and what exists per VMPL.
+//
+// The registers of the VMPL that runs are in the VMCB and the WorldFrame; those of the others are in their VMSA pages, in the guest's
+// private memory. RunLoop moves RAX and RSP between VMCB and WorldFrame, so that Registers is complete while the hypervisor runs.
+
+using System.Runtime.InteropServices;
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>512 raw bytes.</summary>
+[System.Runtime.CompilerServices.InlineArray(512)]
+internal struct Bytes512
+{
+    private byte _element0;
+}
+
+/// <summary>What the world switch loads and stores beside the VMCB. Known to Entry.S.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 0x300)]
+internal struct WorldFrame
+{
+    /// <summary>General registers in the processor's numbering.</summary>
+    [FieldOffset(0x00)]
+    public Registers16 Registers;
+
+    /// <summary>Time-stamp counter just before the entry.</summary>
+    [FieldOffset(0x80)]
+    public ulong TscEntry;
+
+    /// <summary>Time-stamp counter just after the exit.</summary>
+    [FieldOffset(0x88)]
+    public ulong TscExit;
+
+    /// <summary>x87 and SSE registers in the form of FXSAVE64. 16-byte aligned.</summary>
+    [FieldOffset(0x100)]
+    public Bytes512 Extended;
+}
+
+/// <summary>What a vCPU has per VMPL.</summary>
+internal sealed unsafe class VmplContext
+{
+    /// <summary>Where its VMSA is; 0 = there is none.</summary>
+    public ulong VmsaGpa { get; set; }
+
+    /// <summary>The VMSA's page in guest memory, or null when it was launched outside RAM.</summary>
+    public GuestPage* VmsaPage { get; set; }
+
+    /// <summary>The VMSA when it was launched outside RAM, else null.</summary>
+    public Vmsa* LaunchVmsa { get; set; }
+
+    /// <summary>The GHCB MSR.</summary>
+    public ulong GhcbMsr { get; set; }
+
+    /// <summary>The registered GHCB page; all ones = none.</summary>
+    public ulong RegisteredGhcb { get; set; } = ulong.MaxValue;
+
+    /// <summary>Counters.</summary>
+    public VmplStatistics* Statistics { get; set; }
+}
+
+/// <summary>Why the run is to end.</summary>
+internal struct StopRequest
+{
+    /// <summary>Set when it is.</summary>
+    public bool IsSet;
+
+    /// <summary>Why.</summary>
+    public StopReason Reason;
+
+    /// <summary>Which violation.</summary>
+    public ViolationKind Violation;
+
+    /// <summary>Page concerned, or 0.</summary>
+    public ulong Gpa;
+
+    /// <summary>Detail of the exit frame.</summary>
+    public ulong Detail;
+}
+
+/// <summary>A virtual processor.</summary>
+internal sealed unsafe class VirtualCpu
+{
+    /// <summary>Number of RAX in <see cref="Registers"/>.</summary>
+    public const int Rax = 0;
+
+    /// <summary>Number of RCX in <see cref="Registers"/>.</summary>
+    public const int Rcx = 1;
+
+    /// <summary>Number of RDX in <see cref="Registers"/>.</summary>
+    public const int Rdx = 2;
+
+    /// <summary>Number of RBX in <see cref="Registers"/>.</summary>
+    public const int Rbx = 3;
+
+    /// <summary>Number of RSP in <see cref="Registers"/>.</summary>
+    public const int Rsp = 4;
+
+    /// <summary>Number of RBP in <see cref="Registers"/>.</summary>
+    public const int Rbp = 5;
+
+    /// <summary>Number of RSI in <see cref="Registers"/>.</summary>
+    public const int Rsi = 6;
+
+    /// <summary>Number of RDI in <see cref="Registers"/>.</summary>
+    public const int Rdi = 7;
+
+    private StopRequest _stop;
+
+    /// <summary>Makes a vCPU that has no VMSA yet.</summary>
+    /// <param name="pool">For its VMCB and frame.</param>
+    /// <param name="id">Number and APIC id.</param>
+    public VirtualCpu(FramePool pool, int id)
+    {
+        Id = id;
+        Vmcb = (Vmcb*)pool.AllocateZeroed();
+        Frame = (WorldFrame*)pool.AllocateZeroed();
+        var statistics = (VmplStatistics*)pool.AllocateZeroed();
+        Contexts = new VmplContext[NestedPageTables.VmplCount];
+        for (int vmpl = 0; vmpl < Contexts.Length; vmpl++)
+        {
+            statistics[vmpl].Vcpu = (uint)id;
+            statistics[vmpl].Vmpl = (uint)vmpl;
+            Contexts[vmpl] = new VmplContext { Statistics = &statistics[vmpl] };
+        }
+    }
+
+    /// <summary>Number and APIC id.</summary>
+    public int Id { get; }
+
+    /// <summary>The VMCB.</summary>
+    public Vmcb* Vmcb { get; }
+
+    /// <summary>Registers outside the VMCB.</summary>
+    public WorldFrame* Frame { get; }
+
+    /// <summary>The state save area of the VMCB.</summary>
+    public Vmsa* State => Svsm.Hypervisor.Vmcb.SaveArea(Vmcb);
+
+    /// <summary>General registers in the processor's numbering.</summary>
+    public ulong* Registers => (ulong*)Frame;
+
+    /// <summary>VMPL that runs.</summary>
+    public int Vmpl { get; set; }
+
+    /// <summary>SEV_FEATURES of the VMSA that runs.</summary>
+    public SevFeatures Features { get; set; }
+
+    /// <summary>What exists per VMPL.</summary>
+    public VmplContext[] Contexts { get; }
+
+    /// <summary>What exists for the VMPL that runs.</summary>
+    public VmplContext Current => Contexts[Vmpl];
+
+    /// <summary>Whether and why the run is to end.</summary>
+    public StopRequest StopRequest => _stop;
+
+    /// <summary>Asks for the end of the run. The first request counts.</summary>
+    /// <returns>False, for handlers to return: do not resume the guest.</returns>
+    public bool Stop(StopReason reason, ulong detail)
+    {
+        return Stop(new StopRequest { IsSet = true, Reason = reason, Detail = detail });
+    }
+
+    /// <summary>Asks for the end of the run because of a violation. The first request counts.</summary>
+    /// <param name="kind">What it is.</param>
+    /// <param name="gpa">Page concerned, or 0.</param>
+    /// <returns>False, for handlers to return: do not resume the guest.</returns>
+    public bool Stop(ViolationKind kind, ulong gpa)
+    {
+        return Stop(new StopRequest { IsSet = true, Reason = StopReason.Violation, Violation = kind, Gpa = gpa, Detail = (ulong)kind });
+    }
+
+    /// <summary>Adds the page concerned to a stop that was asked for without knowing it.</summary>
+    public void NoteGpa(ulong gpa) => _stop.Gpa = gpa;
+
+    /// <summary>Goes on behind the current instruction.</summary>
+    /// <param name="length">Its length in bytes.</param>
+    /// <returns>True, for handlers to return: resume the guest.</returns>
+    public bool Skip(int length)
+    {
+        ulong next = State->Rip + (ulong)length;
+        State->Rip = IsLongCode ? next : (uint)next;
+        Vmcb->InterruptShadow = 0;
+        return true;
+    }
+
+    /// <summary>Has the processor raise an exception on entry.</summary>
+    /// <returns>True, for handlers to return: resume the guest.</returns>
+    public bool Raise(int vector)
+    {
+        const ulong Exception = (3ul << 8) | (1ul << 31);
+        Vmcb->EventInjection = Exception | (uint)vector;
+        return true;
+    }
+
+    /// <summary>Has the processor raise an exception with an error code on entry.</summary>
+    /// <returns>True, for handlers to return: resume the guest.</returns>
+    public bool Raise(int vector, uint errorCode)
+    {
+        Raise(vector);
+        Vmcb->EventInjection |= (1ul << 11) | ((ulong)errorCode << 32);
+        return true;
+    }
+
+    /// <summary>Whether the current code segment is a 64-bit one.</summary>
+    public bool IsLongCode => (State->Efer & Amd64.EferLongModeActive) != 0 && (State->Cs.Attributes & SegmentAttributes.Long) != 0;
+
+    /// <summary>Selects the nested page tables for VMPL and paging mode.</summary>
+    public void SelectNestedTables(NestedPageTables tables)
+    {
+        Vmcb->NestedCr3 = tables.GetRoot(Vmpl, (State->Cr0 & Amd64.Cr0Paging) != 0);
+    }
+
+    private bool Stop(StopRequest request)
+    {
+        if (!_stop.IsSet)
+        {
+            _stop = request;
+        }
+
+        return false;
+    }
+}
+
+/// <summary>Packed segment attributes of VMCB and VMSA.</summary>
+internal static class SegmentAttributes
+{
+    /// <summary>Code or data rather than a system segment.</summary>
+    public const ushort NotSystem = 1 << 4;
+
+    /// <summary>Code rather than data.</summary>
+    public const ushort Code = 1 << 3;
+
+    /// <summary>Conforming code.</summary>
+    public const ushort Conforming = 1 << 2;
+
+    /// <summary>Shift of the DPL.</summary>
+    public const int DplShift = 5;
+
+    /// <summary>Present.</summary>
+    public const ushort Present = 1 << 7;
+
+    /// <summary>64-bit code.</summary>
+    public const ushort Long = 1 << 9;
+
+    /// <summary>32-bit default size.</summary>
+    public const ushort Default32 = 1 << 10;
+
+    /// <summary>Flat, writable data of a DPL in bits 6:5.</summary>
+    public const ushort FlatData = 0xC93;
+}

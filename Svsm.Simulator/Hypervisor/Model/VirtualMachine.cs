@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The virtual machine: its memory, its processors, and what belongs to both: which VMSA each of them runs on.
+
+using Svsm.Platform;
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>The virtual machine.</summary>
+internal sealed unsafe class VirtualMachine
+{
+    /// <summary>Makes a machine without vCPUs.</summary>
+    /// <param name="pool">Its memory's source.</param>
+    /// <param name="link">Where its output goes.</param>
+    /// <param name="processor">What it runs on.</param>
+    public VirtualMachine(FramePool pool, LinkWriter link, HostProcessor processor)
+    {
+        Pool = pool;
+        Link = link;
+        Processor = processor;
+        Memory = new GuestMemory(pool);
+        Ports = new PortSpace(link);
+    }
+
+    /// <summary>The hypervisor's memory.</summary>
+    public FramePool Pool { get; }
+
+    /// <summary>The link to the machine's host side.</summary>
+    public LinkWriter Link { get; }
+
+    /// <summary>The level-1 processor.</summary>
+    public HostProcessor Processor { get; }
+
+    /// <summary>Guest memory and RMP.</summary>
+    public GuestMemory Memory { get; }
+
+    /// <summary>I/O ports.</summary>
+    public PortSpace Ports { get; }
+
+    /// <summary>The vCPUs; the number is the APIC id.</summary>
+    public VirtualCpu[] Cpus { get; set; } = [];
+
+    /// <summary>Switches of the run.</summary>
+    public LaunchOptions Options { get; set; }
+
+    /// <summary>Answers CPUID for a vCPU.</summary>
+    public CpuidResult Cpuid(VirtualCpu cpu, uint function, uint index)
+    {
+        return CpuidModel.Query(Processor, function, index, (uint)cpu.Id, (uint)Cpus.Length);
+    }
+
+    /// <summary>What VMRUN does to a VMSA: checks it, takes it into use and loads it.</summary>
+    /// <param name="cpu">The vCPU; nothing runs on it now.</param>
+    /// <param name="vmpl">Which VMPL.</param>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool Enter(VirtualCpu cpu, int vmpl)
+    {
+        VmplContext context = cpu.Contexts[vmpl];
+        cpu.Vmpl = vmpl;
+        GuestPage* page = context.VmsaPage;
+        bool usable = page == null || (page->Assigned && page->Validated && page->IsVmsa && !page->IsRunning);
+        Vmsa* vmsa = Locate(context);
+        if (vmsa == null || !usable || !VmsaTransfer.IsValid(vmsa, vmpl))
+        {
+            return cpu.Stop(ViolationKind.InvalidVmsa, context.VmsaGpa);
+        }
+
+        if (page != null)
+        {
+            page->IsRunning = true;
+            Memory.NestedTables.Unmap(context.VmsaGpa);
+        }
+
+        VmsaTransfer.Load(cpu, vmsa);
+        if ((cpu.Features & SevFeatures.DebugSwap) != 0)
+        {
+            Processor.WriteDebugRegisters(&vmsa->Dr0);
+        }
+
+        cpu.SelectNestedTables(Memory.NestedTables);
+        Intercepts.Select(cpu);
+        return true;
+    }
+
+    /// <summary>What #VMEXIT does to a VMSA: stores the registers and takes it out of use.</summary>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="exitCode">GUEST_EXITCODE.</param>
+    public void Leave(VirtualCpu cpu, ulong exitCode)
+    {
+        VmplContext context = cpu.Current;
+        Vmsa* vmsa = Locate(context);
+        VmsaTransfer.Store(cpu, vmsa, exitCode);
+        if ((cpu.Features & SevFeatures.DebugSwap) != 0)
+        {
+            Processor.ReadDebugRegisters(&vmsa->Dr0);
+        }
+
+        if (context.VmsaPage != null)
+        {
+            context.VmsaPage->IsRunning = false;
+        }
+    }
+
+    /// <summary>Whether VMRUN would take the VMSA of a VMPL at all: the guest marks one that must not run by clearing EFER.SVME.</summary>
+    public bool IsRunnable(VmplContext context)
+    {
+        Vmsa* vmsa = Locate(context);
+        return vmsa != null && (vmsa->Efer & Amd64.EferSvme) != 0;
+    }
+
+    /// <summary>The VMSA of a VMPL, or null. Not kept: its frame goes away when the page becomes shared.</summary>
+    public Vmsa* Locate(VmplContext context)
+    {
+        if (context.VmsaPage == null)
+        {
+            return context.LaunchVmsa;
+        }
+
+        return context.VmsaPage->Assigned ? (Vmsa*)Memory.PrivateBytes(context.VmsaPage) : null;
+    }
+
+    /// <summary>Registers a VMSA page of guest memory for a vCPU and VMPL.</summary>
+    /// <param name="context">The VMPL's context.</param>
+    /// <param name="gpa">Page-aligned.</param>
+    /// <returns>False when there is no RAM, or the page is not the guest's.</returns>
+    public bool TrySetVmsa(VmplContext context, ulong gpa)
+    {
+        GuestPage* page = Memory.Find(gpa);
+        if (page == null || !page->Assigned)
+        {
+            return false;
+        }
+
+        context.VmsaGpa = gpa;
+        context.VmsaPage = page;
+        context.LaunchVmsa = null;
+        return true;
+    }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The outer machine's COM1, over which the link's frames leave (Svsm.Simulator/Shared/Link.cs). Polled.
+
+using Svsm.Platform;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>Sends bytes to the machine.</summary>
+internal sealed class Com1 : LinkPort
+{
+    private const ushort Data = 0x3F8;
+    private const ushort LineStatus = 0x3FD;
+    private const byte TransmitterEmpty = 0x20;
+
+    /// <inheritdoc/>
+    public override void Write(byte value)
+    {
+        while ((X64.In8(LineStatus) & TransmitterEmpty) == 0)
+        {
+        }
+
+        X64.Out8(Data, value);
+    }
+}

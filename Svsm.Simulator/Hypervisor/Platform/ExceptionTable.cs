@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The hypervisor's interrupt descriptor table: every exception of its own ends the run with a log line.
+
+using System.Runtime.InteropServices;
+using Svsm.Platform;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>The interrupt descriptor table.</summary>
+internal static unsafe class ExceptionTable
+{
+    private const int Vectors = 32;
+    private const int BytesPerStub = 16;
+    private const ushort CodeSelector = 8;
+    private const byte PresentInterruptGate = 0x8E;
+
+    private static Gates s_gates;
+
+    /// <summary>Builds and loads the table.</summary>
+    /// <param name="stubs">Address of the first stub of Entry.S.</param>
+    public static void Load(ulong stubs)
+    {
+        fixed (Gates* gates = &s_gates)
+        {
+            // SAFETY: the static has room for all vectors and does not move.
+            var gate = (Gate*)gates;
+            for (int vector = 0; vector < Vectors; vector++)
+            {
+                ulong stub = stubs + (ulong)(vector * BytesPerStub);
+                gate[vector] = new Gate
+                {
+                    OffsetLow = (ushort)stub,
+                    Selector = CodeSelector,
+                    Type = PresentInterruptGate,
+                    OffsetMiddle = (ushort)(stub >> 16),
+                    OffsetHigh = (uint)(stub >> 32),
+                };
+            }
+
+            var pointer = new DescriptorTable { Limit = (ushort)((Vectors * sizeof(Gate)) - 1), Base = (ulong)gates };
+            X64.LoadIdt(&pointer);
+        }
+    }
+
+    [StructLayout(LayoutKind.Sequential, Pack = 1)]
+    private struct Gate
+    {
+        public ushort OffsetLow;
+        public ushort Selector;
+        public byte InterruptStack;
+        public byte Type;
+        public ushort OffsetMiddle;
+        public uint OffsetHigh;
+        public uint Reserved;
+    }
+
+    [System.Runtime.CompilerServices.InlineArray(Vectors * 2)]
+    private struct Gates
+    {
+        private ulong _element0;
+    }
+}

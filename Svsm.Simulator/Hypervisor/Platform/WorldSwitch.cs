@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Runs a vCPU until its next exit, and counts.
+//
+// Under -icount shift=0 the time-stamp counter counts instructions. Between the two readings lie, beside the guest's instructions, those of
+// svsm_world_switch (Entry.S), which do not belong to the guest; an instruction that the hypervisor emulated belongs to it and counts as one.
+
+using System.Runtime;
+using System.Runtime.CompilerServices;
+using Svsm.Platform;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>The world switch.</summary>
+internal static unsafe class WorldSwitch
+{
+    /// <summary>Instructions of Entry.S between the reading before the entry and the one after the exit.</summary>
+    private const ulong OwnInstructions = 24;
+
+    private static ulong s_lastExit;
+
+    /// <summary>Runs the guest until its next exit.</summary>
+    public static void Run(VirtualCpu cpu)
+    {
+        VmplStatistics* statistics = cpu.Current.Statistics;
+        cpu.State->Rax = cpu.Registers[VirtualCpu.Rax];
+        cpu.State->Rsp = cpu.Registers[VirtualCpu.Rsp];
+        Switch(cpu.Vmcb, cpu.Frame);
+        cpu.Registers[VirtualCpu.Rax] = cpu.State->Rax;
+        cpu.Registers[VirtualCpu.Rsp] = cpu.State->Rsp;
+        cpu.Vmcb->EventInjection = 0;
+
+        ulong ran = cpu.Frame->TscExit - cpu.Frame->TscEntry;
+        statistics->Ticks += ran > OwnInstructions ? ran - OwnInstructions : 0;
+        statistics->Exits++;
+        statistics->HypervisorTicks += s_lastExit == 0 ? 0 : cpu.Frame->TscEntry - s_lastExit;
+        s_lastExit = cpu.Frame->TscExit;
+    }
+
+    [RuntimeImport("*", "svsm_world_switch")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void Switch(Vmcb* vmcb, WorldFrame* frame);
+}
+
+/// <summary>The processor that the hypervisor runs on.</summary>
+internal sealed unsafe class LevelOneProcessor : HostProcessor
+{
+    /// <inheritdoc/>
+    public override CpuidResult Cpuid(uint function, uint index) => X64.Cpuid(function, index);
+
+    /// <inheritdoc/>
+    public override ulong ReadTimeStampCounter() => X64.ReadTimeStampCounter();
+
+    /// <inheritdoc/>
+    public override void ReadDebugRegisters(ulong* values) => ReadRegisters(values);
+
+    /// <inheritdoc/>
+    public override void WriteDebugRegisters(ulong* values) => WriteRegisters(values);
+
+    [RuntimeImport("*", "svsm_read_debug_registers")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void ReadRegisters(ulong* values);
+
+    [RuntimeImport("*", "svsm_write_debug_registers")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void WriteRegisters(ulong* values);
+}
