@@ -142,6 +142,8 @@ public sealed class LaunchImage
         _requiredMemory.Add(new LaunchMemoryRange(gpa, byteLength));
     }
 
+    internal bool IsFree(ulong gpa) => !_pages.ContainsKey(gpa) && !_parameterPages.ContainsKey(gpa);
+
     private void Add(LaunchPage page)
     {
         RequireFree(page.Gpa);
@@ -170,7 +172,7 @@ public sealed class LaunchImage
                 string.Create(CultureInfo.InvariantCulture, $"Page address 0x{gpa:X}: it must be a multiple of 4096 below 2^48."));
         }
 
-        if (_pages.ContainsKey(gpa) || _parameterPages.ContainsKey(gpa))
+        if (!IsFree(gpa))
         {
             throw new LaunchImageException(
                 LaunchImageError.Overlap,

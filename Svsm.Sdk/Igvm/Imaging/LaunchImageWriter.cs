@@ -124,13 +124,9 @@ public static class LaunchImageWriter
 
     private static ulong CreateVmsaGpa(LaunchImage image, HostProfile host)
     {
-        if (host.VmsaAtKvmGpa)
-        {
-            return HostProfile.KvmVmsaGpa;
-        }
-
-        if (image.RegionLength < LaunchImage.PageSize || image.RegionBase % LaunchImage.PageSize != 0 || image.RegionLength % LaunchImage.PageSize != 0 ||
-            image.RegionBase > ulong.MaxValue - image.RegionLength)
+        if (!host.VmsaAtKvmGpa &&
+            (image.RegionLength < LaunchImage.PageSize || image.RegionBase % LaunchImage.PageSize != 0 || image.RegionLength % LaunchImage.PageSize != 0 ||
+            image.RegionBase > ulong.MaxValue - image.RegionLength))
         {
             throw new LaunchImageException(
                 LaunchImageError.Incomplete,
@@ -138,15 +134,9 @@ public static class LaunchImageWriter
         }
 
         ulong gpa = host.VmsaGpa(image.RegionBase, image.RegionLength);
-        foreach (LaunchPage page in image.Pages)
-        {
-            if (page.Gpa == gpa)
-            {
-                throw new LaunchImageException(LaunchImageError.Overlap, string.Create(CultureInfo.InvariantCulture, $"The page at 0x{gpa:X} is where host {host.Flavour} puts the VMSA. Leave the last page of the SVSM's region free."));
-            }
-        }
-
-        return gpa;
+        return image.IsFree(gpa)
+            ? gpa
+            : throw new LaunchImageException(LaunchImageError.Overlap, string.Create(CultureInfo.InvariantCulture, $"The page at 0x{gpa:X} is where host {host.Flavour} puts the VMSA. Move it elsewhere."));
     }
 
     private static void AddParameters(LaunchImage image, ImmutableArray<IgvmDirective>.Builder directives)
