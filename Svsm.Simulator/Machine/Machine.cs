@@ -25,13 +25,14 @@ public static class Machine
     private const ulong HypervisorMemory = 128ul << 20;
 
     // After its last frame the hypervisor ends QEMU.
-    private static readonly TimeSpan s_endTimeout = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan s_endTimeout = TimeSpan.FromSeconds(3);
 
     /// <summary>Boots an image and runs it to its end.</summary>
     /// <param name="options">What to run.</param>
     /// <param name="cancellationToken">Ends the run at once.</param>
     /// <returns>The outcome, also when the guest, the simulator or the time is to blame for the end.</returns>
     /// <exception cref="SvsmDiagnosticException">The run could not start: SVSM6001 to SVSM6007.</exception>
+    /// <exception cref="ArgumentException">The expected digest has not 48 bytes.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled. No process and no temporary file is left.</exception>
     public static async Task<MachineResult> RunAsync(MachineOptions options, CancellationToken cancellationToken)
     {
@@ -41,6 +42,11 @@ public static class Machine
         if (options.Timeout != Timeout.InfiniteTimeSpan && (options.Timeout <= TimeSpan.Zero || options.Timeout.TotalMilliseconds > int.MaxValue))
         {
             throw SvsmDiagnostics.RunOptionInvalid.Error($"timeout {options.Timeout.TotalSeconds} s", $"more than 0 and at most {int.MaxValue / 1000} s");
+        }
+
+        if (options.ExpectedDigest is { Length: not SecurityProcessor.DigestLength })
+        {
+            throw new ArgumentException($"A launch digest has {SecurityProcessor.DigestLength} bytes; {options.ExpectedDigest.Value.Length} were given.", nameof(options));
         }
 
         byte[] image = ReadFile("the image", options.ImagePath, File.ReadAllBytes);

@@ -50,10 +50,10 @@ public static class RunExitStatus
 /// <summary>The command <c>run</c>.</summary>
 public sealed record RunCommand
 {
-    /// <summary>What to run. <see cref="MachineOptions.Output"/> and <see cref="MachineOptions.ExpectedDigest"/> are set by the command.</summary>
+    /// <summary>What to run. <see cref="MachineOptions.Output"/> is set by the command.</summary>
     public required MachineOptions Machine { get; init; }
 
-    /// <summary>The expected launch digest as the user gave it: digits or a file (<see cref="LaunchDigestFile"/>); null = any.</summary>
+    /// <summary>The expected launch digest as the user gave it: digits or a file (<see cref="LaunchDigestFile"/>); null = what <see cref="Machine"/> says.</summary>
     public string? Digest { get; init; }
 
     /// <summary>The run succeeds (status 0) if and only if it ends with this violation.</summary>
@@ -83,7 +83,7 @@ public sealed record RunCommand
                 Machine with
                 {
                     Output = Json ? error : output,
-                    ExpectedDigest = Digest is null ? null : LaunchDigestFile.Read(Digest),
+                    ExpectedDigest = Digest is string digest ? LaunchDigestFile.Read(digest) : Machine.ExpectedDigest,
                 },
                 cancellationToken).ConfigureAwait(false);
             if (Json)

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.IO;
+using System.Linq;
+using System.Text;
+using System.Threading;
+using System.Threading.Tasks;
+using Svsm.Diagnostics;
+using Svsm.Simulator.Shared;
+using Xunit;
+
+namespace Svsm.Simulator.Tests;
+
+public sealed class MachineTests
+{
+    // A process that does not end by itself, with a child that holds the output open.
+    private const string Hang = "echo $$ > \"$here/pid\"; tail -f /dev/null & echo $! > \"$here/child\"; cat \"$here/frames\"; wait";
+
+    [Fact]
+    public async Task RunAsync_GuestExit_HasStatusConsoleAndDigest()
+    {
+        using var qemu = new FakeQemu(
+            "cat \"$here/frames\"; exit 9",
+            Frames.Hello, Frames.Console(0, 0, "SVSM\n"), Frames.Console(0, 2, "guest"), Frames.Statistics(new VmplStatistics { Ticks = 5 }), Frames.Exit(StopReason.GuestExit, 17));
+        var output = new StringWriter { NewLine = "\n" };
+
+        MachineResult result = await RunAsync(qemu.Options with { Output = output });
+
+        Assert.Equal(MachineStop.GuestExit, result.Stop);
+        Assert.Equal(17, result.ExitStatus);
+        Assert.Equal(ViolationKind.None, result.Violation);
+        Assert.Equal(TestImage.Digest, Convert.ToHexStringLower(result.LaunchDigest.Span));
+        Assert.Equal("SVSM\n", result.ConsoleText(0));
+        Assert.Equal("guest\n", result.ConsoleText(2));
+        Assert.Equal("[vmpl0] SVSM\n[vmpl2] guest\n", output.ToString());
+        Assert.Equal(5ul, Assert.Single(result.Statistics).Ticks);
+        Assert.False(Directory.Exists(qemu.WorkingFolder));
+    }
+
+    [Fact]
+    public async Task RunAsync_Qemu_GetsMachineAndLaunch()
+    {
+        using var qemu = new FakeQemu("cat launch > \"$here/blob\"; cat \"$here/frames\"", Frames.Hello, Frames.Exit(StopReason.GuestExit, 0));
+
+        await RunAsync(qemu.Options with { VcpuCount = 3, MemoryMiB = 512, CountInstructions = true });
+
+        string arguments = qemu.Read("arguments");
+        Assert.Contains("-smp 3 ", arguments, StringComparison.Ordinal);
+        Assert.Contains("-m 1153M ", arguments, StringComparison.Ordinal);
+        Assert.Contains("-initrd launch", arguments, StringComparison.Ordinal);
+        Assert.EndsWith("-icount shift=0", arguments, StringComparison.Ordinal);
+        byte[] blob = File.ReadAllBytes(qemu.Path("blob"));
+        Assert.Equal(3u, System.Runtime.InteropServices.MemoryMarshal.Read<LaunchHeader>(blob).VcpuCount);
+    }
+
+    [Fact]
+    public async Task RunAsync_Violation_HasReport()
+    {
+        using var qemu = new FakeQemu(
+            "cat \"$here/frames\"", Frames.Hello, Frames.Report(new StopReport { Rip = 0x1234 }), Frames.Exit(StopReason.Violation, (ulong)ViolationKind.HaltForever));
+
+        MachineResult result = await RunAsync(qemu.Options);
+
+        Assert.Equal(ViolationKind.HaltForever, result.Violation);
+        Assert.Null(result.ExitStatus);
+        Assert.Equal(0x1234ul, result.Report!.Value.Rip);
+    }
+
+    [Fact]
+    public async Task RunAsync_MapBesideImage_IsUsed()
+    {
+        using var qemu = new FakeQemu("cat \"$here/frames\"", Frames.Hello, Frames.Console(0, 0, "  at 0x10004\n"), Frames.Exit(StopReason.GuestExit, 0));
+        File.WriteAllText(qemu.Path("image.map"), "0x00010000 boot\n");
+
+        MachineResult result = await RunAsync(qemu.Options);
+
+        Assert.Equal("  at 0x10004 boot + 0x4\n", result.ConsoleText(0));
+    }
+
+    [Fact]
+    public async Task RunAsync_FirstFrame_RemovesLaunchFile()
+    {
+        using var qemu = new FakeQemu(
+            "test -e launch && touch \"$here/seen\"; head -c 8 \"$here/frames\"; while [ -e launch ]; do :; done; tail -c +9 \"$here/frames\"",
+            Frames.Hello, Frames.Exit(StopReason.GuestExit, 0));
+
+        MachineResult result = await RunAsync(qemu.Options);
+
+        Assert.Equal(MachineStop.GuestExit, result.Stop);
+        Assert.True(File.Exists(qemu.Path("seen")));
+    }
+
+    [Fact]
+    public async Task RunAsync_QemuHangsAfterExit_IsKilled()
+    {
+        using var qemu = new FakeQemu(Hang, Frames.Hello, Frames.Exit(StopReason.GuestExit, 1));
+
+        MachineResult result = await RunAsync(qemu.Options);
+
+        Assert.Equal(1, result.ExitStatus);
+        await AssertGoneAsync(qemu);
+    }
+
+    [Fact]
+    public async Task RunAsync_Timeout_KillsQemu()
+    {
+        using var qemu = new FakeQemu(Hang, Frames.Hello, Frames.Console(0, 0, "unfinished"));
+
+        // The time runs out whether or not the script got as far as its hang.
+        MachineResult result = await RunAsync(qemu.Options with { Timeout = TimeSpan.FromSeconds(1) });
+
+        Assert.Equal(MachineStop.Timeout, result.Stop);
+        Assert.Equal("unfinished\n", result.ConsoleText(0));
+        await AssertGoneAsync(qemu);
+    }
+
+    [Fact]
+    public async Task RunAsync_Cancelled_LeavesNothing()
+    {
+        using var qemu = new FakeQemu(Hang, Frames.Hello, Frames.Console(0, 0, "ready\n"));
+        using var cancellation = new CancellationTokenSource();
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(
+            () => Machine.RunAsync(qemu.Options with { Output = new CancellingWriter(cancellation) }, cancellation.Token));
+
+        await AssertGoneAsync(qemu);
+    }
+
+    [Fact]
+    public async Task RunAsync_QemuDies_SaysWhatItSaid()
+    {
+        using var qemu = new FakeQemu("echo 'qemu: no such machine' >&2; exit 3");
+
+        MachineResult result = await RunAsync(qemu.Options);
+
+        Assert.Equal(MachineStop.QemuFailed, result.Stop);
+        Assert.Equal("QEMU ended with status 3 before the hypervisor reported an end.\nqemu: no such machine", result.Message);
+    }
+
+    [Fact]
+    public async Task RunAsync_QemuDiesInFrame_SaysSo()
+    {
+        using var qemu = new FakeQemu("echo Booting; head -c 6 \"$here/frames\"", Frames.Hello);
+
+        MachineResult result = await RunAsync(qemu.Options);
+
+        Assert.Equal("QEMU ended with status 0 in the middle of a frame.\nIts output began with:\nBooting", result.Message);
+    }
+
+    [Fact]
+    public async Task RunAsync_Garbage_BreaksTheLink()
+    {
+        using var qemu = new FakeQemu("cat \"$here/frames\"; echo garbage; " + Hang, Frames.Hello);
+
+        MachineResult result = await RunAsync(qemu.Options);
+
+        Assert.Equal(MachineStop.LinkBroken, result.Stop);
+        Assert.Contains("0x67", result.Message, StringComparison.Ordinal);
+        await AssertGoneAsync(qemu);
+    }
+
+    [Fact]
+    public async Task RunAsync_MuchOutputAndManyMessages_DoNotBlock()
+    {
+        byte[] line = Frames.Console(0, 2, new string('x', 4000) + "\n");
+        using var qemu = new FakeQemu(
+            "head -c 3000000 /dev/zero >&2; cat \"$here/frames\"",
+            [Frames.Hello, .. Enumerable.Repeat(line, 1000), Frames.Exit(StopReason.GuestExit, 0)]);
+
+        MachineResult result = await RunAsync(qemu.Options);
+
+        Assert.Equal(1000, result.Console.Length);
+        Assert.Equal(0, result.ExitStatus);
+    }
+
+    [Fact]
+    public async Task RunAsync_DigestMismatch_DoesNotStart()
+    {
+        using var qemu = new FakeQemu("exit 0");
+
+        var error = await Assert.ThrowsAsync<SvsmDiagnosticException>(() => RunAsync(qemu.Options with { ExpectedDigest = new byte[48] }));
+
+        Assert.Same(SvsmDiagnostics.LaunchDigestMismatch, error.Diagnostic);
+        Assert.Contains(TestImage.Digest, error.Message, StringComparison.Ordinal);
+        Assert.False(File.Exists(qemu.Path("arguments")));
+    }
+
+    [Fact]
+    public async Task RunAsync_NoDigest_IsAnArgumentError()
+    {
+        using var qemu = new FakeQemu("exit 0");
+
+        await Assert.ThrowsAsync<ArgumentException>(() => RunAsync(qemu.Options with { ExpectedDigest = ReadOnlyMemory<byte>.Empty }));
+    }
+
+    [Fact]
+    public async Task RunAsync_RightDigest_Starts()
+    {
+        using var qemu = new FakeQemu("cat \"$here/frames\"", Frames.Hello, Frames.Exit(StopReason.GuestExit, 0));
+
+        MachineResult result = await RunAsync(qemu.Options with { ExpectedDigest = Convert.FromHexString(TestImage.Digest) });
+
+        Assert.Equal(0, result.ExitStatus);
+    }
+
+    [Fact]
+    public async Task RunAsync_BadOptions_AreRefused()
+    {
+        using var qemu = new FakeQemu("exit 0");
+        MachineOptions options = qemu.Options;
+
+        await RefusedAsync(options with { VcpuCount = 0 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 0");
+        await RefusedAsync(options with { VcpuCount = 256 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 256");
+        await RefusedAsync(options with { MemoryMiB = 1 }, SvsmDiagnostics.RunOptionInvalid, "guest RAM in MiB = 1");
+        await RefusedAsync(options with { MemoryMiB = int.MaxValue }, SvsmDiagnostics.RunOptionInvalid, "guest RAM in MiB");
+        await RefusedAsync(options with { Timeout = TimeSpan.Zero }, SvsmDiagnostics.RunOptionInvalid, "timeout 0 s");
+        await RefusedAsync(options with { Timeout = TimeSpan.MaxValue }, SvsmDiagnostics.RunOptionInvalid, "timeout");
+        await RefusedAsync(options with { ImagePath = qemu.Path("none") }, SvsmDiagnostics.RunFileUnreadable, "the image");
+        await RefusedAsync(options with { MapPath = qemu.Path("none") }, SvsmDiagnostics.RunFileUnreadable, "the symbol map");
+        await RefusedAsync(options with { HypervisorPath = qemu.Path("none") }, SvsmDiagnostics.RunFileUnreadable, "no hypervisor");
+        await RefusedAsync(options with { QemuPath = qemu.Path("none") }, SvsmDiagnostics.QemuMissing, "qemu-system-x86");
+        await RefusedAsync(options with { ImagePath = qemu.Path("hypervisor.elf") }, SvsmDiagnostics.ImageRefused, "an IGVM file");
+    }
+
+    private static Task<MachineResult> RunAsync(MachineOptions options) => Machine.RunAsync(options, TestContext.Current.CancellationToken);
+
+    private static async Task RefusedAsync(MachineOptions options, SvsmDiagnostic diagnostic, string part)
+    {
+        var error = await Assert.ThrowsAsync<SvsmDiagnosticException>(() => RunAsync(options));
+
+        Assert.Same(diagnostic, error.Diagnostic);
+        Assert.Contains(part, error.Message, StringComparison.Ordinal);
+    }
+
+    private static async Task AssertGoneAsync(FakeQemu qemu)
+    {
+        await qemu.WaitUntilGoneAsync("pid");
+        await qemu.WaitUntilGoneAsync("child");
+        Assert.False(Directory.Exists(qemu.WorkingFolder));
+    }
+
+    private sealed class CancellingWriter(CancellationTokenSource cancellation) : TextWriter
+    {
+        public override Encoding Encoding => Encoding.UTF8;
+
+        public override void WriteLine(string? value) => cancellation.Cancel();
+    }
+}

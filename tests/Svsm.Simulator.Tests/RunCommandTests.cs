@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.IO;
+using System.Text.Json;
+using System.Threading;
+using System.Threading.Tasks;
+using Svsm.Simulator.Shared;
+using Xunit;
+
+namespace Svsm.Simulator.Tests;
+
+public sealed class RunCommandTests : IDisposable
+{
+    private readonly StringWriter _output = new() { NewLine = "\n" };
+    private readonly StringWriter _error = new() { NewLine = "\n" };
+
+    public void Dispose()
+    {
+        _output.Dispose();
+        _error.Dispose();
+    }
+
+    [Theory]
+    [InlineData(StopReason.GuestExit, 0, 0)]
+    [InlineData(StopReason.GuestExit, 255, 255)]
+    [InlineData(StopReason.Terminate, 0x10, RunExitStatus.Terminated)]
+    [InlineData(StopReason.Violation, 1, RunExitStatus.Violation)]
+    [InlineData(StopReason.Shutdown, 0, RunExitStatus.Shutdown)]
+    [InlineData(StopReason.HypervisorFault, 0, RunExitStatus.Simulator)]
+    [InlineData(StopReason.BadLaunch, 0, RunExitStatus.Simulator)]
+    public async Task RunAsync_End_GivesStatus(StopReason reason, ulong detail, int status)
+    {
+        using FakeQemu qemu = Ending(reason, detail);
+
+        Assert.Equal(status, await RunAsync(new RunCommand { Machine = qemu.Options }));
+        Assert.Equal(reason == StopReason.GuestExit, _error.ToString().Length == 0);
+    }
+
+    [Fact]
+    public async Task RunAsync_ConsoleAndEnd_GoTheirWays()
+    {
+        using FakeQemu qemu = Ending(StopReason.Shutdown, 0);
+
+        await RunAsync(new RunCommand { Machine = qemu.Options });
+
+        Assert.Equal("[vmpl0] hello\n", _output.ToString());
+        Assert.Equal("The vCPU shut down (triple fault).\n", _error.ToString());
+    }
+
+    [Fact]
+    public async Task RunAsync_Json_IsAllOfTheOutput()
+    {
+        using FakeQemu qemu = Ending(StopReason.GuestExit, 5);
+
+        int status = await RunAsync(new RunCommand { Machine = qemu.Options, Json = true });
+
+        Assert.Equal(5, status);
+        using JsonDocument json = JsonDocument.Parse(_output.ToString());
+        Assert.Equal(5, json.RootElement.GetProperty("exitStatus").GetInt32());
+        Assert.Equal("[vmpl0] hello\n", _error.ToString());
+    }
+
+    [Theory]
+    [InlineData(StopReason.Violation, 3, 0)]
+    [InlineData(StopReason.Violation, 4, RunExitStatus.NoViolation)]
+    [InlineData(StopReason.GuestExit, 0, RunExitStatus.NoViolation)]
+    [InlineData(StopReason.Shutdown, 3, RunExitStatus.NoViolation)]
+    public async Task RunAsync_ExpectedViolation_TurnsStatusAround(StopReason reason, ulong detail, int status)
+    {
+        using FakeQemu qemu = Ending(reason, detail);
+
+        Assert.Equal(status, await RunAsync(new RunCommand { Machine = qemu.Options, ExpectedViolation = ViolationKind.VmplPermission }));
+        Assert.Equal(status != 0, _error.ToString().Contains("VmplPermission was expected", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task RunAsync_Digest_IsChecked()
+    {
+        using FakeQemu qemu = Ending(StopReason.GuestExit, 0);
+
+        Assert.Equal(0, await RunAsync(new RunCommand { Machine = qemu.Options, Digest = TestImage.Digest }));
+        Assert.Equal(RunExitStatus.Refused, await RunAsync(new RunCommand { Machine = qemu.Options, Digest = new string('0', 96) }));
+        Assert.StartsWith("error SVSM6004: ", _error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task RunAsync_Errors_GiveStatusAndCode()
+    {
+        using FakeQemu qemu = Ending(StopReason.GuestExit, 0);
+
+        Assert.Equal(RunExitStatus.Usage, await RunAsync(new RunCommand { Machine = qemu.Options with { VcpuCount = 0 } }));
+        Assert.Equal(RunExitStatus.Qemu, await RunAsync(new RunCommand { Machine = qemu.Options with { QemuPath = "no-such-program" } }));
+        Assert.Equal(RunExitStatus.Qemu, await RunAsync(new RunCommand { Machine = qemu.Options with { QemuPath = FakeQemu.Script("old-qemu.sh") } }));
+        Assert.Equal(RunExitStatus.Refused, await RunAsync(new RunCommand { Machine = qemu.Options with { ImagePath = "no-such-file" } }));
+        Assert.Equal(4, _error.ToString().Split("error SVSM60").Length - 1);
+    }
+
+    [Fact]
+    public async Task RunAsync_QemuFails_GivesStatus()
+    {
+        using var qemu = new FakeQemu("exit 1");
+
+        Assert.Equal(RunExitStatus.Qemu, await RunAsync(new RunCommand { Machine = qemu.Options }));
+    }
+
+    [Fact]
+    public async Task RunAsync_Timeout_GivesStatus()
+    {
+        using var qemu = new FakeQemu("exec tail -f /dev/null");
+
+        Assert.Equal(RunExitStatus.Timeout, await RunAsync(new RunCommand { Machine = qemu.Options with { Timeout = TimeSpan.FromMilliseconds(50) } }));
+    }
+
+    [Fact]
+    public async Task RunAsync_Cancelled_GivesStatus()
+    {
+        using var qemu = new FakeQemu("exec tail -f /dev/null");
+        using var cancellation = new CancellationTokenSource();
+        cancellation.Cancel();
+
+        Assert.Equal(RunExitStatus.Interrupted, await new RunCommand { Machine = qemu.Options }.RunAsync(_output, _error, cancellation.Token));
+    }
+
+    [Theory]
+    [InlineData(0.5, 500)]
+    [InlineData(0, 0)]
+    [InlineData(-1, 0)]
+    [InlineData(double.NaN, 0)]
+    [InlineData(double.PositiveInfinity, 0)]
+    [InlineData(1e300, 0)]
+    public void ParseTimeout_Seconds_GivesTimeOrZero(double seconds, double milliseconds) =>
+        Assert.Equal(milliseconds, RunCommand.ParseTimeout(seconds).TotalMilliseconds);
+
+    private static FakeQemu Ending(StopReason reason, ulong detail) =>
+        new("cat \"$here/frames\"", Frames.Hello, Frames.Console(0, 0, "hello\n"), Frames.Exit(reason, detail));
+
+    private Task<int> RunAsync(RunCommand command) => command.RunAsync(_output, _error, TestContext.Current.CancellationToken);
+}
