@@ -21,7 +21,7 @@ public static class Machine
     // Relative to QEMU's working folder: commas and spaces in the path of a temporary folder would mean something to -initrd.
     private const string LaunchFileName = "launch";
 
-    // Memory of the level-1 machine beyond the guest's: the hypervisor, its tables, SeaBIOS.
+    // Memory of the level-1 machine beyond the guest's: the hypervisor and SeaBIOS.
     private const ulong HypervisorMemory = 128ul << 20;
 
     // After its last frame the hypervisor ends QEMU.
@@ -182,8 +182,7 @@ public static class Machine
 
     private static List<string> Arguments(MachineOptions options, LaunchPlan plan, ulong launchLength)
     {
-        // The hypervisor keeps private and shared memory apart, so the guest's memory is there twice.
-        ulong memory = HypervisorMemory + (2 * RangeSet.Length(plan.Ram)) + launchLength;
+        ulong memory = HypervisorMemory + launchLength + GuestMemory(plan.Ram);
         List<string> arguments =
         [
             "-nodefaults",
@@ -200,7 +199,7 @@ public static class Machine
             "-m", string.Create(CultureInfo.InvariantCulture, $"{(memory + (1 << 20) - 1) >> 20}M"),
             "-chardev", "stdio,id=link,signal=off",
             "-serial", "chardev:link",
-            "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+            "-device", "isa-debug-exit,iobase=0x501,iosize=2",
             "-kernel", Path.GetFullPath(options.HypervisorPath),
             "-initrd", LaunchFileName,
         ];
@@ -210,6 +209,19 @@ public static class Machine
         }
 
         return arguments;
+    }
+
+    // What the hypervisor needs for the guest's memory, if the guest uses all of it. QEMU takes from its host what is really used.
+    private static ulong GuestMemory(IReadOnlyList<LaunchRam> ram)
+    {
+        const ulong Views = 2;
+        const ulong TableBytesPerPage = 64;
+        const ulong DirectoryReach = 2 << 20;
+        const ulong DirectoryEntry = 8;
+        ulong length = RangeSet.Length(ram);
+        LaunchRam last = ram[^1];
+        ulong directory = (last.Base + last.Length) / DirectoryReach * DirectoryEntry;
+        return (Views * length) + (length / SecurityProcessor.PageSize * TableBytesPerPage) + directory;
     }
 
     private static SymbolMap ReadSymbols(MachineOptions options)

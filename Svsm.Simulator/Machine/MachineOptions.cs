@@ -4,6 +4,7 @@
 using System;
 using System.IO;
 using System.Threading;
+using Svsm.Simulator.Shared;
 
 namespace Svsm.Simulator;
 
@@ -11,7 +12,7 @@ namespace Svsm.Simulator;
 public sealed record MachineOptions
 {
     /// <summary>Most vCPUs.</summary>
-    public const int MaxVcpuCount = 255;
+    public const int MaxVcpuCount = (int)LaunchHeader.MaxVcpuCount;
 
     /// <summary>Least guest RAM in MiB: a QEMU-flavoured image ends at 144 MiB.</summary>
     public const int MinMemoryMiB = 160;

@@ -29,6 +29,9 @@ public enum MachineStop
     /// <summary>The hypervisor refused what the machine handed to it: a fault of the simulator.</summary>
     BadLaunch = (int)StopReason.BadLaunch,
 
+    /// <summary>The guest asked for a reset of the machine.</summary>
+    Reset = (int)StopReason.Reset,
+
     /// <summary>The time was up.</summary>
     Timeout = 0x100,
 
@@ -47,7 +50,8 @@ public sealed record MachineResult
 
     /// <summary>
     /// Exit status 0 to 255 for <see cref="MachineStop.GuestExit"/>; reason set in bits 3:0 and reason in bits 11:4 for
-    /// <see cref="MachineStop.Terminate"/>; the <see cref="ViolationKind"/> for <see cref="MachineStop.Violation"/>; else 0.
+    /// <see cref="MachineStop.Terminate"/>; the <see cref="ViolationKind"/> for <see cref="MachineStop.Violation"/>; the I/O port for
+    /// <see cref="MachineStop.Reset"/>; else without meaning.
     /// </summary>
     public ulong Detail { get; init; }
 

@@ -40,6 +40,9 @@ public static class RunExitStatus
     /// <summary>The expected violation did not happen.</summary>
     public const int NoViolation = 71;
 
+    /// <summary>The guest asked for a reset, which this machine does not do.</summary>
+    public const int Reset = 72;
+
     /// <summary>The time was up; as with timeout(1).</summary>
     public const int Timeout = 124;
 
@@ -127,6 +130,7 @@ public sealed record RunCommand
         MachineStop.Terminate => RunExitStatus.Terminated,
         MachineStop.Violation => RunExitStatus.Violation,
         MachineStop.Shutdown => RunExitStatus.Shutdown,
+        MachineStop.Reset => RunExitStatus.Reset,
         MachineStop.Timeout => RunExitStatus.Timeout,
         MachineStop.QemuFailed => RunExitStatus.Qemu,
         _ => RunExitStatus.Simulator,

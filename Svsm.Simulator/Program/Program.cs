@@ -16,7 +16,7 @@ var vcpus = new Option<int>("--vcpus") { Description = "number of vCPUs", Defaul
 var memory = new Option<int>("--memory") { Description = "guest RAM in MiB", DefaultValueFactory = _ => 256 };
 var timeout = new Option<double?>("--timeout") { Description = "stop the run after so many seconds" };
 var icount = new Option<bool>("--icount") { Description = "count instructions: statistics repeat exactly from run to run" };
-var expectViolation = new Option<ViolationKind>("--expect-violation") { Description = "succeed if and only if the run ends with this violation" };
+var expectViolation = new Option<ViolationKind>("--expect-violation") { HelpName = "kind", Description = "succeed if and only if the run ends with this violation" };
 var json = new Option<bool>("--json") { Description = "print the outcome as one JSON object; console lines go to the error output" };
 
 var run = new Command("run", "Boots an image.") { image, digest, vcpus, memory, timeout, icount, expectViolation, json };

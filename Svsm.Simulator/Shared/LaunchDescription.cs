@@ -25,6 +25,12 @@ public struct LaunchHeader
     /// <summary>The version of this layout.</summary>
     public const uint CurrentVersion = 1;
 
+    /// <summary>Most vCPUs that the hypervisor runs.</summary>
+    public const uint MaxVcpuCount = 1;
+
+    /// <summary>Most <see cref="LaunchRam"/> entries that the hypervisor takes.</summary>
+    public const uint MaxRamCount = 32;
+
     /// <summary><see cref="MagicValue"/>.</summary>
     [FieldOffset(0x00)]
     public ulong Magic;

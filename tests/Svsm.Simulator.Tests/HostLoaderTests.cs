@@ -224,6 +224,11 @@ public sealed class HostLoaderTests
                     TestImage.Context(TestImage.Vmsa)),
                 "4096 MiB outside the RAM"
             },
+            {
+                "too many ranges",
+                TestImage.With([.. Enumerable.Range(0, 32).Select(i => TestImage.Page(GiB + ((ulong)i * 0x2000), default)), TestImage.Context(TestImage.Vmsa)]),
+                "33 separate ranges"
+            },
             { "VMSA for a vCPU too many", TestImage.Plus(TestImage.Context(TestImage.Vmsa, 1)), "vCPU 1 on a machine with 1" },
             { "second VMSA", TestImage.Plus(TestImage.Context(TestImage.Vmsa)), "second VMSA for vCPU 0" },
             { "no VMSA", TestImage.With(TestImage.Page(0x1000, TestImage.PatternPage)), "no VMSA for vCPU 0" },

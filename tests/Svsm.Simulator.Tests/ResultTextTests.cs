@@ -107,6 +107,7 @@ public sealed class ResultTextTests
     [InlineData(MachineStop.GuestExit, 3, "The guest ended the run with status 3.")]
     [InlineData(MachineStop.Terminate, 0x0121, "The guest asked for its termination: reason set 1, reason 0x12.")]
     [InlineData(MachineStop.Shutdown, 0, "The vCPU shut down (triple fault).")]
+    [InlineData(MachineStop.Reset, 0xCF9, "The guest asked for a reset of the machine, by port 0xCF9.")]
     [InlineData(MachineStop.Timeout, 0, "The time was up.")]
     public void ToString_OtherEnds_AreOneLine(MachineStop stop, ulong detail, string text) =>
         Assert.Equal(text, new MachineResult { Stop = stop, Detail = detail, LaunchDigest = new byte[48] }.ToString());

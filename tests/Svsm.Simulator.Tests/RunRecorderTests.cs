@@ -41,7 +41,7 @@ public sealed class RunRecorderTests
         { "too many statistics", Frames.Statistics(new VmplStatistics[9]), "More than 8" },
         { "statistics of VMPL7", Frames.Statistics(new VmplStatistics { Vmpl = 7 }), "VMPL7" },
         { "short exit", Frames.Frame(LinkFrame.Exit, new byte[15]), "has 15 bytes" },
-        { "unknown reason", Frames.Exit((StopReason)6, 0), "unknown reason 6" },
+        { "unknown reason", Frames.Exit((StopReason)99, 0), "unknown reason 99" },
         { "large status", Frames.Exit(StopReason.GuestExit, 256), "guest status 256" },
         { "unknown violation", Frames.Exit(StopReason.Violation, 99), "unknown violation 99" },
         { "no violation", Frames.Exit(StopReason.Violation, 0), "unknown violation 0" },

@@ -340,6 +340,11 @@ internal sealed class HostLoader
     {
         IReadOnlyList<LaunchRam> all = RangeSet.Union(
             [.. _ram.Ranges, .. required, .. _updates.Select(update => new LaunchRam { Base = update.Gpa, Length = PageSize })]);
+        if ((uint)all.Count > LaunchHeader.MaxRamCount)
+        {
+            throw SvsmDiagnostics.ImageRefused.Error($"pages in {all.Count} separate ranges of memory", $"{LaunchHeader.MaxRamCount} or less, RAM included; put pages outside the RAM close together");
+        }
+
         ulong extra = RangeSet.Length(all) - RangeSet.Length(_ram.Ranges);
         return extra > MaxExtraMemory
             ? throw SvsmDiagnostics.ImageRefused.Error($"{extra >> 20} MiB outside the RAM of the machine", $"{MaxExtraMemory >> 20} MiB or less")

@@ -54,6 +54,7 @@ internal static class ResultText
         MachineStop.Terminate => Invariant($"The guest asked for its termination: reason set {result.Detail & 0xF}, reason 0x{(result.Detail >> 4) & 0xFF:X2}."),
         MachineStop.Violation => Invariant($"Violation {result.Violation}: {ViolationText.For(result.Violation).Title}."),
         MachineStop.Shutdown => "The vCPU shut down (triple fault).",
+        MachineStop.Reset => Invariant($"The guest asked for a reset of the machine, by port 0x{result.Detail:X}."),
         MachineStop.HypervisorFault => "The hypervisor of the simulator failed. This is a fault of the simulator.",
         MachineStop.BadLaunch => "The hypervisor refused the launch. This is a fault of the simulator.",
         MachineStop.Timeout => "The time was up.",

@@ -48,6 +48,10 @@ internal static class ViolationText
             "page validated twice, or read before it was validated",
             "Hardware reports an unchanged validation by the carry flag, and a #VC for memory that is not validated. Who ignores either gives " +
             "the host a way to swap pages."),
+        ViolationKind.SharedFetch => (
+            "instruction fetch through a shared mapping",
+            "Hardware takes instruction fetches as private whatever the mapping says: it would run other bytes than a read of this address " +
+            "shows. Map code with the C-bit."),
         _ => (
             "unknown violation",
             "The hypervisor reports a violation that this machine has no words for."),
