@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The seam between what the kernel decides and what the processor does, so that decisions are tested on any machine.
+// The kernel's implementation is Snp/SnpPlatform.cs, the tests' one a simulated reverse map.
+
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Memory;
+
+/// <summary>Operations on pages of the guest. One page is open at a time for the RMP operations.</summary>
+internal interface IGuestPlatform
+{
+    /// <summary>Makes a page reachable for the operations below.</summary>
+    /// <param name="page">Aligned to <paramref name="size"/>.</param>
+    /// <param name="size">Its size; the mapping has the same one.</param>
+    void Open(PhysicalAddress page, PageSize size);
+
+    /// <summary>Ends what <see cref="Open"/> began.</summary>
+    void Close();
+
+    /// <summary>PVALIDATE of the open page.</summary>
+    /// <param name="validate">True to validate, false to rescind.</param>
+    /// <param name="unchanged">CF: the page had that state already.</param>
+    RmpResult PValidate(bool validate, out bool unchanged);
+
+    /// <summary>RMPADJUST of the open page.</summary>
+    RmpResult RmpAdjust(Vmpl target, RmpPermissions permissions);
+
+    /// <summary>Writes zeroes to the open page.</summary>
+    void Zero();
+
+    /// <summary>Maps a validated page of the guest for reading and writing.</summary>
+    GuestWindow Map(PhysicalAddress page);
+
+    /// <summary>Ends what <see cref="Map"/> began.</summary>
+    void Unmap(GuestWindow window);
+
+    /// <summary>Drops what the processor remembers of the guest's translations.</summary>
+    void FlushGuestTranslations();
+}

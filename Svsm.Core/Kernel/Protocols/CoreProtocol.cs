@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The core protocol: QUERY_PROTOCOL, PVALIDATE and REMAP_CA. Served by the kernel itself, because page states are its business.
+//
+// CONFIGURE_VTOM: a query says "not supported", a set is refused. CREATE_VCPU, DELETE_VCPU, DEPOSIT_MEM and WITHDRAW_MEM are not
+// served: UNSUPPORTED_CALL.
+//
+// Order of checks: alignment (INVALID_PARAMETER), then whether the address is the guest's memory (INVALID_ADDRESS). An address with
+// the C-bit, or beyond the limit, lies in no range of the page state table and thus is no memory.
+// Source: coconut-svsm kernel/src/protocols/core.rs, AMDESE linux-svsm src/protocols/core.rs.
+
+using Svsm.Kernel.Memory;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Protocols;
+
+/// <summary>Serves the core protocol.</summary>
+internal static class CoreProtocol
+{
+    private const ulong VtomQuery = 1;
+
+    /// <summary>Answers a call of the core protocol; see <see cref="ProtocolTable.Dispatch"/>.</summary>
+    public static CallOutcome Handle<TPlatform>(
+        ref SvsmRequest request, ref GuestContext context, in PageStateTable table, ref TPlatform platform, out SvsmResultCode result)
+        where TPlatform : IGuestPlatform
+    {
+        switch ((CoreCall)request.Call)
+        {
+            case CoreCall.RemapCallingArea:
+                result = RemapCallingArea(new PhysicalAddress(request.Rcx), ref context, table, ref platform);
+                return CallOutcome.Answered;
+
+            case CoreCall.PValidate:
+                return PvalidateCall.Handle(new PhysicalAddress(request.Rcx), context.Vmpl, table, ref platform, out result);
+
+            case CoreCall.QueryProtocol:
+                request.Rcx = ProtocolTable.Query((SvsmProtocol)(uint)(request.Rcx >> 32), (uint)request.Rcx);
+                result = SvsmResultCode.Success;
+                return CallOutcome.Answered;
+
+            case CoreCall.ConfigureVtom:
+                if ((request.Rcx & VtomQuery) != 0)
+                {
+                    request.Rcx = 0;
+                    result = SvsmResultCode.Success;
+                }
+                else
+                {
+                    result = SvsmResultCode.InvalidRequest;
+                }
+
+                return CallOutcome.Answered;
+
+            default:
+                result = SvsmResultCode.UnsupportedCall;
+                return CallOutcome.Answered;
+        }
+    }
+
+    private static SvsmResultCode RemapCallingArea<TPlatform>(
+        PhysicalAddress address, ref GuestContext context, in PageStateTable table, ref TPlatform platform)
+        where TPlatform : IGuestPlatform
+    {
+        if (!address.IsAlignedTo(PageSize.Small))
+        {
+            return SvsmResultCode.InvalidParameter;
+        }
+
+        if (address.Value == context.CallingArea.Value)
+        {
+            return SvsmResultCode.Success;
+        }
+
+        switch (GuestPages.ClaimCallingArea(table, address))
+        {
+            case PageResult.Success:
+                break;
+            case PageResult.NoChange:
+                // The calling area of another vCPU.
+                return SvsmResultCode.InvalidParameter;
+            default:
+                return SvsmResultCode.InvalidAddress;
+        }
+
+        // No call is pending in the new one, whatever the guest left there.
+        GuestWindow window = platform.Map(address);
+        window.WriteUInt64(CallingArea.CallPendingOffset, 0);
+        platform.Unmap(window);
+
+        GuestPages.ReleaseCallingArea(table, context.CallingArea);
+        context.CallingArea = address;
+        return SvsmResultCode.Success;
+    }
+}
