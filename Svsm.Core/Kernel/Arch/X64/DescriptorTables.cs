@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// GDT, TSS and IDT.
+//
+// The IDT ends after vector 31. A vector beyond it, whoever raises it (the host by injection, an INT instruction), becomes a
+// general-protection fault whose error code names the vector, and ends in a panic: there is no handler that could act on it.
+// All gates are interrupt gates of privilege level 0. #DF, #VC, NMI and #MC switch to stacks of their own, because each may come
+// when the current stack is not to be trusted.
+
+using System.Runtime;
+using System.Runtime.CompilerServices;
+using Svsm.Platform;
+
+namespace Svsm.Kernel.Arch;
+
+/// <summary>Vectors that the kernel names.</summary>
+internal static class Vector
+{
+    /// <summary>Non-maskable interrupt.</summary>
+    public const int Nmi = 2;
+
+    /// <summary>Double fault.</summary>
+    public const int DoubleFault = 8;
+
+    /// <summary>General protection.</summary>
+    public const int GeneralProtection = 13;
+
+    /// <summary>Page fault.</summary>
+    public const int PageFault = 14;
+
+    /// <summary>Machine check.</summary>
+    public const int MachineCheck = 18;
+
+    /// <summary>VMM communication.</summary>
+    public const int VmmCommunication = 29;
+
+    /// <summary>Number of vectors with a gate.</summary>
+    public const int Count = 32;
+}
+
+/// <summary>Loads the descriptor tables.</summary>
+internal static unsafe class DescriptorTables
+{
+    private const ulong CodeDescriptor = 0x00AF_9B00_0000_FFFF;
+    private const ulong DataDescriptor = 0x00CF_9300_0000_FFFF;
+    private const ulong TaskDescriptorAttributes = 0x89ul << 40;
+    private const ulong InterruptGate = 0x8Eul << 40;
+    private const int StubLength = 16;
+    private const int IstDoubleFault = 1;
+    private const int IstVc = 2;
+    private const int IstNmi = 3;
+
+    [InlineArray(Vector.Count * 2)]
+    private struct Gates
+    {
+        private ulong _element0;
+    }
+
+    private static Gates s_idt;
+
+    /// <summary>Builds and loads the current CPU's tables.</summary>
+    public static void Load()
+    {
+        ref PerCpu cpu = ref PerCpu.Current;
+        cpu.Tss.Ist[IstDoubleFault - 1] = KernelLayout.DoubleFaultStackTop;
+        cpu.Tss.Ist[IstVc - 1] = KernelLayout.VcStackTop;
+        cpu.Tss.Ist[IstNmi - 1] = KernelLayout.NmiStackTop;
+        cpu.Tss.IOMapBase = (ushort)sizeof(TaskStateSegment);
+
+        // SAFETY: the per-CPU page does not move, and the tables stay in it as long as the CPU runs.
+        ulong taskBase = (ulong)Unsafe.AsPointer(ref cpu.Tss);
+        cpu.Gdt[1] = CodeDescriptor;
+        cpu.Gdt[2] = DataDescriptor;
+        cpu.Gdt[3] = ((uint)sizeof(TaskStateSegment) - 1) | ((taskBase & 0xFF_FFFF) << 16) | TaskDescriptorAttributes | ((taskBase >> 24 & 0xFF) << 56);
+        cpu.Gdt[4] = taskBase >> 32;
+
+        DescriptorTable table;
+        table.Limit = (5 * sizeof(ulong)) - 1;
+        table.Base = (ulong)Unsafe.AsPointer(ref cpu.Gdt[0]);
+        LoadGdt(&table, KernelLayout.CodeSelector, KernelLayout.DataSelector);
+        X64.LoadTaskRegister(KernelLayout.TaskSelector);
+
+        ulong stub = ExceptionStubs();
+        for (int vector = 0; vector < Vector.Count; vector++)
+        {
+            int stack = vector switch
+            {
+                Vector.DoubleFault => IstDoubleFault,
+                Vector.VmmCommunication => IstVc,
+                Vector.Nmi or Vector.MachineCheck => IstNmi,
+                _ => 0,
+            };
+            ulong handler = stub + ((ulong)vector * StubLength);
+            s_idt[vector * 2] =
+                (handler & 0xFFFF) | ((ulong)KernelLayout.CodeSelector << 16) | ((ulong)stack << 32) | InterruptGate | ((handler >> 16 & 0xFFFF) << 48);
+            s_idt[(vector * 2) + 1] = handler >> 32;
+        }
+
+        table.Limit = (Vector.Count * 2 * sizeof(ulong)) - 1;
+        table.Base = (ulong)Unsafe.AsPointer(ref s_idt);
+        X64.LoadIdt(&table);
+    }
+
+    [RuntimeImport("*", "svsm_load_gdt")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void LoadGdt(DescriptorTable* table, ulong codeSelector, ulong dataSelector);
+
+    [RuntimeImport("*", "svsm_exception_stubs_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong ExceptionStubs();
+}

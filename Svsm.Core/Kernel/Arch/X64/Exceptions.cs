@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What happens on an exception: #VC is handled, everything else is a panic. The kernel runs with interrupts off and causes no other.
+
+using System.Runtime.InteropServices;
+using Svsm.Kernel.Diagnostics;
+using Svsm.Kernel.Snp;
+using Svsm.Platform;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Arch;
+
+/// <summary>The C# end of the exception stubs.</summary>
+internal static unsafe class Exceptions
+{
+    [UnmanagedCallersOnly(EntryPoint = "svsm_exception")]
+    private static void OnException(TrapFrame* frame)
+    {
+        if (frame->Vector == Vector.VmmCommunication)
+        {
+            VcHandler.Handle(ref *frame);
+            return;
+        }
+
+        bool stackOverflow = frame->Vector is Vector.DoubleFault or Vector.PageFault && KernelLayout.IsGuardPage(X64.ReadCr2());
+        Panic.Stop(
+            stackOverflow ? TerminationReason.StackOverflow : TerminationReason.UnexpectedException,
+            stackOverflow ? "a stack ran into its guard page"u8 : "unexpected exception"u8,
+            in *frame);
+    }
+}

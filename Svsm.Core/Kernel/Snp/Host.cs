@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The kernel's end of the guest-host protocol on the current CPU: the register form from the first instruction on, the page form
+// once the GHCB page is shared and registered. Every answer is copied once and checked by GhcbMsrProtocol and GhcbExchange.
+
+using System.Diagnostics.CodeAnalysis;
+using Svsm.Kernel.Arch;
+using Svsm.Kernel.Diagnostics;
+using Svsm.Kernel.Memory;
+using Svsm.Platform;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Snp;
+
+/// <summary>Requests to the host.</summary>
+internal static unsafe class Host
+{
+    private const ulong DestinationShift = 32;
+    private const int CreationVmplShift = 16;
+
+    private static PhysicalAddress s_page;
+    private static bool s_isRegistered;
+
+    /// <summary>The page form can be used, and with it the console.</summary>
+    public static bool HasPage => s_isRegistered;
+
+    /// <summary>Agrees on version and features; ends the VM when the host has not what the SVSM needs.</summary>
+    /// <param name="encryptionBit">C-bit position that the CPUID page names.</param>
+    public static void Negotiate(int encryptionBit)
+    {
+        TerminationReason reason = GhcbMsrProtocol.CheckSevInfo(Exchange(GhcbMsr.SevInfoRequest), encryptionBit);
+        if (reason != TerminationReason.None)
+        {
+            Panic.Stop(reason, "the host's GHCB protocol does not fit: version 2 and the processor's C-bit position are wanted"u8);
+        }
+    }
+
+    /// <summary>Checks the host's features; ends the VM when one is missing. Later than <see cref="Negotiate"/>, to say it on the console.</summary>
+    public static void CheckFeatures()
+    {
+        switch (GhcbMsrProtocol.CheckFeatures(Exchange(GhcbMsr.FeaturesRequest)))
+        {
+            case TerminationReason.None:
+                return;
+            case TerminationReason.SingleVmpl:
+                Panic.Stop(TerminationReason.SingleVmpl, "the host offers one VMPL only; an SVSM needs a host with several"u8);
+                break;
+            case TerminationReason.HypervisorFeatures:
+                Panic.Stop(TerminationReason.HypervisorFeatures, "the host lacks SEV-SNP or vCPU creation"u8);
+                break;
+            default:
+                Panic.Stop(TerminationReason.GhcbAnswer, "the host's answer to the features request is none"u8);
+                break;
+        }
+    }
+
+    /// <summary>Makes the GHCB page shared and registers it. From here on there is a console.</summary>
+    public static void RegisterPage()
+    {
+        if (!AddressSpace.TryTranslate(KernelLayout.GhcbPage, out s_page))
+        {
+            Panic.Stop(TerminationReason.Configuration, "the GHCB page is not mapped"u8);
+        }
+
+        // Rescinded while it is still private, then handed over, then seen without the C-bit.
+        uint result = X64.PValidate(KernelLayout.GhcbPage, X64.PageSize4K, false, out bool unchanged);
+        if (result != 0 || unchanged)
+        {
+            Panic.Stop(TerminationReason.Validation, "the GHCB page could not be rescinded"u8);
+        }
+
+        ChangePageState(s_page, PageStateOperation.Shared);
+        AddressSpace.MakeShared(KernelLayout.GhcbPage);
+        new System.Span<byte>((void*)KernelLayout.GhcbPage, Page.Size).Clear();
+        if (!GhcbMsrProtocol.IsRegistered(Exchange(GhcbMsrProtocol.RegisterRequest(s_page)), s_page))
+        {
+            Panic.Stop(TerminationReason.GhcbRegistration, "the host did not take the GHCB page"u8);
+        }
+
+        s_isRegistered = true;
+    }
+
+    /// <summary>Asks the host to change the state of a page; ends the VM when it refuses.</summary>
+    public static void ChangePageState(PhysicalAddress page, PageStateOperation operation)
+    {
+        if (!GhcbMsrProtocol.IsPageStateChanged(Exchange(GhcbMsrProtocol.PageStateRequest(page, operation))))
+        {
+            Panic.Stop(TerminationReason.GhcbAnswer, "the host refused a page state change of"u8, page.Value);
+        }
+    }
+
+    /// <summary>Creates a vCPU at another VMPL from a VMSA; ends the VM when the host refuses.</summary>
+    /// <param name="apicId">APIC id of the vCPU.</param>
+    /// <param name="vmpl">Its VMPL.</param>
+    /// <param name="vmsa">Its VMSA page.</param>
+    /// <param name="features">SEV_FEATURES in that VMSA.</param>
+    public static void CreateVcpu(uint apicId, Vmpl vmpl, PhysicalAddress vmsa, SevFeatures features)
+    {
+        // Request 0 (create on INIT): the vCPU runs when this one asks for its VMPL, not before.
+        GhcbRequest request = new()
+        {
+            ExitCode = GhcbExitCode.ApCreation,
+            Info1 = ((ulong)apicId << (int)DestinationShift) | ((ulong)vmpl << CreationVmplShift),
+            Info2 = vmsa.Value,
+            Sent = GhcbRegisters.Rax,
+            Rax = (ulong)features,
+        };
+        if (!TryExchange(in request, out _))
+        {
+            Panic.Stop(TerminationReason.GuestCreation, "the host refused to create the guest's vCPU"u8);
+        }
+    }
+
+    /// <summary>Runs another VMPL of this vCPU until it exits to the SVSM; ends the VM when the host refuses.</summary>
+    public static void RunVmpl(Vmpl vmpl)
+    {
+        if (!GhcbMsrProtocol.HasRun(Exchange(GhcbMsrProtocol.RunVmplRequest(vmpl))))
+        {
+            Panic.Stop(TerminationReason.RunVmpl, "the host refused to run the guest's VMPL"u8);
+        }
+    }
+
+    /// <summary>Makes a request through the GHCB page. Only while <see cref="HasPage"/>.</summary>
+    /// <returns>False: the host refused, or its answer is none.</returns>
+    public static bool TryExchange(in GhcbRequest request, out GhcbAnswer answer)
+    {
+        Port port = default;
+
+        // SAFETY: the page is mapped at this address on every CPU.
+        return GhcbExchange.TryExchange(ref *(GhcbPage*)KernelLayout.GhcbPage, ref port, in request, out answer);
+    }
+
+    /// <summary>Ends the VM.</summary>
+    [DoesNotReturn]
+    public static void Terminate(TerminationReason reason)
+    {
+        // The host decides whether it obeys; the SVSM does not run on in any case.
+        while (true)
+        {
+            X64.WriteMsr(SevMsr.Ghcb, GhcbMsrProtocol.TerminateRequest(reason));
+            X64.VmgExit();
+        }
+    }
+
+    private static ulong Exchange(ulong request)
+    {
+        X64.WriteMsr(SevMsr.Ghcb, request);
+        X64.VmgExit();
+        return X64.ReadMsr(SevMsr.Ghcb);
+    }
+
+    private struct Port : IGhcbPort
+    {
+        public readonly void Exit()
+        {
+            X64.WriteMsr(SevMsr.Ghcb, s_page.Value);
+            X64.VmgExit();
+        }
+    }
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The processor behind IGuestPlatform: PVALIDATE, RMPADJUST and access to pages, each through a mapping made for it.
+//
+// Translations: the guest's VMPL shares its address-space identifier with the SVSM on this CPU, so a change of CR4.PGE drops the
+// guest's translations here, global ones included. Other CPUs are not concerned: the kernel serves one vCPU.
+
+using System;
+using System.Runtime.CompilerServices;
+using Svsm.Kernel.Arch;
+using Svsm.Kernel.Memory;
+using Svsm.Platform;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Snp;
+
+/// <summary>The real <see cref="IGuestPlatform"/>.</summary>
+internal unsafe struct SnpPlatform : IGuestPlatform
+{
+    private ulong _address;
+    private PageSize _size;
+
+    /// <inheritdoc/>
+    public void Open(PhysicalAddress page, PageSize size)
+    {
+        _size = size;
+        if (size == PageSize.Large)
+        {
+            AddressSpace.MapLargeWindow(page);
+            _address = KernelLayout.LargeWindow;
+        }
+        else
+        {
+            _address = AddressSpace.MapWindow(page);
+        }
+    }
+
+    /// <inheritdoc/>
+    public readonly void Close()
+    {
+        if (_size == PageSize.Large)
+        {
+            AddressSpace.UnmapLargeWindow();
+        }
+        else
+        {
+            AddressSpace.UnmapWindow(_address);
+        }
+    }
+
+    /// <inheritdoc/>
+    public readonly RmpResult PValidate(bool validate, out bool unchanged) =>
+        (RmpResult)X64.PValidate(_address, (uint)_size, validate, out unchanged);
+
+    /// <inheritdoc/>
+    public readonly RmpResult RmpAdjust(Vmpl target, RmpPermissions permissions) =>
+        (RmpResult)X64.RmpAdjust(_address, (ulong)_size, (ulong)target | (ulong)permissions);
+
+    /// <inheritdoc/>
+    // SAFETY: Open mapped as many bytes.
+    public readonly void Zero() => new Span<byte>((void*)_address, (int)PhysicalAddress.BytesOf(_size)).Clear();
+
+    /// <inheritdoc/>
+    // SAFETY: the window is mapped until Unmap.
+    public readonly GuestWindow Map(PhysicalAddress page) => new(ref *(byte*)AddressSpace.MapWindow(page));
+
+    /// <inheritdoc/>
+    // SAFETY: only the address is taken.
+    public readonly void Unmap(GuestWindow window) => AddressSpace.UnmapWindow((ulong)Unsafe.AsPointer(ref window.Start));
+
+    /// <inheritdoc/>
+    public readonly void FlushGuestTranslations() => Processor.FlushTranslations();
+}
