@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What the probe guest does instead of its checks. The command is the text in the 16 bytes of the ELF symbol probe_command,
+// which a test changes in the file before it builds an image of it:
+//
+//   (empty)        the checks
+//   exit:N         exits with status N, 0 to 255
+//   touch-svsm     reads memory of the SVSM                        a VMPL violation; never comes back
+//   unvalidated    reads a private page that is not validated      #VC 0x404, exit status 4
+//   hlt            halts for ever
+//   triple-fault   an exception without an IDT
+//   loop           runs for ever
+//   bench          1000 QUERY_PROTOCOL calls without a word in between, then exit status 0
+//   exception      executes UD2                                    exit status 3
+//   terminate      GHCB termination request of reason set 6, reason 7
+
+using System;
+using System.Runtime;
+using System.Runtime.CompilerServices;
+using System.Threading;
+using Svsm.Platform;
+using Svsm.Wire;
+
+namespace Svsm.ProbeGuest;
+
+internal static unsafe class Commands
+{
+    private const int Length = 16;
+    private const int BenchCalls = 1000;
+    private const ProbeTermination RequestedTermination = (ProbeTermination)7;
+
+    /// <summary>Runs the command, if there is one.</summary>
+    /// <returns>False: there is none.</returns>
+    public static bool TryRun(in ProbeStart start)
+    {
+        // Through a pointer that the compiler cannot see through: the bytes are changed after it has seen them.
+        ReadOnlySpan<byte> text = new((void*)CommandAddress(), Length);
+        int length = 0;
+        while (length < Length && Volatile.Read(in text[length]) != 0)
+        {
+            length++;
+        }
+
+        text = text.Slice(0, length);
+        if (length == 0)
+        {
+            return false;
+        }
+
+        if (text.StartsWith("exit:"u8))
+        {
+            Machine.Exit((byte)Parse(text.Slice("exit:"u8.Length)));
+        }
+        else if (text.SequenceEqual("touch-svsm"u8))
+        {
+            Touch(((SecretsPage*)start.SecretsPage)->SvsmBase);
+        }
+        else if (text.SequenceEqual("unvalidated"u8))
+        {
+            Machine.ChangePageState(TestMemory.Base, PageStateOperation.Private);
+            Touch(TestMemory.Base);
+        }
+        else if (text.SequenceEqual("hlt"u8))
+        {
+            while (true)
+            {
+                X64.Halt();
+            }
+        }
+        else if (text.SequenceEqual("triple-fault"u8))
+        {
+            Machine.DropInterruptTable();
+            Undefined();
+        }
+        else if (text.SequenceEqual("loop"u8))
+        {
+            Text<Com1>.WriteLine("probe: running for ever"u8);
+            while (true)
+            {
+                System.Runtime.Intrinsics.X86.X86Base.Pause();
+            }
+        }
+        else if (text.SequenceEqual("bench"u8))
+        {
+            Bench();
+        }
+        else if (text.SequenceEqual("exception"u8))
+        {
+            Undefined();
+        }
+        else if (text.SequenceEqual("terminate"u8))
+        {
+            Machine.Terminate(RequestedTermination);
+        }
+        else
+        {
+            Text<Com1>.Write("probe: unknown command "u8);
+            Text<Com1>.WriteLine(text);
+            Machine.Exit(ExitStatus.UnknownCommand);
+        }
+
+        return true;
+    }
+
+    private static void Touch(ulong address)
+    {
+        Text<Com1>.Write("probe: reads 0x"u8);
+        Text<Com1>.WriteHex(address);
+        Text<Com1>.WriteLine();
+        byte value = Volatile.Read(ref *(byte*)address);
+        Text<Com1>.Write("probe: read 0x"u8);
+        Text<Com1>.WriteHex(value);
+        Text<Com1>.WriteLine();
+        Machine.Exit(ExitStatus.StillHere);
+    }
+
+    private static void Bench()
+    {
+        Text<Com1>.WriteLine("probe: bench starts"u8);
+        for (int i = 0; i < BenchCalls; i++)
+        {
+            SvsmCall call = new() { Rax = (uint)CoreCall.QueryProtocol, Rcx = 1 };
+            Calls.CallOnce(ref call);
+        }
+
+        Text<Com1>.WriteLine("probe: bench ends"u8);
+        Machine.Exit(ExitStatus.Passed);
+    }
+
+    private static uint Parse(ReadOnlySpan<byte> digits)
+    {
+        uint value = 0;
+        for (int i = 0; i < digits.Length; i++)
+        {
+            value = (value * 10) + (uint)(digits[i] - '0');
+        }
+
+        return value;
+    }
+
+    [RuntimeImport("*", "probe_command_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong CommandAddress();
+
+    [RuntimeImport("*", "probe_undefined")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void Undefined();
+}
