@@ -116,7 +116,10 @@ internal static unsafe class PvalidateChecks
         Probe.Equal("entry: next is the one that failed"u8, Calls.ReadNext(Calls.Buffer), 0);
         Probe.Result("entry: misaligned 2-MiB page"u8, Calls.PValidateEntry(page | Large), SvsmResultCode.InvalidParameter);
         Probe.Result("entry: misaligned 2-MiB page, rescind"u8, Calls.PValidateEntry(TestMemory.PageAt(16) | Large), SvsmResultCode.InvalidParameter);
-        Probe.Result("entry: calling area, rescind"u8, Calls.PValidateEntry(Calls.Area), SvsmResultCode.InvalidAddress);
+        Probe.Result("entry: rescinds the calling area that holds the list"u8, Calls.PValidateEntry(Calls.Area), SvsmResultCode.InvalidParameter);
+        Calls.WriteHead(TestMemory.PageAt(0), 1, 0);
+        Calls.WriteEntry(TestMemory.PageAt(0), 0, Calls.Area);
+        Probe.Result("entry: rescinds the calling area"u8, Calls.Core(CoreCall.PValidate, TestMemory.PageAt(0)), SvsmResultCode.InvalidAddress);
         Probe.Result("entry: secrets page, validate"u8, Calls.PValidateEntry(start.SecretsPage | Validate), SvsmResultCode.PValidateNoChange);
     }
 
@@ -166,7 +169,6 @@ internal static unsafe class PvalidateChecks
             Probe.Result("2 MiB: page by page"u8, Calls.Core(CoreCall.PValidate, list), SvsmResultCode.Success);
         }
 
-        Volatile.Write(ref *(ulong*)(large + Wire.PvalidateList.EntriesOffset), 1);
         Probe.Result("2 MiB: all valid already"u8, Calls.PValidateEntry(large | Validate | Large), SvsmResultCode.PValidateNoChange);
         Probe.Result("2 MiB: all valid already, ignored"u8, Calls.PValidateEntry(large | Validate | Large | PvalidateList.IgnoreNoChange), SvsmResultCode.Success);
         Probe.Result("2 MiB: one page rescinded"u8, Calls.PValidateEntry(large), SvsmResultCode.Success);

@@ -37,7 +37,9 @@ internal static unsafe class RemapChecks
         // The old area is ordinary memory now: a call there is none, a rescind is allowed.
         Calls.UseArea(other);
         Probe.Result("remap: call in the new area"u8, Calls.Core(CoreCall.QueryProtocol, 1), SvsmResultCode.Success);
-        Probe.Result("remap: new area cannot be rescinded"u8, Calls.PValidateOne(other, false, false, false), SvsmResultCode.InvalidAddress);
+        Calls.WriteHead(TestMemory.PageAt(0), 1, 0);
+        Calls.WriteEntry(TestMemory.PageAt(0), 0, other);
+        Probe.Result("remap: new area cannot be rescinded"u8, Calls.Core(CoreCall.PValidate, TestMemory.PageAt(0)), SvsmResultCode.InvalidAddress);
         Probe.Result("remap: old area can"u8, Calls.PValidateOne(old, false, false, false), SvsmResultCode.Success);
         Probe.Result("remap: old area validated again"u8, Calls.PValidateOne(old, true, false, false), SvsmResultCode.Success);
         Probe.Result("remap: back"u8, Remap(old), SvsmResultCode.Success);
