@@ -29,6 +29,28 @@ public sealed class OvmfVectorTests
         Assert.Equal(digest, OvmfMeasurement.Measure(firmware, 1, (SevFeatures)features).Digest.ToString());
     }
 
+    // Computed by an independent packing in another language, which gives the vectors above for one vCPU.
+    [Theory]
+    [InlineData(4, 0x01, "13a6ae9fbaa31c91ade309c36bd5214729438abac318e01176e02a97b8bec11a4bce86b4d2b1fba2ec0481dd24ff525f")]
+    [InlineData(3, 0x21, "b3e890c48e19bd572094ac655690d916c24f52ec5ae9017ae96656954145655567b454c4b369c44c6d81512d7c6b953c")]
+    public void Measure_SeveralVcpus_GivesTheVector(int vcpuCount, ulong features, string digest)
+    {
+        OvmfImage firmware = OvmfImage.Parse(DebianFirmware.AmdSev.Read());
+
+        Assert.Equal(digest, OvmfMeasurement.Measure(firmware, vcpuCount, (SevFeatures)features).Digest.ToString());
+    }
+
+    [Fact]
+    public void Measure_KernelHashes_GivesTheVector()
+    {
+        OvmfImage firmware = OvmfImage.Parse(DebianFirmware.AmdSev.Read());
+        var hashes = new KernelHashes("kernel"u8, "initrd"u8, "console=ttyS0");
+
+        Assert.Equal(
+            "6000683b27d29041d7e413430d3d9dc02d350d1c4c234225dac23902ac51ceef9f888a5678c8ba6f57ede4043414416d",
+            OvmfMeasurement.Measure(firmware, 2, hashes: hashes).Digest.ToString());
+    }
+
     [Fact]
     public void MeasurePages_DebianTrixie_GivesTheVector()
     {
