@@ -30,6 +30,12 @@ internal static unsafe class ExitHandler
     public static bool Handle(VirtualMachine machine, VirtualCpu cpu)
     {
         ulong exitCode = cpu.Vmcb->ExitCode;
+        if ((cpu.State->Efer & Amd64.EferSvme) == 0)
+        {
+            // The guest's EFER is the VMSA's: without SVME no VMRUN takes it again.
+            return cpu.Stop(ViolationKind.InvalidVmsa, cpu.Current.VmsaGpa);
+        }
+
         switch (exitCode)
         {
             case ExitCode.NestedPageFault:

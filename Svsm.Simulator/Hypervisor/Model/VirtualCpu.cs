@@ -177,7 +177,7 @@ internal sealed unsafe class VirtualCpu
     /// <summary>Adds the page concerned to a stop that was asked for without knowing it.</summary>
     public void NoteGpa(ulong gpa) => _stop.Gpa = gpa;
 
-    /// <summary>Goes on behind the current instruction.</summary>
+    /// <summary>Goes on behind the current instruction, which was emulated and counts as one.</summary>
     /// <param name="length">Its length in bytes.</param>
     /// <returns>True, for handlers to return: resume the guest.</returns>
     public bool Skip(int length)
@@ -185,6 +185,7 @@ internal sealed unsafe class VirtualCpu
         ulong next = State->Rip + (ulong)length;
         State->Rip = IsLongCode ? next : (uint)next;
         Vmcb->InterruptShadow = 0;
+        Current.Statistics->Ticks++;
         return true;
     }
 

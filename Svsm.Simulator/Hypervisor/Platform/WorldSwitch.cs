@@ -4,7 +4,8 @@
 // Runs a vCPU until its next exit, and counts.
 //
 // Under -icount shift=0 the time-stamp counter counts instructions. Between the two readings lie, beside the guest's instructions, those of
-// svsm_world_switch (Entry.S), which do not belong to the guest; an instruction that the hypervisor emulated belongs to it and counts as one.
+// svsm_world_switch (Entry.S), which do not belong to the guest. The emulator does not count an instruction that is intercepted; one that the
+// hypervisor emulates counts as one (VirtualCpu.Skip).
 
 using System.Runtime;
 using System.Runtime.CompilerServices;
@@ -16,8 +17,8 @@ namespace Svsm.Hypervisor;
 /// <summary>The world switch.</summary>
 internal static unsafe class WorldSwitch
 {
-    /// <summary>Instructions of Entry.S between the reading before the entry and the one after the exit.</summary>
-    private const ulong OwnInstructions = 24;
+    /// <summary>Instructions of Entry.S between the reading before the entry and the one after the exit, one RDTSC included.</summary>
+    private const ulong OwnInstructions = 25;
 
     private static ulong s_lastExit;
 

@@ -1,0 +1,635 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The scenarios. Numbers are known to tests/Svsm.Hypervisor.Tests.
+
+using System;
+using System.Runtime;
+using Svsm.Platform;
+using Svsm.Wire;
+
+namespace Svsm.HypervisorProbe;
+
+/// <summary>What to try.</summary>
+internal enum Scenario : ulong
+{
+    /// <summary>Everything that the processor does without stopping.</summary>
+    Processor = 0,
+
+    /// <summary>A second VMPL.</summary>
+    Vmpl = 1,
+
+    /// <summary>A known number of instructions.</summary>
+    Counting = 2,
+
+    /// <summary>Requests to the host.</summary>
+    Host = 3,
+
+    PrivateAccessToSharedPage = 16,
+    SharedAccessToPrivatePage = 17,
+    VmplPermission = 18,
+    NoMemory = 19,
+    VmsaPage = 20,
+    VcNotDelivered = 21,
+    GhcbUnknownCode = 22,
+    GhcbNotRegistered = 23,
+    GhcbPrivate = 24,
+    HaltForever = 25,
+    InvalidVmsa = 26,
+    SharedFetch = 27,
+    Terminate = 28,
+    TripleFault = 29,
+    ValidateUnassigned = 30,
+    ValidateSharedMapping = 31,
+    Reset = 32,
+    RescindRunningVmsa = 33,
+    WriteWithoutRight = 34,
+    FetchWithoutRight = 35,
+    UnsupportedEvent = 36,
+    SvmeCleared = 37,
+    VmsaBitMissing = 38,
+}
+
+internal static unsafe partial class Probe
+{
+    private const ulong VectorUd = 6;
+    private const ulong VectorGp = 13;
+    private const ulong VectorPf = 14;
+    private const ulong VectorVc = 29;
+    private const ulong NotValidated = 0x404;
+    private const ulong Ciphertext = 0xA5C3_A5C3_A5C3_A5C3;
+    private const uint Success = 0;
+    private const uint FailInput = 1;
+    private const uint FailPermission = 2;
+    private const uint FailSizeMismatch = 6;
+    private const ulong LargePage = 0x20_0000;
+    private const ulong Vmpl2 = 2;
+
+    // Meeting points of VMPL0 and VMPL2.
+    private static ulong s_lowerTask;
+    private static ulong s_lowerAddress;
+    private static ulong s_lowerResult;
+    private static ulong s_lowerRuns;
+
+    private static void Run(Scenario scenario)
+    {
+        switch (scenario)
+        {
+            case Scenario.Processor:
+                Identity();
+                Exceptions();
+                Validation();
+                LargePages();
+                Adjustment();
+                Views();
+                FaultAddresses();
+                Paging();
+                break;
+            case Scenario.Vmpl:
+                LowerVmpl();
+                break;
+            case Scenario.Counting:
+                Count(100_000);
+                break;
+            case Scenario.Host:
+                RegisterProtocol();
+                GhcbRequests();
+                break;
+            default:
+                Violate(scenario);
+                Check(false, "the run should have stopped"u8);
+                break;
+        }
+    }
+
+    private static void Identity()
+    {
+        Check(X64.ReadMsr(SevMsr.SevStatus) == 7, "SEV_STATUS"u8);
+        CpuidResult result = X64.Cpuid(0x8000_001F);
+        Check(s_vector == VectorVc && s_error == 0x72, "CPUID raises #VC"u8);
+        Check((result.Eax & 0x1A) == 0x1A && (result.Ebx & 0x3F) == 47, "encryption capabilities"u8);
+        Check((X64.Cpuid(0x8000_0001).Ecx & 4) == 0, "SVM is hidden"u8);
+    }
+
+    private static void Exceptions()
+    {
+        Expect(skip: 2);
+        X64.ReadMsr(0x1B);
+        Check(Got(VectorVc, 0x7C), "RDMSR raises #VC"u8);
+        Expect(skip: 2);
+        X64.WriteMsr(0x1B, 0);
+        Check(Got(VectorVc, 0x7C), "WRMSR raises #VC"u8);
+        Expect(skip: 1);
+        X64.In8(0x80);
+        Check(Got(VectorVc, 0x7B), "IN raises #VC"u8);
+        Expect(skip: 1);
+        X64.Out32(0x80, 0);
+        Check(Got(VectorVc, 0x7B), "OUT raises #VC"u8);
+        Expect(skip: 2);
+        Wbinvd();
+        Check(Got(VectorVc, 0x89), "WBINVD raises #VC"u8);
+        Expect(skip: 3);
+        Vmmcall();
+        Check(Got(VectorVc, 0x81), "VMMCALL raises #VC"u8);
+        Expect(skip: 2);
+        Rdpmc();
+        Check(Got(VectorVc, 0x6F), "RDPMC raises #VC"u8);
+        Expect(skip: 3);
+        ReadDr7();
+        Check(Got(VectorVc, 0x27), "reading DR7 raises #VC"u8);
+        Expect(skip: 2);
+        Ud2();
+        Check(Got(VectorUd, 0), "UD2 raises #UD"u8);
+        Expect(skip: 4);
+        Psmash(TestArea);
+        Check(Got(VectorUd, 0), "PSMASH raises #UD in a guest"u8);
+        Expect(skip: 3);
+        Vmrun(TestArea);
+        Check(Got(VectorUd, 0), "VMRUN raises #UD in a guest"u8);
+        Expect(skip: 3);
+        Invlpgb(TestArea | 1, 7);
+        Check(GotNothing(), "INVLPGB and TLBSYNC"u8);
+        Expect(skip: 3);
+        Invlpgb(TestArea | 1, 8);
+        Check(Got(VectorGp, 0), "INVLPGB with too many pages raises #GP"u8);
+        Expect(skip: 2);
+        X64.WriteMsr(SevMsr.SevStatus, 7);
+        Check(Got(VectorGp, 0), "SEV_STATUS is read-only"u8);
+
+        // From CPL 3: on the stack of CPL 0, with the old code selector in the frame.
+        ulong* addresses = stackalloc ulong[6];
+        Addresses(addresses);
+        s_count = 0;
+        Check((RunUser() & 0x3F) == 47, "CPUID at CPL 3"u8);
+        Check(s_count == 2 && s_codeSelector == 0x23, "#VC from CPL 3 keeps CS"u8);
+        Check(addresses[3] - s_handlerStack < PageSize, "#VC from CPL 3 uses RSP0"u8);
+        SetGate(29, addresses[0] + (29 * 16), interruptStack: 1);
+        X64.Cpuid(0x8000_001F);
+        Check(s_vector == VectorVc && addresses[2] - s_handlerStack < PageSize, "#VC through an interrupt stack"u8);
+        SetGate(29, addresses[0] + (29 * 16), interruptStack: 0);
+    }
+
+    private static void Validation()
+    {
+        ulong page = NewPage();
+        Check(*Shared(page) == 0, "a page never written reads as zero"u8);
+        *Shared(page) = 0x1111;
+        Check(ChangePageState(page, PageStateOperation.Private) == 0, "page state change to private"u8);
+        Expect(skip: 3);
+        Read(page);
+        Check(Got(VectorVc, NotValidated) && s_faultAddress == page, "an unvalidated page raises #VC"u8);
+        Expect(skip: 3);
+        Write(page + 0x128, 1);
+        Check(Got(VectorVc, NotValidated) && s_faultAddress == page + 0x128, "CR2 has the address of the access"u8);
+
+        Check(X64.PValidate(page, X64.PageSize4K, true, out bool unchanged) == Success && !unchanged, "PVALIDATE"u8);
+        Check(Read(page) == Ciphertext, "what was shared is ciphertext now"u8);
+        Check(X64.PValidate(page, X64.PageSize4K, true, out unchanged) == Success && unchanged, "PVALIDATE twice sets CF"u8);
+        Write(page, 0x2222);
+        Check(Read(page) == 0x2222, "private memory keeps what is written"u8);
+        Check(X64.PValidate(page, X64.PageSize4K, false, out unchanged) == Success && !unchanged, "rescind"u8);
+        Check(X64.PValidate(page, X64.PageSize4K, false, out unchanged) == Success && unchanged, "rescind twice sets CF"u8);
+        Expect(skip: 3);
+        Read(page);
+        Check(Got(VectorVc, NotValidated), "a rescinded page raises #VC"u8);
+        Check(X64.PValidate(page, X64.PageSize4K, true, out unchanged) == Success && !unchanged && Read(page) == 0x2222, "contents survive a rescind"u8);
+        Check(X64.PValidate(page + 0x10, X64.PageSize4K, true, out unchanged) == Success && unchanged, "PVALIDATE takes any address of the page"u8);
+
+        Check(ChangePageState(page, PageStateOperation.Shared) == 0, "page state change to shared"u8);
+        Check(*Shared(page) == Ciphertext, "what was private is ciphertext now"u8);
+        Check(ChangePageState(page, PageStateOperation.Private) == 0, "and private again"u8);
+        Expect(skip: 3);
+        Read(page);
+        Check(Got(VectorVc, NotValidated), "validation does not survive a change to shared"u8);
+        Check(ChangePageState(0x800_0000, PageStateOperation.Private) != 0, "no page state change beyond RAM"u8);
+
+        Check(X64.PValidate(page, X64.PageSize2M, true, out _) == FailSizeMismatch || (page & (LargePage - 1)) != 0, "size mismatch"u8);
+        Check(X64.PValidate(TestArea + PageSize, X64.PageSize2M, true, out _) == FailInput, "2 MiB must be aligned"u8);
+        Expect(skip: 4);
+        X64.PValidate(Window + 0x1000, X64.PageSize4K, true, out _);
+        Check(Got(VectorPf, 0) && s_faultAddress == Window + 0x1000, "PVALIDATE of an unmapped page raises #PF"u8);
+        Expect(skip: 4);
+        X64.PValidate(0x8000_0000_0000, X64.PageSize4K, true, out _);
+        Check(Got(VectorGp, 0), "PVALIDATE of a non-canonical address raises #GP"u8);
+    }
+
+    private static void LargePages()
+    {
+        s_nextPage = (s_nextPage + LargePage - 1) & ~(LargePage - 1);
+        ulong start = s_nextPage;
+        s_nextPage += LargePage;
+        Begin(GhcbExitCode.PageStateChange, 0, 0);
+        ulong buffer = GhcbGpa + GhcbPage.SharedBufferOffset;
+        *Shared(buffer) = 0;
+        *Shared(buffer + 8) = start | ((ulong)PageStateOperation.Private << PageStateChangeBuffer.OperationShift) | PageStateChangeBuffer.Large;
+        SetScratch(buffer);
+        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0, "page state change of 2 MiB"u8);
+        Check((*Shared(buffer) & 0xFFFF) == 1, "the entry was consumed"u8);
+        Check(X64.PValidate(start, X64.PageSize2M, true, out bool unchanged) == Success && !unchanged, "PVALIDATE of 2 MiB"u8);
+        Write(start + LargePage - 8, 5);
+        Check(X64.PValidate(start, X64.PageSize2M, true, out unchanged) == Success && unchanged, "PVALIDATE of 2 MiB twice"u8);
+        Check(X64.RmpAdjust(start, X64.PageSize2M, 1 | (uint)RmpPermissions.Read) == Success, "RMPADJUST of 2 MiB"u8);
+        Check(X64.PValidate(start + PageSize, X64.PageSize4K, false, out unchanged) == Success && !unchanged, "4 KiB of a 2-MiB entry"u8);
+        Check(X64.PValidate(start, X64.PageSize2M, true, out _) == FailSizeMismatch, "the entry was split"u8);
+        Check(X64.RmpAdjust(start, X64.PageSize2M, 1) == FailSizeMismatch, "RMPADJUST of a split entry"u8);
+        Check(Read(start + LargePage - 8) == 5, "contents survive the split"u8);
+    }
+
+    private static void Adjustment()
+    {
+        ulong page = NewPrivatePage();
+        Check(X64.RmpAdjust(page, X64.PageSize4K, 1 | (uint)RmpPermissions.All) == Success, "RMPADJUST"u8);
+        Check(X64.RmpAdjust(page, X64.PageSize4K, 0) == FailPermission, "RMPADJUST of the own VMPL"u8);
+        Check(X64.RmpAdjust(page, X64.PageSize4K, 4) == FailInput, "RMPADJUST of VMPL 4"u8);
+        Check(X64.RmpAdjust(page, X64.PageSize4K, 1 | (1ul << 17)) == FailInput, "reserved bits of RDX"u8);
+        Check(X64.RmpAdjust(page, X64.PageSize2M, 1) == ((page & (LargePage - 1)) == 0 ? FailSizeMismatch : FailInput), "RMPADJUST and page size"u8);
+        ulong fresh = NewPage();
+        ChangePageState(fresh, PageStateOperation.Private);
+        Expect(skip: 4);
+        X64.RmpAdjust(fresh, X64.PageSize4K, 1);
+        Check(Got(VectorVc, NotValidated) && s_faultAddress == fresh, "RMPADJUST of an unvalidated page"u8);
+    }
+
+    private static void Views()
+    {
+        // Two addresses, one page each: nothing written through one view shows in the other, before or after a change.
+        ulong page = NewPage();
+        for (ulong offset = 0; offset < PageSize; offset += 8)
+        {
+            *Shared(page + offset) = 0x3333;
+        }
+
+        ChangePageState(page, PageStateOperation.Private);
+        X64.PValidate(page, X64.PageSize4K, true, out _);
+        for (ulong offset = 0; offset < PageSize; offset += 8)
+        {
+            Check(Read(page + offset) != 0x3333, "shared contents in private memory"u8);
+        }
+
+        Write(page, 0x4444);
+        ChangePageState(page, PageStateOperation.Shared);
+        Check(*Shared(page) != 0x4444, "private contents in shared memory"u8);
+
+        // A host that gives a page which the guest has already changes nothing.
+        ulong kept = NewPrivatePage();
+        Write(kept, 7);
+        Check(ChangePageState(kept, PageStateOperation.Private) == 0 && Read(kept) == 7, "private again is no change"u8);
+    }
+
+    private static void FaultAddresses()
+    {
+        ulong page = NewPage();
+        ChangePageState(page, PageStateOperation.Private);
+        Expect(skip: 5);
+        ReadIndexed(page, 4);
+        Check(Got(VectorVc, NotValidated) && s_faultAddress == page + 0x30, "base, index and displacement"u8);
+        Expect(ReturnToCaller);
+        CallAt(page + 0x40);
+        Check(Got(VectorVc, NotValidated) && s_faultAddress == page + 0x40, "a fetch"u8);
+        *(ulong*)WindowTable = page | CBit | 3;
+        Expect(skip: 3);
+        Read(Window + 8);
+        Check(Got(VectorVc, NotValidated) && s_faultAddress == Window + 8, "through another mapping"u8);
+        *(ulong*)WindowTable = 0;
+        X64.InvalidatePage(Window);
+    }
+
+    private static void Paging()
+    {
+        Check(PagingOff() == 0x1001, "memory is private while paging is off"u8);
+
+        // A page table behind an entry without the C-bit is private all the same.
+        ulong table = NewPrivatePage();
+        ulong page = NewPrivatePage();
+        new Span<byte>((void*)table, PageSize).Clear();
+        Write(page, 0x5555);
+        *(ulong*)table = page | CBit | 3;
+        ulong* directory = (ulong*)0x10_5000;
+        directory[1] = table | 3;
+        Check(Read(Window + LargePage) == 0x5555, "a page table without the C-bit"u8);
+        directory[1] = 0;
+        X64.InvalidatePage(Window + LargePage);
+    }
+
+    private static void RegisterProtocol()
+    {
+        Check(Msr(GhcbMsr.SevInfoRequest) == ((2ul << 48) | (1ul << 32) | (47ul << 24) | GhcbMsr.SevInfoResponse), "SEV information"u8);
+        Check(Msr(GhcbMsr.PreferredGhcbRequest) == (~0xFFFul | GhcbMsr.PreferredGhcbResponse), "no preferred GHCB"u8);
+        Check(Msr(GhcbMsr.FeaturesRequest) == (0x23_000 | GhcbMsr.FeaturesResponse), "features"u8);
+        Check(RunVmpl(2) == 1, "no VMSA for VMPL2"u8);
+        Check(RunVmpl(9) == 1, "no VMPL9"u8);
+        Check(ChangePageState(NewPage(), (PageStateOperation)7) != 0, "unknown page state operation"u8);
+    }
+
+    private static void GhcbRequests()
+    {
+        Begin((GhcbExitCode)0x8000_1234, 0, 0);
+        Check(CallRefused(GhcbError.InvalidEvent), "unknown event"u8);
+        Begin(GhcbExitCode.Cpuid, 0, 0);
+        Check(CallRefused(GhcbError.MissingInput), "CPUID without RAX"u8);
+        Begin(GhcbExitCode.Cpuid, 0, 0);
+        SetRax(0x8000_001F);
+        SetRcx(0);
+        Check(Call() == GhcbCompletion.Success && (Ghcb->Rbx & 0x3F) == 47 && IsMarked(0x318), "CPUID"u8);
+        Begin(GhcbExitCode.Cpuid, 0, 0);
+        Ghcb->Usage = 1;
+        Check(CallRefused(GhcbError.InvalidUsage), "usage"u8);
+        Begin(GhcbExitCode.Cpuid, 0, 0);
+        Ghcb->ProtocolVersion = 3;
+        Check(CallRefused(GhcbError.InvalidInput), "protocol version"u8);
+        Begin(GhcbExitCode.Msr, 0, 0);
+        SetRcx(0x802);
+        Check(Call() == GhcbCompletion.Success && Ghcb->Rax == 0, "APIC id"u8);
+        Begin(GhcbExitCode.Msr, 0, 0);
+        SetRcx(0x1234);
+        Check(Call() == GhcbCompletion.RaiseEvent && Ghcb->SwExitInfo2 == 0x8000_0B0D, "unknown MSR"u8);
+        Begin(GhcbExitCode.Ioio, (0x3FDul << 16) | (ulong)(IoioInfo.In | IoioInfo.Size8), 0);
+        Check(Call() == GhcbCompletion.Success && Ghcb->Rax == 0x60, "line status"u8);
+        Begin(GhcbExitCode.Ioio, (0xCF8ul << 16) | (ulong)(IoioInfo.In | IoioInfo.Size32), 0);
+        Check(Call() == GhcbCompletion.Success && Ghcb->Rax == uint.MaxValue, "unused ports float"u8);
+        Begin(GhcbExitCode.HypervisorFeatures, 0, 0);
+        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0x23, "features"u8);
+        Begin(GhcbExitCode.PageStateChange, 0, 0);
+        SetScratch(GhcbGpa);
+        Check(CallRefused(GhcbError.InvalidScratch), "scratch area outside the buffer"u8);
+        Begin(GhcbExitCode.GuestRequest, NewPage(), NewPage());
+        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0xFFFF_FFFF_0000_0000, "guest request without firmware"u8);
+        Begin(GhcbExitCode.RunVmpl, 3, 0);
+        Check(CallRefused(GhcbError.InvalidInput), "VMPL3 has no VMSA"u8);
+        Begin(GhcbExitCode.ApCreation, 1ul << 32, NewPage());
+        SetRax(1);
+        Check(CallRefused(GhcbError.InvalidInput), "no vCPU 1"u8);
+
+        // A string to the console: two lines in one request.
+        ReadOnlySpan<byte> text = "one\ntwo\n"u8;
+        Begin(GhcbExitCode.Ioio, (0x3F8ul << 16) | (ulong)(IoioInfo.String | IoioInfo.Rep | IoioInfo.Size8), (ulong)text.Length);
+        text.CopyTo(new Span<byte>((byte*)Ghcb + GhcbPage.SharedBufferOffset, text.Length));
+        SetScratch(GhcbGpa + GhcbPage.SharedBufferOffset);
+        Check(Call() == GhcbCompletion.Success, "OUTS"u8);
+    }
+
+    // ---- a second VMPL
+
+    private static Vmsa* MakeLower(ulong vmsaPage)
+    {
+        ulong* addresses = stackalloc ulong[6];
+        Addresses(addresses);
+        for (ulong gpa = 0x10_0000; gpa < 0x10_7000; gpa += PageSize)
+        {
+            Grant(gpa, RmpPermissions.Read | RmpPermissions.Write);
+        }
+
+        for (ulong gpa = 0x20_0000; gpa < addresses[5]; gpa += PageSize)
+        {
+            Grant(gpa, RmpPermissions.All);
+        }
+
+        new Span<byte>((void*)vmsaPage, PageSize).Clear();
+        var vmsa = (Vmsa*)vmsaPage;
+        fixed (GateTable* gates = &s_gates)
+        {
+            vmsa->Idtr = new SegmentRegister { Limit = (32 * 16) - 1, Base = (ulong)gates };
+        }
+
+        vmsa->Cs = new SegmentRegister { Selector = 0x08, Attributes = 0xA9B, Limit = uint.MaxValue };
+        vmsa->Ss = new SegmentRegister { Selector = 0x10, Attributes = 0xC93, Limit = uint.MaxValue };
+        vmsa->Ds = vmsa->Es = vmsa->Fs = vmsa->Gs = vmsa->Ss;
+        vmsa->Tr = new SegmentRegister { Attributes = 0x8B, Limit = 0x67 };
+        vmsa->Ldtr = new SegmentRegister { Attributes = 0x82 };
+        vmsa->Gdtr = GdtOfCaller();
+        // Long mode, without SVME: not runnable yet.
+        vmsa->Efer = 0x0D01;
+        vmsa->Cr0 = 0x8000_0033;
+        vmsa->Cr4 = X64.ReadCr4();
+        vmsa->Cr3 = X64.ReadCr3();
+        vmsa->Dr6 = 0xFFFF_0FF0;
+        vmsa->Dr7 = 0x400;
+        vmsa->Rflags = 2;
+        vmsa->Rip = addresses[1];
+        vmsa->Rsp = addresses[4];
+        vmsa->Rdi = 0x77;
+        vmsa->Pat = 0x0007_0406_0007_0406;
+        vmsa->Xcr0 = 1;
+        vmsa->Mxcsr = 0x1F80;
+        vmsa->X87ControlWord = 0x37F;
+        vmsa->Vmpl = (byte)Vmpl2;
+        vmsa->SevFeatures = (ulong)SevFeatures.SnpActive;
+        return vmsa;
+    }
+
+    private static SegmentRegister GdtOfCaller()
+    {
+        ulong limitAndBase = 0;
+        ulong address = StoreGdt(&limitAndBase);
+        return new SegmentRegister { Limit = (ushort)limitAndBase, Base = address };
+    }
+
+    private static void Grant(ulong gpa, RmpPermissions permissions)
+    {
+        Check(X64.RmpAdjust(gpa, X64.PageSize4K, Vmpl2 | (uint)permissions) == Success, "grant"u8);
+    }
+
+    private static ulong NewVmsaPage()
+    {
+        if ((s_nextPage & (LargePage - 1)) == 0)
+        {
+            NewPage();
+        }
+
+        return NewPrivatePage();
+    }
+
+    private static ulong CreateLower(out Vmsa* vmsa)
+    {
+        ulong page = NewVmsaPage();
+        vmsa = MakeLower(page);
+        Check(X64.RmpAdjust(page, X64.PageSize4K, Vmpl2 | (uint)(RmpPermissions.Read | RmpPermissions.VmsaPage)) == Success, "make a VMSA page"u8);
+        Begin(GhcbExitCode.ApCreation, Vmpl2 << 16, page);
+        SetRax((ulong)SevFeatures.SnpActive);
+        Check(Call() == GhcbCompletion.Success, "AP creation"u8);
+        return page;
+    }
+
+    private static ulong Lower(ulong task, ulong address)
+    {
+        s_lowerTask = task;
+        s_lowerAddress = address;
+        Check(RunVmpl(Vmpl2) == 0, "run VMPL2"u8);
+        return s_lowerResult;
+    }
+
+    [RuntimeExport("probe_lower_main")]
+    private static void LowerMain(ulong argument)
+    {
+        // The same image at VMPL2: statics are shared with VMPL0, which waits.
+        s_lowerResult = argument;
+        while (true)
+        {
+            s_lowerRuns++;
+            Msr(GhcbMsr.RunVmplRequest);
+            switch (s_lowerTask)
+            {
+                case 1:
+                    s_lowerResult = Read(s_lowerAddress);
+                    break;
+                case 2:
+                    Write(s_lowerAddress, 0x6666);
+                    break;
+                case 3:
+                    CallAt(s_lowerAddress);
+                    break;
+                case 4:
+                    s_lowerResult = X64.RmpAdjust(s_lowerAddress, X64.PageSize4K, 1);
+                    break;
+                case 5:
+                    s_lowerResult = X64.RmpAdjust(s_lowerAddress, X64.PageSize4K, 3 | (uint)RmpPermissions.All);
+                    break;
+                case 6:
+                    Expect(skip: 4);
+                    X64.PValidate(s_lowerAddress, X64.PageSize4K, true, out _);
+                    s_lowerResult = Got(VectorGp, 0) ? 1ul : 0;
+                    break;
+                case 7:
+                    s_lowerResult = X64.Cpuid(0x8000_001F).Ebx;
+                    break;
+                case 8:
+                    s_lowerResult = X64.ReadMsr(SevMsr.Ghcb);
+                    break;
+            }
+        }
+    }
+
+    private static void LowerVmpl()
+    {
+        CreateLower(out Vmsa* vmsa);
+
+        // Not runnable: refused, and the caller goes on.
+        Check(RunVmpl(Vmpl2) == 1, "EFER.SVME clear is refused"u8);
+        vmsa->Efer |= 1 << 12;
+        Check(Lower(0, 0) == 0x77, "VMPL2 runs with the registers of its VMSA"u8);
+        Check(vmsa->ExitCode == 0x403 && vmsa->Vmpl == Vmpl2 && s_lowerRuns == 1, "its VMSA tells of the VMGEXIT"u8);
+        Check(vmsa->Rip > 0x20_0000 && vmsa->Rcx == SevMsr.Ghcb, "and has its registers"u8);
+        Check((Lower(7, 0) & 0x3F) == 47, "VMPL2 gets #VC as well"u8);
+        Check((Lower(8, 0) & 0xFFF) == GhcbMsr.RunVmplResponse, "VMPL2 has a GHCB MSR of its own"u8);
+
+        ulong page = NewPrivatePage();
+        Write(page, 0x7777);
+        Grant(page, RmpPermissions.Read);
+        Check(Lower(1, page) == 0x7777, "a right to read"u8);
+        Grant(page, RmpPermissions.Read | RmpPermissions.Write);
+        Lower(2, page);
+        Check(Read(page) == 0x6666, "a right to write"u8);
+        Check(Lower(4, page) == FailPermission, "VMPL2 cannot change VMPL1"u8);
+        Check(Lower(5, page) == FailPermission, "VMPL2 cannot give what it has not"u8);
+        Grant(page, RmpPermissions.All);
+        Check(Lower(5, page) == Success, "VMPL2 can give what it has"u8);
+        Check(Lower(6, page) == 1, "PVALIDATE raises #GP at VMPL2"u8);
+    }
+
+    private static void Violate(Scenario scenario)
+    {
+        ulong page = NewPage();
+        switch (scenario)
+        {
+            case Scenario.PrivateAccessToSharedPage:
+                Read(page + 8);
+                break;
+            case Scenario.SharedAccessToPrivatePage:
+                Read(SharedView + NewPrivatePage());
+                break;
+            case Scenario.NoMemory:
+                Read(0x1000_0000);
+                break;
+            case Scenario.VmplPermission:
+                CreateRunning();
+                Lower(1, NewPrivatePage());
+                break;
+            case Scenario.WriteWithoutRight:
+                CreateRunning();
+                page = NewPrivatePage();
+                Grant(page, RmpPermissions.Read);
+                Lower(2, page);
+                break;
+            case Scenario.FetchWithoutRight:
+                CreateRunning();
+                page = NewPrivatePage();
+                Grant(page, RmpPermissions.Read | RmpPermissions.Write);
+                Lower(3, page);
+                break;
+            case Scenario.VmsaPage:
+                Lower(1, CreateRunning());
+                break;
+            case Scenario.RescindRunningVmsa:
+                X64.PValidate(0x10_8000, X64.PageSize4K, false, out _);
+                break;
+            case Scenario.VcNotDelivered:
+                LoadTable(null, 0);
+                X64.Cpuid(0);
+                break;
+            case Scenario.GhcbUnknownCode:
+                Msr(0x00A);
+                break;
+            case Scenario.GhcbNotRegistered:
+                Msr(GhcbGpa);
+                break;
+            case Scenario.GhcbPrivate:
+                ChangePageState(GhcbGpa, PageStateOperation.Private);
+                Msr(GhcbGpa);
+                break;
+            case Scenario.HaltForever:
+                X64.Halt();
+                break;
+            case Scenario.InvalidVmsa:
+                CreateLower(out Vmsa* vmsa);
+                vmsa->Efer |= 1 << 12;
+                vmsa->Vmpl = 3;
+                RunVmpl(Vmpl2);
+                break;
+            case Scenario.VmsaBitMissing:
+                page = CreateLower(out vmsa);
+                vmsa->Efer |= 1 << 12;
+                Check(X64.RmpAdjust(page, X64.PageSize4K, 3) == Success, "take the VMSA bit away"u8);
+                RunVmpl(Vmpl2);
+                break;
+            case Scenario.SharedFetch:
+                CallAt(SharedView + page);
+                break;
+            case Scenario.Terminate:
+                Msr(GhcbMsr.TerminateRequest | (5ul << 12) | (0x42ul << 16));
+                break;
+            case Scenario.TripleFault:
+                LoadTable(null, 0);
+                Ud2();
+                break;
+            case Scenario.ValidateUnassigned:
+                X64.PValidate(page, X64.PageSize4K, true, out _);
+                break;
+            case Scenario.ValidateSharedMapping:
+                X64.PValidate(SharedView + NewPrivatePage(), X64.PageSize4K, true, out _);
+                break;
+            case Scenario.Reset:
+                PortOut(0xCF9, 0x06);
+                break;
+            case Scenario.UnsupportedEvent:
+                Begin(GhcbExitCode.UnsupportedEvent, 0x72, 0);
+                Call();
+                break;
+            case Scenario.SvmeCleared:
+                X64.WriteMsr(0xC000_0080, X64.ReadMsr(0xC000_0080) & ~(1ul << 12));
+                Msr(GhcbMsr.SevInfoRequest);
+                break;
+        }
+    }
+
+    private static ulong CreateRunning()
+    {
+        ulong page = CreateLower(out Vmsa* vmsa);
+        vmsa->Efer |= 1 << 12;
+        Lower(0, 0);
+        return page;
+    }
+
+    [RuntimeImport("*", "probe_store_gdt")]
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.InternalCall)]
+    private static extern ulong StoreGdt(ulong* limit);
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Runs the probe's scenarios in QEMU. Scenario numbers: Svsm.Simulator/HypervisorProbe/Scenarios.cs.
+
+using System.Linq;
+using System.Threading.Tasks;
+using Svsm.Simulator.Shared;
+using Xunit;
+
+namespace Svsm.Hypervisor.Tests;
+
+/// <summary>The simulated machine seen from inside.</summary>
+public sealed class ProbeTests
+{
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    public async Task Probe_Scenario_Passes(ulong scenario)
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(scenario), TestContext.Current.CancellationToken);
+        Assert.True(result is { Reason: StopReason.GuestExit, Detail: 0 }, result.ToString());
+        Assert.Equal(1, result.ExitStatus);
+        Assert.Null(result.Report);
+    }
+
+    [Theory]
+    [InlineData(16, ViolationKind.PrivateAccessToSharedPage, 0)]
+    [InlineData(17, ViolationKind.SharedAccessToPrivatePage, 0)]
+    [InlineData(18, ViolationKind.VmplPermission, 2)]
+    [InlineData(19, ViolationKind.NoMemory, 0)]
+    [InlineData(20, ViolationKind.VmsaPage, 2)]
+    [InlineData(21, ViolationKind.VcNotDelivered, 0)]
+    [InlineData(22, ViolationKind.Ghcb, 0)]
+    [InlineData(23, ViolationKind.Ghcb, 0)]
+    [InlineData(24, ViolationKind.Ghcb, 0)]
+    [InlineData(25, ViolationKind.HaltForever, 0)]
+    [InlineData(26, ViolationKind.InvalidVmsa, 2)]
+    [InlineData(27, ViolationKind.SharedFetch, 0)]
+    [InlineData(30, ViolationKind.PrivateAccessToSharedPage, 0)]
+    [InlineData(31, ViolationKind.SharedAccessToPrivatePage, 0)]
+    [InlineData(33, ViolationKind.VmsaPage, 0)]
+    [InlineData(34, ViolationKind.VmplPermission, 2)]
+    [InlineData(35, ViolationKind.VmplPermission, 2)]
+    [InlineData(36, ViolationKind.Unsupported, 0)]
+    [InlineData(37, ViolationKind.InvalidVmsa, 0)]
+    [InlineData(38, ViolationKind.InvalidVmsa, 2)]
+    public async Task Probe_Violation_StopsWithReport(ulong scenario, ViolationKind kind, uint vmpl)
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(scenario), TestContext.Current.CancellationToken);
+        Assert.True(result is { Reason: StopReason.Violation, Report: not null }, result.ToString());
+        StopReport report = result.Report!.Value;
+        Assert.Equal((ulong)kind, result.Detail);
+        Assert.Equal(kind, report.Violation);
+        Assert.Equal(vmpl, report.Vmpl);
+        Assert.InRange(report.Rip, 0x20_0000ul, 0x80_0000_0000ul + ProbeLaunch.RamLength);
+        bool isFetch = (report.ExitInfo1 & 0x10) != 0;
+        Assert.Equal(isFetch ? 0 : 16, report.CodeLength);
+    }
+
+    [Fact]
+    public async Task Probe_Termination_TellsSetAndReason()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(28), TestContext.Current.CancellationToken);
+        Assert.True(result is { Reason: StopReason.Terminate, Detail: 0x425 }, result.ToString());
+    }
+
+    [Fact]
+    public async Task Probe_TripleFault_IsShutdown()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(29), TestContext.Current.CancellationToken);
+        Assert.True(result is { Reason: StopReason.Shutdown, Report: not null }, result.ToString());
+    }
+
+    [Fact]
+    public async Task Probe_ResetPort_EndsTheRun()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(32), TestContext.Current.CancellationToken);
+        Assert.True(result is { Reason: StopReason.Reset, Detail: 0xCF9 }, result.ToString());
+    }
+
+    [Fact]
+    public async Task Report_PrivateAccess_SaysWhereAndWhy()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(16), TestContext.Current.CancellationToken);
+        StopReport report = Assert.NotNull(result.Report);
+        Assert.Equal(0x100_0008ul, report.Gpa);
+        Assert.Equal(0x400ul, report.ExitCode);
+        Assert.Equal(0ul, report.RmpEntry);
+
+        // RMP and private access, as hardware reports it; mov (%rdi),%rax at RIP; the caller is in the image.
+        Assert.Equal((1ul << 31) | (1ul << 34), report.ExitInfo1 & ((1ul << 31) | (1ul << 34)));
+        Assert.Equal(0x07, report.Code[2]);
+        Assert.InRange(report.Frames[0], 0x20_0000ul, 0x30_0000ul);
+    }
+
+    [Fact]
+    public async Task Statistics_CountingInstructions_AreExact()
+    {
+        const ulong Rounds = 100_000;
+        byte[] counting = ProbeLaunch.Make(2, LaunchOptions.Statistics);
+        byte[] other = ProbeLaunch.Make(2, LaunchOptions.Statistics);
+        RunResult first = await QemuRun.StartAsync(counting, TestContext.Current.CancellationToken, "-icount", "shift=0");
+        RunResult second = await QemuRun.StartAsync(other, TestContext.Current.CancellationToken, "-icount", "shift=0");
+        Assert.Equal(StopReason.GuestExit, first.Reason);
+        Assert.Equal(first.Statistics[0].Ticks, second.Statistics[0].Ticks);
+        Assert.InRange(first.Statistics[0].Ticks, 2 * Rounds, (2 * Rounds) + 20_000);
+        Assert.True(first.Statistics[0].VmgExits >= 2);
+        Assert.Equal(0ul, first.Statistics[1].Exits);
+    }
+
+    [Fact]
+    public async Task Console_Lines_ArriveWhole()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(3), TestContext.Current.CancellationToken);
+        Assert.Equal("one\ntwo\n", result.Console.ToString());
+    }
+
+    [Fact]
+    public async Task Launch_ForeignFile_IsRefusedWithReason()
+    {
+        RunResult result = await QemuRun.StartAsync(new byte[8192], TestContext.Current.CancellationToken);
+        Assert.Equal(StopReason.BadLaunch, result.Reason);
+        Assert.Contains("magic", result.Log.ToString(), System.StringComparison.Ordinal);
+    }
+}
