@@ -530,8 +530,6 @@ internal sealed class ImageLayoutBuilder
 
     private GuestRange Prevalidated(string name, ulong gpa, ulong length)
     {
-        // Required memory exists and is private from the start: the kernel has to validate it, not to ask the host for it.
-        _launch.AddRequiredMemory(gpa, (uint)length);
         AddPart(new ImagePart(name, ImagePartGroup.Reserved, ImagePartKind.Reserved, gpa, 0, length, PageRights.None));
         return new GuestRange { Base = gpa, Length = length, Kind = GuestRangeKind.Prevalidate };
     }
@@ -564,7 +562,7 @@ internal sealed class ImageLayoutBuilder
         }
     }
 
-    private static void SetGuestRanges(ref ImageConfiguration configuration, List<GuestRange> ranges)
+    private void SetGuestRanges(ref ImageConfiguration configuration, List<GuestRange> ranges)
     {
         ranges.Sort((a, b) => a.Base.CompareTo(b.Base));
         var merged = new List<GuestRange>();
@@ -589,6 +587,12 @@ internal sealed class ImageLayoutBuilder
         for (int i = 0; i < merged.Count; i++)
         {
             configuration.Ranges[i] = merged[i];
+
+            // Required memory exists and is private from the start: the kernel has to validate it, not to ask the host for it.
+            if (merged[i].Kind == GuestRangeKind.Prevalidate)
+            {
+                _launch.AddRequiredMemory(merged[i].Base, (uint)merged[i].Length);
+            }
         }
     }
 

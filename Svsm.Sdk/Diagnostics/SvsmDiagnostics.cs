@@ -158,6 +158,18 @@ public static class SvsmDiagnostics
         "A file of the image cannot be read or written",
         "Check that the path exists and that its permissions and free space suffice.");
 
+    /// <summary>Files of any origin. Raised by the svsm tool.</summary>
+    public static readonly SvsmDiagnostic IgvmFileDamaged = new(
+        "SVSM2016",
+        "An IGVM file is damaged",
+        "Build it again, or take another copy.");
+
+    /// <summary>Files of any origin. Raised by the svsm tool.</summary>
+    public static readonly SvsmDiagnostic DigestFileDamaged = new(
+        "SVSM2017",
+        "A digest file cannot be used",
+        "Build the image again, or give the digest itself.");
+
     /// <summary>Key, family id, image id. Raised by Svsm.Builder and the svsm tool.</summary>
     public static readonly SvsmDiagnostic IdBlockFailed = new(
         "SVSM3001",

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The commands of svsm and their options. What a command does is in Commands/; docs/svsm-tool.md is the manual.
+
+using System;
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+using System.Threading;
+using System.Threading.Tasks;
+using Svsm.Builder;
+using Svsm.Diagnostics;
+using Svsm.Measurement;
+using Svsm.Simulator;
+using Svsm.Simulator.Shared;
+using Svsm.Tool.Commands;
+using Svsm.Wire;
+
+namespace Svsm.Tool;
+
+internal static class SvsmCommandLine
+{
+    /// <summary>Parses and runs a command line.</summary>
+    /// <returns>The exit status.</returns>
+    public static async Task<int> RunAsync(string[] args, ToolConsole console, CancellationToken cancellationToken)
+    {
+        var configuration = new InvocationConfiguration
+        {
+            Output = console.Output,
+            Error = console.Error,
+            EnableDefaultExceptionHandler = false,
+            ProcessTerminationTimeout = null,
+        };
+        ParseResult parsed = Create(console).Parse(args);
+        if (parsed.Errors.Count != 0)
+        {
+            foreach (ParseError error in parsed.Errors)
+            {
+                await console.Error.WriteLineAsync($"error: {error.Message}").ConfigureAwait(false);
+            }
+
+            await console.Error.WriteLineAsync($"'{CommandPath(parsed.CommandResult)} --help' lists what there is.").ConfigureAwait(false);
+            return ExitStatus.Usage;
+        }
+
+        try
+        {
+            return await parsed.InvokeAsync(configuration, cancellationToken).ConfigureAwait(false);
+        }
+        catch (SvsmDiagnosticException e)
+        {
+            await console.Error.WriteLineAsync($"error {e.Diagnostic.Code}: {e.Message}").ConfigureAwait(false);
+            return e.Diagnostic == SvsmDiagnostics.ImageOptionInvalid ? ExitStatus.Usage : ExitStatus.BadFile;
+        }
+    }
+
+    private static string CommandPath(CommandResult command) =>
+        command.Parent is CommandResult parent ? $"{CommandPath(parent)} {command.Command.Name}" : "svsm";
+
+    private static RootCommand Create(ToolConsole console) => new("Looks into images of Secure VM Service Modules: IGVM files for AMD SEV-SNP.")
+    {
+        new Command("igvm", "Looks into IGVM files.") { Inspect(console), Verify(console), Diff(console), Map(console) },
+        Measure(console),
+        Sign(console),
+        Run(),
+    };
+
+    private static Command Inspect(ToolConsole console)
+    {
+        Argument<string> file = File();
+        Option<bool> json = Json();
+        var command = new Command("inspect", "Shows the headers of a file.") { file, json };
+        command.SetAction(parsed => InspectCommand.Run(console, ImageFile.Load(parsed.GetRequiredValue(file)), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command Verify(ToolConsole console)
+    {
+        Argument<string> file = File();
+        Option<HostFlavour?> host = Host();
+        Option<int> vcpus = Vcpus();
+        var digest = new Option<string?>("--digest") { Description = "the launch digest that the file must have: 96 hexadecimal digits, or a .digest.json file; by default the one beside the file", HelpName = "HEX|FILE" };
+        Option<bool> json = Json();
+        var command = new Command("verify", "Checks a file against the format, its host's rules, its signatures and its launch digest.") { file, host, vcpus, digest, json };
+        command.SetAction(parsed => VerifyCommand.Run(
+            console, ImageFile.Load(parsed.GetRequiredValue(file)), parsed.GetValue(host), parsed.GetValue(vcpus), parsed.GetValue(digest), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command Diff(ToolConsole console)
+    {
+        var first = new Argument<string>("A") { Description = "an IGVM file" };
+        var second = new Argument<string>("B") { Description = "another one" };
+        Option<bool> json = Json();
+        var command = new Command("diff", "Shows what differs between two files: headers, pages, contents, registers.") { first, second, json };
+        command.SetAction(parsed => DiffCommand.Run(
+            console, ImageFile.Load(parsed.GetRequiredValue(first)), ImageFile.Load(parsed.GetRequiredValue(second)), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command Map(ToolConsole console)
+    {
+        Argument<string> file = File();
+        var svg = new Option<string?>("--svg") { Description = "draw it into this file", HelpName = "FILE" };
+        Option<bool> json = Json();
+        var command = new Command("map", "Shows what lies where in guest-physical memory, measured or not, with which rights.") { file, svg, json };
+        command.SetAction(parsed => MapCommand.Run(console, ImageFile.Load(parsed.GetRequiredValue(file)), parsed.GetValue(svg), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command Measure(ToolConsole console)
+    {
+        var file = new Argument<string?>("FILE") { Description = "the IGVM file", Arity = ArgumentArity.ZeroOrOne };
+        var ovmf = new Option<string?>("--ovmf") { Description = "measure a plain OVMF firmware on stock QEMU instead of an IGVM file", HelpName = "FILE" };
+        Option<HostFlavour?> host = Host();
+        Option<int> vcpus = Vcpus();
+        var cpu = new Option<uint>("--cpu")
+        {
+            Description = "processor model: milan, genoa, turin, epyc-v4, or a CPUID signature such as 0x800f12; changes the digest on stock-qemu with several vCPUs, and that of OVMF",
+            HelpName = "MODEL",
+            DefaultValueFactory = _ => CpuSignature.EpycV4,
+            CustomParser = ParseCpu,
+        };
+        Option<bool> json = Json();
+        var command = new Command("measure", "Computes the launch digest.") { file, ovmf, host, vcpus, cpu, json };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(file) is null == result.GetValue(ovmf) is null)
+            {
+                result.AddError("Give either an IGVM file or --ovmf with a firmware file.");
+            }
+        });
+        command.SetAction(parsed => parsed.GetValue(ovmf) is string firmware
+            ? MeasureCommand.RunOvmf(console, firmware, parsed.GetValue(vcpus), parsed.GetValue(cpu), parsed.GetValue(json))
+            : MeasureCommand.Run(
+                console, ImageFile.Load(parsed.GetRequiredValue(file)!), parsed.GetValue(host), parsed.GetValue(vcpus), parsed.GetValue(cpu), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command Sign(ToolConsole console)
+    {
+        Argument<string> file = File();
+        var idKey = new Option<string>("--id-key") { Description = "EC private key on curve P-384 that signs the ID block", HelpName = "PEM", Required = true };
+        var authorKey = new Option<string?>("--author-key") { Description = "EC private key on curve P-384 that signs the ID key", HelpName = "PEM" };
+        Option<byte[]> familyId = Id("--family-id");
+        Option<byte[]> imageId = Id("--image-id");
+        var svn = new Option<uint>("--svn") { Description = "security version of the guest", HelpName = "NUMBER" };
+        Option<HostFlavour?> host = Host();
+        Option<int> vcpus = Vcpus();
+        var output = new Option<string>("--output", "-o") { Description = "where the signed file goes", HelpName = "OUT", Required = true };
+        Option<bool> json = Json();
+        var command = new Command("sign", "Adds an ID block, or replaces the one that is there.") { file, idKey, authorKey, familyId, imageId, svn, host, vcpus, output, json };
+        command.SetAction(parsed => SignCommand.Run(
+            console,
+            ImageFile.Load(parsed.GetRequiredValue(file)),
+            parsed.GetValue(host),
+            SignCommand.ReadIdentity(
+                parsed.GetRequiredValue(idKey), parsed.GetValue(authorKey), parsed.GetValue(familyId), parsed.GetValue(imageId), parsed.GetValue(svn), parsed.GetValue(vcpus)),
+            parsed.GetRequiredValue(output),
+            parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command Run()
+    {
+        Argument<string> file = File();
+        var digest = new Option<string?>("--digest") { Description = "the launch digest that the image must have: 96 hexadecimal digits, or its .digest.json file", HelpName = "HEX|FILE" };
+        Option<int> vcpus = Vcpus();
+        var memory = new Option<int>("--memory") { Description = "guest RAM in MiB", HelpName = "MIB", DefaultValueFactory = _ => 256 };
+        var timeout = new Option<double?>("--timeout") { Description = "stop the run after so many seconds", HelpName = "SECONDS" };
+        var icount = new Option<bool>("--icount") { Description = "count instructions: statistics repeat exactly from run to run" };
+        var expectViolation = new Option<ViolationKind>("--expect-violation") { Description = "succeed if and only if the run ends with this violation" };
+        Option<bool> json = Json();
+        var command = new Command("run", "Boots a file on the simulated SEV-SNP machine.") { file, digest, vcpus, memory, timeout, icount, expectViolation, json };
+        command.SetAction((parsed, cancellationToken) => new RunCommand
+        {
+            Machine = new MachineOptions
+            {
+                ImagePath = parsed.GetRequiredValue(file),
+                VcpuCount = parsed.GetValue(vcpus),
+                MemoryMiB = parsed.GetValue(memory),
+                Timeout = parsed.GetValue(timeout) is double seconds ? RunCommand.ParseTimeout(seconds) : Timeout.InfiniteTimeSpan,
+                CountInstructions = parsed.GetValue(icount),
+            },
+            Digest = parsed.GetValue(digest),
+            ExpectedViolation = parsed.GetValue(expectViolation),
+            Json = parsed.GetValue(json),
+        }.RunAsync(parsed.InvocationConfiguration.Output, parsed.InvocationConfiguration.Error, cancellationToken));
+        return command;
+    }
+
+    private static Argument<string> File() => new("FILE") { Description = "the IGVM file" };
+
+    private static Option<bool> Json() => new("--json") { Description = "print one JSON object" };
+
+    private static Option<int> Vcpus() => new("--vcpus") { Description = "number of vCPUs", HelpName = "NUMBER", DefaultValueFactory = _ => 1 };
+
+    private static Option<HostFlavour?> Host() => new("--host", "--flavour")
+    {
+        Description = $"the host that launches the file: {string.Join(", ", HostFlavourNames.All)}; by default the one that it was built for, or qemu",
+        HelpName = "FLAVOUR",
+        CustomParser = result =>
+        {
+            if (HostFlavourNames.TryParse(result.Tokens[0].Value, out HostFlavour flavour))
+            {
+                return flavour;
+            }
+
+            result.AddError($"Host flavour '{result.Tokens[0].Value}' is unknown; known are {string.Join(", ", HostFlavourNames.All)}.");
+            return null;
+        },
+    };
+
+    private static Option<byte[]> Id(string name) => new(name)
+    {
+        Description = "16 bytes, as 32 hexadecimal digits; zeroes if not given",
+        HelpName = "HEX",
+        DefaultValueFactory = _ => new byte[IdBlock.IdLength],
+        CustomParser = result =>
+        {
+            byte[] id = new byte[IdBlock.IdLength];
+            if (result.Tokens[0].Value.Length != 2 * IdBlock.IdLength ||
+                Convert.FromHexString(result.Tokens[0].Value, id, out _, out _) != System.Buffers.OperationStatus.Done)
+            {
+                result.AddError($"{name} is '{result.Tokens[0].Value}'; it must be 32 hexadecimal digits.");
+            }
+
+            return id;
+        },
+    };
+
+    private static uint ParseCpu(ArgumentResult result)
+    {
+        string text = result.Tokens[0].Value;
+        uint? signature = text.ToUpperInvariant() switch
+        {
+            "EPYC-V4" => CpuSignature.EpycV4,
+            "MILAN" => CpuSignature.EpycMilan,
+            "GENOA" => CpuSignature.EpycGenoa,
+            "TURIN" => CpuSignature.EpycTurin,
+            _ when text.StartsWith("0x", StringComparison.OrdinalIgnoreCase) &&
+                uint.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out uint value) => value,
+            _ => null,
+        };
+        if (signature is null)
+        {
+            result.AddError($"Processor model '{text}' is unknown; known are epyc-v4, milan, genoa, turin, and CPUID signatures such as 0x800f12.");
+        }
+
+        return signature ?? 0;
+    }
+}
