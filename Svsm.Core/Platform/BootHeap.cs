@@ -15,6 +15,8 @@ public static unsafe class BootHeap
 {
     private const nuint Alignment = 16;
 
+    // SAFETY (whole class): the region belongs to the heap from Initialize on; pointers only move inside it, checked before each move.
+
     private static byte* s_start;
     private static byte* s_next;
     private static byte* s_end;
@@ -66,7 +68,6 @@ public static unsafe class BootHeap
             Environment.FailFast("BootHeap: exhausted");
         }
 
-        // SAFETY: the range was just checked against the region that Initialize was given.
         byte* block = s_next;
         s_next += (byteLength + (Alignment - 1)) & ~(Alignment - 1);
         new Span<byte>(block, checked((int)byteLength)).Clear();

@@ -17,11 +17,16 @@ public sealed class FreestandingProjects : IAsyncLifetime
 
     internal FreestandingProject Second { get; } = new("a-folder-with-a-longer-name");
 
+    /// <summary>What the first build of each gave: ELF file and map.</summary>
+    internal (byte[] Elf, string Map)[] Pristine { get; private set; } = [];
+
     public async ValueTask InitializeAsync()
     {
-        await First.BuildAsync("-restore");
-        await Second.BuildAsync("-restore");
+        await Task.WhenAll(First.BuildAsync("-restore"), Second.BuildAsync("-restore"));
+        Pristine = [Outputs(First), Outputs(Second)];
     }
+
+    private static (byte[] Elf, string Map) Outputs(FreestandingProject project) => (File.ReadAllBytes(project.Elf), File.ReadAllText(project.Map));
 
     public ValueTask DisposeAsync()
     {
@@ -37,15 +42,10 @@ public sealed partial class FreestandingTargetsTests(FreestandingProjects projec
     private readonly FreestandingProject _other = projects.Second;
 
     [Fact]
-    public async Task Build_TwoFolders_SameBytes()
+    public void Build_TwoFolders_SameBytes()
     {
-        using var fresh = new FreestandingProject("fresh");
-        await fresh.BuildAsync("-restore");
-        using var again = new FreestandingProject("again-in-a-folder-with-a-longer-name");
-        await again.BuildAsync("-restore");
-
-        Assert.Equal(File.ReadAllBytes(fresh.Elf), File.ReadAllBytes(again.Elf));
-        Assert.Equal(File.ReadAllText(fresh.Map), File.ReadAllText(again.Map));
+        Assert.Equal(projects.Pristine[0].Elf, projects.Pristine[1].Elf);
+        Assert.Equal(projects.Pristine[0].Map, projects.Pristine[1].Map);
     }
 
     [Fact]
@@ -90,22 +90,18 @@ public sealed partial class FreestandingTargetsTests(FreestandingProjects projec
     [Fact]
     public async Task Clean_AfterBuild_RemovesEveryOutput()
     {
-        using var project = new FreestandingProject("clean");
-        await project.BuildAsync("-restore");
-        await project.BuildAsync();
-        (int exitCode, string output) = await project.RunAsync("Clean");
+        await _other.BuildAsync();
+        (int exitCode, string output) = await _other.RunAsync("Clean");
 
         Assert.True(exitCode == 0, output);
-        Assert.Empty(Directory.GetFiles(Path.Combine(project.Folder, "bin"), "*", SearchOption.AllDirectories));
-        Assert.Empty(Directory.GetFiles(Path.GetDirectoryName(project.NativeFile("x"))!, "*", SearchOption.AllDirectories));
+        Assert.Empty(Directory.GetFiles(Path.Combine(_other.Folder, "bin"), "*", SearchOption.AllDirectories));
+        Assert.Empty(Directory.GetFiles(Path.GetDirectoryName(_other.NativeFile("x"))!, "*", SearchOption.AllDirectories));
     }
 
     [Fact]
     public async Task CompileNative_PrebuiltAssemblies_LoadsTheSameBytes()
     {
-        using var built = new FreestandingProject("built");
-        await built.BuildAsync("-restore");
-        string assemblies = Path.GetDirectoryName(built.Elf)!;
+        string assemblies = Path.GetDirectoryName(_project.Elf)!;
         using var project = new FreestandingProject("prebuilt");
         project.Write("App.csproj", $"""
             <Project Sdk="Microsoft.NET.Sdk">
@@ -127,7 +123,7 @@ public sealed partial class FreestandingTargetsTests(FreestandingProjects projec
         (int exitCode, string output) = await project.RunAsync("SvsmCompileNative", "-restore");
 
         Assert.True(exitCode == 0, output);
-        Assert.Equal(LoadedBytes(built.Elf), LoadedBytes(project.Elf));
+        Assert.Equal(LoadedBytes(_project.Elf), LoadedBytes(project.Elf));
     }
 
     // Addresses and contents of the PT_LOAD segments. The symbol table behind them names objects, whose names differ.

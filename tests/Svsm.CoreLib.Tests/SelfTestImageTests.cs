@@ -45,6 +45,8 @@ public partial class SelfTestImageTests
     [InlineData("conversion", "OverflowException")]
     [InlineData("negative-length", "OverflowException")]
     [InlineData("cast", "InvalidCastException")]
+    [InlineData("variance", "InvalidCastException")]
+    [InlineData("enumerable", "Array: enumerating an array through IEnumerable is not supported")]
     [InlineData("unbox", "InvalidCastException")]
     [InlineData("store", "ArrayTypeMismatchException")]
     [InlineData("nullable", "InvalidOperationException: the nullable has no value")]

@@ -122,6 +122,10 @@ internal static class CoreLibTests
         uint small = uint.MaxValue;
         nint pointer = Check.Opaque(1);
         Check.That("atomic operations wrap"u8, Interlocked.Increment(ref small) == 0 && Interlocked.Decrement(ref small) == uint.MaxValue && Interlocked.Exchange(ref pointer, 2) == 1 && pointer == 2);
+        object? first = Text("first");
+        object second = Text("second");
+        Check.That("atomic references"u8,
+            ReferenceEquals(Interlocked.Exchange(ref first, second), Text("first")) && ReferenceEquals(Interlocked.CompareExchange(ref first, null, second), second) && first is null);
         bool flag = false;
         object? reference = null;
         Volatile.Write(ref flag, true);

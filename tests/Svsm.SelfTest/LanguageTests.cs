@@ -7,6 +7,14 @@ using System.Runtime.InteropServices;
 
 namespace Svsm.SelfTest;
 
+internal static class IntExtensions
+{
+    extension(int value)
+    {
+        internal int Doubled => value * 2;
+    }
+}
+
 internal static unsafe class LanguageTests
 {
     private interface IAdd<T>
@@ -69,6 +77,17 @@ internal static unsafe class LanguageTests
     private sealed class Square(int side) : Shape
     {
         internal int Side { get; } = side;
+    }
+
+    private struct Part
+    {
+        internal required int Number { get; init; }
+
+        internal int Twice
+        {
+            get;
+            init => field = value * 2;
+        }
     }
 
     private enum Color : byte
@@ -137,6 +156,11 @@ internal static unsafe class LanguageTests
         double quotient = Check.Opaque(7) / 2.0;
         Check.That("floating point"u8, quotient is > 3.4 and < 3.6 && (int)quotient == 3 && checked((uint)quotient) == 3);
         Check.That("local function and lambda capture"u8, Captured(Check.Opaque(5)) == 15);
+        Check.That("list pattern"u8, collected is [1, .., 3] && initialized is not [2, ..]);
+        var part = new Part { Number = Check.Opaque(3), Twice = 2 };
+        Part changed = part with { Number = 4 };
+        Check.That("required, init, field and with"u8, part.Twice == 4 && changed.Number == 4 && changed.Twice == 4 && part.Number == 3);
+        Check.That("extension member"u8, Check.Opaque(21).Doubled == 42);
         Check.That("recursion"u8, Fibonacci(Check.Opaque(15)) == 610);
         Check.That("unsigned 64-bit division"u8, Check.Opaque(0xFFFF_FFFF_FFFF_FFFF) / 10 == 1844674407370955161 && Check.Opaque(1001UL) % 10 == 1);
     }

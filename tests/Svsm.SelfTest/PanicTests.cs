@@ -25,6 +25,16 @@ internal static unsafe class PanicTests
         internal override int Legs => 2;
     }
 
+    private interface ISource<out T>
+    {
+        T Get();
+    }
+
+    private sealed class BirdSource : ISource<Bird>
+    {
+        public Bird Get() => new();
+    }
+
     private static int s_sink;
     private static object? s_object;
 
@@ -126,6 +136,18 @@ internal static unsafe class PanicTests
         {
             object left = new Index2 { Value = Check.Opaque(1) };
             s_sink = left.Equals(Create()) ? 1 : 0;
+        }
+        else if (name.SequenceEqual("variance"u8))
+        {
+            object source = Check.Opaque(0) == 0 ? new BirdSource() : Create();
+            s_object = ((ISource<Animal>)source).Get();
+        }
+        else if (name.SequenceEqual("enumerable"u8))
+        {
+            foreach (object? value in (System.Collections.IEnumerable)CreateArray())
+            {
+                s_object = value;
+            }
         }
         else if (name.SequenceEqual("fail-fast"u8))
         {

@@ -3,6 +3,7 @@
 
 // Atomic operations: the signed forms are compiler intrinsics (a body that calls itself is never run), the rest is made of them.
 
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 
 namespace System.Threading;
@@ -131,6 +132,24 @@ public static class Interlocked
     public static ulong And(ref ulong location1, ulong value) => (ulong)And(ref Unsafe.As<ulong, long>(ref location1), (long)value);
 
     public static ulong Or(ref ulong location1, ulong value) => (ulong)Or(ref Unsafe.As<ulong, long>(ref location1), (long)value);
+
+    // A reference is its address: nothing watches its stores.
+
+    [return: NotNullIfNotNull(nameof(location1))]
+    public static T CompareExchange<T>(ref T location1, T value, T comparand)
+        where T : class?
+    {
+        long seen = CompareExchange(ref Unsafe.As<T, long>(ref location1), Unsafe.As<T, long>(ref value), Unsafe.As<T, long>(ref comparand));
+        return Unsafe.As<long, T>(ref seen);
+    }
+
+    [return: NotNullIfNotNull(nameof(location1))]
+    public static T Exchange<T>([NotNullIfNotNull(nameof(value))] ref T location1, T value)
+        where T : class?
+    {
+        long seen = Exchange(ref Unsafe.As<T, long>(ref location1), Unsafe.As<T, long>(ref value));
+        return Unsafe.As<long, T>(ref seen);
+    }
 
     public static nint CompareExchange(ref nint location1, nint value, nint comparand) =>
         (nint)CompareExchange(ref Unsafe.As<nint, long>(ref location1), value, comparand);

@@ -9,6 +9,8 @@ namespace Internal.Runtime.CompilerHelpers;
 
 internal static unsafe class LdTokenHelpers
 {
+    // SAFETY: a handle is one word, the token itself.
+
     private static RuntimeTypeHandle GetRuntimeTypeHandle(nint token) => *(RuntimeTypeHandle*)&token;
 
     private static RuntimeMethodHandle GetRuntimeMethodHandle(nint token) => *(RuntimeMethodHandle*)&token;

@@ -10,6 +10,8 @@ namespace System.Runtime.CompilerServices;
 
 public static unsafe class Unsafe
 {
+    // SAFETY (whole class): the caller answers for every pointer, reference and length, as in .NET.
+
     [Intrinsic]
     public static extern ref T Add<T>(ref T source, int elementOffset);
 
