@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What an integrator sees: the image boots, the guest's calls are answered, the digests agree, the exit status arrives.
+
+using System;
+using System.IO;
+using System.Linq;
+using System.Text.RegularExpressions;
+using System.Threading.Tasks;
+using Svsm.Builder;
+using Svsm.Diagnostics;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.EndToEnd.Tests;
+
+public sealed partial class BootTests
+{
+    [Fact]
+    public async Task Boot_ProbeGuest_AnswersEveryCall()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+
+        MachineResult result = await image.RunAsync();
+
+        string guest = result.ConsoleText((int)Vmpl.Vmpl2);
+        Assert.True(result.ExitStatus == 0, result + "\n" + guest);
+        Match summary = Summary().Match(guest);
+        Assert.True(summary.Success, guest);
+        Assert.Equal("0", summary.Groups["failed"].Value);
+        Assert.Equal(int.Parse(summary.Groups["passed"].Value, System.Globalization.CultureInfo.InvariantCulture), Regex.Count(guest, "^probe: ok ", RegexOptions.Multiline));
+        Assert.Contains("svsm: the guest starts at VMPL2", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Boot_DigestsOfBuilderAndMachine_AreTheSame()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build("exit:0");
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { ExpectedDigest = image.LaunchDigest });
+
+        Assert.Equal(0, result.ExitStatus);
+        Assert.Equal(image.LaunchDigest, result.LaunchDigest.ToArray());
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(42)]
+    [InlineData(255)]
+    public async Task Boot_GuestExits_StatusArrives(int status)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build($"exit:{status}");
+
+        MachineResult result = await image.RunAsync();
+
+        Assert.Equal(status, result.ExitStatus);
+    }
+
+    [Fact]
+    public async Task Boot_MoreMemoryThanBelow4GiB_GuestGetsBothRanges()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { MemoryMiB = 4096 });
+
+        Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2));
+        string log = result.ConsoleText((int)Vmpl.Vmpl0);
+        Assert.Contains("svsm: guest RAM 0x100000000-", log, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Boot_FlippedByte_IsRefusedBeforeItRuns()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+        byte[] file = File.ReadAllBytes(image.Written.ImagePath);
+        file[^100] ^= 1;
+        await File.WriteAllBytesAsync(image.Written.ImagePath, file, TestContext.Current.CancellationToken);
+
+        SvsmDiagnosticException exception = await Assert.ThrowsAsync<SvsmDiagnosticException>(
+            () => ImageUnderTest.RunAsync(image.Options() with { ExpectedDigest = image.LaunchDigest }));
+
+        Assert.Same(SvsmDiagnostics.LaunchDigestMismatch, exception.Diagnostic);
+    }
+
+    [Fact]
+    public void Kernel_FitsItsBudget()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+        ImageSizes sizes = image.Written.Files.Image.Sizes;
+
+        Assert.InRange(sizes.KernelText + sizes.KernelReadOnlyData + sizes.KernelData, 1ul, 160 * 1024);
+    }
+
+    [GeneratedRegex(@"^probe: (?<passed>\d+) passed, (?<failed>\d+) failed$", RegexOptions.Multiline)]
+    private static partial Regex Summary();
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// An image of the real kernel and the probe guest, built into a folder of its own, and booted on the simulated machine.
+
+using System;
+using System.IO;
+using System.Linq;
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Threading;
+using System.Threading.Tasks;
+using Svsm.Builder;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.EndToEnd.Tests;
+
+internal sealed class ImageUnderTest : IDisposable
+{
+    private const string CommandSymbol = "probe_command";
+    private const int CommandLength = 16;
+
+    // Far beyond what a run takes on a busy machine; only a hang gets there, and then it fails the test.
+    private static readonly TimeSpan s_hang = TimeSpan.FromMinutes(3);
+
+    private readonly DirectoryInfo _folder;
+
+    private ImageUnderTest(DirectoryInfo folder, WrittenSvsmImage written)
+    {
+        _folder = folder;
+        Written = written;
+    }
+
+    public WrittenSvsmImage Written { get; }
+
+    public byte[] LaunchDigest => Written.Files.LaunchDigest.ToArray();
+
+    /// <summary>Builds an image.</summary>
+    /// <param name="command">What the probe guest is to do instead of its checks; empty: the checks.</param>
+    /// <param name="flavour">The host it is for.</param>
+    /// <param name="alterKernel">Changes the kernel's ELF file before it is built in.</param>
+    public static ImageUnderTest Build(string command = "", HostFlavour flavour = HostFlavour.Qemu, Action<byte[]>? alterKernel = null)
+    {
+        byte[] kernel = File.ReadAllBytes(PathOf("Kernel"));
+        alterKernel?.Invoke(kernel);
+        byte[] guest = File.ReadAllBytes(PathOf("ProbeGuest"));
+        SetCommand(guest, command);
+        var options = new SvsmImageOptions { Kernel = kernel, GuestPayload = guest };
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("svsm-e2e-");
+        try
+        {
+            return new ImageUnderTest(folder, SvsmImageWriter.WriteFiles(options, folder.FullName, "image", [flavour]).Single());
+        }
+        catch
+        {
+            folder.Delete(recursive: true);
+            throw;
+        }
+    }
+
+    public MachineOptions Options() => new()
+    {
+        ImagePath = Written.ImagePath,
+        HypervisorPath = PathOf("Hypervisor"),
+        Timeout = s_hang,
+    };
+
+    public Task<MachineResult> RunAsync() => RunAsync(Options());
+
+    public static Task<MachineResult> RunAsync(MachineOptions options) => Machine.RunAsync(options, TestContext.Current.CancellationToken);
+
+    public void Dispose() => _folder.Delete(recursive: true);
+
+    public static string PathOf(string key) =>
+        typeof(ImageUnderTest).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == key).Value!;
+
+    private static void SetCommand(byte[] guest, string command)
+    {
+        byte[] text = Encoding.ASCII.GetBytes(command);
+        Assert.InRange(text.Length, 0, CommandLength - 1);
+        ElfFile elf = ElfFile.Parse(guest, "the probe guest");
+        ElfSymbol symbol = elf.FindSymbol(CommandSymbol) ?? throw new InvalidOperationException($"The probe guest has no symbol '{CommandSymbol}'.");
+        ElfSegment segment = elf.Segments.Single(candidate => symbol.Value - candidate.VirtualAddress < candidate.Length);
+
+        // Contents of a segment are a slice of the file's own array.
+        Assert.True(MemoryMarshal.TryGetArray(segment.Data, out ArraySegment<byte> data));
+        Span<byte> bytes = data.AsSpan((int)(symbol.Value - segment.VirtualAddress), CommandLength);
+        bytes.Clear();
+        text.CopyTo(bytes);
+    }
+}
