@@ -75,7 +75,7 @@ public sealed partial class BootTests
     {
         using ImageUnderTest image = ImageUnderTest.Build();
         byte[] file = File.ReadAllBytes(image.Written.ImagePath);
-        file[^100] ^= 1;
+        file[file.Length / 2] ^= 1;
         await File.WriteAllBytesAsync(image.Written.ImagePath, file, TestContext.Current.CancellationToken);
 
         SvsmDiagnosticException exception = await Assert.ThrowsAsync<SvsmDiagnosticException>(
@@ -90,7 +90,7 @@ public sealed partial class BootTests
         using ImageUnderTest image = ImageUnderTest.Build();
         ImageSizes sizes = image.Written.Files.Image.Sizes;
 
-        Assert.InRange(sizes.KernelText + sizes.KernelReadOnlyData + sizes.KernelData, 1ul, 160 * 1024);
+        Assert.InRange(sizes.KernelText + sizes.KernelReadOnlyData + sizes.KernelData, 1ul, 160ul * 1024);
     }
 
     [GeneratedRegex(@"^probe: (?<passed>\d+) passed, (?<failed>\d+) failed$", RegexOptions.Multiline)]
