@@ -128,7 +128,7 @@ public sealed record IgvmVpContext : IgvmDirective
 
     /// <summary>
     /// SEV-SNP and SEV-ES: the 4096-byte VMSA. Native and SEV: 4096 bytes, see <see cref="IgvmNativeVpContext"/>.
-    /// VSM: a register list, see <see cref="IgvmVbsRegister"/>.
+    /// VSM: a register list, see <see cref="IgvmVbsRegister"/>. CCA: 4096 bytes, not looked at.
     /// </summary>
     public required ReadOnlyMemory<byte> Data { get; init; }
 

@@ -14,7 +14,7 @@ public enum LaunchImageError
     /// <summary>Two pages have the same address.</summary>
     Overlap,
 
-    /// <summary>A parameter leaves its page, overlaps another one, or is one that the host does not know.</summary>
+    /// <summary>A parameter leaves its page.</summary>
     BadParameter,
 
     /// <summary>SEV_FEATURES contains what the host does not accept, or lacks SNP.</summary>
@@ -28,6 +28,9 @@ public enum LaunchImageError
 
     /// <summary>Something that the image needs is missing.</summary>
     Incomplete,
+
+    /// <summary>The host would refuse the file for another reason (see <see cref="IgvmValidator"/>).</summary>
+    Refused,
 }
 
 /// <summary>A launch image cannot be written for a host.</summary>

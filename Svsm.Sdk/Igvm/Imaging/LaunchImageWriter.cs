@@ -71,7 +71,7 @@ public static class LaunchImageWriter
             directives.Add(idBlock with { CompatibilityMask = SnpMask });
         }
 
-        return new IgvmFile
+        var file = new IgvmFile
         {
             Platforms =
             [
@@ -86,6 +86,15 @@ public static class LaunchImageWriter
             Initializations = [new IgvmGuestPolicy { CompatibilityMask = SnpMask, Policy = image.GuestPolicy }],
             Directives = directives.DrainToImmutable(),
         };
+        foreach (IgvmFinding finding in IgvmValidator.Validate(file, flavour))
+        {
+            if (finding.Severity == IgvmFindingSeverity.Error)
+            {
+                throw new LaunchImageException(LaunchImageError.Refused, $"Host {flavour} would refuse the file: {finding.Reason}.");
+            }
+        }
+
+        return file;
     }
 
     /// <summary>The launch VMSA that the file for a host contains.</summary>

@@ -212,6 +212,29 @@ public sealed class LaunchImageWriterTests
         Assert.Equal(LaunchImageError.Overlap, Assert.Throws<LaunchImageException>(() => LaunchImageWriter.Write(qemu, HostFlavour.Qemu)).Error);
     }
 
+    [Theory]
+    [InlineData(HostFlavour.StockQemu, IgvmParameterKind.DeviceTree, 0u)]
+    [InlineData(HostFlavour.Qemu, IgvmParameterKind.Srat, 0u)]
+    [InlineData(HostFlavour.Qemu, IgvmParameterKind.MemoryMap, 4092u)]
+    public void Write_ParameterThatTheHostCannotGive_Throws(HostFlavour flavour, IgvmParameterKind kind, uint offset)
+    {
+        LaunchImage image = TestImages.Create();
+        image.AddParameterPage(TestImages.RegionBase + 0x8000, new LaunchParameter(kind, offset));
+
+        LaunchImageException e = Assert.Throws<LaunchImageException>(() => LaunchImageWriter.Write(image, flavour));
+        Assert.Equal(LaunchImageError.Refused, e.Error);
+        Assert.Contains(kind.ToString(), e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Write_DeviceTreeForQemu_IsTaken()
+    {
+        LaunchImage image = TestImages.Create();
+        image.AddParameterPage(TestImages.RegionBase + 0x8000, new LaunchParameter(IgvmParameterKind.DeviceTree));
+
+        Assert.Contains(LaunchImageWriter.Write(image, HostFlavour.Qemu).Directives, directive => directive is IgvmParameterUsage { Kind: IgvmParameterKind.DeviceTree });
+    }
+
     [Fact]
     public void Write_UnknownFlavour_Throws() =>
         Assert.Throws<ArgumentOutOfRangeException>(() => LaunchImageWriter.Write(TestImages.Create(), (HostFlavour)9));
