@@ -15,7 +15,7 @@ public sealed class FreestandingProjects : IAsyncLifetime
 {
     internal FreestandingProject First { get; } = new("first");
 
-    internal FreestandingProject Second { get; } = new("a-folder-with-a-longer-name");
+    internal FreestandingProject Second { get; } = new("a folder with spaces");
 
     /// <summary>What the first build of each gave: ELF file and map.</summary>
     internal (byte[] Elf, string Map)[] Pristine { get; private set; } = [];
