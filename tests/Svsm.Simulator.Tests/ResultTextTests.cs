@@ -36,7 +36,7 @@ public sealed class ResultTextTests
                     FFFFFF8000201013  F30F01D9              vmgexit
                     FFFFFF8000201017  C3                    ret
           page      GPA 0x8100000: assigned, not validated; VMPL1 ----; VMPL2 rwus; VMPL3 r---
-          exit      code 0x400, info1 0x100000006, info2 0x8100008 (write)
+          exit      code 0x400, info1 0x580000006, info2 0x8100008 (private write, RMP check)
           registers RIP FFFFFF8000201010  RSP FFFFFF8000300FF0  RFLAGS 00000046
                     RAX 0000000000000000  RCX 0000000000000001  RDX 0000000000000002  RBX 0000000000000003
                     RSP FFFFFF8000300FF0  RBP 0000000000000005  RSI 0000000000000006  RDI 0000000000000007
@@ -89,6 +89,19 @@ public sealed class ResultTextTests
         report.CodeLength = 1;
 
         Assert.Contains("06                    (not an instruction)", (s_violation with { Report = report }).ToString(), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(0x1_0000_0004, "(shared read)")]
+    [InlineData(0x5_8000_0015, "(private instruction fetch, RMP check)")]
+    [InlineData(0x15_8000_0004, "(private read, VMPL check)")]
+    [InlineData(0x6_8000_0006, "(private write of a page table, RMP check)")]
+    public void ToString_NestedPageFault_IsSpelledOut(ulong info, string text)
+    {
+        StopReport report = Report();
+        report.ExitInfo1 = info;
+
+        Assert.Contains(text + "\n", (s_violation with { Report = report }).ToString(), StringComparison.Ordinal);
     }
 
     [Theory]
@@ -182,7 +195,7 @@ public sealed class ResultTextTests
             Vcpu = 1,
             Gpa = 0x810_0000,
             ExitCode = 0x400,
-            ExitInfo1 = 0x1_0000_0006,
+            ExitInfo1 = 0x5_8000_0006,
             ExitInfo2 = 0x810_0008,
             RmpEntry = 0x1_F001,
             GhcbMsr = 0x820_0000,

@@ -21,7 +21,7 @@ internal static class ResultText
     private const ushort LongCode = 1 << 9;
     private const ushort DefaultSize32 = 1 << 10;
 
-    private const ulong GuestPageFault = 0x400;
+    private const ulong NestedPageFault = 0x400;
 
     private static readonly string[] s_registers =
         ["RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15"];
@@ -86,7 +86,7 @@ internal static class ResultText
         AddLine(text, "who", Invariant($"vCPU {report.Vcpu}, VMPL{report.Vmpl}, CPL{report.Cpl}"));
         AddLine(text, "where", Address(report.Rip, in report, symbols));
         AddCode(text, in report);
-        if (report.Gpa != 0 || report.RmpEntry != 0)
+        if (report.Gpa != 0 || report.RmpEntry != 0 || report.ExitCode == NestedPageFault)
         {
             AddLine(text, "page", Invariant($"GPA 0x{report.Gpa:X}: {RmpEntry(report.RmpEntry)}"));
         }
@@ -170,16 +170,22 @@ internal static class ResultText
     private static string? KnownEncoding(ReadOnlySpan<byte> code) =>
         code.StartsWith([(byte)0xF3, (byte)0x0F, (byte)0x01, (byte)0xD9]) || code.StartsWith([(byte)0xF2, (byte)0x0F, (byte)0x01, (byte)0xD9]) ? "vmgexit" : null;
 
+    // Bits of EXITINFO1. Source: AMD64 Architecture Programmer's Manual, volume 2, nested page faults with SNP.
     private static string PageFault(in StopReport report)
     {
-        if (report.ExitCode != GuestPageFault)
+        if (report.ExitCode != NestedPageFault)
         {
             return "";
         }
 
         ulong info = report.ExitInfo1;
-        string access = (info & (1 << 4)) != 0 ? "instruction fetch" : (info & (1 << 1)) != 0 ? "write" : "read";
-        return (info & (1ul << 33)) != 0 ? $" ({access} of a page table)" : $" ({access})";
+        string access = Has(4) ? "instruction fetch" : Has(1) ? "write" : "read";
+        string view = Has(34) ? "private" : "shared";
+        string where = Has(33) ? " of a page table" : "";
+        string check = Has(36) ? ", VMPL check" : Has(31) ? ", RMP check" : "";
+        return $" ({view} {access}{where}{check})";
+
+        bool Has(int bit) => (info & (1ul << bit)) != 0;
     }
 
     private static string RmpEntry(ulong entry)
