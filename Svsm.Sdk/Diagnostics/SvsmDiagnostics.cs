@@ -194,6 +194,12 @@ public static class SvsmDiagnostics
         "The kernel of this version hosts no modules",
         "Remove the references to module packages, or use a later version.");
 
+    /// <summary>A property that cannot have its value. Raised by the task WriteSvsmImage.</summary>
+    public static readonly SvsmDiagnostic PropertyInvalid = new(
+        "SVSM4003",
+        "A property of the image project has a value that it cannot have",
+        "Correct the property in the project.");
+
     /// <summary>No QEMU. Raised by Svsm.Simulator.Machine.</summary>
     public static readonly SvsmDiagnostic QemuMissing = new(
         "SVSM6001",

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Text;
+using Microsoft.Build.Framework;
+using Microsoft.Build.Utilities;
+using Svsm.Builder;
+using Svsm.Diagnostics;
+using Svsm.Wire;
+
+namespace Svsm.Sdk.Tasks;
+
+/// <summary>Writes the files of an image: the properties of the project in, <see cref="SvsmImageWriter"/> does the rest.</summary>
+public sealed class WriteSvsmImage : Task
+{
+    private const int IdLength = 16;
+
+    /// <summary>The kernel's ELF file.</summary>
+    [Required]
+    public string Kernel { get; set; } = "";
+
+    /// <summary>The guest's ELF file (property SvsmGuest).</summary>
+    [Required]
+    public string Guest { get; set; } = "";
+
+    /// <summary>Names of the host flavours (property SvsmHostFlavours).</summary>
+    [Required]
+    public string[] HostFlavours { get; set; } = [];
+
+    /// <summary>SEV-SNP guest policy, 64 bits, decimal or with 0x (property SvsmGuestPolicy).</summary>
+    [Required]
+    public string GuestPolicy { get; set; } = "";
+
+    /// <summary>Folder for the files.</summary>
+    [Required]
+    public string OutputDirectory { get; set; } = "";
+
+    /// <summary>Name of the files of the first flavour, without extension.</summary>
+    [Required]
+    public string ImageName { get; set; } = "";
+
+    /// <summary>PEM file of the key that signs the ID block, or nothing: no ID block (property SvsmIdKeyFile).</summary>
+    public string IdKeyFile { get; set; } = "";
+
+    /// <summary>PEM file of the key that signs the ID key, or nothing (property SvsmAuthorKeyFile).</summary>
+    public string AuthorKeyFile { get; set; } = "";
+
+    /// <summary>16 bytes as hexadecimal digits, or nothing: zeroes (property SvsmFamilyId).</summary>
+    public string FamilyId { get; set; } = "";
+
+    /// <summary>16 bytes as hexadecimal digits, or nothing: zeroes (property SvsmImageId).</summary>
+    public string ImageId { get; set; } = "";
+
+    /// <summary>Security version number, decimal, 32 bits, or nothing: 0 (property SvsmGuestSvn).</summary>
+    public string GuestSvn { get; set; } = "";
+
+    /// <summary>Folder with the pages that explain messages.</summary>
+    public string HelpRoot { get; set; } = "";
+
+    /// <summary>The launch digests, in the order of <see cref="HostFlavours"/>.</summary>
+    [Output]
+    public string[] LaunchDigests { get; private set; } = [];
+
+    /// <summary>Writes the files. A failure of the integrator's making is logged as its SVSM message.</summary>
+    /// <returns>True when all files were written.</returns>
+    public override bool Execute()
+    {
+        try
+        {
+            HostFlavour[] flavours = [.. HostFlavours.Select(ParseFlavour)];
+            var options = new SvsmImageOptions
+            {
+                Policy = ParseNumber(nameof(GuestPolicy), GuestPolicy, ulong.MaxValue),
+                Identity = ReadIdentity(),
+                Kernel = Read(nameof(Kernel), Kernel),
+                GuestPayload = Read(nameof(Guest), Guest),
+            };
+            ImmutableArray<WrittenSvsmImage> written = SvsmImageWriter.WriteFiles(options, OutputDirectory, ImageName, flavours);
+            LaunchDigests = [.. written.Select(image => image.Files.LaunchDigest.ToString())];
+            return true;
+        }
+        catch (SvsmDiagnosticException exception)
+        {
+            string page = Path.Combine(HelpRoot, Path.GetFileName(exception.Diagnostic.HelpPage));
+            Log.LogError(null, exception.Diagnostic.Code, null, page, BuildEngine.ProjectFileOfTaskNode, 0, 0, 0, 0, exception.Message, []);
+            return false;
+        }
+    }
+
+    private static HostFlavour ParseFlavour(string name) =>
+        HostFlavourNames.TryParse(name, out HostFlavour flavour)
+            ? flavour
+            : throw Invalid(nameof(HostFlavours), name, $"one or several of {string.Join(", ", HostFlavourNames.All)}, with semicolons between them");
+
+    // Names of properties are those of the parameters with Svsm before them.
+    private static SvsmDiagnosticException Invalid(string parameter, string seen, string wanted) =>
+        SvsmDiagnostics.PropertyInvalid.Error($"Svsm{parameter} is '{seen}'", wanted);
+
+    private static ulong ParseNumber(string parameter, string text, ulong most)
+    {
+        bool hexadecimal = text.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
+        bool parsed = hexadecimal
+            ? ulong.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong value)
+            : ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
+        return parsed && value <= most
+            ? value
+            : throw Invalid(parameter, text, string.Create(CultureInfo.InvariantCulture, $"a number from 0 to 0x{most:X}, decimal or with 0x"));
+    }
+
+    private static ReadOnlyMemory<byte> ParseId(string parameter, string text)
+    {
+        if (text.Length == 0)
+        {
+            return new byte[IdLength];
+        }
+
+        byte[] id = new byte[IdLength];
+        return text.Length == 2 * IdLength && Convert.FromHexString(text, id, out _, out _) == System.Buffers.OperationStatus.Done
+            ? id
+            : throw Invalid(parameter, text, $"{2 * IdLength} hexadecimal digits");
+    }
+
+    private static byte[] Read(string parameter, string path)
+    {
+        try
+        {
+            return File.ReadAllBytes(path);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw SvsmDiagnostics.ImageFileFailed.Error($"Svsm{parameter} is '{path}': {exception.Message}", "the path of a file that can be read", exception);
+        }
+    }
+
+    private ImageIdentity? ReadIdentity()
+    {
+        if (IdKeyFile.Length != 0)
+        {
+            return new ImageIdentity
+            {
+                IdKeyPem = Encoding.UTF8.GetString(Read(nameof(IdKeyFile), IdKeyFile)),
+                AuthorKeyPem = AuthorKeyFile.Length == 0 ? null : Encoding.UTF8.GetString(Read(nameof(AuthorKeyFile), AuthorKeyFile)),
+                FamilyId = ParseId(nameof(FamilyId), FamilyId),
+                ImageId = ParseId(nameof(ImageId), ImageId),
+                GuestSvn = GuestSvn.Length == 0 ? 0 : (uint)ParseNumber(nameof(GuestSvn), GuestSvn, uint.MaxValue),
+            };
+        }
+
+        // Without a key there is no ID block to put the others into; to drop them silently would leave the owner with an image that does not say who he is.
+        foreach ((string parameter, string value) in (IEnumerable<(string, string)>)[
+            (nameof(AuthorKeyFile), AuthorKeyFile), (nameof(FamilyId), FamilyId), (nameof(ImageId), ImageId), (nameof(GuestSvn), GuestSvn)])
+        {
+            if (value.Length != 0)
+            {
+                throw Invalid(parameter, value, "nothing while SvsmIdKeyFile is not set: only a signed ID block can hold it");
+            }
+        }
+
+        return null;
+    }
+}
