@@ -151,11 +151,11 @@ public sealed partial class SvsmDiagnosticsTests
         {
             string text = (string?)error.Attribute("Text") ?? "";
             SvsmDiagnostic row = rows[(string?)error.Attribute("Code") ?? "(an Error without Code)"];
-            Assert.StartsWith(row.Title, text, StringComparison.Ordinal);
+            Assert.StartsWith(row.Title + ": ", text, StringComparison.Ordinal);
             // The value seen comes from the project.
             Assert.Matches(@"[$@%]\(", text.Replace("$(SvsmHelpRoot)", "", StringComparison.Ordinal));
-            Assert.Matches("[Ww]anted", text);
-            Assert.EndsWith($" $(SvsmHelpRoot){row.Code}.md", text, StringComparison.Ordinal);
+            Assert.Contains("; wanted is", text, StringComparison.Ordinal);
+            Assert.EndsWith($" See $(SvsmHelpRoot){row.Code}.md.", text, StringComparison.Ordinal);
             Assert.Equal($"$(SvsmHelpRoot){row.Code}.md", (string?)error.Attribute("HelpLink"));
         });
     }

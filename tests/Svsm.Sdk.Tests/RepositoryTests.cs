@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Linq;
+using System.Xml.Linq;
+using Xunit;
+
+namespace Svsm.Sdk.Tests;
+
+/// <summary>What holds for the repository as a whole.</summary>
+public sealed class RepositoryTests
+{
+    // Built from the packages, which are not there yet when the solution is built.
+    private static readonly string[] s_packageUsers = ["samples/", "templates/content/"];
+
+    [Fact]
+    public void Solution_EveryProject_IsListed()
+    {
+        string[] listed = [.. XDocument.Parse(RepositoryFiles.Read("Svsm.slnx")).Descendants("Project").Select(project => (string)project.Attribute("Path")!).Order(StringComparer.Ordinal)];
+        string[] present = [.. RepositoryFiles.With(".csproj").Where(file => !s_packageUsers.Any(folder => file.StartsWith(folder, StringComparison.Ordinal)))];
+
+        Assert.Equal(present, listed);
+    }
+
+    [Fact]
+    public void Packages_EveryPackableProject_IsListed()
+    {
+        string[] listed = [.. XDocument.Parse(RepositoryFiles.Read("eng/Packages.slnx")).Descendants("Project")
+            .Select(project => ((string)project.Attribute("Path")!).Replace("../", "", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
+        string[] packable = [.. RepositoryFiles.With(".csproj").Where(file => RepositoryFiles.Read(file).Contains("<IsPackable>true</IsPackable>", StringComparison.Ordinal))];
+
+        Assert.Equal(packable, listed);
+    }
+
+    [Fact]
+    public void TestProjects_EveryOne_IsFoundByTheTestCommand()
+    {
+        string[] testProjects = [.. RepositoryFiles.With(".csproj").Where(file => RepositoryFiles.Read(file).Contains("Include=\"xunit.v3\"", StringComparison.Ordinal))];
+
+        Assert.NotEmpty(testProjects);
+        Assert.All(testProjects, file => Assert.Matches("^tests/(?<name>[^/]+[.]Tests)/\\k<name>[.]csproj$", file));
+    }
+
+    [Fact]
+    public void Sample_AndTemplate_AreTheSameProject()
+    {
+        Assert.Equal(RepositoryFiles.Read("templates/content/svsm-image/SvsmImage1.csproj"), RepositoryFiles.Read("samples/hello-svsm/HelloSvsm.csproj"));
+
+        string version = XDocument.Parse(RepositoryFiles.Read("Directory.Build.props")).Descendants("VersionPrefix").Single().Value;
+        Assert.Equal(
+            RepositoryFiles.Read("templates/content/svsm-image/global.json").Replace("@SvsmVersion@", version, StringComparison.Ordinal),
+            RepositoryFiles.Read("samples/hello-svsm/global.json"));
+    }
+
+    [Fact]
+    public void Sources_EveryFile_HasTheLicenceHead()
+    {
+        Assert.All(RepositoryFiles.With(".cs"), file =>
+            Assert.StartsWith("// SPDX-License-Identifier: MIT\n// Copyright (c) The Svsm.Sdk contributors\n\n", RepositoryFiles.Read(file), StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void NuGetConfig_Sources_AreTheRepositorysOwnFolder()
+    {
+        XElement sources = XDocument.Parse(RepositoryFiles.Read("nuget.config")).Descendants("packageSources").Single();
+
+        Assert.Equal(["artifacts/packages"], sources.Elements("add").Select(source => (string)source.Attribute("value")!));
+        Assert.Empty(sources.Elements("clear"));
+    }
+}
