@@ -60,7 +60,12 @@ public sealed class WriteSvsmImage : Task
     /// <summary>Security version number, decimal, 32 bits, or nothing: 0 (property SvsmGuestSvn).</summary>
     public string GuestSvn { get; set; } = "";
 
+    /// <summary>The project, which messages name.</summary>
+    [Required]
+    public string ProjectFile { get; set; } = "";
+
     /// <summary>Folder with the pages that explain messages.</summary>
+    [Required]
     public string HelpRoot { get; set; } = "";
 
     /// <summary>The launch digests, in the order of <see cref="HostFlavours"/>.</summary>
@@ -87,8 +92,10 @@ public sealed class WriteSvsmImage : Task
         }
         catch (SvsmDiagnosticException exception)
         {
-            string page = Path.Combine(HelpRoot, Path.GetFileName(exception.Diagnostic.HelpPage));
-            Log.LogError(null, exception.Diagnostic.Code, null, page, BuildEngine.ProjectFileOfTaskNode, 0, 0, 0, 0, exception.Message, []);
+            SvsmDiagnostic diagnostic = exception.Diagnostic;
+            string page = Path.Combine(HelpRoot, Path.GetFileName(diagnostic.HelpPage));
+            string text = exception.Message.Replace(diagnostic.HelpPage, page, StringComparison.Ordinal);
+            Log.LogError(null, diagnostic.Code, null, page, ProjectFile, 0, 0, 0, 0, "{0}", text);
             return false;
         }
     }
