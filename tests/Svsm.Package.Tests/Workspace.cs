@@ -11,6 +11,8 @@ using System.Threading;
 using System.Threading.Tasks;
 using Xunit;
 
+[assembly: AssemblyFixture(typeof(Svsm.Package.Tests.Workspace))]
+
 namespace Svsm.Package.Tests;
 
 /// <summary>

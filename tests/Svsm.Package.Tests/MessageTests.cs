@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System.IO;
+using System.Threading.Tasks;
+using Xunit;
+
+namespace Svsm.Package.Tests;
+
+/// <summary>What an integrator can do wrong in an image project, and the message that says so.</summary>
+public sealed class MessageTests(Workspace workspace)
+{
+    [Theory]
+    [InlineData("SvsmGuestPolicy", "abc", "SVSM4003", "abc", "a number from 0 to 0xFFFFFFFFFFFFFFFF")]
+    [InlineData("SvsmGuestPolicy", "0x1_0000", "SVSM4003", "0x1_0000", "a number from 0 to 0xFFFFFFFFFFFFFFFF")]
+    [InlineData("SvsmGuestPolicy", "-1", "SVSM4003", "-1", "a number from 0 to 0xFFFFFFFFFFFFFFFF")]
+    [InlineData("SvsmGuestPolicy", "0x10000000000000000", "SVSM4003", "0x10000000000000000", "a number from 0 to 0xFFFFFFFFFFFFFFFF")]
+    [InlineData("SvsmGuestPolicy", "0x10000", "SVSM2013", "0x10000", "bit 17")]
+    [InlineData("SvsmHostFlavours", "xen", "SVSM4003", "xen", "qemu, stock-qemu, hyperv, vanadium")]
+    [InlineData("SvsmHostFlavours", "qemu%3Bqemu", "SVSM2013", "2 host flavours, 1 of them different", "none twice")]
+    [InlineData("SvsmGuest", "no/such/guest.elf", "SVSM2015", "no/such/guest.elf", "the path of a file that can be read")]
+    [InlineData("SvsmGuest", "global.json", "SVSM2001", "guest", "ELF")]
+    [InlineData("SvsmIdKeyFile", "no-key.pem", "SVSM2015", "no-key.pem", "the path of a file that can be read")]
+    [InlineData("SvsmIdKeyFile", "global.json", "SVSM3001", "PEM", "P-384")]
+    [InlineData("SvsmImageId", "00112233445566778899aabbccddeeff", "SVSM4003", "00112233445566778899aabbccddeeff", "nothing while SvsmIdKeyFile is not set")]
+    [InlineData("SvsmGuestSvn", "1", "SVSM4003", "1", "nothing while SvsmIdKeyFile is not set")]
+    [InlineData("SvsmAs", "/no/such/as", "SVSM0001", "/no/such/as", "GNU as")]
+    [InlineData("SvsmLd", "/no/such/ld", "SVSM0002", "/no/such/ld", "GNU ld")]
+    public async Task Build_WrongProperty_SaysSeenWantedAndWayOut(string property, string value, string code, string seen, string wanted)
+    {
+        string project = workspace.NewProject("");
+
+        CommandResult build = await workspace.RunAsync(project, "build", $"-p:{property}={value}");
+
+        build.MustFailWith(code, seen, "wanted is", wanted);
+        Assert.Empty(Directory.Exists(Path.Combine(project, "bin")) ? Directory.GetFiles(Path.Combine(project, "bin"), "*", SearchOption.AllDirectories) : []);
+    }
+
+    [Fact]
+    public async Task Build_ModuleWithoutItsPackage_NamesThePackage()
+    {
+        string project = workspace.NewProject("<ItemGroup><SvsmModule Include=\"Svsm.Modules.Vtpm\" /></ItemGroup>");
+
+        (await workspace.RunAsync(project, "build")).MustFailWith("SVSM4001", "SvsmModule 'Svsm.Modules.Vtpm'", "<PackageReference Include=\"Svsm.Modules.Vtpm\"");
+    }
+
+    [Fact]
+    public async Task Build_ModuleWithAssembly_SaysThatTheKernelHostsNone()
+    {
+        string project = workspace.NewProject("<ItemGroup><SvsmModule Include=\"Acme.Module\" Assembly=\"global.json\" /></ItemGroup>");
+
+        (await workspace.RunAsync(project, "build")).MustFailWith("SVSM4002", "'Acme.Module'", workspace.Version);
+    }
+
+    [Fact]
+    public async Task Build_PackagesDeletedAfterRestore_SaysWhichAndToRestore()
+    {
+        string project = workspace.NewProject("");
+        string cache = Path.Combine(project, "cache");
+        System.Collections.Generic.Dictionary<string, string> own = new() { ["NUGET_PACKAGES"] = cache };
+        (await workspace.RunAsync(project, own, "restore")).MustSucceed();
+
+        Directory.Delete(Path.Combine(cache, "runtime.linux-x64.microsoft.dotnet.ilcompiler"), recursive: true);
+        (await workspace.RunAsync(project, own, "build", "--no-restore")).MustFailWith("SVSM0003", "runtime.linux-x64.Microsoft.DotNet.ILCompiler", "dotnet restore");
+
+        Directory.Delete(Path.Combine(cache, "svsm.core"), recursive: true);
+        (await workspace.RunAsync(project, own, "build", "--no-restore")).MustFailWith("SVSM0005", "Svsm.Core", "dotnet restore");
+    }
+}
