@@ -2,14 +2,17 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Collections.Generic;
+using System.IO;
 using System.Linq;
+using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using Xunit;
 
 namespace Svsm.Sdk.Tests;
 
 /// <summary>What holds for the repository as a whole.</summary>
-public sealed class RepositoryTests
+public sealed partial class RepositoryTests
 {
     // Built from the packages, which are not there yet when the solution is built.
     private static readonly string[] s_packageUsers = ["samples/", "templates/content/"];
@@ -68,4 +71,27 @@ public sealed class RepositoryTests
         Assert.Equal(["artifacts/packages"], sources.Elements("add").Select(source => (string)source.Attribute("value")!));
         Assert.Empty(sources.Elements("clear"));
     }
+
+    [Fact]
+    public void Pages_EveryLinkToAFile_LeadsSomewhere()
+    {
+        var broken = new List<string>();
+        foreach (string page in RepositoryFiles.With(".md").Where(page => !page.StartsWith("templates/", StringComparison.Ordinal)))
+        {
+            string folder = Path.GetDirectoryName(Path.Combine(RepositoryFiles.Root, page))!;
+            foreach (Match link in Link().Matches(RepositoryFiles.Read(page)))
+            {
+                string target = link.Groups["target"].Value.Split('#')[0];
+                if (target.Length != 0 && !target.Contains("://", StringComparison.Ordinal) && !Path.Exists(Path.Combine(folder, target)))
+                {
+                    broken.Add($"{page}: {target}");
+                }
+            }
+        }
+
+        Assert.Empty(broken);
+    }
+
+    [GeneratedRegex(@"\]\((?<target>[^)\s]+)\)")]
+    private static partial Regex Link();
 }
