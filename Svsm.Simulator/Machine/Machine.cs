@@ -109,8 +109,8 @@ public static class Machine
         var console = new ConsoleCollector(options.Output, symbols, showVcpu: options.VcpuCount > 1);
         var recorder = new RunRecorder(console, options.VcpuCount);
         var reader = new LinkReader(recorder.Accept);
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        stop.CancelAfter(options.Timeout);
+        using var timeout = new CancellationTokenSource(options.Timeout, options.TimeProvider);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, timeout.Token);
         MachineStop reason;
         string message = "";
         try

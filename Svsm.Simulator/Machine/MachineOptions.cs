@@ -54,4 +54,7 @@ public sealed record MachineOptions
 
     /// <summary>Receives console lines while the machine runs, each with its source in front; null = nowhere.</summary>
     public TextWriter? Output { get; init; }
+
+    // A test decides when the time is up.
+    internal TimeProvider TimeProvider { get; init; } = TimeProvider.System;
 }

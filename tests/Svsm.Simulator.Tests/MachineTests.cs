@@ -106,13 +106,13 @@ public sealed class MachineTests
     [Fact]
     public async Task RunAsync_Timeout_KillsQemu()
     {
-        using var qemu = new FakeQemu(Hang, Frames.Hello, Frames.Console(0, 0, "unfinished"));
+        using var qemu = new FakeQemu(Hang, Frames.Hello, Frames.Console(0, 0, "ready\nunfinished"));
+        var time = new ManualTime();
 
-        // The time runs out whether or not the script got as far as its hang.
-        MachineResult result = await RunAsync(qemu.Options with { Timeout = TimeSpan.FromSeconds(1) });
+        MachineResult result = await RunAsync(qemu.Options with { TimeProvider = time, Output = new ActingWriter(time.RunOut) });
 
         Assert.Equal(MachineStop.Timeout, result.Stop);
-        Assert.Equal("unfinished\n", result.ConsoleText(0));
+        Assert.Equal("ready\nunfinished\n", result.ConsoleText(0));
         await AssertGoneAsync(qemu);
     }
 
@@ -123,7 +123,7 @@ public sealed class MachineTests
         using var cancellation = new CancellationTokenSource();
 
         await Assert.ThrowsAnyAsync<OperationCanceledException>(
-            () => Machine.RunAsync(qemu.Options with { Output = new CancellingWriter(cancellation) }, cancellation.Token));
+            () => Machine.RunAsync(qemu.Options with { Output = new ActingWriter(cancellation.Cancel) }, cancellation.Token));
 
         await AssertGoneAsync(qemu);
     }
@@ -241,10 +241,36 @@ public sealed class MachineTests
         Assert.False(Directory.Exists(qemu.WorkingFolder));
     }
 
-    private sealed class CancellingWriter(CancellationTokenSource cancellation) : TextWriter
+    // Acts when the first line comes: by then the script runs.
+    private sealed class ActingWriter(Action act) : TextWriter
     {
         public override Encoding Encoding => Encoding.UTF8;
 
-        public override void WriteLine(string? value) => cancellation.Cancel();
+        public override void WriteLine(string? value) => act();
+    }
+
+    // Time that is up when the test says so.
+    private sealed class ManualTime : TimeProvider
+    {
+        private Action? _runOut;
+
+        public void RunOut() => _runOut!();
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            _runOut = () => callback(state);
+            return new Timer();
+        }
+
+        private sealed class Timer : ITimer
+        {
+            public bool Change(TimeSpan dueTime, TimeSpan period) => true;
+
+            public void Dispose()
+            {
+            }
+
+            public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+        }
     }
 }

@@ -119,6 +119,8 @@ public sealed class ResultTextTests
     [Theory]
     [InlineData(MachineStop.GuestExit, 3, "The guest ended the run with status 3.")]
     [InlineData(MachineStop.Terminate, 0x0121, "The guest asked for its termination: reason set 1, reason 0x12.")]
+    [InlineData(MachineStop.Terminate, 0x0115, "The SVSM ended its VM: SevStatusMismatch (reason set 5, reason 0x11).")]
+    [InlineData(MachineStop.Terminate, 0x0FF5, "The guest asked for its termination: reason set 5, reason 0xFF.")]
     [InlineData(MachineStop.Shutdown, 0, "The vCPU shut down (triple fault).")]
     [InlineData(MachineStop.Reset, 0xCF9, "The guest asked for a reset of the machine, by port 0xCF9.")]
     [InlineData(MachineStop.Timeout, 0, "The time was up.")]

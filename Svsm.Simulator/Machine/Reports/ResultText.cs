@@ -8,6 +8,7 @@ using System.Globalization;
 using System.Text;
 using Iced.Intel;
 using Svsm.Simulator.Shared;
+using Svsm.Wire;
 using Decoder = Iced.Intel.Decoder;
 
 namespace Svsm.Simulator;
@@ -51,7 +52,7 @@ internal static class ResultText
     public static string Headline(MachineResult result) => result.Stop switch
     {
         MachineStop.GuestExit => Invariant($"The guest ended the run with status {result.Detail}."),
-        MachineStop.Terminate => Invariant($"The guest asked for its termination: reason set {result.Detail & 0xF}, reason 0x{(result.Detail >> 4) & 0xFF:X2}."),
+        MachineStop.Terminate => Termination(result.Detail & 0xF, (result.Detail >> 4) & 0xFF),
         MachineStop.Violation => Invariant($"Violation {result.Violation}: {ViolationText.For(result.Violation).Title}."),
         MachineStop.Shutdown => "The vCPU shut down (triple fault).",
         MachineStop.Reset => Invariant($"The guest asked for a reset of the machine, by port 0x{result.Detail:X}."),
@@ -62,6 +63,15 @@ internal static class ResultText
         MachineStop.LinkBroken => "The link to the hypervisor broke. This is a fault of the simulator.",
         _ => Invariant($"Unknown end {result.Stop}."),
     };
+
+    // A reason of the SVSM has a name, and an explanation in docs/kernel.md.
+    private static string Termination(ulong set, ulong reason)
+    {
+        string numbers = Invariant($"reason set {set}, reason 0x{reason:X2}");
+        return set == TerminationReasonSet.Svsm && Enum.IsDefined((TerminationReason)reason)
+            ? $"The SVSM ended its VM: {(TerminationReason)reason} ({numbers})."
+            : $"The guest asked for its termination: {numbers}.";
+    }
 
     private static void AddExplanation(StringBuilder text, string explanation)
     {
