@@ -3,7 +3,8 @@
 
 // The end of the VM, for a reason: keys wiped, reason, registers and stack addresses on the console, termination request to the host.
 //
-//   svsm: stopped: <text> [0x<value>] (reason 0x<TerminationReason>)
+//   svsm: stopped: <text> (reason 0x<TerminationReason>)
+//   svsm: value 0x...                                         only where a number says more
 //   svsm: vector 14 error 0x2 cr2 0x...                       only for exceptions, up to the registers
 //   svsm: rip 0x... rsp 0x... rflags 0x...
 //   svsm: rax 0x... rcx 0x... ...
@@ -37,7 +38,7 @@ internal static unsafe class Panic
     public static void Stop(TerminationReason reason, ReadOnlySpan<byte> text)
     {
         Begin(reason, text);
-        End(reason, FramePointer());
+        EndHere(reason);
     }
 
     /// <summary>Ends the VM for a reason of the outside, with a number that matters.</summary>
@@ -48,7 +49,7 @@ internal static unsafe class Panic
         Log.Text("svsm: value "u8);
         Log.Hex(value);
         Log.Line(default);
-        End(reason, FramePointer());
+        EndHere(reason);
     }
 
     /// <summary>Ends the VM for an exception.</summary>
@@ -85,7 +86,8 @@ internal static unsafe class Panic
         Register(" r15 "u8, frame.R15, 1);
         Log.Line(default);
         At(frame.Rip);
-        End(reason, frame.Rbp);
+        Trace(frame.Rbp);
+        Host.Terminate(reason);
     }
 
     // A check of compiled code failed (bounds, overflow, an exception): the core library calls this.
@@ -98,7 +100,7 @@ internal static unsafe class Panic
         // SAFETY: the core library passes the extent of the text.
         Text<Devices.Console>.Write(new ReadOnlySpan<char>(text, length));
         Log.Line(default);
-        End(TerminationReason.Internal, FramePointer());
+        EndHere(TerminationReason.Internal);
     }
 
     private static void Begin(TerminationReason reason, ReadOnlySpan<byte> text)
@@ -117,10 +119,12 @@ internal static unsafe class Panic
         Log.Line(")"u8);
     }
 
+    // Has a frame of its own, whatever is inlined around it: so the trace starts with the method that gave up.
     [DoesNotReturn]
-    private static void End(TerminationReason reason, ulong framePointer)
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void EndHere(TerminationReason reason)
     {
-        Trace(framePointer);
+        Trace(FramePointer());
         Host.Terminate(reason);
     }
 

@@ -2,11 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // What the guest finds when it starts: its launched ranges, and the pages that the kernel prepares.
-//
-//   secrets page   a copy; the keys of more privileged VMPLs zero, the SVSM's fields filled in
-//   CPUID page     a copy
-//   calling area   zeroes
-//   memory map     the checked RAM without the SVSM's region; type 0 only, ended by an entry of zero pages
+// GuestHandover.cs says what is in them.
 
 using System;
 using Svsm.Kernel.Arch;
@@ -66,7 +62,7 @@ internal static unsafe class GuestStart
         using (FrameMapping mapping = MapPrepared(configuration.GuestSecretsPage))
         {
             // SAFETY: a mapped page, as large as the structure; the builder maps the secrets page at its address.
-            FillSecrets(ref *(SecretsPage*)mapping.Pointer, in *(SecretsPage*)KernelAddressSpace.Secrets, in configuration);
+            GuestHandover.FillSecrets(ref *(SecretsPage*)mapping.Pointer, in *(SecretsPage*)KernelAddressSpace.Secrets, in configuration);
         }
 
         using (FrameMapping mapping = MapPrepared(configuration.GuestCpuidPage))
@@ -76,7 +72,7 @@ internal static unsafe class GuestStart
 
         using (FrameMapping mapping = MapPrepared(configuration.GuestMemoryMap))
         {
-            FillMemoryMap(new Span<MemoryMapEntry>(mapping.Pointer, MemoryMap.MaxEntries), KernelMemory.GuestRanges);
+            GuestHandover.FillMemoryMap(new Span<MemoryMapEntry>(mapping.Pointer, MemoryMap.MaxEntries), KernelMemory.GuestRanges);
         }
 
         PhysicalAddress area = new(configuration.GuestCallingArea);
@@ -86,50 +82,6 @@ internal static unsafe class GuestStart
         }
 
         PerCpu.Current.Guest = new GuestContext { CallingArea = area, Vmpl = configuration.GuestVmpl };
-    }
-
-    /// <summary>Writes the guest's secrets page.</summary>
-    /// <param name="copy">The guest's page.</param>
-    /// <param name="own">The SVSM's page.</param>
-    /// <param name="configuration">The measured configuration.</param>
-    public static void FillSecrets(ref SecretsPage copy, in SecretsPage own, in ImageConfiguration configuration)
-    {
-        copy = own;
-
-        // Whoever has a key speaks to the security processor as its VMPL: the guest gets its own and those below.
-        if (configuration.GuestVmpl > Vmpl.Vmpl0)
-        {
-            ((Span<byte>)copy.Vmpck0).Clear();
-        }
-
-        if (configuration.GuestVmpl > Vmpl.Vmpl1)
-        {
-            ((Span<byte>)copy.Vmpck1).Clear();
-        }
-
-        if (configuration.GuestVmpl > Vmpl.Vmpl2)
-        {
-            ((Span<byte>)copy.Vmpck2).Clear();
-        }
-
-        copy.SvsmBase = configuration.RegionBase;
-        copy.SvsmSize = configuration.RegionLength;
-        copy.SvsmCallingArea = configuration.GuestCallingArea;
-        copy.SvsmMaxVersion = ProtocolTable.CoreVersion;
-        copy.SvsmGuestVmpl = (byte)configuration.GuestVmpl;
-    }
-
-    /// <summary>Writes the guest's memory map.</summary>
-    /// <param name="map">Room for the entries, zero before.</param>
-    /// <param name="ram">The guest's RAM; fewer ranges than <paramref name="map"/> has entries.</param>
-    public static void FillMemoryMap(Span<MemoryMapEntry> map, ReadOnlySpan<PageRange> ram)
-    {
-        for (int i = 0; i < ram.Length; i++)
-        {
-            map[i] = new MemoryMapEntry { StartPage = ram[i].First, PageCount = ram[i].Count };
-        }
-
-        map[ram.Length] = default;
     }
 
     private static FrameMapping MapPrepared(ulong address)

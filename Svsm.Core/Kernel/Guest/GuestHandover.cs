@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What the kernel writes for its guest, apart from the writing itself (GuestStart.cs, GuestVcpu.cs):
+//
+//   secrets page   a copy; the keys of more privileged VMPLs zero, the SVSM's fields filled in
+//   CPUID page     a copy
+//   calling area   zeroes
+//   memory map     the checked RAM without the SVSM's region; type 0 only, ended by an entry of zero pages
+//   VMSA           of a payload (docs/image-layout.md): 32-bit protected mode, flat segments, paging off, EIP = entry,
+//                  EDI = CPUID page, ESI = secrets page, EDX = memory map; the rest is the reset state
+
+using System;
+using Svsm.Kernel.Memory;
+using Svsm.Kernel.Protocols;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Guest;
+
+/// <summary>Contents of the guest's first pages.</summary>
+internal static class GuestHandover
+{
+    private const ushort CodeAttributes = 0xC9B;
+    private const ushort DataAttributes = 0xC93;
+    private const ushort TaskAttributes = 0x8B;
+    private const ushort LocalTableAttributes = 0x82;
+    private const ulong Cr0ProtectedMode = 0x31;
+    private const ulong RflagsReserved = 2;
+    private const ulong Dr6Reset = 0xFFFF_0FF0;
+    private const ulong Dr7Reset = 0x400;
+    private const ulong PatReset = 0x0007_0406_0007_0406;
+    private const uint MxcsrReset = 0x1F80;
+    private const ushort TagWordReset = 0x5555;
+    private const ushort ControlWordReset = 0x40;
+
+    /// <summary>SEV_FEATURES of the guest: the SVSM's own without those that change how interrupts and debug registers reach it.</summary>
+    public static SevFeatures FeaturesFor(SevFeatures own) => own & ~(SevFeatures.RestrictedInjection | SevFeatures.DebugSwap);
+
+    /// <summary>Writes the guest's secrets page.</summary>
+    /// <param name="copy">The guest's page.</param>
+    /// <param name="own">The SVSM's page.</param>
+    /// <param name="configuration">The measured configuration.</param>
+    public static void FillSecrets(ref SecretsPage copy, in SecretsPage own, in ImageConfiguration configuration)
+    {
+        copy = own;
+
+        // Whoever has a key speaks to the security processor as its VMPL: the guest gets its own and those below.
+        if (configuration.GuestVmpl > Vmpl.Vmpl0)
+        {
+            ((Span<byte>)copy.Vmpck0).Clear();
+        }
+
+        if (configuration.GuestVmpl > Vmpl.Vmpl1)
+        {
+            ((Span<byte>)copy.Vmpck1).Clear();
+        }
+
+        if (configuration.GuestVmpl > Vmpl.Vmpl2)
+        {
+            ((Span<byte>)copy.Vmpck2).Clear();
+        }
+
+        copy.SvsmBase = configuration.RegionBase;
+        copy.SvsmSize = configuration.RegionLength;
+        copy.SvsmCallingArea = configuration.GuestCallingArea;
+        copy.SvsmMaxVersion = ProtocolTable.CoreVersion;
+        copy.SvsmGuestVmpl = (byte)configuration.GuestVmpl;
+    }
+
+    /// <summary>Writes the guest's memory map.</summary>
+    /// <param name="map">Room for the entries, zero before.</param>
+    /// <param name="ram">The guest's RAM; fewer ranges than <paramref name="map"/> has entries.</param>
+    public static void FillMemoryMap(Span<MemoryMapEntry> map, ReadOnlySpan<PageRange> ram)
+    {
+        for (int i = 0; i < ram.Length; i++)
+        {
+            map[i] = new MemoryMapEntry { StartPage = ram[i].First, PageCount = ram[i].Count };
+        }
+
+        map[ram.Length] = default;
+    }
+
+    /// <summary>Fills in the start state of a payload. The page is zero before.</summary>
+    public static void FillVmsa(ref Vmsa vmsa, in ImageConfiguration configuration, SevFeatures features)
+    {
+        SegmentRegister data = new() { Selector = 0x10, Attributes = DataAttributes, Limit = uint.MaxValue };
+        vmsa.Cs = new SegmentRegister { Selector = 0x08, Attributes = CodeAttributes, Limit = uint.MaxValue };
+        vmsa.Ds = data;
+        vmsa.Es = data;
+        vmsa.Fs = data;
+        vmsa.Gs = data;
+        vmsa.Ss = data;
+        vmsa.Gdtr.Limit = 0xFFFF;
+        vmsa.Idtr.Limit = 0xFFFF;
+        vmsa.Ldtr = new SegmentRegister { Attributes = LocalTableAttributes, Limit = 0xFFFF };
+        vmsa.Tr = new SegmentRegister { Attributes = TaskAttributes, Limit = 0xFFFF };
+        vmsa.Vmpl = (byte)configuration.GuestVmpl;
+        vmsa.Cr0 = Cr0ProtectedMode;
+        vmsa.Rflags = RflagsReserved;
+        vmsa.Dr6 = Dr6Reset;
+        vmsa.Dr7 = Dr7Reset;
+        vmsa.Pat = PatReset;
+        vmsa.Xcr0 = 1;
+        vmsa.Mxcsr = MxcsrReset;
+        vmsa.X87TagWord = TagWordReset;
+        vmsa.X87ControlWord = ControlWordReset;
+        vmsa.SevFeatures = (ulong)features;
+        vmsa.Rip = configuration.GuestEntry;
+        vmsa.Rdi = configuration.GuestCpuidPage;
+        vmsa.Rsi = configuration.GuestSecretsPage;
+        vmsa.Rdx = configuration.GuestMemoryMap;
+    }
+}
