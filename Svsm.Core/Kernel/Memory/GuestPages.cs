@@ -157,7 +157,7 @@ internal static class GuestPages
             return PageResult.HostViolation;
         }
 
-        states.Fill((byte)PageState.Unvalidated);
+        states.Clear();
         return PageResult.Success;
     }
 

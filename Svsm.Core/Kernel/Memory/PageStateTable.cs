@@ -23,7 +23,7 @@ namespace Svsm.Kernel.Memory;
 /// <summary>State of a 4-KiB page.</summary>
 internal enum PageState : byte
 {
-    /// <summary>Not validated.</summary>
+    /// <summary>Not validated. Zero: a fresh table says so of every page.</summary>
     Unvalidated = 0,
 
     /// <summary>Validated, all rights for the guest.</summary>

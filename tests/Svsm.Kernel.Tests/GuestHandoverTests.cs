@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Runtime.InteropServices;
+using Svsm.Kernel.Guest;
+using Svsm.Kernel.Memory;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Kernel.Tests;
+
+public sealed class GuestHandoverTests
+{
+    private readonly ImageConfiguration _configuration = new()
+    {
+        RegionBase = 0x800_0000,
+        RegionLength = 0x100_0000,
+        GuestVmpl = Vmpl.Vmpl2,
+        GuestEntry = 0x100_0000,
+        GuestSecretsPage = 0x80_D000,
+        GuestCpuidPage = 0x80_E000,
+        GuestCallingArea = 0x80_F000,
+        GuestMemoryMap = 0x81_2000,
+    };
+
+    [Theory]
+    [InlineData(Vmpl.Vmpl1, 1)]
+    [InlineData(Vmpl.Vmpl2, 2)]
+    [InlineData(Vmpl.Vmpl3, 3)]
+    public void FillSecrets_Keys_OfMorePrivilegedVmplsAreZero(Vmpl guest, int wiped)
+    {
+        byte[] own = new byte[4096];
+        own.AsSpan().Fill(0xAB);
+        byte[] copy = new byte[4096];
+        ImageConfiguration configuration = _configuration with { GuestVmpl = guest };
+        GuestHandover.FillSecrets(ref MemoryMarshal.AsRef<SecretsPage>(copy.AsSpan()), in MemoryMarshal.AsRef<SecretsPage>(own.AsSpan()), in configuration);
+        for (int key = 0; key < 4; key++)
+        {
+            byte[] expected = new byte[32];
+            expected.AsSpan().Fill(key < wiped ? (byte)0 : (byte)0xAB);
+            Assert.Equal(expected, copy.AsSpan(0x20 + (key * 32), 32).ToArray());
+        }
+
+        Assert.Equal((byte)guest, copy[0x15C]);
+        Assert.Equal(0xAB, own[0x20]);
+    }
+
+    [Fact]
+    public void FillSecrets_SvsmFields_AreWhereTheGuestLooks()
+    {
+        byte[] copy = new byte[4096];
+        GuestHandover.FillSecrets(ref MemoryMarshal.AsRef<SecretsPage>(copy.AsSpan()), default, in _configuration);
+        Assert.Equal(0x800_0000ul, BitConverter.ToUInt64(copy, 0x140));
+        Assert.Equal(0x100_0000ul, BitConverter.ToUInt64(copy, 0x148));
+        Assert.Equal(0x80_F000ul, BitConverter.ToUInt64(copy, 0x150));
+        Assert.Equal(1u, BitConverter.ToUInt32(copy, 0x158));
+    }
+
+    [Fact]
+    public void FillMemoryMap_Ram_IsTerminated()
+    {
+        var map = new MemoryMapEntry[MemoryMap.MaxEntries];
+        map.AsSpan().Fill(new MemoryMapEntry { PageCount = 5 });
+        GuestHandover.FillMemoryMap(map, [new PageRange(0, 0xA0), new PageRange(0x100, 0x7F00)]);
+        Assert.Equal((0ul, 0xA0ul), (map[0].StartPage, map[0].PageCount));
+        Assert.Equal((0x100ul, 0x7F00ul, MemoryMapEntryType.Memory), (map[1].StartPage, map[1].PageCount, map[1].Type));
+        Assert.Equal(0ul, map[2].PageCount);
+    }
+
+    [Fact]
+    public void FillMemoryMap_AsManyRangesAsFit_HasItsTerminator()
+    {
+        var map = new MemoryMapEntry[MemoryMap.MaxEntries];
+        GuestHandover.FillMemoryMap(map, new PageRange[MemoryMap.MaxEntries - 1]);
+        Assert.Equal(0ul, map[^1].PageCount);
+    }
+
+    [Fact]
+    public void FillVmsa_Payload_StartsIn32BitProtectedMode()
+    {
+        Vmsa vmsa = default;
+        GuestHandover.FillVmsa(ref vmsa, in _configuration, SevFeatures.SnpActive);
+        Assert.Equal((0x100_0000ul, 0x80_E000ul, 0x80_D000ul, 0x81_2000ul), (vmsa.Rip, vmsa.Rdi, vmsa.Rsi, vmsa.Rdx));
+        Assert.Equal((0x31ul, 0ul, 0ul, 2ul), (vmsa.Cr0, vmsa.Cr3, vmsa.Cr4, vmsa.Rflags));
+        Assert.Equal(((ushort)0xC9B, uint.MaxValue, 0ul), (vmsa.Cs.Attributes, vmsa.Cs.Limit, vmsa.Cs.Base));
+        Assert.Equal((2, (byte)0, 1ul), (vmsa.Vmpl, vmsa.Cpl, vmsa.SevFeatures));
+
+        // Not runnable until the request loop says so.
+        Assert.Equal(0ul, vmsa.Efer);
+    }
+
+    [Theory]
+    [InlineData(SevFeatures.SnpActive | SevFeatures.RestrictedInjection | SevFeatures.DebugSwap, SevFeatures.SnpActive)]
+    [InlineData(SevFeatures.SnpActive | SevFeatures.SecureTsc, SevFeatures.SnpActive | SevFeatures.SecureTsc)]
+    public void FeaturesFor_Own_LosesInjectionAndDebugSwap(SevFeatures own, SevFeatures expected) => Assert.Equal(expected, GuestHandover.FeaturesFor(own));
+}

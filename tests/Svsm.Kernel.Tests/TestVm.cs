@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Buffers.Binary;
+using Svsm.Kernel.Memory;
+using Svsm.Kernel.Protocols;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Tests;
+
+/// <summary>A small VM: 0 to 640 KiB and 1 to 16 MiB of RAM, then the SVSM's region of 1 MiB at 128 MiB; the calling area and a list page are the guest's.</summary>
+internal sealed class TestVm
+{
+    public const ulong RegionBase = 0x800_0000;
+    public const ulong CallingArea = 0x10_0000;
+    public const ulong ListPage = 0x10_1000;
+    public const ulong FreshPage = 0x20_0000;
+    public const ulong LargePage = 0x40_0000;
+    public const Vmpl Guest = Vmpl.Vmpl2;
+
+    private readonly PageRange[] _ranges = [new(0, 0xA0), new(0x100, 0xF00), new(RegionBase >> 12, 0x100)];
+    private readonly byte[] _states;
+    private SimulatedPlatform _platform = new();
+    private GuestContext _context = new() { CallingArea = new PhysicalAddress(CallingArea), Vmpl = Guest };
+
+    public TestVm()
+    {
+        _states = new byte[PageStateTable.BytesFor(_ranges)];
+        Table.TrySet(RegionBase >> 12, 0x100, PageState.Svsm);
+        Give(CallingArea);
+        Give(ListPage);
+        GuestPages.ClaimCallingArea(Table, new PhysicalAddress(CallingArea));
+        _platform.Operations.Clear();
+    }
+
+    public SimulatedPlatform Platform => _platform;
+
+    public PageStateTable Table => new(_ranges, _states);
+
+    public ulong CurrentArea => _context.CallingArea.Value;
+
+    /// <summary>Makes a page the guest's.</summary>
+    public void Give(ulong address) => GuestPages.Validate(Table, ref _platform, new PhysicalAddress(address), PageSize.Small, Guest);
+
+    public PageState StateOf(ulong address)
+    {
+        if (!Table.TryGet(address >> 12, out PageState state))
+        {
+            throw new ArgumentOutOfRangeException(nameof(address));
+        }
+
+        return state;
+    }
+
+    public void SetState(ulong address, int pages, PageState state)
+    {
+        if (!Table.TrySet(address >> 12, pages, state))
+        {
+            throw new ArgumentOutOfRangeException(nameof(address));
+        }
+    }
+
+    public PageResult Validate(ulong address, PageSize size = PageSize.Small) => GuestPages.Validate(Table, ref _platform, new PhysicalAddress(address), size, Guest);
+
+    public PageResult Rescind(ulong address, PageSize size = PageSize.Small) => GuestPages.Rescind(Table, ref _platform, new PhysicalAddress(address), size, Guest);
+
+    public PageResult GrantLaunched(ulong address) => GuestPages.GrantLaunched(Table, ref _platform, new PhysicalAddress(address), Guest);
+
+    public (CallOutcome Outcome, SvsmResultCode Result, SvsmRequest Registers) Call(ulong protocol, uint call, ulong rcx = 0, ulong rdx = 0)
+    {
+        SvsmRequest request = new() { Selector = (protocol << 32) | call, Rcx = rcx, Rdx = rdx, R8 = 0x88, R9 = 0x99 };
+        CallOutcome outcome = ProtocolTable.Dispatch(ref request, ref _context, Table, ref _platform, out SvsmResultCode result);
+        return (outcome, result, request);
+    }
+
+    public SvsmResultCode Core(CoreCall call, ulong rcx) => Call(0, (uint)call, rcx).Result;
+
+    /// <summary>Writes a PVALIDATE list.</summary>
+    public void WriteList(ulong address, ushort count, ushort next, params ReadOnlySpan<ulong> entries)
+    {
+        Span<byte> bytes = _platform[address].Contents.AsSpan((int)(address & 0xFFF));
+        BinaryPrimitives.WriteUInt16LittleEndian(bytes, count);
+        BinaryPrimitives.WriteUInt16LittleEndian(bytes[PvalidateList.NextOffset..], next);
+        for (int i = 0; i < entries.Length; i++)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(bytes[(PvalidateList.EntriesOffset + (i * 8))..], entries[i]);
+        }
+    }
+
+    public ushort ReadNext(ulong address) =>
+        BinaryPrimitives.ReadUInt16LittleEndian(_platform[address].Contents.AsSpan((int)(address & 0xFFF) + PvalidateList.NextOffset));
+}
