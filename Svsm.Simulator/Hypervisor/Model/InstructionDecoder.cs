@@ -275,6 +275,7 @@ internal static class InstructionDecoder
             >= 0xA0 and <= 0xA2 => false,
             >= 0xA8 and <= 0xAA => false,
             >= 0xC8 and <= 0xCF => false,
+            0xFF => false,
             _ => true,
         };
     }

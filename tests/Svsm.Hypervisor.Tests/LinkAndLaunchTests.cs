@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Collections.Generic;
+using System.Text;
+using Svsm.Platform;
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Hypervisor.Tests;
+
+/// <summary>Frames, ports and CPUID.</summary>
+public sealed unsafe class LinkWriterTests
+{
+    [Fact]
+    public void WriteConsole_Line_IsOneFrame()
+    {
+        var port = new ListPort();
+        var link = new LinkWriter(port);
+        foreach (byte value in "hi\n"u8)
+        {
+            link.WriteConsole(0x102, 2, value);
+        }
+
+        Assert.Equal([0xA5, 2, 7, 0, 0x02, 0x01, 2, 0, (byte)'h', (byte)'i', (byte)'\n'], port.Bytes);
+    }
+
+    [Fact]
+    public void WriteConsole_AnotherSpeaker_EndsTheFrame()
+    {
+        var port = new ListPort();
+        var link = new LinkWriter(port);
+        link.WriteConsole(0, 0, (byte)'a');
+        link.WriteConsole(0, 2, (byte)'b');
+        link.FlushConsole();
+        Assert.Equal([0xA5, 2, 5, 0, 0, 0, 0, 0, (byte)'a', 0xA5, 2, 5, 0, 0, 0, 2, 0, (byte)'b'], port.Bytes);
+        port.Bytes.Clear();
+        link.FlushConsole();
+        Assert.Empty(port.Bytes);
+    }
+
+    [Fact]
+    public void WriteConsole_LongLine_IsCut()
+    {
+        var port = new ListPort();
+        var link = new LinkWriter(port);
+        for (int i = 0; i < 1000; i++)
+        {
+            link.WriteConsole(0, 0, (byte)'x');
+        }
+
+        link.FlushConsole();
+        Assert.Equal(1000 + (2 * 8), port.Bytes.Count);
+    }
+
+    [Theory]
+    [InlineData(0ul, "v 0x0")]
+    [InlineData(0x10ul, "v 0x10")]
+    [InlineData(ulong.MaxValue, "v 0xffffffffffffffff")]
+    public void Log_TextAndNumber_IsOneFrame(ulong value, string expected)
+    {
+        var port = new ListPort();
+        new LinkWriter(port).Log("v "u8).LogHex(value).EndLog();
+        Assert.Equal(expected, Encoding.UTF8.GetString(port.Bytes.ToArray()[4..]));
+    }
+
+    [Fact]
+    public void Ports_Uart_IdentifiesItselfAndSends()
+    {
+        using var machine = new TestMachine();
+        PortSpace ports = machine.Machine.Ports;
+        Assert.Equal(0x60u, ports.Read(0x3FD, 1));
+        Assert.True(ports.Write(machine.Cpu, 0x3FF, 1, 0x5A));
+        Assert.Equal(0x5Au, ports.Read(0x3FF, 1));
+        Assert.True(ports.Write(machine.Cpu, 0x3FC, 1, 0x1A));
+        Assert.Equal(0x90u, ports.Read(0x3FE, 1));
+        Assert.True(ports.Write(machine.Cpu, 0x3F8, 1, 'x'));
+        Assert.True(ports.Write(machine.Cpu, 0x3FC, 1, 0x0B));
+        Assert.True(ports.Write(machine.Cpu, 0x3FB, 1, 0x83));
+        Assert.True(ports.Write(machine.Cpu, 0x3F8, 2, 0x0102));
+        Assert.Equal(0x0102u, ports.Read(0x3F8, 2));
+        Assert.True(ports.Write(machine.Cpu, 0x3FB, 1, 0x03));
+        Assert.True(ports.Write(machine.Cpu, 0x3FA, 1, 0x01));
+        Assert.Equal(0xC1u, ports.Read(0x3FA, 1));
+        Assert.True(ports.Write(machine.Cpu, 0x3F8, 1, 'y'));
+        machine.Machine.Link.FlushConsole();
+        Assert.Equal((byte)'y', machine.Port.Bytes[^1]);
+        Assert.DoesNotContain((byte)'x', machine.Port.Bytes);
+    }
+
+    [Theory]
+    [InlineData(0x80, 1, 0xFFu)]
+    [InlineData(0xCFC, 4, 0xFFFF_FFFFu)]
+    [InlineData(0x3F7, 2, 0x00FFu)]
+    public void Ports_Unused_Float(ushort port, int size, uint expected)
+    {
+        using var machine = new TestMachine();
+        Assert.Equal(expected, machine.Machine.Ports.Read(port, size));
+    }
+
+    [Fact]
+    public void Ports_Reset_EndsTheRun()
+    {
+        using var machine = new TestMachine();
+        Assert.True(machine.Machine.Ports.Write(machine.Cpu, 0xCF9, 1, 0x02));
+        Assert.False(machine.Machine.Ports.Write(machine.Cpu, 0x64, 1, 0xFE));
+        Assert.Equal((StopReason.Reset, 0x64ul), (machine.Cpu.StopRequest.Reason, machine.Cpu.StopRequest.Detail));
+    }
+
+    [Theory]
+    [InlineData(0x4000_0000u)]
+    [InlineData(0x8000_0020u)]
+    [InlineData(0xEu)]
+    [InlineData(0xFFFF_FFFFu)]
+    public void Cpuid_UnknownFunction_IsZero(uint function)
+    {
+        CpuidResult result = CpuidModel.Query(new FakeProcessor(), function, 0, 0, 1);
+        Assert.Equal((0u, 0u, 0u, 0u), (result.Eax, result.Ebx, result.Ecx, result.Edx));
+    }
+
+    [Fact]
+    public void Cpuid_HiddenFeatures_AreHidden()
+    {
+        var processor = new FakeProcessor();
+        Assert.Equal(0u, CpuidModel.Query(processor, 1, 0, 0, 1).Ecx & ((1u << 26) | (1u << 27) | (1u << 28) | (1u << 3)));
+        Assert.Equal(0u, CpuidModel.Query(processor, 0x8000_0001, 0, 0, 1).Ecx & (1u << 2));
+        Assert.Equal(0u, CpuidModel.Query(processor, 7, 0, 0, 1).Ebx & (1u << 5));
+        Assert.Equal(0u, CpuidModel.Query(processor, 0xD, 0, 0, 1).Eax);
+        Assert.Equal(7u << 24, CpuidModel.Query(processor, 1, 0, 7, 8).Ebx & (0xFFu << 24));
+        Assert.Equal(7u, CpuidModel.Query(processor, 0xB, 0, 7, 8).Edx);
+        Assert.Equal(1u << 3, CpuidModel.Query(processor, 0x8000_0008, 0, 0, 1).Ebx & (1u << 3));
+    }
+}
+
+/// <summary>The launch blob's reader.</summary>
+public sealed unsafe class LaunchLoaderTests
+{
+    [Fact]
+    public void TryLoad_Blob_PutsPagesWhereTheyBelong()
+    {
+        using var machine = new LaunchMachine();
+        BlobBuilder builder = machine.Builder;
+        builder.AddPage(0x1000, LaunchPageType.Normal, LaunchMachine.Filled(0x11));
+        builder.AddPage(0x2000, LaunchPageType.Zero, null);
+        builder.AddPage(0x3000, LaunchPageType.Required, null, count: 3);
+        Assert.True(machine.Load(), machine.Error);
+        GuestMemory memory = machine.Machine.Memory;
+        Assert.True(memory.Find(0x1000)->Assigned && memory.Find(0x1000)->Validated);
+        Assert.Equal(0x11, memory.PrivateBytes(memory.Find(0x1000))[4095]);
+        Assert.Equal(0, memory.PrivateBytes(memory.Find(0x2000))[7]);
+        Assert.True(memory.Find(0x5000)->Assigned);
+        Assert.False(memory.Find(0x5000)->Validated);
+        Assert.False(memory.Find(0x6000)->Assigned);
+        Assert.Equal(0x1234ul, machine.Machine.Cpus[0].State->Rip);
+    }
+
+    [Fact]
+    public void TryLoad_CpuidPage_GetsItsValues()
+    {
+        using var machine = new LaunchMachine();
+        var page = new byte[4096];
+        page[0] = 1;
+        BitConverter.TryWriteBytes(page.AsSpan(16), 0x8000_001F);
+        machine.Builder.AddPage(0x1000, LaunchPageType.Cpuid, page);
+        Assert.True(machine.Load(), machine.Error);
+        GuestMemory memory = machine.Machine.Memory;
+        var entry = (CpuidEntry*)(memory.PrivateBytes(memory.Find(0x1000)) + CpuidPageHeader.EntriesOffset);
+        Assert.Equal(47u, entry->Ebx & 0x3F);
+    }
+
+    [Fact]
+    public void TryLoad_BadPages_AreRefused()
+    {
+        Action<BlobBuilder>[] mistakes =
+        [
+            b => b.AddPage(0x1001, LaunchPageType.Normal, null),
+            b => b.AddPage(LaunchMachine.RamLength, LaunchPageType.Normal, null),
+            b => b.AddPage(0x1000, LaunchPageType.Normal, null, count: 2),
+            b => b.AddPage(0x1000, LaunchPageType.Zero, LaunchMachine.Filled(1)),
+            b => b.AddPage(0x1000, (LaunchPageType)77, null),
+            b => b.AddPage(LaunchMachine.RamLength - 0x1000, LaunchPageType.Required, null, count: 2),
+            b => b.AddPage(0x1000, LaunchPageType.Cpuid, LaunchMachine.Filled(0xFF)),
+            b => b.AddPage(0x9000, LaunchPageType.Vmsa, null),
+            b => b.AddPage(0x9000, LaunchPageType.Vmsa, LaunchMachine.Filled(0xFF)),
+            b => b.AddPage(0x9000, LaunchPageType.Vmsa, LaunchMachine.Filled(0), index: 1),
+            b =>
+            {
+                b.AddPage(0x1000, LaunchPageType.Normal, null);
+                b.AddPage(0x1000, LaunchPageType.Normal, null);
+            },
+        ];
+        for (int i = 0; i < mistakes.Length; i++)
+        {
+            using var machine = new LaunchMachine();
+            mistakes[i](machine.Builder);
+            Assert.False(machine.Load(), $"mistake {i}");
+            Assert.Contains("launch blob", machine.Error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void TryLoad_BadHeader_IsRefused()
+    {
+        Action<byte[]>[] mistakes =
+        [
+            blob => blob[0] ^= 1,
+            blob => blob[8] = 9,
+            blob => blob[12] = 2,
+            blob => blob[0x13] = 0x7F,
+            blob => blob[0x17] = 0x7F,
+            blob => blob[0x20] = 1,
+            blob => blob[0x27] = 1,
+            blob => blob[0x2F] = 1,
+        ];
+        for (int i = 0; i < mistakes.Length; i++)
+        {
+            using var machine = new LaunchMachine();
+            Assert.False(machine.Load(mistakes[i]), $"mistake {i}");
+        }
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(63)]
+    public void TryLoad_TooShort_IsRefused(int length)
+    {
+        using var machine = new LaunchMachine();
+        Assert.False(machine.Load(length));
+    }
+
+    [Fact]
+    public void TryLoad_UnsoundVmsa_IsRefused()
+    {
+        using var machine = new LaunchMachine { SevFeatures = SevFeatures.VirtualTom | SevFeatures.SnpActive };
+        Assert.False(machine.Load());
+        Assert.Contains("VMRUN", machine.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TryLoad_NoVmsa_IsRefused()
+    {
+        using var machine = new LaunchMachine { WithVmsa = false };
+        Assert.False(machine.Load());
+        Assert.Contains("no VMSA", machine.Error, StringComparison.Ordinal);
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// A machine of the model on .NET: its "host-physical" memory is native memory of this process, which the model addresses one to one as the
+// hypervisor does. One vCPU at VMPL0 in 64-bit mode; tables map the first GiB one to one, private below, shared at SharedView.
+
+using System;
+using System.Collections.Generic;
+using System.Runtime.InteropServices;
+using Svsm.Platform;
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Hypervisor.Tests;
+
+/// <summary>Collects the link's bytes.</summary>
+internal sealed class ListPort : LinkPort
+{
+    /// <summary>What was sent.</summary>
+    public List<byte> Bytes { get; } = [];
+
+    /// <inheritdoc/>
+    public override void Write(byte value) => Bytes.Add(value);
+}
+
+/// <summary>A processor with recognisable answers.</summary>
+internal sealed unsafe class FakeProcessor : HostProcessor
+{
+    /// <summary>Debug registers 0 to 3.</summary>
+    public ulong[] DebugRegisters { get; } = [1, 2, 3, 4];
+
+    /// <inheritdoc/>
+    public override CpuidResult Cpuid(uint function, uint index) => new() { Eax = uint.MaxValue, Ebx = uint.MaxValue, Ecx = uint.MaxValue, Edx = uint.MaxValue };
+
+    /// <inheritdoc/>
+    public override ulong ReadTimeStampCounter() => 0x1_2345_6789;
+
+    /// <inheritdoc/>
+    public override void ReadDebugRegisters(ulong* values) => DebugRegisters.CopyTo(new Span<ulong>(values, 4));
+
+    /// <inheritdoc/>
+    public override void WriteDebugRegisters(ulong* values) => new ReadOnlySpan<ulong>(values, 4).CopyTo(DebugRegisters);
+}
+
+/// <summary>The machine.</summary>
+internal sealed unsafe class TestMachine : IDisposable
+{
+    public const ulong RamLength = 64ul << 20;
+    public const ulong SharedView = 0x80_0000_0000;
+    public const ulong Root = 0x1000;
+    public const ulong Free = 0x10_0000;
+    public const ulong PageSize = 4096;
+
+    private const nuint PoolLength = 24 << 20;
+    private readonly void* _memory;
+
+    public TestMachine()
+    {
+        _memory = NativeMemory.AlignedAlloc(PoolLength, (nuint)PageSize);
+        Pool = new FramePool();
+        Pool.AddRange((ulong)_memory, (ulong)_memory + PoolLength);
+        Port = new ListPort();
+        Machine = new VirtualMachine(Pool, new LinkWriter(Port), new FakeProcessor());
+        Assert.True(Machine.Memory.TryAddRam(new LaunchRam { Base = 0, Length = RamLength }));
+        Machine.Memory.Seal();
+        Cpu = new VirtualCpu(Pool, 0);
+        Machine.Cpus = [Cpu];
+
+        // PML4 | PDPT, PD of the private view | PDPT, PD of the shared view
+        for (ulong table = 0; table < 5; table++)
+        {
+            Clear(Private(Root + (table * PageSize)));
+        }
+
+        Entry(Root, 0, Root + PageSize | Amd64.CBit | 7);
+        Entry(Root, 1, (Root + (3 * PageSize)) | Amd64.CBit | 7);
+        Entry(Root + PageSize, 0, (Root + (2 * PageSize)) | Amd64.CBit | 7);
+        Entry(Root + (3 * PageSize), 0, (Root + (4 * PageSize)) | Amd64.CBit | 7);
+        for (ulong i = 0; i < 512; i++)
+        {
+            Entry(Root + (2 * PageSize), i, (i << 21) | Amd64.CBit | 0x83);
+            Entry(Root + (4 * PageSize), i, (i << 21) | 0x83);
+        }
+
+        Vmsa* state = Cpu.State;
+        state->Efer = Amd64.EferLongModeActive | Amd64.EferLongModeEnable | Amd64.EferNoExecute | Amd64.EferSvme;
+        state->Cr0 = Amd64.Cr0Paging | Amd64.Cr0ProtectedMode | Amd64.Cr0WriteProtect | Amd64.Cr0ExtensionType;
+        state->Cr3 = Root | Amd64.CBit;
+        state->Cr4 = Amd64.Cr4Pae;
+        state->Cs = new SegmentRegister { Selector = 8, Attributes = 0xA9B, Limit = uint.MaxValue };
+        state->Ss = new SegmentRegister { Selector = 16, Attributes = 0xC93, Limit = uint.MaxValue };
+        state->Rflags = Amd64.FlagReserved;
+        Cpu.Features = SevFeatures.SnpActive;
+        Cpu.SelectNestedTables(Machine.Memory.NestedTables);
+    }
+
+    public FramePool Pool { get; }
+
+    public ListPort Port { get; }
+
+    public VirtualMachine Machine { get; }
+
+    public VirtualCpu Cpu { get; }
+
+    public GuestMemory Memory => Machine.Memory;
+
+    public void Dispose() => NativeMemory.AlignedFree(_memory);
+
+    /// <summary>Makes a page private and validated, and gives its bytes.</summary>
+    public byte* Private(ulong gpa)
+    {
+        GuestPage* page = Memory.Find(gpa);
+        Memory.Assign(page, Amd64.PageOf(gpa), large: false);
+        page->Validated = true;
+        return Memory.PrivateBytes(page) + (gpa & (PageSize - 1));
+    }
+
+    /// <summary>Puts code at RIP.</summary>
+    public void Code(params byte[] code)
+    {
+        Cpu.State->Rip = Free;
+        code.CopyTo(new Span<byte>(Private(Free), code.Length));
+    }
+
+    public void Entry(ulong table, ulong index, ulong value) => *(ulong*)(Private(table) + (index * 8)) = value;
+
+    public static void Clear(byte* page) => new Span<byte>(page, (int)PageSize).Clear();
+
+    public GuestPage* Page(ulong gpa) => Memory.Find(gpa);
+}

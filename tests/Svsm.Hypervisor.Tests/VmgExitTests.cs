@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Text;
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Hypervisor.Tests;
+
+/// <summary>The host's side of VMGEXIT.</summary>
+public sealed unsafe class VmgExitTests
+{
+    private const ulong Ghcb = 0x80_0000;
+    private const ulong Gpa = 0x90_1000;
+
+    [Fact]
+    public void Registers_SevInfo_HasVersionsAndCBit()
+    {
+        using var machine = new TestMachine();
+        Assert.Equal((2ul << 48) | (1ul << 32) | (47ul << 24) | 1, Ask(machine, GhcbMsr.SevInfoRequest));
+    }
+
+    [Theory]
+    [InlineData(LaunchOptions.None, 0x23_081)]
+    [InlineData(LaunchOptions.SingleVmpl, 0x03_081)]
+    public void Registers_Features_FollowTheOptions(LaunchOptions options, ulong expected)
+    {
+        using var machine = new TestMachine();
+        machine.Machine.Options = options;
+        Assert.Equal(expected, Ask(machine, GhcbMsr.FeaturesRequest));
+    }
+
+    [Theory]
+    [InlineData(0, 0x0000_003Aul)]
+    [InlineData(1, 0x0000_406Ful)]
+    [InlineData(2, 509ul)]
+    [InlineData(3, 1ul)]
+    public void Registers_Cpuid_AnswersTheRegisterAskedFor(ulong register, ulong expected)
+    {
+        using var machine = new TestMachine();
+        ulong answer = Ask(machine, (0x8000_001Ful << 32) | (register << 30) | GhcbMsr.CpuidRequest);
+        Assert.Equal((expected << 32) | (register << 30) | GhcbMsr.CpuidResponse, answer);
+    }
+
+    [Fact]
+    public void Registers_PageStateChange_Changes()
+    {
+        using var machine = new TestMachine();
+        Assert.Equal(GhcbMsr.PageStateChangeResponse, Ask(machine, (1ul << 52) | Gpa | GhcbMsr.PageStateChangeRequest));
+        Assert.True(machine.Page(Gpa)->Assigned);
+        Assert.Equal(GhcbMsr.PageStateChangeResponse, Ask(machine, (2ul << 52) | Gpa | GhcbMsr.PageStateChangeRequest));
+        Assert.False(machine.Page(Gpa)->Assigned);
+    }
+
+    [Theory]
+    [InlineData(1ul, TestMachine.RamLength)]
+    [InlineData(3ul, Gpa)]
+    [InlineData(0ul, Gpa)]
+    public void Registers_PageStateChange_RefusesNonsense(ulong operation, ulong gpa)
+    {
+        using var machine = new TestMachine();
+        Assert.Equal((1ul << 32) | GhcbMsr.PageStateChangeResponse, Ask(machine, (operation << 52) | gpa | GhcbMsr.PageStateChangeRequest));
+    }
+
+    [Fact]
+    public void Registers_SharingARunningVmsa_StopsTheRun()
+    {
+        using var machine = new TestMachine();
+        machine.Private(Gpa);
+        machine.Page(Gpa)->IsRunning = true;
+        Assert.False(TryAsk(machine, (2ul << 52) | Gpa | GhcbMsr.PageStateChangeRequest));
+        Assert.Equal(ViolationKind.VmsaPage, machine.Cpu.StopRequest.Violation);
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(4)]
+    [InlineData(0xFF)]
+    public void Registers_RunVmplThatCannotRun_IsRefused(ulong vmpl)
+    {
+        using var machine = new TestMachine();
+        Assert.Equal((1ul << 32) | GhcbMsr.RunVmplResponse, Ask(machine, (vmpl << 32) | GhcbMsr.RunVmplRequest));
+        Assert.Equal(0, machine.Cpu.Vmpl);
+    }
+
+    [Fact]
+    public void Registers_Termination_EndsTheRun()
+    {
+        using var machine = new TestMachine();
+        Assert.False(TryAsk(machine, GhcbMsr.TerminateRequest | (0x3ul << 12) | (0x21ul << 16)));
+        Assert.Equal((StopReason.Terminate, 0x213ul), (machine.Cpu.StopRequest.Reason, machine.Cpu.StopRequest.Detail));
+    }
+
+    [Theory]
+    [InlineData(0x003)]
+    [InlineData(0x00A)]
+    [InlineData(0xFFF)]
+    public void Registers_UnknownCode_StopsTheRun(ulong code)
+    {
+        using var machine = new TestMachine();
+        Assert.False(TryAsk(machine, code));
+        Assert.Equal(ViolationKind.Ghcb, machine.Cpu.StopRequest.Violation);
+    }
+
+    [Fact]
+    public void Page_NotRegisteredOrPrivate_StopsTheRun()
+    {
+        using var machine = new TestMachine();
+        Assert.False(TryAsk(machine, Ghcb));
+        Assert.Equal(ViolationKind.Ghcb, machine.Cpu.StopRequest.Violation);
+
+        using var other = new TestMachine();
+        Register(other);
+        other.Private(Ghcb);
+        Assert.False(TryAsk(other, Ghcb));
+        Assert.Equal(ViolationKind.Ghcb, other.Cpu.StopRequest.Violation);
+    }
+
+    [Theory]
+    [InlineData(0x390)]
+    [InlineData(0x398)]
+    [InlineData(0x3A0)]
+    public void Page_FieldNotMarked_IsMissingInput(int offset)
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.HypervisorFeatures, 0, 0);
+        Mark(ghcb, offset, valid: false);
+        AssertRefused(machine, ghcb, GhcbError.MissingInput);
+    }
+
+    [Fact]
+    public void Page_OutWithoutRax_IsMissingInput()
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.Ioio, (0x3F8ul << 16) | 0x10, 0);
+        AssertRefused(machine, ghcb, GhcbError.MissingInput);
+    }
+
+    [Fact]
+    public void Page_OutWithoutSize_IsInvalidInput()
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.Ioio, 0x3F8ul << 16, 0);
+        ghcb->Rax = 1;
+        Mark(ghcb, 0x1F8, valid: true);
+        AssertRefused(machine, ghcb, GhcbError.InvalidInput);
+    }
+
+    [Fact]
+    public void Page_GuestExitPort_EndsTheRun()
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.Ioio, ((ulong)Link.GuestExitPort << 16) | 0x10, 0);
+        ghcb->Rax = 0x142;
+        Mark(ghcb, 0x1F8, valid: true);
+        Assert.False(TryAsk(machine, Ghcb));
+        Assert.Equal((StopReason.GuestExit, 0x42ul), (machine.Cpu.StopRequest.Reason, machine.Cpu.StopRequest.Detail));
+    }
+
+    [Theory]
+    [InlineData(0x7FFul)]
+    [InlineData(0xFF1ul)]
+    [InlineData(0x0ul)]
+    public void Page_StringOutsideTheBuffer_IsInvalidScratch(ulong offset)
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.Ioio, (0x3F8ul << 16) | 0x1C, 1);
+        ghcb->SwScratch = Ghcb + offset;
+        Mark(ghcb, 0x3A8, valid: true);
+        AssertRefused(machine, ghcb, GhcbError.InvalidScratch);
+    }
+
+    [Theory]
+    [InlineData(0x7F1ul)]
+    [InlineData(0x1000_0000_0000_0000ul)]
+    [InlineData(ulong.MaxValue)]
+    public void Page_StringTooLong_IsInvalidScratch(ulong count)
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.Ioio, (0x3F8ul << 16) | 0x1C, count);
+        ghcb->SwScratch = Ghcb + 0x800;
+        Mark(ghcb, 0x3A8, valid: true);
+        AssertRefused(machine, ghcb, GhcbError.InvalidScratch);
+    }
+
+    [Fact]
+    public void Page_StringOfTheWholeBuffer_IsWritten()
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.Ioio, (0x3F8ul << 16) | 0x1C, GhcbPage.SharedBufferSize);
+        new Span<byte>((byte*)ghcb + 0x800, GhcbPage.SharedBufferSize).Fill((byte)'x');
+        ghcb->SwScratch = Ghcb + 0x800;
+        Mark(ghcb, 0x3A8, valid: true);
+        Assert.True(TryAsk(machine, Ghcb));
+        machine.Machine.Link.FlushConsole();
+        Assert.Equal(GhcbPage.SharedBufferSize, Encoding.Latin1.GetString(machine.Port.Bytes.ToArray()).Split('x').Length - 1);
+    }
+
+    [Fact]
+    public void Page_ScratchInPrivateMemory_IsInvalidScratch()
+    {
+        using var machine = new TestMachine();
+        machine.Private(Gpa);
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.PageStateChange, 0, 0);
+        ghcb->SwScratch = Gpa;
+        Mark(ghcb, 0x3A8, valid: true);
+        AssertRefused(machine, ghcb, GhcbError.InvalidScratch);
+    }
+
+    [Theory]
+    [InlineData(2, 1)]
+    [InlineData(0, 253)]
+    public void Page_PageStateChangeHeader_OutOfRangeIsToldInInfo2(ushort current, ushort last)
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = BeginPageStateChange(machine, current, last);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(0x1_0000_0001ul, ghcb->SwExitInfo2);
+    }
+
+    [Fact]
+    public void Page_PageStateChange_StopsAtTheFirstBadEntry()
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = BeginPageStateChange(machine, 0, 2);
+        ulong* entries = (ulong*)((byte*)ghcb + 0x808);
+        entries[0] = Gpa | (1ul << 52);
+        entries[1] = TestMachine.RamLength | (1ul << 52);
+        entries[2] = (Gpa + 0x1000) | (1ul << 52);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(0x1_0000_0002ul, ghcb->SwExitInfo2);
+        Assert.Equal(1, *(ushort*)((byte*)ghcb + 0x800));
+        Assert.True(machine.Page(Gpa)->Assigned);
+        Assert.False(machine.Page(Gpa + 0x1000)->Assigned);
+    }
+
+    [Fact]
+    public void Page_PageStateChangeLarge_MakesALargeEntryWhereItCan()
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = BeginPageStateChange(machine, 0, 1);
+        ulong* entries = (ulong*)((byte*)ghcb + 0x808);
+        machine.Memory.Assign(machine.Page(0x60_5000), 0x60_5000, large: false);
+        entries[0] = 0x40_0000 | (1ul << 52) | PageStateChangeBuffer.Large;
+        entries[1] = 0x60_0000 | (1ul << 52) | PageStateChangeBuffer.Large;
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(0ul, ghcb->SwExitInfo2);
+        Assert.True(machine.Page(0x40_0000)->IsLarge);
+        Assert.True(machine.Page(0x5F_F000)->IsLarge);
+        Assert.True(machine.Page(0x60_0000)->Assigned);
+        Assert.False(machine.Page(0x60_0000)->IsLarge);
+    }
+
+    [Theory]
+    [InlineData(0ul, 2ul, 0x90_1000ul, true)]
+    [InlineData(1ul, 2ul, 0x90_1000ul, true)]
+    [InlineData(3ul, 2ul, 0x90_1000ul, false)]
+    [InlineData(1ul, 4ul, 0x90_1000ul, false)]
+    [InlineData(1ul, 0ul, 0x90_1000ul, false)]
+    [InlineData(1ul, 2ul, 0x90_1008ul, false)]
+    [InlineData(1ul, 2ul, 0xA0_0000ul, false)]
+    [InlineData(1ul, 2ul, 0x91_0000ul, false)]
+    public void Page_ApCreation_ChecksItsOperands(ulong operation, ulong vmpl, ulong gpa, bool accepted)
+    {
+        using var machine = new TestMachine();
+        machine.Private(0x90_1000);
+        machine.Private(0xA0_0000);
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.ApCreation, operation | (vmpl << 16), gpa);
+        ghcb->Rax = (ulong)SevFeatures.SnpActive;
+        Mark(ghcb, 0x1F8, valid: true);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(accepted ? 0u : (uint)GhcbCompletion.BadRequest, (uint)ghcb->SwExitInfo1);
+        Assert.Equal(accepted ? gpa : 0, vmpl < 4 ? machine.Cpu.Contexts[(int)vmpl].VmsaGpa : 0);
+    }
+
+    [Fact]
+    public void SwitchVmpl_ThereAndBack_MovesRegistersThroughTheVmsas()
+    {
+        using var machine = new TestMachine();
+        Vmsa* upper = MakeVmsa(machine, 0x90_1000, 0);
+        Vmsa* lower = MakeVmsa(machine, 0x90_3000, 2);
+        lower->R15 = 0x1234;
+        VirtualCpu cpu = machine.Cpu;
+        Assert.True(machine.Machine.Enter(cpu, 0));
+        Assert.True(machine.Page(0x90_1000)->IsRunning);
+        cpu.Registers[15] = 0x5678;
+
+        Assert.Equal(GhcbMsr.RunVmplResponse, AskAt(machine, 0, (2ul << 32) | GhcbMsr.RunVmplRequest));
+        Assert.Equal((2, 0x1234ul), (cpu.Vmpl, cpu.Registers[15]));
+        Assert.Equal((0x5678ul, ExitCode.VmgExit), (upper->R15, upper->ExitCode));
+        Assert.False(machine.Page(0x90_1000)->IsRunning);
+        Assert.True(machine.Page(0x90_3000)->IsRunning);
+
+        Assert.Equal(GhcbMsr.RunVmplResponse, AskAt(machine, 2, GhcbMsr.RunVmplRequest));
+        Assert.Equal((0, 0x5678ul), (cpu.Vmpl, cpu.Registers[15]));
+        Assert.Equal(ExitCode.VmgExit, lower->ExitCode);
+    }
+
+    [Fact]
+    public void SwitchVmpl_SvmeClear_IsRefusedAndNothingMoves()
+    {
+        using var machine = new TestMachine();
+        MakeVmsa(machine, 0x90_1000, 0);
+        Vmsa* lower = MakeVmsa(machine, 0x90_3000, 2);
+        lower->Efer &= ~Amd64.EferSvme;
+        Assert.True(machine.Machine.Enter(machine.Cpu, 0));
+        Assert.Equal((1ul << 32) | GhcbMsr.RunVmplResponse, Ask(machine, (2ul << 32) | GhcbMsr.RunVmplRequest));
+        Assert.Equal(0, machine.Cpu.Vmpl);
+    }
+
+    [Fact]
+    public void SwitchVmpl_UnsoundVmsa_StopsTheRun()
+    {
+        using var machine = new TestMachine();
+        MakeVmsa(machine, 0x90_1000, 0);
+        MakeVmsa(machine, 0x90_3000, 2)->SevFeatures = 0;
+        Assert.True(machine.Machine.Enter(machine.Cpu, 0));
+        Assert.False(TryAsk(machine, (2ul << 32) | GhcbMsr.RunVmplRequest));
+        Assert.Equal((ViolationKind.InvalidVmsa, 0x90_3000ul), (machine.Cpu.StopRequest.Violation, machine.Cpu.StopRequest.Gpa));
+    }
+
+    private static Vmsa* MakeVmsa(TestMachine machine, ulong gpa, int vmpl)
+    {
+        var vmsa = (Vmsa*)machine.Private(gpa);
+        TestMachine.Clear((byte*)vmsa);
+        machine.Page(gpa)->IsVmsa = true;
+        vmsa->Vmpl = (byte)vmpl;
+        vmsa->SevFeatures = (ulong)SevFeatures.SnpActive;
+        vmsa->Efer = Amd64.EferSvme;
+        vmsa->Cr0 = 0x11;
+        Assert.True(machine.Machine.TrySetVmsa(machine.Cpu.Contexts[vmpl], gpa));
+        return vmsa;
+    }
+
+    private static bool TryAsk(TestMachine machine, ulong request)
+    {
+        machine.Cpu.Current.GhcbMsr = request;
+        return VmgExit.Handle(machine.Machine, machine.Cpu);
+    }
+
+    private static ulong Ask(TestMachine machine, ulong request) => AskAt(machine, machine.Cpu.Vmpl, request);
+
+    private static ulong AskAt(TestMachine machine, int vmpl, ulong request)
+    {
+        Assert.True(TryAsk(machine, request));
+        return machine.Cpu.Contexts[vmpl].GhcbMsr;
+    }
+
+    private static void Register(TestMachine machine)
+    {
+        Assert.Equal(Ghcb | GhcbMsr.RegisterGhcbResponse, Ask(machine, Ghcb | GhcbMsr.RegisterGhcbRequest));
+    }
+
+    private static GhcbPage* Begin(TestMachine machine, GhcbExitCode exitCode, ulong info1, ulong info2)
+    {
+        Register(machine);
+        var ghcb = (GhcbPage*)machine.Memory.SharedBytes(machine.Page(Ghcb));
+        ghcb->ProtocolVersion = 2;
+        ghcb->SwExitCode = (ulong)exitCode;
+        ghcb->SwExitInfo1 = info1;
+        ghcb->SwExitInfo2 = info2;
+        Mark(ghcb, 0x390, valid: true);
+        Mark(ghcb, 0x398, valid: true);
+        Mark(ghcb, 0x3A0, valid: true);
+        return ghcb;
+    }
+
+    private static GhcbPage* BeginPageStateChange(TestMachine machine, ushort current, ushort last)
+    {
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.PageStateChange, 0, 0);
+        ghcb->SwScratch = Ghcb + 0x800;
+        Mark(ghcb, 0x3A8, valid: true);
+        *(ushort*)((byte*)ghcb + 0x800) = current;
+        *(ushort*)((byte*)ghcb + 0x802) = last;
+        return ghcb;
+    }
+
+    private static void Mark(GhcbPage* ghcb, int offset, bool valid)
+    {
+        byte* bitmap = (byte*)ghcb + 0x3F0 + (offset / 64);
+        var bit = (byte)(1 << (offset / 8 % 8));
+        *bitmap = (byte)(valid ? *bitmap | bit : *bitmap & ~bit);
+    }
+
+    private static void AssertRefused(TestMachine machine, GhcbPage* ghcb, GhcbError error)
+    {
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal((uint)GhcbCompletion.BadRequest, (uint)ghcb->SwExitInfo1);
+        Assert.Equal((ulong)error, ghcb->SwExitInfo2);
+    }
+}
