@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The figures of eng/bench. Everything measured is a process that users run, too: the image writer, the simulator, dotnet build.
+// Arguments: the repository, and "yes" if builds are to be timed.
+//
+// Instructions come from two runs of one image that differ in what the probe guest does: it ends at once, or makes 1000 calls first.
+// What both do is start-up; the difference is the calls.
+
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+
+const int BenchCalls = 1000;
+const int Repetitions = 5;
+
+string repository = args[0];
+string folder = Path.Combine(repository, "artifacts", "bench");
+string boot = Path.Combine(repository, "artifacts", "bin", "Svsm.Boot", "release");
+
+Counters idle = RunImage("exit:0");
+Counters bench = RunImage("bench");
+PrintSizes();
+Console.WriteLine();
+Console.WriteLine("Instructions (counted by QEMU; the same in every run)");
+Print("first SVSM instruction to guest entry", idle.Vmpl0Ticks);
+Print("  host calls of the SVSM until then", idle.Vmpl0VmgExits);
+Print("  pages validated until then", idle.PValidates);
+Print("SVSM, per QUERY_PROTOCOL call", PerCall(bench.Vmpl0Ticks - idle.Vmpl0Ticks));
+Print("guest, per QUERY_PROTOCOL call", PerCall(bench.Vmpl2Ticks - idle.Vmpl2Ticks));
+Print("simulated processor, per QUERY_PROTOCOL call", PerCall(bench.HypervisorTicks - idle.HypervisorTicks));
+Print("  exits per call", PerCall(bench.Exits - idle.Exits));
+Print("simulated processor, per exit of such a call", (bench.HypervisorTicks - idle.HypervisorTicks) / Math.Max(1, bench.Exits - idle.Exits));
+
+if (args[1] == "yes")
+{
+    PrintBuildTimes();
+}
+
+return 0;
+
+static double PerCall(double value) => value / BenchCalls;
+
+static void Print(string what, double value) =>
+    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {what,-46} {value,12:#,0.##}"));
+
+Counters RunImage(string command)
+{
+    string target = Path.Combine(folder, "images");
+    Run(folder, null, Path.Combine(boot, "Svsm.Boot.dll"), target, command);
+    string output = Run(
+        folder, null, Path.Combine(boot, "svsm-simulator.dll"), "run", Path.Combine(target, "boot.igvm"), "--icount", "--json", "--timeout", "300");
+    using JsonDocument json = JsonDocument.Parse(output);
+    var counters = default(Counters);
+    foreach (JsonElement entry in json.RootElement.GetProperty("statistics").EnumerateArray())
+    {
+        bool guest = entry.GetProperty("vmpl").GetInt32() == 2;
+        counters = counters with
+        {
+            Vmpl0Ticks = counters.Vmpl0Ticks + (guest ? 0 : entry.GetProperty("ticks").GetDouble()),
+            Vmpl2Ticks = counters.Vmpl2Ticks + (guest ? entry.GetProperty("ticks").GetDouble() : 0),
+            Vmpl0VmgExits = counters.Vmpl0VmgExits + (guest ? 0 : entry.GetProperty("vmgExits").GetDouble()),
+            PValidates = counters.PValidates + entry.GetProperty("pValidates").GetDouble(),
+            Exits = counters.Exits + entry.GetProperty("exits").GetDouble(),
+            HypervisorTicks = counters.HypervisorTicks + entry.GetProperty("hypervisorTicks").GetDouble(),
+        };
+    }
+
+    return counters;
+}
+
+// The parts stand in the map of the image: "# FIRST LAST VIRTUAL RIGHTS KIND NAME".
+void PrintSizes()
+{
+    string images = Path.Combine(folder, "images");
+    Console.WriteLine("Image");
+    Print("file, bytes", new FileInfo(Path.Combine(images, "boot.igvm")).Length);
+    double launched = 0;
+    foreach (string line in File.ReadLines(Path.Combine(images, "boot.map")))
+    {
+        if (Regex.Match(line, "^# 0x([0-9a-f]+) 0x([0-9a-f]+) [^ ]+ [^ ]+ ([a-z]+) +(.+)$") is { Success: true } part && part.Groups[3].Value != "reserved")
+        {
+            double bytes = Address(part.Groups[2]) - Address(part.Groups[1]) + 1;
+            launched += bytes;
+            Print($"  {part.Groups[4].Value}", bytes);
+        }
+    }
+
+    Print("launched, bytes", launched);
+
+    static ulong Address(Group digits) => ulong.Parse(digits.ValueSpan, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
+}
+
+void PrintBuildTimes()
+{
+    string feed = Path.Combine(repository, "artifacts", "packages");
+    string version = Directory.GetFiles(feed, "Svsm.Sdk.*.nupkg").Select(path => Path.GetFileNameWithoutExtension(path)["Svsm.Sdk.".Length..]).Single();
+
+    // Outside of the repository: its Directory.Build.props are not those of an integrator.
+    DirectoryInfo work = Directory.CreateTempSubdirectory("svsm-bench-");
+    try
+    {
+        var environment = new Dictionary<string, string> { ["NUGET_PACKAGES"] = Path.Combine(work.FullName, "packages"), ["UseSharedCompilation"] = "false" };
+        File.WriteAllText(Path.Combine(work.FullName, "nuget.config"), $"<configuration><packageSources><add key=\"svsm\" value=\"{feed}\" /></packageSources></configuration>");
+        File.WriteAllText(Path.Combine(work.FullName, "global.json"), $$"""{ "msbuild-sdks": { "Svsm.Sdk": "{{version}}" } }""");
+        string image = NewProject(work, "Image", "<Project Sdk=\"Svsm.Sdk\"><PropertyGroup><TargetFramework>net10.0</TargetFramework></PropertyGroup></Project>");
+        string console = NewProject(
+            work, "Empty", "<Project Sdk=\"Microsoft.NET.Sdk\"><PropertyGroup><TargetFramework>net10.0</TargetFramework><OutputType>Exe</OutputType></PropertyGroup></Project>");
+        File.WriteAllText(Path.Combine(console, "Program.cs"), "System.Console.WriteLine();");
+
+        // What was downloaded before does not count: packages are there after the first build.
+        Build(image, environment);
+        Build(console, environment);
+        Console.WriteLine();
+        Console.WriteLine("Build times (median of {0}, seconds; packages are there already)", Repetitions);
+        Print("image, clean", Median(() => Clean(image), () => Build(image, environment)));
+        Print("image, another guest policy", Median(() => Build(image, environment), () => Build(image, environment, "-p:SvsmGuestPolicy=0x30001")));
+        Build(image, environment);
+        double imageNothing = Median(() => { }, () => Build(image, environment));
+        double consoleNothing = Median(() => { }, () => Build(console, environment));
+        Print("image, nothing to do", imageNothing);
+        Print("empty console project, nothing to do", consoleNothing);
+        Print("  ratio", imageNothing / consoleNothing);
+    }
+    finally
+    {
+        work.Delete(recursive: true);
+    }
+}
+
+static string NewProject(DirectoryInfo work, string name, string text)
+{
+    string project = Path.Combine(work.FullName, name);
+    Directory.CreateDirectory(project);
+    File.WriteAllText(Path.Combine(project, name + ".csproj"), text);
+    return project;
+}
+
+static void Clean(string project)
+{
+    foreach (string name in (ReadOnlySpan<string>)["bin", "obj"])
+    {
+        if (Directory.Exists(Path.Combine(project, name)))
+        {
+            Directory.Delete(Path.Combine(project, name), recursive: true);
+        }
+    }
+}
+
+static string Build(string project, Dictionary<string, string> environment, params ReadOnlySpan<string> more) =>
+    Run(project, environment, ["build", "--nologo", "--verbosity", "quiet", .. more]);
+
+static double Median(Action prepare, Action measured)
+{
+    double[] seconds = new double[Repetitions];
+    for (int i = 0; i < Repetitions; i++)
+    {
+        prepare();
+        var watch = Stopwatch.StartNew();
+        measured();
+        seconds[i] = watch.Elapsed.TotalSeconds;
+    }
+
+    Array.Sort(seconds);
+    return seconds[Repetitions / 2];
+}
+
+static string Run(string folder, Dictionary<string, string>? environment, params ReadOnlySpan<string> arguments)
+{
+    Directory.CreateDirectory(folder);
+    var start = new ProcessStartInfo("dotnet", arguments.ToArray()) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
+    foreach ((string name, string value) in environment ?? [])
+    {
+        start.Environment[name] = value;
+    }
+
+    using Process process = Process.Start(start)!;
+    System.Threading.Tasks.Task<string> error = process.StandardError.ReadToEndAsync();
+    string output = process.StandardOutput.ReadToEnd();
+    process.WaitForExit();
+    return process.ExitCode == 0
+        ? output
+        : throw new InvalidOperationException($"dotnet {string.Join(' ', start.ArgumentList)} ended with status {process.ExitCode}.\n{output}{error.Result}");
+}
+
+/// <summary>Sums over all vCPUs.</summary>
+internal readonly record struct Counters(double Vmpl0Ticks, double Vmpl2Ticks, double Vmpl0VmgExits, double PValidates, double Exits, double HypervisorTicks);
