@@ -169,10 +169,11 @@ internal static class SvsmCommandLine
         Option<int> vcpus = Vcpus();
         var memory = new Option<int>("--memory") { Description = "guest RAM in MiB", HelpName = "MIB", DefaultValueFactory = _ => 256 };
         var timeout = new Option<double?>("--timeout") { Description = "stop the run after so many seconds", HelpName = "SECONDS" };
+        var singleVmpl = new Option<bool>("--single-vmpl") { Description = "the host offers VMPL0 only, as a stock Linux host does" };
         var icount = new Option<bool>("--icount") { Description = "count instructions: statistics repeat exactly from run to run" };
         var expectViolation = new Option<ViolationKind>("--expect-violation") { Description = "succeed if and only if the run ends with this violation" };
         Option<bool> json = Json();
-        var command = new Command("run", "Boots a file on the simulated SEV-SNP machine.") { file, digest, vcpus, memory, timeout, icount, expectViolation, json };
+        var command = new Command("run", "Boots a file on the simulated SEV-SNP machine.") { file, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, json };
         command.SetAction((parsed, cancellationToken) => new RunCommand
         {
             Machine = new MachineOptions
@@ -182,6 +183,7 @@ internal static class SvsmCommandLine
                 MemoryMiB = parsed.GetValue(memory),
                 Timeout = parsed.GetValue(timeout) is double seconds ? RunCommand.ParseTimeout(seconds) : Timeout.InfiniteTimeSpan,
                 CountInstructions = parsed.GetValue(icount),
+                SingleVmpl = parsed.GetValue(singleVmpl),
             },
             Digest = parsed.GetValue(digest),
             ExpectedViolation = parsed.GetValue(expectViolation),

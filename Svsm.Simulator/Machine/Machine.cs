@@ -78,7 +78,7 @@ public static class Machine
             ulong launchLength;
             using (FileStream stream = File.Create(launchFile))
             {
-                LaunchBlob.Write(plan, stream);
+                LaunchBlob.Write(plan, options.SingleVmpl ? LaunchOptions.SingleVmpl : LaunchOptions.None, stream);
                 launchLength = (ulong)stream.Length;
             }
 

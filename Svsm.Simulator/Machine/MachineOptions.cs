@@ -52,6 +52,9 @@ public sealed record MachineOptions
     /// <summary>Time-stamp ticks are executed instructions (<c>-icount shift=0</c>): counters repeat exactly from run to run, and the run is slower.</summary>
     public bool CountInstructions { get; init; }
 
+    /// <summary>The host offers VMPL0 only, as a stock Linux host does: an SVSM cannot start its guest there.</summary>
+    public bool SingleVmpl { get; init; }
+
     /// <summary>Receives console lines while the machine runs, each with its source in front; null = nowhere.</summary>
     public TextWriter? Output { get; init; }
 

@@ -16,10 +16,11 @@ var vcpus = new Option<int>("--vcpus") { Description = "number of vCPUs", Defaul
 var memory = new Option<int>("--memory") { Description = "guest RAM in MiB", DefaultValueFactory = _ => 256 };
 var timeout = new Option<double?>("--timeout") { Description = "stop the run after so many seconds" };
 var icount = new Option<bool>("--icount") { Description = "count instructions: statistics repeat exactly from run to run" };
+var singleVmpl = new Option<bool>("--single-vmpl") { Description = "the host offers VMPL0 only, as a stock Linux host does" };
 var expectViolation = new Option<ViolationKind>("--expect-violation") { HelpName = "kind", Description = "succeed if and only if the run ends with this violation" };
 var json = new Option<bool>("--json") { Description = "print the outcome as one JSON object; console lines go to the error output" };
 
-var run = new Command("run", "Boots an image.") { image, digest, vcpus, memory, timeout, icount, expectViolation, json };
+var run = new Command("run", "Boots an image.") { image, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, json };
 run.SetAction(async (parsed, cancellationToken) =>
 {
     var command = new RunCommand
@@ -31,6 +32,7 @@ run.SetAction(async (parsed, cancellationToken) =>
             MemoryMiB = parsed.GetValue(memory),
             Timeout = parsed.GetValue(timeout) is double seconds ? RunCommand.ParseTimeout(seconds) : Timeout.InfiniteTimeSpan,
             CountInstructions = parsed.GetValue(icount),
+            SingleVmpl = parsed.GetValue(singleVmpl),
         },
         Digest = parsed.GetValue(digest),
         ExpectedViolation = parsed.GetValue(expectViolation),

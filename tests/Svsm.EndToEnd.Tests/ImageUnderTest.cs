@@ -12,6 +12,7 @@ using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Builder;
+using Svsm.Igvm;
 using Svsm.Simulator;
 using Svsm.Wire;
 using Xunit;
@@ -72,22 +73,43 @@ internal sealed class ImageUnderTest : IDisposable
 
     public static Task<MachineResult> RunAsync(MachineOptions options) => Machine.RunAsync(options, TestContext.Current.CancellationToken);
 
+    /// <summary>Where a part of the image lies.</summary>
+    public ulong GpaOf(string part) => Written.Files.Image.Parts.Single(candidate => candidate.Name == part).Gpa;
+
+    /// <summary>Changes the contents of a page in the IGVM file, as a host could. Nothing else, so the launch digest is another one.</summary>
+    public void AlterPage(ulong gpa, PageAlteration alteration)
+    {
+        byte[] file = File.ReadAllBytes(Written.ImagePath);
+        IgvmPageData page = IgvmFile.Parse(file).Directives.OfType<IgvmPageData>().Single(directive => directive.Gpa == gpa);
+        Assert.True(MemoryMarshal.TryGetArray(page.Data, out ArraySegment<byte> data));
+        alteration(data);
+        File.WriteAllBytes(Written.ImagePath, file);
+    }
+
+    public delegate void PageAlteration(Span<byte> page);
+
     public void Dispose() => _folder.Delete(recursive: true);
 
     public static string PathOf(string key) =>
         typeof(ImageUnderTest).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == key).Value!;
 
+    /// <summary>The bytes of an ELF file that are loaded at an address.</summary>
+    public static Span<byte> BytesAt(byte[] elf, ulong address)
+    {
+        ElfSegment segment = ElfFile.Parse(elf, "file under test").Segments.Single(candidate => address - candidate.VirtualAddress < candidate.Length);
+
+        // Contents of a segment are a slice of the file's own array.
+        Assert.True(MemoryMarshal.TryGetArray(segment.Data, out ArraySegment<byte> data));
+        return data.AsSpan((int)(address - segment.VirtualAddress));
+    }
+
     private static void SetCommand(byte[] guest, string command)
     {
         byte[] text = Encoding.ASCII.GetBytes(command);
         Assert.InRange(text.Length, 0, CommandLength - 1);
-        ElfFile elf = ElfFile.Parse(guest, "the probe guest");
-        ElfSymbol symbol = elf.FindSymbol(CommandSymbol) ?? throw new InvalidOperationException($"The probe guest has no symbol '{CommandSymbol}'.");
-        ElfSegment segment = elf.Segments.Single(candidate => symbol.Value - candidate.VirtualAddress < candidate.Length);
-
-        // Contents of a segment are a slice of the file's own array.
-        Assert.True(MemoryMarshal.TryGetArray(segment.Data, out ArraySegment<byte> data));
-        Span<byte> bytes = data.AsSpan((int)(symbol.Value - segment.VirtualAddress), CommandLength);
+        ElfSymbol symbol = ElfFile.Parse(guest, "the probe guest").FindSymbol(CommandSymbol)
+            ?? throw new InvalidOperationException($"The probe guest has no symbol '{CommandSymbol}'.");
+        Span<byte> bytes = BytesAt(guest, symbol.Value)[..CommandLength];
         bytes.Clear();
         text.CopyTo(bytes);
     }

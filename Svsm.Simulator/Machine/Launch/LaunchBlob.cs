@@ -16,7 +16,7 @@ internal static class LaunchBlob
 {
     private const ulong PageSize = SecurityProcessor.PageSize;
 
-    public static void Write(LaunchPlan plan, Stream stream)
+    public static void Write(LaunchPlan plan, LaunchOptions options, Stream stream)
     {
         var pages = new LaunchPage[plan.Updates.Count + plan.Required.Count];
         ulong blockCount = 0;
@@ -53,7 +53,7 @@ internal static class LaunchBlob
             VcpuCount = (uint)plan.VcpuCount,
             RamCount = (uint)plan.Ram.Count,
             PageCount = (uint)pages.Length,
-            Options = LaunchOptions.Statistics,
+            Options = LaunchOptions.Statistics | options,
             DataOffset = dataOffset,
             TotalLength = dataOffset + (blockCount * PageSize),
             Policy = plan.Policy,

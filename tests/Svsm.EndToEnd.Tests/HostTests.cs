@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The kernel on hosts and in images that it must refuse: each boot ends with a named reason, before a guest runs.
+
+using System;
+using System.Runtime.CompilerServices;
+using System.Threading.Tasks;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.EndToEnd.Tests;
+
+public sealed class HostTests
+{
+    private const ulong KernelReasonSet = 5;
+
+    [Fact]
+    public async Task Boot_StockQemuImageOnAHostWithOneVmpl_StopsWithAClearMessage()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build(flavour: HostFlavour.StockQemu);
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { SingleVmpl = true });
+
+        AssertTerminated(TerminationReason.SingleVmpl, result);
+        Assert.Contains("VMPL", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+        Assert.Empty(result.ConsoleText((int)Vmpl.Vmpl2));
+    }
+
+    [Fact]
+    public async Task Boot_OtherFeaturesThanConfigured_IsRefused()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+        AlterConfiguration(image, (ref ImageConfiguration configuration) => configuration.SevFeatures |= SevFeatures.SecureTsc);
+
+        AssertTerminated(TerminationReason.SevStatusMismatch, await image.RunAsync());
+    }
+
+    [Fact]
+    public async Task Boot_ConfigurationOfAnotherVersion_IsRefused()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+        AlterConfiguration(image, (ref ImageConfiguration configuration) => configuration.Version++);
+
+        AssertTerminated(TerminationReason.Configuration, await image.RunAsync());
+    }
+
+    [Fact]
+    public async Task Boot_GuestRangeInTheRegion_IsRefused()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+        AlterConfiguration(image, (ref ImageConfiguration configuration) =>
+        {
+            configuration.Ranges[(int)configuration.GuestRangeCount - 1].Base = configuration.RegionBase;
+        });
+
+        AssertTerminated(TerminationReason.GuestRange, await image.RunAsync());
+    }
+
+    [Fact]
+    public async Task Boot_WithoutBootParameters_IsRefusedByTheStub()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+        image.AlterPage(image.GpaOf("boot.parameters"), page => page[0] ^= 0xFF);
+
+        AssertTerminated(TerminationReason.BootParameters, await image.RunAsync());
+    }
+
+    private delegate void Alteration(ref ImageConfiguration configuration);
+
+    private static void AlterConfiguration(ImageUnderTest image, Alteration alteration) =>
+        image.AlterPage(image.GpaOf("hand-over.configuration"), page => alteration(ref Unsafe.As<byte, ImageConfiguration>(ref page[0])));
+
+    private static void AssertTerminated(TerminationReason reason, MachineResult result)
+    {
+        Assert.True(result.Stop == MachineStop.Terminate, result.ToString());
+        Assert.Equal((KernelReasonSet, reason), (result.Detail & 0xF, (TerminationReason)(result.Detail >> 4)));
+    }
+}

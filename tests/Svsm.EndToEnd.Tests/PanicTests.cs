@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// A kernel that was broken by changing its code: it must panic, say what and where, and never go on.
+
+using System;
+using System.Linq;
+using System.Threading.Tasks;
+using Svsm.Builder;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.EndToEnd.Tests;
+
+public sealed class PanicTests
+{
+    private const string Victim = "Svsm_Kernel_Svsm_Kernel_Guest_GuestVcpu__Create";
+
+    [Theory]
+    [InlineData(new byte[] { 0x0F, 0x0B }, "vector 6 ")] // ud2
+    [InlineData(new byte[] { 0xCC }, "vector 3 ")] // int3
+    [InlineData(new byte[] { 0xCD, 0x80 }, "vector 13 error 0x802")] // int 0x80: the table ends before it
+    public async Task Kernel_MeetsAnExceptionItDidNotAskFor_PanicsWithASymbolisedTrace(byte[] code, string message)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build(alterKernel: kernel => Patch(kernel, code));
+
+        string log = AssertPanic(TerminationReason.UnexpectedException, await image.RunAsync());
+
+        Assert.Contains(message, log, StringComparison.Ordinal);
+        Assert.Matches($@"svsm: +at 0x[0-9a-f]+ {Victim}", log);
+        Assert.Matches(@"svsm: +at 0x[0-9a-f]+ svsm_kernel_entry", log);
+    }
+
+    [Fact]
+    public async Task Kernel_GetsVcThatNoInstructionCaused_Panics()
+    {
+        // int 29: the frame has no error code, so nothing in it is where a #VC has it.
+        using ImageUnderTest image = ImageUnderTest.Build(alterKernel: kernel => Patch(kernel, [0xCD, 0x1D]));
+
+        string log = AssertPanic(TerminationReason.VcMismatch, await image.RunAsync());
+
+        Assert.Contains("#VC", log, StringComparison.Ordinal);
+    }
+
+    private static string AssertPanic(TerminationReason reason, MachineResult result)
+    {
+        string log = result.ConsoleText((int)Vmpl.Vmpl0);
+        Assert.True(result.Stop == MachineStop.Terminate, result + "\n" + log);
+        Assert.Equal(reason, (TerminationReason)(result.Detail >> 4));
+        Assert.Contains("svsm: stopped: ", log, StringComparison.Ordinal);
+        Assert.Contains("svsm: rip 0x", log, StringComparison.Ordinal);
+        Assert.Empty(result.ConsoleText((int)Vmpl.Vmpl2));
+        return log;
+    }
+
+    private static void Patch(byte[] kernel, byte[] code)
+    {
+        ElfSymbol symbol = ElfFile.Parse(kernel, "kernel").Symbols.Single(candidate => candidate.Name == Victim);
+        code.CopyTo(ImageUnderTest.BytesAt(kernel, symbol.Value));
+    }
+}
