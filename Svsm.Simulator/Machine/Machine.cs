@@ -136,6 +136,9 @@ public static class Machine
             {
                 reason = MachineStop.QemuFailed;
                 message = await DescribeEndAsync(process, reader).ConfigureAwait(false);
+
+                // Ctrl-C at a terminal goes to QEMU as well, and it may have been faster.
+                cancellationToken.ThrowIfCancellationRequested();
             }
         }
         catch (LinkException exception)

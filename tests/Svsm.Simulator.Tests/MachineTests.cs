@@ -129,6 +129,18 @@ public sealed class MachineTests
     }
 
     [Fact]
+    public async Task RunAsync_QemuEndsByTheSameCtrlC_IsCancelled()
+    {
+        using var qemu = new FakeQemu("cat \"$here/frames\"", Frames.Hello, Frames.Console(0, 0, "ready\n"));
+        using var cancellation = new CancellationTokenSource();
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(
+            () => Machine.RunAsync(qemu.Options with { Output = new ActingWriter(cancellation.Cancel) }, cancellation.Token));
+
+        Assert.False(Directory.Exists(qemu.WorkingFolder));
+    }
+
+    [Fact]
     public async Task RunAsync_QemuDies_SaysWhatItSaid()
     {
         using var qemu = new FakeQemu("echo 'qemu: no such machine' >&2; exit 3");

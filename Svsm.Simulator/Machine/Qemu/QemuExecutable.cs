@@ -13,7 +13,7 @@ using Svsm.Diagnostics;
 namespace Svsm.Simulator;
 
 /// <summary>A QEMU that the simulated machine can use.</summary>
-public sealed partial class QemuExecutable
+internal sealed partial class QemuExecutable
 {
     private const string DefaultName = "qemu-system-x86_64";
     private const string EnvironmentVariable = "SVSM_QEMU";
