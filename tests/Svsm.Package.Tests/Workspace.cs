@@ -6,6 +6,7 @@ using System.Collections.Generic;
 using System.Diagnostics;
 using System.IO;
 using System.Linq;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
@@ -24,6 +25,7 @@ public sealed class Workspace : IAsyncLifetime
     private static readonly TimeSpan s_limit = TimeSpan.FromMinutes(5);
 
     private readonly string _hive;
+    private readonly string _tools;
     private int _count;
 
     /// <summary>Makes the folder.</summary>
@@ -32,6 +34,7 @@ public sealed class Workspace : IAsyncLifetime
         Root = Directory.CreateTempSubdirectory("svsm-package-tests-").FullName;
         Packages = Path.Combine(Root, "packages");
         _hive = Path.Combine(Root, "hive");
+        _tools = Path.Combine(Root, "tools");
         Feed = Path.Combine(Repository, "artifacts", "packages");
         Version = FindVersion(Feed);
         File.WriteAllText(Path.Combine(Root, "nuget.config"), $"""
@@ -64,11 +67,12 @@ public sealed class Workspace : IAsyncLifetime
     /// <summary>Its first build, with the package cache empty.</summary>
     internal CommandResult FirstBuild { get; private set; } = null!;
 
-    /// <summary>Installs the template, makes a project and builds it.</summary>
+    /// <summary>Installs template and tool, makes a project and builds it.</summary>
     public async ValueTask InitializeAsync()
     {
         (await RunAsync(Root, "new", "install", Path.Combine(Feed, $"Svsm.Templates.{Version}.nupkg"), "--debug:custom-hive", _hive)).MustSucceed();
         Project = await NewProjectAsync("Acme.Svsm");
+        (await RunAsync(Root, "tool", "install", "Svsm.Tool", "--version", Version, "--tool-path", _tools)).MustSucceed();
         FirstBuild = (await RunAsync(Project, "build")).MustSucceed();
     }
 
@@ -102,9 +106,19 @@ public sealed class Workspace : IAsyncLifetime
     internal Task<CommandResult> RunAsync(string folder, params string[] arguments) => RunAsync(folder, new Dictionary<string, string>(), arguments);
 
     /// <summary>Runs dotnet with environment variables.</summary>
-    internal async Task<CommandResult> RunAsync(string folder, IReadOnlyDictionary<string, string> environment, params string[] arguments)
+    internal Task<CommandResult> RunAsync(string folder, IReadOnlyDictionary<string, string> environment, params string[] arguments) =>
+        Start("dotnet", folder, environment, arguments);
+
+    /// <summary>Runs the svsm tool, as the package installs it.</summary>
+    internal Task<CommandResult> RunToolAsync(string folder, params string[] arguments) =>
+        Start(Path.Combine(_tools, "svsm"), folder, new Dictionary<string, string>(), arguments);
+
+    /// <summary>Starts a program with an integrator's environment.</summary>
+    /// <returns>What it did, when it has ended.</returns>
+    internal Task<CommandResult> Start(
+        string program, string folder, IReadOnlyDictionary<string, string> environment, params string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet", arguments)
+        var start = new ProcessStartInfo(program, arguments)
         {
             WorkingDirectory = folder,
             RedirectStandardInput = true,
@@ -122,6 +136,8 @@ public sealed class Workspace : IAsyncLifetime
         start.Environment["DOTNET_NOLOGO"] = "1";
         start.Environment["DOTNET_CLI_TELEMETRY_OPTOUT"] = "1";
         start.Environment["DOTNET_CLI_UI_LANGUAGE"] = "en";
+        // For the svsm tool, which is a program that looks for its runtime.
+        start.Environment["DOTNET_ROOT"] = Path.GetFullPath("../../..", RuntimeEnvironment.GetRuntimeDirectory());
         // The temporary folder goes when the tests end, and nothing may stay behind that works in it.
         start.Environment["MSBUILDDISABLENODEREUSE"] = "1";
         start.Environment["MSBUILDTERMINALLOGGER"] = "off";
@@ -130,12 +146,15 @@ public sealed class Workspace : IAsyncLifetime
             start.Environment[name] = value;
         }
 
-        string command = $"dotnet {string.Join(' ', arguments)}";
+        return RunAsync(start, $"{program} {string.Join(' ', arguments)}");
+    }
+
+    private static async Task<CommandResult> RunAsync(ProcessStartInfo start, string command)
+    {
+        using Process process = Process.Start(start)!;
         var output = new StringBuilder();
-        using var process = new Process { StartInfo = start };
         process.OutputDataReceived += (_, line) => Append(output, line.Data);
         process.ErrorDataReceived += (_, line) => Append(output, line.Data);
-        process.Start();
         process.StandardInput.Close();
         process.BeginOutputReadLine();
         process.BeginErrorReadLine();
