@@ -19,7 +19,7 @@ public static class ImageSigner
     /// <param name="file">The file; needs an SEV-SNP platform and a guest policy for it.</param>
     /// <param name="flavour">The host that launches it.</param>
     /// <param name="identity">Keys and identity.</param>
-    /// <returns>The signed file. ECDSA takes random numbers: signing twice gives different files, with the same launch digest.</returns>
+    /// <returns>The signed file; the same file and keys give the same bytes.</returns>
     /// <exception cref="SvsmDiagnosticException">SVSM3001: a key or an id cannot be used. SVSM3002: the file has no launch digest on this host.</exception>
     public static IgvmFile Sign(IgvmFile file, HostFlavour flavour, ImageIdentity identity)
     {

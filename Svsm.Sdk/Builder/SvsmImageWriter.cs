@@ -8,8 +8,8 @@
 //   NAME.reference-values.json   what a verifier compares an attestation report with
 //   NAME.map                     symbols of the kernel, "0xADDRESS name"; and, behind '#', the parts of the image
 //
-// Files for further host flavours are called NAME.FLAVOUR.igvm and so on. Nothing in them depends on time, folder or machine; only the
-// signatures of an ID block differ from build to build, and these are in the IGVM file alone.
+// Files for further host flavours are called NAME.FLAVOUR.igvm and so on. Nothing in them depends on time, folder or machine,
+// nor on random numbers: signatures are those of RFC 6979.
 
 using System;
 using System.Collections.Generic;

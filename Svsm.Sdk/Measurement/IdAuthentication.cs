@@ -49,7 +49,7 @@ public sealed record IdAuthentication
     /// <param name="block">The ID block.</param>
     /// <param name="idKey">Private key on curve P-384.</param>
     /// <param name="authorKey">Private key on curve P-384 that vouches for <paramref name="idKey"/>, or null.</param>
-    /// <returns>The signatures. ECDSA takes random numbers: signing twice gives different bytes, which are both right.</returns>
+    /// <returns>The signatures; the same block and keys give the same bytes (RFC 6979).</returns>
     /// <exception cref="MeasurementException">A curve is another one.</exception>
     /// <exception cref="CryptographicException">A key has no private part.</exception>
     public static IdAuthentication Sign(IdBlock block, ECDsa idKey, ECDsa? authorKey = null)

@@ -11,6 +11,12 @@
 using System;
 using System.Buffers.Binary;
 using System.Security.Cryptography;
+using Org.BouncyCastle.Asn1.Sec;
+using Org.BouncyCastle.Asn1.X9;
+using Org.BouncyCastle.Crypto.Digests;
+using Org.BouncyCastle.Crypto.Parameters;
+using Org.BouncyCastle.Crypto.Signers;
+using Org.BouncyCastle.Math;
 using Svsm.Igvm;
 
 namespace Svsm.Measurement;
@@ -23,6 +29,8 @@ public sealed record IdKey
 
     internal const int SignatureLength = 512;
     internal const int NumberLength = 48;
+
+    private static readonly ECDomainParameters s_domain = new(ECNamedCurveTable.GetByOid(SecObjectIdentifiers.SecP384r1));
 
     private readonly byte[] _record;
 
@@ -125,13 +133,24 @@ public sealed record IdKey
         }
     }
 
+    // The nonce comes from key and message (RFC 6979), not from random numbers: the same image signed with the same key has the same bytes.
     internal static byte[] Sign(ECDsa key, ReadOnlySpan<byte> data)
     {
-        byte[] signature = key.SignData(data, HashAlgorithmName.SHA384, DSASignatureFormat.IeeeP1363FixedFieldConcatenation);
-        byte[] record = new byte[SignatureLength];
-        WriteNumber(signature.AsSpan(0, NumberLength), record);
-        WriteNumber(signature.AsSpan(NumberLength), record.AsSpan(IgvmSnpSignature.NumberLength));
-        return record;
+        byte[] d = key.ExportParameters(includePrivateParameters: true).D!;
+        try
+        {
+            var signer = new ECDsaSigner(new HMacDsaKCalculator(new Sha384Digest()));
+            signer.Init(true, new ECPrivateKeyParameters(new BigInteger(1, d), s_domain));
+            BigInteger[] signature = signer.GenerateSignature(SHA384.HashData(data));
+            byte[] record = new byte[SignatureLength];
+            WriteNumber(signature[0].ToByteArrayUnsigned(), record);
+            WriteNumber(signature[1].ToByteArrayUnsigned(), record.AsSpan(IgvmSnpSignature.NumberLength));
+            return record;
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(d);
+        }
     }
 
     internal bool Verify(ReadOnlySpan<byte> data, ReadOnlySpan<byte> signatureRecord)
