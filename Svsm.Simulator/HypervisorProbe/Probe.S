@@ -48,7 +48,14 @@
         ud2
         end_function probe_lower_entry
 
-# void probe_addresses(ulong* values): stubs, lower entry, IST1 top, RSP0 top, stack top of the lower VMPL, end of the image
+# Entry of the second vCPU: rsp set in its VMSA.
+        function probe_second_entry
+        xor     %ebp, %ebp
+        call    probe_second_main
+        ud2
+        end_function probe_second_entry
+
+# void probe_addresses(ulong* values): stubs, lower entry, IST1 top, RSP0 top, stack top of the lower VMPL, end of the image, entry of the second vCPU
         function probe_addresses
         lea     stubs(%rip), %rax
         mov     %rax, (%rdi)
@@ -62,6 +69,8 @@
         mov     %rax, 32(%rdi)
         lea     image_end(%rip), %rax
         mov     %rax, 40(%rdi)
+        lea     probe_second_entry(%rip), %rax
+        mov     %rax, 48(%rdi)
         ret
         end_function probe_addresses
 
@@ -137,6 +146,12 @@
         vmrun   %rax
         ret
         end_function probe_vmrun
+
+        function probe_halt_marked
+        mov     $0x5353, %eax
+        hlt
+        ret
+        end_function probe_halt_marked
 
         function probe_ud2
         ud2

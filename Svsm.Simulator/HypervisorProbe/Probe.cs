@@ -106,7 +106,7 @@ internal static unsafe partial class Probe
     {
         BootHeap.Initialize(heap, heapLength);
         RuntimeInit.Run();
-        ulong* addresses = stackalloc ulong[6];
+        ulong* addresses = stackalloc ulong[7];
         Addresses(addresses);
         for (int vector = 0; vector < 32; vector++)
         {

@@ -5,6 +5,8 @@
 
 using System;
 using System.Runtime;
+using System.Runtime.Intrinsics.X86;
+using System.Threading;
 using Svsm.Platform;
 using Svsm.Wire;
 
@@ -24,6 +26,9 @@ internal enum Scenario : ulong
 
     /// <summary>Requests to the host.</summary>
     Host = 3,
+
+    /// <summary>A second vCPU.</summary>
+    SecondVcpu = 4,
 
     PrivateAccessToSharedPage = 16,
     SharedAccessToPrivatePage = 17,
@@ -48,6 +53,8 @@ internal enum Scenario : ulong
     UnsupportedEvent = 36,
     SvmeCleared = 37,
     VmsaBitMissing = 38,
+    OuterMemoryExhausted = 39,
+    AllVcpusHalted = 40,
 }
 
 internal static unsafe partial class Probe
@@ -71,6 +78,11 @@ internal static unsafe partial class Probe
     private static ulong s_lowerResult;
     private static ulong s_lowerRuns;
 
+    // Meeting points of vCPU 0 and vCPU 1.
+    private static ulong s_firstTurn;
+    private static ulong s_secondTurn;
+    private static ulong s_secondApicId;
+
     private static void Run(Scenario scenario)
     {
         switch (scenario)
@@ -90,6 +102,9 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.Counting:
                 Count(100_000);
+                break;
+            case Scenario.SecondVcpu:
+                SecondVcpu();
                 break;
             case Scenario.Host:
                 RegisterProtocol();
@@ -157,7 +172,7 @@ internal static unsafe partial class Probe
         Check(Got(VectorGp, 0), "SEV_STATUS is read-only"u8);
 
         // From CPL 3: on the stack of CPL 0, with the old code selector in the frame.
-        ulong* addresses = stackalloc ulong[6];
+        ulong* addresses = stackalloc ulong[7];
         Addresses(addresses);
         s_count = 0;
         Check((RunUser() & 0x3F) == 47, "CPUID at CPL 3"u8);
@@ -372,7 +387,7 @@ internal static unsafe partial class Probe
 
     private static Vmsa* MakeLower(ulong vmsaPage)
     {
-        ulong* addresses = stackalloc ulong[6];
+        ulong* addresses = stackalloc ulong[7];
         Addresses(addresses);
         for (ulong gpa = 0x10_0000; gpa < 0x10_7000; gpa += PageSize)
         {
@@ -384,6 +399,13 @@ internal static unsafe partial class Probe
             Grant(gpa, RmpPermissions.All);
         }
 
+        return MakeVmsa(vmsaPage, (byte)Vmpl2, addresses[1]);
+    }
+
+    private static Vmsa* MakeVmsa(ulong vmsaPage, byte vmpl, ulong entry)
+    {
+        ulong* addresses = stackalloc ulong[7];
+        Addresses(addresses);
         new Span<byte>((void*)vmsaPage, PageSize).Clear();
         var vmsa = (Vmsa*)vmsaPage;
         fixed (GateTable* gates = &s_gates)
@@ -405,14 +427,14 @@ internal static unsafe partial class Probe
         vmsa->Dr6 = 0xFFFF_0FF0;
         vmsa->Dr7 = 0x400;
         vmsa->Rflags = 2;
-        vmsa->Rip = addresses[1];
+        vmsa->Rip = entry;
         vmsa->Rsp = addresses[4];
         vmsa->Rdi = 0x77;
         vmsa->Pat = 0x0007_0406_0007_0406;
         vmsa->Xcr0 = 1;
         vmsa->Mxcsr = 0x1F80;
         vmsa->X87ControlWord = 0x37F;
-        vmsa->Vmpl = (byte)Vmpl2;
+        vmsa->Vmpl = vmpl;
         vmsa->SevFeatures = (ulong)SevFeatures.SnpActive;
         return vmsa;
     }
@@ -526,6 +548,62 @@ internal static unsafe partial class Probe
         Check(Lower(6, page) == 1, "PVALIDATE raises #GP at VMPL2"u8);
     }
 
+    private static ulong StartSecond(out Vmsa* vmsa)
+    {
+        ulong* addresses = stackalloc ulong[7];
+        Addresses(addresses);
+        ulong page = NewVmsaPage();
+        vmsa = MakeVmsa(page, 0, addresses[6]);
+        vmsa->Efer |= 1 << 12;
+        Check(X64.RmpAdjust(page, X64.PageSize4K, 1 | (uint)RmpPermissions.VmsaPage) == Success, "make a VMSA page"u8);
+        Begin(GhcbExitCode.ApCreation, 1 | (1ul << 32), page);
+        SetRax((ulong)SevFeatures.SnpActive);
+        Check(Call() == GhcbCompletion.Success, "start vCPU 1"u8);
+        return page;
+    }
+
+    private static void SecondVcpu()
+    {
+        const uint FailInUse = 3;
+        ulong page = StartSecond(out Vmsa* vmsa);
+        Check(X64.RmpAdjust(page, X64.PageSize4K, 1) == FailInUse, "the VMSA of a vCPU that runs is in use"u8);
+        for (ulong turn = 1; turn <= 100; turn++)
+        {
+            s_firstTurn = turn;
+            while (Volatile.Read(ref s_secondTurn) != turn)
+            {
+                X86Base.Pause();
+            }
+        }
+
+        s_firstTurn = ulong.MaxValue;
+        for (int i = 0; i < 4; i++)
+        {
+            X86Base.Pause();
+        }
+
+        Check(s_secondApicId == 1, "APIC id of vCPU 1"u8);
+        Check(vmsa->ExitCode == 0x78 && vmsa->Rax == 0x5353, "a halted vCPU has its registers in its VMSA"u8);
+        Check(X64.RmpAdjust(page, X64.PageSize4K, 1) == Success, "which is no longer in use"u8);
+    }
+
+    [RuntimeExport("probe_second_main")]
+    private static void SecondMain()
+    {
+        s_secondApicId = X64.Cpuid(1).Ebx >> 24;
+        while (true)
+        {
+            ulong turn = Volatile.Read(ref s_firstTurn);
+            if (turn == ulong.MaxValue)
+            {
+                HaltMarked();
+            }
+
+            s_secondTurn = turn;
+            X86Base.Pause();
+        }
+    }
+
     private static void Violate(Scenario scenario)
     {
         ulong page = NewPage();
@@ -614,6 +692,18 @@ internal static unsafe partial class Probe
                 Begin(GhcbExitCode.UnsupportedEvent, 0x72, 0);
                 Call();
                 break;
+            case Scenario.OuterMemoryExhausted:
+                for (ulong gpa = TestArea; gpa < TestArea + (40ul << 20); gpa += PageSize)
+                {
+                    *Shared(gpa) = 1;
+                }
+
+                break;
+            case Scenario.AllVcpusHalted:
+                StartSecond(out _);
+                s_firstTurn = ulong.MaxValue;
+                X64.Halt();
+                break;
             case Scenario.SvmeCleared:
                 X64.WriteMsr(0xC000_0080, X64.ReadMsr(0xC000_0080) & ~(1ul << 12));
                 Msr(GhcbMsr.SevInfoRequest);
@@ -628,6 +718,10 @@ internal static unsafe partial class Probe
         Lower(0, 0);
         return page;
     }
+
+    [RuntimeImport("*", "probe_halt_marked")]
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.InternalCall)]
+    private static extern void HaltMarked();
 
     [RuntimeImport("*", "probe_store_gdt")]
     [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.InternalCall)]

@@ -207,7 +207,8 @@ public sealed unsafe class LaunchLoaderTests
         [
             blob => blob[0] ^= 1,
             blob => blob[8] = 9,
-            blob => blob[12] = 2,
+            blob => blob[12] = 0,
+            blob => blob[12] = 65,
             blob => blob[0x13] = 0x7F,
             blob => blob[0x17] = 0x7F,
             blob => blob[0x20] = 1,

@@ -31,9 +31,10 @@ internal static class ProbeLaunch
     /// <summary>Makes the blob.</summary>
     /// <param name="scenario">Number of the scenario.</param>
     /// <param name="options">Switches of the run.</param>
-    public static byte[] Make(ulong scenario, LaunchOptions options = LaunchOptions.None)
+    /// <param name="vcpuCount">Number of vCPUs.</param>
+    public static byte[] Make(ulong scenario, LaunchOptions options = LaunchOptions.None, uint vcpuCount = 1)
     {
-        var builder = new BlobBuilder { Options = options };
+        var builder = new BlobBuilder { Options = options, VcpuCount = vcpuCount };
         builder.Ram.Add(new LaunchRam { Base = 0, Length = RamLength });
         ulong entry = AddImage(builder, File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Svsm.HypervisorProbe.elf")));
         AddTables(builder);

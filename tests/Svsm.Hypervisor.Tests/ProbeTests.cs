@@ -18,9 +18,10 @@ public sealed class ProbeTests
     [InlineData(1)]
     [InlineData(2)]
     [InlineData(3)]
-    public async Task Probe_Scenario_Passes(ulong scenario)
+    [InlineData(4, 2u)]
+    public async Task Probe_Scenario_Passes(ulong scenario, uint vcpuCount = 1)
     {
-        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(scenario), TestContext.Current.CancellationToken);
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(scenario, vcpuCount: vcpuCount), TestContext.Current.CancellationToken);
         Assert.True(result is { Reason: StopReason.GuestExit, Detail: 0 }, result.ToString());
         Assert.Equal(1, result.ExitStatus);
         Assert.Null(result.Report);
@@ -109,6 +110,29 @@ public sealed class ProbeTests
         Assert.InRange(first.Statistics[0].Ticks, 2 * Rounds, (2 * Rounds) + 20_000);
         Assert.True(first.Statistics[0].VmgExits >= 2);
         Assert.Equal(0ul, first.Statistics[1].Exits);
+    }
+
+    [Fact]
+    public async Task Probe_AllVcpusHalted_StopsOnTheLast()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(40, vcpuCount: 2), TestContext.Current.CancellationToken);
+        Assert.True(result is { Report: { Violation: ViolationKind.HaltForever, Vcpu: 1 } }, result.ToString());
+    }
+
+    [Fact]
+    public async Task Hypervisor_OutOfMemory_SaysSo()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(39), TestContext.Current.CancellationToken, "-m", "32M");
+        Assert.Equal(StopReason.HypervisorFault, result.Reason);
+        Assert.Contains("memory", result.Log.ToString(), System.StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Launch_WithoutSvm_IsRefusedWithReason()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(0), TestContext.Current.CancellationToken, "-cpu", "EPYC,phys-bits=48,svm=off");
+        Assert.Equal(StopReason.BadLaunch, result.Reason);
+        Assert.Contains("SVM", result.Log.ToString(), System.StringComparison.Ordinal);
     }
 
     [Fact]

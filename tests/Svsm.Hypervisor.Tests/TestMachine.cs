@@ -92,6 +92,7 @@ internal sealed unsafe class TestMachine : IDisposable
         state->Ss = new SegmentRegister { Selector = 16, Attributes = 0xC93, Limit = uint.MaxValue };
         state->Rflags = Amd64.FlagReserved;
         Cpu.Features = SevFeatures.SnpActive;
+        Cpu.IsRunning = true;
         Cpu.SelectNestedTables(Machine.Memory.NestedTables);
     }
 

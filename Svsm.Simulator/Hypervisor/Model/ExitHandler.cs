@@ -24,6 +24,7 @@ internal static unsafe class ExitHandler
     private const int LoadMachineStatusWord = 6;
     private const ulong MachineStatusWord = 0xF;
     private const ulong MsrWrite = 1;
+    private const int PauseLength = 2;
 
     /// <summary>Handles the exit that is in the VMCB.</summary>
     /// <returns>False when the run must stop; <see cref="VirtualCpu.StopRequest"/> says why.</returns>
@@ -64,7 +65,10 @@ internal static unsafe class ExitHandler
             case >= ExitCode.Vmrun and <= ExitCode.Skinit:
                 return cpu.Raise(Amd64.VectorInvalidOpcode);
             case ExitCode.Halt:
-                return cpu.Stop(ViolationKind.HaltForever, 0);
+                return machine.Wait(cpu, exitCode);
+            case ExitCode.Pause:
+                cpu.Yields = true;
+                return cpu.Skip(PauseLength);
             case ExitCode.Shutdown:
                 return cpu.Stop(StopReason.Shutdown, 0);
             case ExitCode.Invalid:
@@ -88,6 +92,7 @@ internal static unsafe class ExitHandler
         }
 
         cpu.Skip(instruction.Length);
+        cpu.Yields = true;
         return VmgExit.Handle(machine, cpu);
     }
 

@@ -116,7 +116,9 @@ internal static unsafe class GhcbRequests
                 case GhcbExitCode.NmiComplete:
                     return Complete();
                 case GhcbExitCode.ApResetHold:
-                    return Cpu.Stop(ViolationKind.HaltForever, 0);
+                    ClearBitmap();
+                    Complete();
+                    return Machine.Wait(Cpu, ExitCode.VmgExit);
                 case GhcbExitCode.PageStateChange:
                     return PageStateChange();
                 case GhcbExitCode.GuestRequest:
@@ -475,7 +477,7 @@ internal static unsafe class GhcbRequests
 
             VirtualCpu target = Machine.Cpus[(int)apicId];
             VmplContext context = target.Contexts[(int)vmpl];
-            if (ReferenceEquals(target, Cpu) && (int)vmpl == Cpu.Vmpl)
+            if (target.IsRunning && (int)vmpl == target.Vmpl)
             {
                 return Refuse(GhcbError.InvalidInput);
             }
@@ -502,7 +504,10 @@ internal static unsafe class GhcbRequests
             context.GhcbMsr = VmgExit.SevInfo;
             context.RegisteredGhcb = ulong.MaxValue;
             ClearBitmap();
-            return Complete();
+            Complete();
+
+            // A vCPU that runs another VMPL goes on with it; one that waits starts with this one.
+            return operation == OnInit || target.IsRunning || Machine.Enter(target, (int)vmpl);
         }
 
         private readonly bool RunVmpl()

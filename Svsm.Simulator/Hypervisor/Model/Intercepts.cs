@@ -40,7 +40,9 @@ internal static unsafe class Intercepts
     }
 
     /// <summary>Sets the intercepts of the VMPL that was just loaded.</summary>
-    public static void Select(VirtualCpu cpu)
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="alone">Whether it is the only one; if not, PAUSE lets the others run.</param>
+    public static void Select(VirtualCpu cpu, bool alone)
     {
         Vmcb* vmcb = cpu.Vmcb;
         vmcb->IoPermissionMap = (ulong)s_ioMap;
@@ -54,7 +56,8 @@ internal static unsafe class Intercepts
         vmcb->InterceptExceptions = 1u << Amd64.VectorInvalidOpcode;
         vmcb->Intercepts = Bit(ExitCode.Cr0SelectiveWrite) | Bit(ExitCode.Rdpmc) | Bit(ExitCode.Cpuid) | Bit(ExitCode.Invd)
             | Bit(ExitCode.Halt) | Bit(ExitCode.Invlpga) | Bit(ExitCode.Ioio) | Bit(ExitCode.Msr) | Bit(ExitCode.Shutdown)
-            | Bit(ExitCode.Wbinvd) | Bit(ExitCode.Monitor) | Bit(ExitCode.Mwait) | Bit(ExitCode.MwaitConditional);
+            | Bit(ExitCode.Wbinvd) | Bit(ExitCode.Monitor) | Bit(ExitCode.Mwait) | Bit(ExitCode.MwaitConditional)
+            | (alone ? 0 : Bit(ExitCode.Pause));
         for (ulong code = ExitCode.Vmrun; code <= ExitCode.Skinit; code++)
         {
             vmcb->Intercepts |= Bit(code);

@@ -62,9 +62,9 @@ internal unsafe ref struct LaunchLoader
             return Fail("launch blob: longer than the file, or page data misplaced; length"u8, _header.TotalLength);
         }
 
-        if (_header.VcpuCount != 1)
+        if (_header.VcpuCount is 0 or > VirtualMachine.MaxCpus)
         {
-            return Fail("launch blob: this version runs exactly 1 vCPU; wanted"u8, _header.VcpuCount);
+            return Fail("launch blob: 1 to 64 vCPUs can run; wanted"u8, _header.VcpuCount);
         }
 
         ulong tables = (ulong)sizeof(LaunchHeader) + ((ulong)_header.RamCount * (ulong)sizeof(LaunchRam))
@@ -220,15 +220,27 @@ internal unsafe ref struct LaunchLoader
         return true;
     }
 
+    // vCPU 0 must have a VMSA; the others may be launched with one, or are created by the guest.
     private bool TryStart()
     {
-        VirtualCpu cpu = _machine.Cpus[0];
-        if (cpu.Current.VmsaGpa == 0)
+        for (int i = 0; i < _machine.Cpus.Length; i++)
         {
-            return Fail("launch blob: no VMSA for vCPU"u8, 0);
+            VirtualCpu cpu = _machine.Cpus[i];
+            if (cpu.Current.VmsaGpa == 0)
+            {
+                if (i == 0)
+                {
+                    return Fail("launch blob: no VMSA for vCPU"u8, 0);
+                }
+            }
+            else if (!_machine.Enter(cpu, cpu.Vmpl))
+            {
+                return Fail("launch blob: VMRUN refuses the VMSA (SEV_FEATURES, EFER.SVME, CR0, CR4 or VMPL); its GPA"u8, cpu.Current.VmsaGpa);
+            }
         }
 
-        return _machine.Enter(cpu, cpu.Vmpl) || Fail("launch blob: VMRUN refuses the VMSA (SEV_FEATURES, EFER.SVME, CR0, CR4 or VMPL); its GPA"u8, cpu.Current.VmsaGpa);
+        _machine.Schedule(_machine.Cpus[0]);
+        return true;
     }
 
     private readonly bool TryData(ulong block, out byte* data)

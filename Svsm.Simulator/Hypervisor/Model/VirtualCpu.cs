@@ -146,6 +146,12 @@ internal sealed unsafe class VirtualCpu
     /// <summary>VMPL that runs.</summary>
     public int Vmpl { get; set; }
 
+    /// <summary>Whether it has a VMSA in use; otherwise it was never started, halted, or is in AP reset hold.</summary>
+    public bool IsRunning { get; set; }
+
+    /// <summary>Whether the next vCPU may run now.</summary>
+    public bool Yields { get; set; }
+
     /// <summary>SEV_FEATURES of the VMSA that runs.</summary>
     public SevFeatures Features { get; set; }
 

@@ -12,6 +12,14 @@ namespace Svsm.Hypervisor;
 /// <summary>The virtual machine.</summary>
 internal sealed unsafe class VirtualMachine
 {
+    /// <summary>Most vCPUs.</summary>
+    public const int MaxCpus = 64;
+
+    private const int DebugRegisterCount = 4;
+
+    private readonly ulong[] _debugRegisters = new ulong[MaxCpus * DebugRegisterCount];
+    private VirtualCpu? _onProcessor;
+
     /// <summary>Makes a machine without vCPUs.</summary>
     /// <param name="pool">Its memory's source.</param>
     /// <param name="link">Where its output goes.</param>
@@ -77,11 +85,12 @@ internal sealed unsafe class VirtualMachine
         VmsaTransfer.Load(cpu, vmsa);
         if ((cpu.Features & SevFeatures.DebugSwap) != 0)
         {
-            Processor.WriteDebugRegisters(&vmsa->Dr0);
+            LoadDebugRegisters(cpu, &vmsa->Dr0);
         }
 
         cpu.SelectNestedTables(Memory.NestedTables);
-        Intercepts.Select(cpu);
+        Intercepts.Select(cpu, alone: Cpus.Length == 1);
+        cpu.IsRunning = true;
         return true;
     }
 
@@ -102,6 +111,90 @@ internal sealed unsafe class VirtualMachine
         {
             context.VmsaPage->IsRunning = false;
         }
+
+        cpu.IsRunning = false;
+    }
+
+    /// <summary>Takes a vCPU off the processor until something starts it again.</summary>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="exitCode">GUEST_EXITCODE.</param>
+    /// <returns>False when no other vCPU runs, so that nothing ever will: the run must stop, which has been asked for.</returns>
+    public bool Wait(VirtualCpu cpu, ulong exitCode)
+    {
+        if (ReferenceEquals(Next(cpu), cpu))
+        {
+            return cpu.Stop(ViolationKind.HaltForever, 0);
+        }
+
+        Leave(cpu, exitCode);
+        return true;
+    }
+
+    /// <summary>Chooses who runs next: the same vCPU until it waits or yields, then the others in turn.</summary>
+    /// <param name="cpu">Who ran last.</param>
+    public VirtualCpu Schedule(VirtualCpu cpu)
+    {
+        VirtualCpu next = cpu.IsRunning && !cpu.Yields ? cpu : Next(cpu);
+        cpu.Yields = false;
+        if (!ReferenceEquals(next, _onProcessor))
+        {
+            fixed (ulong* saved = _debugRegisters)
+            {
+                if (_onProcessor is { } previous)
+                {
+                    Processor.ReadDebugRegisters(saved + (previous.Id * DebugRegisterCount));
+                }
+
+                Processor.WriteDebugRegisters(saved + (next.Id * DebugRegisterCount));
+            }
+
+            _onProcessor = next;
+        }
+
+        return next;
+    }
+
+    /// <summary>The vCPU that asked for the end of the run.</summary>
+    /// <param name="last">Who ran last.</param>
+    public VirtualCpu FindStopped(VirtualCpu last)
+    {
+        for (int i = 0; i < Cpus.Length; i++)
+        {
+            if (Cpus[i].StopRequest.IsSet)
+            {
+                return Cpus[i];
+            }
+        }
+
+        return last;
+    }
+
+    // The processor has the debug registers of the vCPU that runs; those of the others wait here.
+    private void LoadDebugRegisters(VirtualCpu cpu, ulong* values)
+    {
+        for (int i = 0; i < DebugRegisterCount; i++)
+        {
+            _debugRegisters[(cpu.Id * DebugRegisterCount) + i] = values[i];
+        }
+
+        if (ReferenceEquals(cpu, _onProcessor))
+        {
+            Processor.WriteDebugRegisters(values);
+        }
+    }
+
+    private VirtualCpu Next(VirtualCpu cpu)
+    {
+        for (int i = 1; i < Cpus.Length; i++)
+        {
+            VirtualCpu candidate = Cpus[(cpu.Id + i) % Cpus.Length];
+            if (candidate.IsRunning)
+            {
+                return candidate;
+            }
+        }
+
+        return cpu;
     }
 
     /// <summary>Whether VMRUN would take the VMSA of a VMPL at all: the guest marks one that must not run by clearing EFER.SVME.</summary>

@@ -137,6 +137,9 @@ internal static class ExitCode
     /// <summary>INVD.</summary>
     public const ulong Invd = 0x76;
 
+    /// <summary>PAUSE.</summary>
+    public const ulong Pause = 0x77;
+
     /// <summary>HLT.</summary>
     public const ulong Halt = 0x78;
 

@@ -52,8 +52,9 @@ internal static unsafe class VmgExit
                 context.GhcbMsr = AnswerCpuid(machine, cpu, request);
                 return true;
             case GhcbMsr.ApResetHoldRequest:
-                // Nobody can send the event that this waits for.
-                return cpu.Stop(ViolationKind.HaltForever, 0);
+                // There is no event that ends this, but the vCPU can be started anew.
+                context.GhcbMsr = GhcbMsr.ApResetHoldResponse;
+                return machine.Wait(cpu, ExitCode.VmgExit);
             case GhcbMsr.PreferredGhcbRequest:
                 context.GhcbMsr = ~GhcbMsr.CodeMask | GhcbMsr.PreferredGhcbResponse;
                 return true;

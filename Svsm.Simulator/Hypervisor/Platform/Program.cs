@@ -66,18 +66,24 @@ internal static unsafe class Program
             Refuse(link, loader.Error, loader.BadIndex);
         }
 
-        Run(machine, machine.Cpus[0]);
-        StopReporter.Send(machine, machine.Cpus[0]);
+        StopReporter.Send(machine, Run(machine));
         PowerOff();
     }
 
-    private static void Run(VirtualMachine machine, VirtualCpu cpu)
+    // The vCPUs take turns on one processor: runs repeat, and no lock is needed. Who stopped is returned.
+    private static VirtualCpu Run(VirtualMachine machine)
     {
-        do
+        VirtualCpu cpu = machine.Cpus[0];
+        while (true)
         {
             WorldSwitch.Run(cpu);
+            if (!ExitHandler.Handle(machine, cpu))
+            {
+                return machine.FindStopped(cpu);
+            }
+
+            cpu = machine.Schedule(cpu);
         }
-        while (ExitHandler.Handle(machine, cpu));
     }
 
     private static void CheckProcessor(LinkWriter link)
