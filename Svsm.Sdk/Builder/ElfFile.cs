@@ -57,6 +57,9 @@ public sealed class ElfFile
     /// <summary>Longest name of a symbol or section in bytes.</summary>
     public const int MaxNameLength = 8192;
 
+    /// <summary>Most loadable segments of a file. An image of this project has about a dozen.</summary>
+    public const int MaxSegments = 256;
+
     private const int FileHeaderLength = 64;
     private const int ProgramHeaderLength = 56;
     private const int SectionHeaderLength = 64;
@@ -174,6 +177,11 @@ public sealed class ElfFile
             if (type != SegmentLoad || length == 0)
             {
                 continue;
+            }
+
+            if (segments.Count == MaxSegments)
+            {
+                throw Unsupported($"has more than {MaxSegments} loadable segments", $"at most {MaxSegments}");
             }
 
             int number = at / ProgramHeaderLength;

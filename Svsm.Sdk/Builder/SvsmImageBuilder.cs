@@ -199,7 +199,7 @@ internal sealed class ImageLayoutBuilder
         return new SvsmImage(_launch, configuration, [.. _parts], SortSymbols(kernel));
     }
 
-    // Where each host wants the SVSM's memory. Source: coconut-svsm tools/igvmbuilder (gpa_map); the table is in docs/hosts.md.
+    // Where each host wants the SVSM's memory. Source: coconut-svsm tools/igvmbuilder (gpa_map); the table is in docs/image-layout.md.
     // On Vanadium it lies below 8 TiB, outside of what the guest has as RAM.
     private static (ulong Base, ulong Length) Region(HostFlavour flavour) =>
         (flavour == HostFlavour.Vanadium ? 0x800_0000_0000 - 0x8000_0000ul : 0x800_0000, 0x100_0000);

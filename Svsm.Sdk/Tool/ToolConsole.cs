@@ -27,7 +27,8 @@ internal sealed class ToolConsole
         Error = error;
         _outputIsTerminal = outputIsTerminal;
         _errorIsTerminal = errorIsTerminal;
-        _width = Math.Max(width, 40);
+        // Tables are made for 80 columns; a narrower terminal breaks its lines better than a table breaks its cells.
+        _width = Math.Max(width, RedirectedWidth);
     }
 
     public TextWriter Output => _output;

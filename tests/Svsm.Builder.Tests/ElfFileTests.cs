@@ -101,6 +101,19 @@ public sealed class ElfFileTests
     public void Parse_OffsetOutsideFile_Fails(int at, ulong offset) => Fails(SvsmDiagnostics.ElfDamaged, Changed(f => TestElf.U64(f, at, offset)), $"0x{offset:X}");
 
     [Fact]
+    public void Parse_TooManySegments_Fails()
+    {
+        var elf = new TestElf();
+        for (int i = 0; i < ElfFile.MaxSegments; i++)
+        {
+            elf.Add((ulong)i << 12, TestElf.R, [1]);
+        }
+
+        Assert.Equal(ElfFile.MaxSegments, ElfFile.Parse(elf.ToArray(), "kernel").Segments.Length);
+        Fails(SvsmDiagnostics.ElfUnsupported, elf.Add(0x100_0000, TestElf.R, [1]).ToArray(), "more than 256");
+    }
+
+    [Fact]
     public void Parse_MoreInFileThanInMemory_Fails() => Fails(SvsmDiagnostics.ElfDamaged, Changed(f => TestElf.U64(f, 64 + 40, 0x17FF)), "0x17FF");
 
     [Theory]
