@@ -104,6 +104,7 @@ internal static unsafe class Machine
     private const int ExitCodeIndex = 0x390 / 8;
     private const int Info1Index = 0x398 / 8;
     private const int Info2Index = 0x3A0 / 8;
+    private const int ScratchIndex = 0x3A8 / 8;
     private const int BitmapIndex = 0x3F0 / 8;
 
     [InlineArray(VectorCount * 2)]
@@ -164,6 +165,18 @@ internal static unsafe class Machine
     /// <summary>Changes the state of one 4-KiB page by the register protocol.</summary>
     public static bool ChangePageState(ulong gpa, PageStateOperation operation) =>
         MsrExchange(((ulong)operation << 52) | gpa | GhcbMsr.PageStateChangeRequest) == GhcbMsr.PageStateChangeResponse;
+
+    /// <summary>Makes a 2-MiB page private as a whole, by a page state change through the GHCB page.</summary>
+    public static bool MakeLargePagePrivate(ulong gpa)
+    {
+        ulong* buffer = s_ghcb + (GhcbPage.SharedBufferOffset / sizeof(ulong));
+        Volatile.Write(ref buffer[0], 0);
+        Volatile.Write(ref buffer[1], gpa | ((ulong)PageStateOperation.Private << PageStateChangeBuffer.OperationShift) | PageStateChangeBuffer.Large);
+        Clear();
+        Set(ScratchIndex, (ulong)s_ghcb + GhcbPage.SharedBufferOffset);
+        Request(GhcbExitCode.PageStateChange, 0, 0);
+        return Volatile.Read(ref s_ghcb[Info2Index]) == 0 && (Volatile.Read(ref buffer[0]) & 0xFFFF) == 1;
+    }
 
     /// <summary>Asks the host by the register protocol.</summary>
     public static ulong MsrExchange(ulong request)

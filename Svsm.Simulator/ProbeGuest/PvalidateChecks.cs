@@ -21,7 +21,8 @@ internal static unsafe class PvalidateChecks
         Lists();
         Entries(in start);
         Addresses(in start);
-        LargePages();
+        SplitPage();
+        LargePage();
     }
 
     private static void SinglePage()
@@ -151,9 +152,9 @@ internal static unsafe class PvalidateChecks
     }
 
     // Each page was assigned by itself, so the reverse map has 4-KiB entries: a 2-MiB validation has to say so, and to work page by page.
-    private static void LargePages()
+    private static void SplitPage()
     {
-        ulong large = TestMemory.Large;
+        ulong large = TestMemory.Split;
         Probe.True("2 MiB: pages made private"u8, TestMemory.MakePrivate(large, 512));
         Probe.Result("2 MiB: 4-KiB reverse map entries"u8, Calls.PValidateEntry(large | Validate | Large), SvsmResultCode.PValidateSizeMismatch);
         Probe.Equal("2 MiB: next is the one that failed"u8, Calls.ReadNext(Calls.Buffer), 0);
@@ -178,5 +179,27 @@ internal static unsafe class PvalidateChecks
         Probe.Result("2 MiB: rescind with 4-KiB reverse map entries"u8, Calls.PValidateEntry(large | Large), SvsmResultCode.PValidateSizeMismatch);
         Volatile.Write(ref *(ulong*)large, 1);
         Probe.Equal("2 MiB: still valid"u8, Volatile.Read(ref *(ulong*)large), 1);
+    }
+
+    // Assigned as a whole: one entry of the reverse map, until a 4-KiB step makes the host split it.
+    private static void LargePage()
+    {
+        ulong large = TestMemory.Large;
+        ulong last = large + 0x1F_F000;
+        Probe.True("large: made private as a whole"u8, Machine.MakeLargePagePrivate(large));
+        Probe.Result("large: validate"u8, Calls.PValidateEntry(large | Validate | Large), SvsmResultCode.Success);
+        Probe.True("large: is zero"u8, !new ReadOnlySpan<byte>((void*)large, 0x20_0000).ContainsAnyExcept((byte)0));
+        Volatile.Write(ref *(ulong*)last, 0x1234);
+        Probe.Result("large: twice"u8, Calls.PValidateEntry(large | Validate | Large), SvsmResultCode.PValidateNoChange);
+        Probe.Result("large: 4-KiB page of it, twice"u8, Calls.PValidateEntry(last | Validate), SvsmResultCode.PValidateNoChange);
+        Probe.Equal("large: twice leaves contents"u8, Volatile.Read(ref *(ulong*)last), 0x1234);
+        Probe.Result("large: rescind"u8, Calls.PValidateEntry(large | Large), SvsmResultCode.Success);
+        Probe.Result("large: rescind twice"u8, Calls.PValidateEntry(large | Large), SvsmResultCode.PValidateNoChange);
+        Probe.Result("large: validate again"u8, Calls.PValidateEntry(large | Validate | Large), SvsmResultCode.Success);
+        Probe.Equal("large: is zero again"u8, Volatile.Read(ref *(ulong*)last), 0);
+        Probe.Result("large: 4-KiB page of it rescinded"u8, Calls.PValidateEntry(last), SvsmResultCode.Success);
+        Probe.Result("large: mixed"u8, Calls.PValidateEntry(large | Large), SvsmResultCode.PValidateSizeMismatch);
+        Probe.Result("large: 4-KiB page of it validated again"u8, Calls.PValidateEntry(last | Validate), SvsmResultCode.Success);
+        Probe.Result("large: rescind after the split"u8, Calls.PValidateEntry(large | Large), SvsmResultCode.PValidateSizeMismatch);
     }
 }

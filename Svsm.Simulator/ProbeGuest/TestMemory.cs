@@ -14,8 +14,11 @@ internal static class TestMemory
     /// <summary>Length in bytes.</summary>
     public const ulong Length = 0x0080_0000;
 
-    /// <summary>First GPA of a 2-MiB page of it that only the large-page checks use.</summary>
-    public const ulong Large = Base + 0x40_0000;
+    /// <summary>A 2-MiB page of it that is assigned in 4-KiB pages.</summary>
+    public const ulong Split = Base + 0x40_0000;
+
+    /// <summary>A 2-MiB page of it that is assigned as a whole.</summary>
+    public const ulong Large = Base + 0x60_0000;
 
     /// <summary>A page of it.</summary>
     public static ulong PageAt(int number) => Base + ((ulong)number * 0x1000);

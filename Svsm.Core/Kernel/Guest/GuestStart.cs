@@ -27,24 +27,17 @@ internal static unsafe class GuestStart
         PageStateTable table = KernelMemory.PageStates;
         for (int i = 0; i < ranges.Length; i++)
         {
+            if (isShared && ranges[i].Kind == GuestRangeKind.Prevalidate)
+            {
+                Host.MakePrivate(new PhysicalAddress(ranges[i].Base), ranges[i].Length / Page.Size);
+            }
+
             for (ulong offset = 0; offset < ranges[i].Length; offset += Page.Size)
             {
                 PhysicalAddress page = new(ranges[i].Base + offset);
-                PageResult result;
-                if (ranges[i].Kind == GuestRangeKind.Launched)
-                {
-                    result = GuestPages.GrantLaunched(table, ref platform, page, configuration.GuestVmpl);
-                }
-                else
-                {
-                    if (isShared)
-                    {
-                        KernelMemory.MakePrivate(page, 1);
-                    }
-
-                    result = GuestPages.Validate(table, ref platform, page, PageSize.Small, configuration.GuestVmpl);
-                }
-
+                PageResult result = ranges[i].Kind == GuestRangeKind.Launched
+                    ? GuestPages.GrantLaunched(table, ref platform, page, configuration.GuestVmpl)
+                    : GuestPages.Validate(table, ref platform, page, PageSize.Small, configuration.GuestVmpl);
                 if (result != PageResult.Success)
                 {
                     Panic.Stop(

@@ -91,16 +91,16 @@ internal static unsafe class KernelMemory
             end = configuration.LaunchVmsa;
         }
 
+        if (isShared)
+        {
+            Host.MakePrivate(new PhysicalAddress(configuration.HeapBase), (end - configuration.HeapBase) / Page.Size);
+        }
+
         ulong address = configuration.HeapBase;
         while (address < end)
         {
             PhysicalAddress page = new(address);
             bool large = page.IsAlignedTo(PageSize.Large) && end - address >= Page.LargeSize;
-            if (isShared)
-            {
-                MakePrivate(page, large ? Page.PerLarge : 1);
-            }
-
             if (!large || !TryValidateLarge(page))
             {
                 for (int i = 0; i < (large ? Page.PerLarge : 1); i++)
@@ -113,15 +113,6 @@ internal static unsafe class KernelMemory
         }
 
         FrameAllocator.Initialize(new PhysicalAddress(configuration.HeapBase), (int)((end - configuration.HeapBase) / Page.Size));
-    }
-
-    /// <summary>Makes a page of the guest private before it is validated.</summary>
-    public static void MakePrivate(PhysicalAddress first, int pageCount)
-    {
-        for (int i = 0; i < pageCount; i++)
-        {
-            Host.ChangePageState(new PhysicalAddress(first.Value + ((ulong)i * Page.Size)), PageStateOperation.Private);
-        }
     }
 
     /// <summary>Makes the table of page states: all of the guest's RAM unvalidated, the region the SVSM's.</summary>

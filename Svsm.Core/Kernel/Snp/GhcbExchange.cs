@@ -47,6 +47,9 @@ internal struct GhcbRequest
 
     /// <summary>RDX.</summary>
     public ulong Rdx;
+
+    /// <summary>SW_SCRATCH: GPA of the buffer that belongs to the request.</summary>
+    public ulong Scratch;
 }
 
 /// <summary>Registers of a GHCB page that the kernel uses.</summary>
@@ -64,6 +67,9 @@ internal enum GhcbRegisters : byte
 
     /// <summary>RDX.</summary>
     Rdx = 4,
+
+    /// <summary>SW_SCRATCH.</summary>
+    Scratch = 8,
 }
 
 /// <summary>A checked answer, private.</summary>
@@ -88,6 +94,7 @@ internal static class GhcbExchange
     private const int ExitCodeOffset = 0x390;
     private const int Info1Offset = 0x398;
     private const int Info2Offset = 0x3A0;
+    private const int ScratchOffset = 0x3A8;
 
     /// <summary>Makes a request and checks the answer.</summary>
     /// <param name="page">The GHCB page.</param>
@@ -124,6 +131,12 @@ internal static class GhcbExchange
             high |= Bit(RdxOffset);
         }
 
+        if ((request.Sent & GhcbRegisters.Scratch) != 0)
+        {
+            Volatile.Write(ref page.SwScratch, request.Scratch);
+            high |= Bit(ScratchOffset);
+        }
+
         Volatile.Write(ref bitmapLow, low);
         Volatile.Write(ref bitmapHigh, high);
         Volatile.Write(ref page.ProtocolVersion, (ushort)GhcbMsrProtocol.Version);
@@ -140,7 +153,6 @@ internal static class GhcbExchange
             return false;
         }
 
-        // A register that was sent is marked by the kernel itself: only the host's own mark, on a bitmap that it rewrites, can say more.
         answer.Info2 = Volatile.Read(ref page.SwExitInfo2);
         if ((request.Wanted & GhcbRegisters.Rax) != 0)
         {

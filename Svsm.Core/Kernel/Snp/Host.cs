@@ -16,7 +16,7 @@ namespace Svsm.Kernel.Snp;
 /// <summary>Requests to the host.</summary>
 internal static unsafe class Host
 {
-    private const ulong DestinationShift = 32;
+    private const int DestinationShift = 32;
     private const int CreationVmplShift = 16;
 
     private static PhysicalAddress s_page;
@@ -70,7 +70,11 @@ internal static unsafe class Host
             Panic.Stop(TerminationReason.Validation, "the GHCB page could not be rescinded"u8);
         }
 
-        ChangePageState(s_page, PageStateOperation.Shared);
+        if (!GhcbMsrProtocol.IsPageStateChanged(Exchange(GhcbMsrProtocol.PageStateRequest(s_page, PageStateOperation.Shared))))
+        {
+            Panic.Stop(TerminationReason.GhcbAnswer, "the host refused to share the GHCB page"u8);
+        }
+
         AddressSpace.MakeShared(KernelLayout.GhcbPage);
         new System.Span<byte>((void*)KernelLayout.GhcbPage, Page.Size).Clear();
         if (!GhcbMsrProtocol.IsRegistered(Exchange(GhcbMsrProtocol.RegisterRequest(s_page)), s_page))
@@ -81,12 +85,17 @@ internal static unsafe class Host
         s_isRegistered = true;
     }
 
-    /// <summary>Asks the host to change the state of a page; ends the VM when it refuses.</summary>
-    public static void ChangePageState(PhysicalAddress page, PageStateOperation operation)
+    /// <summary>Has the host make pages private, before they are validated; ends the VM when it refuses.</summary>
+    /// <param name="first">First page.</param>
+    /// <param name="pageCount">Number of 4-KiB pages.</param>
+    public static void MakePrivate(PhysicalAddress first, ulong pageCount)
     {
-        if (!GhcbMsrProtocol.IsPageStateChanged(Exchange(GhcbMsrProtocol.PageStateRequest(page, operation))))
+        Port port = default;
+
+        // SAFETY: the page is mapped at this address on every CPU.
+        if (!PageStateRequests.TryMakePrivate(ref *(GhcbPage*)KernelLayout.GhcbPage, s_page, ref port, first, pageCount))
         {
-            Panic.Stop(TerminationReason.GhcbAnswer, "the host refused a page state change of"u8, page.Value);
+            Panic.Stop(TerminationReason.GhcbAnswer, "the host refused to make memory private from"u8, first.Value);
         }
     }
 
@@ -101,7 +110,7 @@ internal static unsafe class Host
         GhcbRequest request = new()
         {
             ExitCode = GhcbExitCode.ApCreation,
-            Info1 = ((ulong)apicId << (int)DestinationShift) | ((ulong)vmpl << CreationVmplShift),
+            Info1 = ((ulong)apicId << DestinationShift) | ((ulong)vmpl << CreationVmplShift),
             Info2 = vmsa.Value,
             Sent = GhcbRegisters.Rax,
             Rax = (ulong)features,
