@@ -230,10 +230,10 @@ public static class SvsmDiagnostics
         "The security processor refuses the launch",
         "Correct the policy or the ID block of the image; the real one would refuse it as well.");
 
-    /// <summary>Image, map, digest file or hypervisor. Raised by Svsm.Simulator.Machine.</summary>
+    /// <summary>Image, map, digest file, hypervisor, or the temporary file with the launch. Raised by Svsm.Simulator.Machine.</summary>
     public static readonly SvsmDiagnostic RunFileUnreadable = new(
         "SVSM6006",
-        "A file that the run needs cannot be read",
+        "A file that the run needs cannot be read or written",
         "Correct the path; if it is the hypervisor, install the package Svsm.Simulator again.");
 
     /// <summary>A value outside its range. Raised by Svsm.Simulator.Machine.</summary>

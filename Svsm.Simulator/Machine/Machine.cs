@@ -49,7 +49,7 @@ public static class Machine
             throw new ArgumentException($"A launch digest has {SecurityProcessor.DigestLength} bytes; {options.ExpectedDigest.Value.Length} were given.", nameof(options));
         }
 
-        byte[] image = ReadFile("the image", options.ImagePath, File.ReadAllBytes);
+        byte[] image = WithFile("the image, readable", options.ImagePath, File.ReadAllBytes);
         LaunchPlan plan = HostLoader.Load(image, new GuestRam((ulong)options.MemoryMiB << 20), options.VcpuCount);
         if (options.ExpectedDigest is ReadOnlyMemory<byte> expected && !expected.Span.SequenceEqual(plan.Digest.Span))
         {
@@ -71,17 +71,16 @@ public static class Machine
         MachineOptions options, LaunchPlan plan, SymbolMap symbols, QemuExecutable qemu, CancellationToken cancellationToken)
     {
         // Readable by this user only: the launch contains the message keys of the guest.
-        DirectoryInfo folder = Directory.CreateTempSubdirectory("svsm-");
+        DirectoryInfo folder = WithFile("a folder for a temporary file", Path.GetTempPath(), _ => Directory.CreateTempSubdirectory("svsm-"));
         try
         {
             string launchFile = Path.Combine(folder.FullName, LaunchFileName);
-            ulong launchLength;
-            using (FileStream stream = File.Create(launchFile))
+            ulong launchLength = WithFile("a temporary file with the launch, writable", launchFile, file =>
             {
+                using FileStream stream = File.Create(file);
                 LaunchBlob.Write(plan, options.SingleVmpl ? LaunchOptions.SingleVmpl : LaunchOptions.None, stream);
-                launchLength = (ulong)stream.Length;
-            }
-
+                return (ulong)stream.Length;
+            });
             QemuProcess process;
             try
             {
@@ -232,22 +231,22 @@ public static class Machine
         string path = options.MapPath ?? Path.ChangeExtension(options.ImagePath, ".map");
         return options.MapPath is null && !File.Exists(path)
             ? SymbolMap.Empty
-            : ReadFile("the symbol map", path, file =>
+            : WithFile("the symbol map, readable", path, file =>
             {
                 using StreamReader reader = File.OpenText(file);
                 return SymbolMap.Read(reader);
             });
     }
 
-    private static T ReadFile<T>(string what, string path, Func<string, T> read)
+    private static T WithFile<T>(string wanted, string path, Func<string, T> use)
     {
         try
         {
-            return read(path);
+            return use(path);
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
-            throw SvsmDiagnostics.RunFileUnreadable.Error($"'{path}': {exception.Message}", $"{what}, readable", exception);
+            throw SvsmDiagnostics.RunFileUnreadable.Error($"'{path}': {exception.Message}", wanted, exception);
         }
     }
 

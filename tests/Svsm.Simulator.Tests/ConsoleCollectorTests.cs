@@ -90,6 +90,16 @@ public sealed class ConsoleCollectorTests : IDisposable
     }
 
     [Fact]
+    public void Write_LongCharacterAtTheCut_StaysWhole()
+    {
+        ConsoleCollector console = Create();
+
+        console.Write(s_guest, Encoding.UTF8.GetBytes(new string('x', ConsoleCollector.MaxLineLength - 1) + "🙂y\n"));
+
+        Assert.Equal([new string('x', ConsoleCollector.MaxLineLength - 1) + "🙂", "y"], console.Lines.Select(line => line.Text));
+    }
+
+    [Fact]
     public void Write_MoreThanIsKept_IsShownButDropped()
     {
         var console = new ConsoleCollector(null, SymbolMap.Empty, showVcpu: false);

@@ -62,7 +62,8 @@ internal sealed class ConsoleCollector
                 }
                 else
                 {
-                    if (source.Line.Length == MaxLineLength)
+                    // A character of two code units stays whole.
+                    if (source.Line.Length >= MaxLineLength && !char.IsLowSurrogate(character))
                     {
                         Complete(from, source);
                     }
