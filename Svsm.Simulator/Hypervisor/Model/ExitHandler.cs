@@ -15,6 +15,8 @@ namespace Svsm.Hypervisor;
 /// <summary>Exit handling.</summary>
 internal static unsafe class ExitHandler
 {
+    // SAFETY (whole type): VMCB, save area and registers belong to the vCPU.
+
     private const byte RepeatNotEqual = 0xF2;
     private const byte RepeatEqual = 0xF3;
     private const byte GroupOpcode = 0x01;

@@ -11,6 +11,8 @@ namespace Svsm.Hypervisor;
 /// <summary>The guest's instruction at RIP.</summary>
 internal static unsafe class GuestCode
 {
+    // SAFETY (whole type): guest bytes are reached through GuestMemory.Access only, and never beyond their page.
+
     /// <summary>Longest memory operand that an instruction touches (FXSAVE), for operands that cross a page.</summary>
     private const ulong LongestOperand = 512;
 
@@ -30,18 +32,24 @@ internal static unsafe class GuestCode
     public static int Read(GuestMemory memory, VirtualCpu cpu, Span<byte> code)
     {
         ulong linear = LinearAddress(cpu, cpu.State->Cs.Base, cpu.State->Rip);
-        for (int i = 0; i < code.Length; i++)
+        bool user = cpu.State->Cpl == 3;
+        int done = 0;
+        while (done < code.Length)
         {
-            if (!TryTranslate(memory, cpu, linear + (ulong)i, AccessKind.Fetch, out ulong gpa, out _)
-                || memory.Access(gpa, cpu.Vmpl, isPrivate: true, AccessKind.Fetch, cpu.State->Cpl == 3, out byte* bytes) != AccessVerdict.Allowed)
+            ulong at = linear + (ulong)done;
+            WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, at, AccessKind.Fetch, user);
+            if (walk.Status != WalkStatus.Done
+                || memory.Access(walk.Gpa, cpu.Vmpl, isPrivate: true, AccessKind.Fetch, user, out byte* bytes) != AccessVerdict.Allowed)
             {
-                return i;
+                break;
             }
 
-            code[i] = *bytes;
+            int inPage = System.Math.Min(code.Length - done, Amd64.PageSize - (int)(at & (Amd64.PageSize - 1)));
+            new ReadOnlySpan<byte>(bytes, inPage).CopyTo(code.Slice(done));
+            done += inPage;
         }
 
-        return code.Length;
+        return done;
     }
 
     /// <summary>Decodes the instruction at RIP.</summary>
@@ -142,13 +150,5 @@ internal static unsafe class GuestCode
 
         linear = 0;
         return false;
-    }
-
-    private static bool TryTranslate(GuestMemory memory, VirtualCpu cpu, ulong linear, AccessKind kind, out ulong gpa, out bool isPrivate)
-    {
-        WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, linear, kind, cpu.State->Cpl == 3);
-        gpa = walk.Gpa;
-        isPrivate = walk.IsPrivate;
-        return walk.Status == WalkStatus.Done;
     }
 }

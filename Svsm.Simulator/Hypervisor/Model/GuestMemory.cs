@@ -62,6 +62,8 @@ internal enum AccessVerdict
 /// <summary>Guest memory and its RMP.</summary>
 internal sealed unsafe class GuestMemory
 {
+    // SAFETY (whole type): pages come from Find, which checks the address against RAM; frames come from the pool, are whole pages, and belong to one view of one page.
+
     /// <summary>What a page holds whose contents hardware would leave as ciphertext. Not canonical, so a pointer of it faults.</summary>
     public const ulong Ciphertext = 0xA5C3_A5C3_A5C3_A5C3;
 

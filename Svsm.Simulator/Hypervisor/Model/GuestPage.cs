@@ -18,6 +18,8 @@ namespace Svsm.Hypervisor;
 /// <summary>A page of guest memory and its RMP entry. 16 bytes.</summary>
 internal unsafe struct GuestPage
 {
+    // SAFETY (whole type): frames are opaque here: stored and handed back, never read.
+
     private const ulong AssignedBit = 1ul << 0;
     private const ulong ValidatedBit = 1ul << 1;
     private const ulong VmsaBit = 1ul << 2;

@@ -13,6 +13,8 @@ namespace Svsm.Hypervisor;
 /// <summary>The launch.</summary>
 internal unsafe ref struct LaunchLoader
 {
+    // SAFETY (whole type): every offset into the blob is checked against its length first.
+
     private readonly VirtualMachine _machine;
     private readonly byte* _blob;
     private readonly ulong _length;

@@ -11,6 +11,8 @@ namespace Svsm.Hypervisor;
 /// <summary>Nested page faults.</summary>
 internal static unsafe class NestedFaults
 {
+    // SAFETY (whole type): pages come from GuestMemory.Find; Check refuses null.
+
     private const ulong EventValid = 1ul << 31;
 
     /// <summary>Handles a nested page fault.</summary>

@@ -33,6 +33,8 @@ namespace Svsm.Hypervisor;
 /// <summary>PVALIDATE and RMPADJUST.</summary>
 internal static unsafe class RmpInstructions
 {
+    // SAFETY (whole type): pages come from GuestMemory.Find and are checked for null; a 2-MiB operation is aligned, and RAM of a 2-MiB entry is whole.
+
     private const ulong TargetVmplMask = 0xFF;
     private const ulong PermissionsMask = 0xFF00;
     private const ulong VmsaMask = 1ul << 16;

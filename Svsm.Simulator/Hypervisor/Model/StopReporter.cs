@@ -13,6 +13,8 @@ namespace Svsm.Hypervisor;
 /// <summary>The end of a run.</summary>
 internal static unsafe class StopReporter
 {
+    // SAFETY (whole type): guest bytes are reached through GuestMemory.Access only; an aligned quadword does not leave its page.
+
     private const int CodeBytes = 16;
     private const int FrameCount = 4;
     private const int RegisterCount = 16;

@@ -15,6 +15,8 @@ namespace Svsm.Hypervisor;
 /// <summary>Delivery of #VC.</summary>
 internal static unsafe class VcDelivery
 {
+    // SAFETY (whole type): guest bytes are reached through GuestMemory.Access only, one at a time or as an aligned quadword.
+
     private const int GateLength = 16;
     private const int GateInterrupt = 0xE;
     private const int GateTrap = 0xF;

@@ -43,6 +43,8 @@ internal struct WorldFrame
 /// <summary>What a vCPU has per VMPL.</summary>
 internal sealed unsafe class VmplContext
 {
+    // SAFETY (whole type): VMCB and frame are whole pages of the pool that live as long as the machine.
+
     /// <summary>Where its VMSA is; 0 = there is none.</summary>
     public ulong VmsaGpa { get; set; }
 

@@ -12,6 +12,8 @@ namespace Svsm.Hypervisor;
 /// <summary>The virtual machine.</summary>
 internal sealed unsafe class VirtualMachine
 {
+    // SAFETY (whole type): a VMSA is reached through its page, which is checked to be assigned each time, or is a frame that was launched outside RAM.
+
     /// <summary>Most vCPUs.</summary>
     public const int MaxCpus = 64;
 

@@ -15,6 +15,8 @@ namespace Svsm.Hypervisor;
 /// <summary>The host's side of VMGEXIT.</summary>
 internal static unsafe class VmgExit
 {
+    // SAFETY (whole type): pages come from GuestMemory.Find and are checked for null.
+
     private const ulong MaxVersion = 2;
     private const ulong MinVersion = 1;
     private const int ValueShift = 32;

@@ -14,6 +14,8 @@ namespace Svsm.Hypervisor;
 /// <summary>VMSA to VMCB and back.</summary>
 internal static unsafe class VmsaTransfer
 {
+    // SAFETY (whole type): a VMSA is a whole page, VMCB and frame likewise; every offset used lies inside.
+
     /// <summary>The features that the simulated processor has.</summary>
     public const SevFeatures Supported = SevFeatures.SnpActive | SevFeatures.RestrictedInjection | SevFeatures.DebugSwap
         | SevFeatures.PreventHostIbs | SevFeatures.BtbIsolation | SevFeatures.SmtProtection;

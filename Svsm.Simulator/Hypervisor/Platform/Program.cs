@@ -16,6 +16,8 @@ namespace Svsm.Hypervisor;
 
 internal static unsafe class Program
 {
+    // SAFETY (whole type): the loader's structures lie in memory that is mapped one to one and not given to the pool before they were read.
+
     private const ushort OuterExitPort = 0x501;
     private const ushort OuterExitCode = 0;
     private const ulong FirstUsableAddress = 0x10_0000;

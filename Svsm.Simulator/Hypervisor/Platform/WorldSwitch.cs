@@ -17,6 +17,8 @@ namespace Svsm.Hypervisor;
 /// <summary>The world switch.</summary>
 internal static unsafe class WorldSwitch
 {
+    // SAFETY (whole type): VMCB and frame have the layout that Entry.S knows.
+
     /// <summary>Instructions of Entry.S between the reading before the entry and the one after the exit, one RDTSC included.</summary>
     private const ulong OwnInstructions = 25;
 
