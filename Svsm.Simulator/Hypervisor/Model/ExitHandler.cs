@@ -27,6 +27,7 @@ internal static unsafe class ExitHandler
     private const ulong MachineStatusWord = 0xF;
     private const ulong MsrWrite = 1;
     private const int PauseLength = 2;
+    private const int HaltLength = 1;
 
     /// <summary>Handles the exit that is in the VMCB.</summary>
     /// <returns>False when the run must stop; <see cref="VirtualCpu.StopRequest"/> says why.</returns>
@@ -67,7 +68,7 @@ internal static unsafe class ExitHandler
             case >= ExitCode.Vmrun and <= ExitCode.Skinit:
                 return cpu.Raise(Amd64.VectorInvalidOpcode);
             case ExitCode.Halt:
-                return machine.Wait(cpu, exitCode);
+                return machine.Wait(cpu, exitCode, HaltLength);
             case ExitCode.Pause:
                 cpu.Yields = true;
                 return cpu.Skip(PauseLength);

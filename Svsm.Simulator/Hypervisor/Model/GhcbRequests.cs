@@ -118,7 +118,7 @@ internal static unsafe class GhcbRequests
                 case GhcbExitCode.ApResetHold:
                     ClearBitmap();
                     Complete();
-                    return Machine.Wait(Cpu, ExitCode.VmgExit);
+                    return Machine.Wait(Cpu, ExitCode.VmgExit, length: 0);
                 case GhcbExitCode.PageStateChange:
                     return PageStateChange();
                 case GhcbExitCode.GuestRequest:

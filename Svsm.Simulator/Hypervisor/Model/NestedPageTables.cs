@@ -8,8 +8,7 @@
 //   root          slots 0 to 255: shared view | slots 256 to 511 (bit 47, the C-bit): private view
 //   root, PG = 0  slots 0 to 255: private view. Without paging there is no C-bit, and every access is private.
 //
-// The emulator drops all translations of a vCPU at VMRUN and #VMEXIT, so an edit needs no flush on the vCPU that caused it.
-// Other vCPUs must leave their guest before an entry that they may have cached counts as gone.
+// The emulator drops all translations at VMRUN and #VMEXIT, and the vCPUs take turns on one processor: an edit needs no flush.
 
 using Svsm.Wire;
 

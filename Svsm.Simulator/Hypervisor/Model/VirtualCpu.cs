@@ -193,7 +193,7 @@ internal sealed unsafe class VirtualCpu
         ulong next = State->Rip + (ulong)length;
         State->Rip = IsLongCode ? next : (uint)next;
         Vmcb->InterruptShadow = 0;
-        Current.Statistics->Ticks++;
+        Current.Statistics->Ticks += length == 0 ? 0ul : 1;
         return true;
     }
 

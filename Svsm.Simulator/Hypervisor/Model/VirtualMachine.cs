@@ -120,14 +120,17 @@ internal sealed unsafe class VirtualMachine
     /// <summary>Takes a vCPU off the processor until something starts it again.</summary>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="exitCode">GUEST_EXITCODE.</param>
+    /// <param name="length">Length of the instruction that waits, if RIP is not behind it yet.</param>
     /// <returns>False when no other vCPU runs, so that nothing ever will: the run must stop, which has been asked for.</returns>
-    public bool Wait(VirtualCpu cpu, ulong exitCode)
+    public bool Wait(VirtualCpu cpu, ulong exitCode, int length)
     {
         if (ReferenceEquals(Next(cpu), cpu))
         {
             return cpu.Stop(ViolationKind.HaltForever, 0);
         }
 
+        // The VMSA of a halted vCPU points behind its HLT, so that another start of this VMPL goes on there.
+        cpu.Skip(length);
         Leave(cpu, exitCode);
         return true;
     }

@@ -56,7 +56,7 @@ internal static unsafe class VmgExit
             case GhcbMsr.ApResetHoldRequest:
                 // There is no event that ends this, but the vCPU can be started anew.
                 context.GhcbMsr = GhcbMsr.ApResetHoldResponse;
-                return machine.Wait(cpu, ExitCode.VmgExit);
+                return machine.Wait(cpu, ExitCode.VmgExit, length: 0);
             case GhcbMsr.PreferredGhcbRequest:
                 context.GhcbMsr = ~GhcbMsr.CodeMask | GhcbMsr.PreferredGhcbResponse;
                 return true;
