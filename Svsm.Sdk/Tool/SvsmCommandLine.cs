@@ -171,7 +171,7 @@ internal static class SvsmCommandLine
         var timeout = new Option<double?>("--timeout") { Description = "stop the run after so many seconds", HelpName = "SECONDS" };
         var singleVmpl = new Option<bool>("--single-vmpl") { Description = "the host offers VMPL0 only, as a stock Linux host does" };
         var icount = new Option<bool>("--icount") { Description = "count instructions: statistics repeat exactly from run to run" };
-        var expectViolation = new Option<ViolationKind>("--expect-violation") { Description = "succeed if and only if the run ends with this violation" };
+        var expectViolation = new Option<ViolationKind>("--expect-violation") { HelpName = "KIND", Description = "succeed if and only if the run ends with this violation" };
         Option<bool> json = Json();
         var command = new Command("run", "Boots a file on the simulated SEV-SNP machine.") { file, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, json };
         command.SetAction((parsed, cancellationToken) => new RunCommand

@@ -55,8 +55,9 @@ public sealed class SvsmImageWriterTests : IDisposable
     public void WriteFiles_TwoFolders_GivesTheSameBytes()
     {
         HostFlavour[] flavours = [HostFlavour.Qemu, HostFlavour.StockQemu];
-        SvsmImageWriter.WriteFiles(Options(), Path.Combine(_folder, "a"), "Image", flavours);
-        SvsmImageWriter.WriteFiles(Options(), Path.Combine(_folder, "b", "c"), "Image", flavours);
+        SvsmImageOptions options = Options() with { Identity = new ImageIdentity { IdKeyPem = NewKey(), AuthorKeyPem = NewKey() } };
+        SvsmImageWriter.WriteFiles(options, Path.Combine(_folder, "a"), "Image", flavours);
+        SvsmImageWriter.WriteFiles(options, Path.Combine(_folder, "b", "c"), "Image", flavours);
 
         foreach (string file in Directory.GetFiles(Path.Combine(_folder, "a")))
         {

@@ -134,4 +134,16 @@ public sealed class SvsmCommandLineTests : ToolTest
             Assert.Contains(option, section, StringComparison.Ordinal);
         }
     }
+
+    // "svsm run is the same", says the manual of the simulated machine.
+    [Fact]
+    public async Task Run_Options_AreThoseOfTheSimulatedMachine()
+    {
+        string manual = File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "simulated-machine.md"));
+        string help = (await Run("run", "--help")).Output;
+        string[] documented = [.. Regex.Matches(manual, @"^\| `(--[a-z-]+)", RegexOptions.Multiline).Select(match => match.Groups[1].Value).Order(StringComparer.Ordinal)];
+
+        Assert.NotEmpty(documented);
+        Assert.Equal(documented, Regex.Matches(help, @"^  (--[a-z-]+)", RegexOptions.Multiline).Select(match => match.Groups[1].Value).Order(StringComparer.Ordinal));
+    }
 }
