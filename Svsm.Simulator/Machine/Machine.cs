@@ -197,7 +197,9 @@ public static class Machine
 
             // The C-bit is bit 47, so addresses need 48 bits; TCG has 40 of its own accord.
             "-cpu", "EPYC,+svm,+npt,phys-bits=48",
-            "-smp", options.VcpuCount.ToString(CultureInfo.InvariantCulture),
+
+            // The hypervisor lets all vCPUs take turns on one.
+            "-smp", "1",
             "-m", string.Create(CultureInfo.InvariantCulture, $"{(memory + (1 << 20) - 1) >> 20}M"),
             "-chardev", "stdio,id=link,signal=off",
             "-serial", "chardev:link",

@@ -26,7 +26,7 @@ public struct LaunchHeader
     public const uint CurrentVersion = 1;
 
     /// <summary>Most vCPUs that the hypervisor runs.</summary>
-    public const uint MaxVcpuCount = 1;
+    public const uint MaxVcpuCount = 64;
 
     /// <summary>Most <see cref="LaunchRam"/> entries that the hypervisor takes.</summary>
     public const uint MaxRamCount = 32;

@@ -44,7 +44,7 @@ public sealed class MachineTests
     {
         using var qemu = new FakeQemu("cat launch > \"$here/blob\"; cat \"$here/frames\"", Frames.Hello, Frames.Exit(StopReason.GuestExit, 0));
 
-        await RunAsync(qemu.Options with { MemoryMiB = 512, CountInstructions = true });
+        await RunAsync(qemu.Options with { VcpuCount = 3, MemoryMiB = 512, CountInstructions = true });
 
         string arguments = qemu.Read("arguments");
         Assert.Contains("-smp 1 ", arguments, StringComparison.Ordinal);
@@ -52,7 +52,7 @@ public sealed class MachineTests
         Assert.Contains("-initrd launch", arguments, StringComparison.Ordinal);
         Assert.EndsWith("-icount shift=0", arguments, StringComparison.Ordinal);
         byte[] blob = File.ReadAllBytes(qemu.Path("blob"));
-        Assert.Equal(1u, System.Runtime.InteropServices.MemoryMarshal.Read<LaunchHeader>(blob).VcpuCount);
+        Assert.Equal(3u, System.Runtime.InteropServices.MemoryMarshal.Read<LaunchHeader>(blob).VcpuCount);
     }
 
     [Fact]
@@ -224,7 +224,7 @@ public sealed class MachineTests
         MachineOptions options = qemu.Options;
 
         await RefusedAsync(options with { VcpuCount = 0 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 0");
-        await RefusedAsync(options with { VcpuCount = MachineOptions.MaxVcpuCount + 1 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = ");
+        await RefusedAsync(options with { VcpuCount = 65 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 65");
         await RefusedAsync(options with { MemoryMiB = 1 }, SvsmDiagnostics.RunOptionInvalid, "guest RAM in MiB = 1");
         await RefusedAsync(options with { MemoryMiB = int.MaxValue }, SvsmDiagnostics.RunOptionInvalid, "guest RAM in MiB");
         await RefusedAsync(options with { Timeout = TimeSpan.Zero }, SvsmDiagnostics.RunOptionInvalid, "timeout 0 s");

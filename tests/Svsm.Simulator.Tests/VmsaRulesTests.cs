@@ -18,6 +18,7 @@ public sealed class VmsaRulesTests
     [InlineData(0x1)]
     [InlineData(0x9)]
     [InlineData(0x29)]
+    [InlineData(0x80E9)]
     public void Check_SupportedFeatures_AreTaken(ulong features)
     {
         Vmsa vmsa = TestImage.Vmsa;

@@ -68,7 +68,7 @@ internal sealed unsafe class GuestMemory
     public const ulong Ciphertext = 0xA5C3_A5C3_A5C3_A5C3;
 
     /// <summary>Most ranges of RAM.</summary>
-    public const int MaxRanges = 32;
+    public const int MaxRanges = (int)LaunchHeader.MaxRamCount;
 
     private const int PagesPerDirectoryEntry = 512;
     private const ulong TableFrames = PagesPerDirectoryEntry * 16 / Amd64.PageSize;

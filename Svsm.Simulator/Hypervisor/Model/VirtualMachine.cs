@@ -15,7 +15,7 @@ internal sealed unsafe class VirtualMachine
     // SAFETY (whole type): a VMSA is reached through its page, which is checked to be assigned each time, or is a frame that was launched outside RAM.
 
     /// <summary>Most vCPUs.</summary>
-    public const int MaxCpus = 64;
+    public const int MaxCpus = (int)LaunchHeader.MaxVcpuCount;
 
     private const int DebugRegisterCount = 4;
 

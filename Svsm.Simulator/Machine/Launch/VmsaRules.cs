@@ -22,7 +22,9 @@ internal static class VmsaRules
     public const ulong Gpa = 0xFFFF_FFFF_F000;
 
     // What the hypervisor can do. A host with several VMPLs offers the injection modes, which stock KVM does not.
-    public const SevFeatures SupportedFeatures = SevFeatures.SnpActive | SevFeatures.RestrictedInjection | SevFeatures.DebugSwap;
+    public const SevFeatures SupportedFeatures =
+        SevFeatures.SnpActive | SevFeatures.RestrictedInjection | SevFeatures.DebugSwap | SevFeatures.PreventHostIbs |
+        SevFeatures.BtbIsolation | SevFeatures.SmtProtection;
 
     private const ulong EferSvme = 0x1000;
     private const ulong Cr4Mce = 0x40;
