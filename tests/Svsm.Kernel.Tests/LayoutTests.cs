@@ -75,6 +75,10 @@ public sealed partial class LayoutTests
     }
 
     [Fact]
+    public void KernelVersion_IsThePackages() =>
+        Assert.Contains($"<VersionPrefix>{System.Text.Encoding.UTF8.GetString(KernelVersion.Text)}</VersionPrefix>", Read("Directory.Build.props"), StringComparison.Ordinal);
+
+    [Fact]
     public void TryFindStack_EachStack_EndsAtItsTop()
     {
         foreach (ulong top in (ulong[])[KernelLayout.StackTop, KernelLayout.DoubleFaultStackTop, KernelLayout.VcStackTop, KernelLayout.NmiStackTop])

@@ -60,11 +60,13 @@ internal static unsafe class GuestStart
 
         using (FrameMapping mapping = MapPrepared(configuration.GuestCpuidPage))
         {
+            // SAFETY: a mapped page.
             VcHandler.CpuidPage.CopyTo(new Span<byte>(mapping.Pointer, Page.Size));
         }
 
         using (FrameMapping mapping = MapPrepared(configuration.GuestMemoryMap))
         {
+            // SAFETY: a mapped page; the entries fit into it.
             GuestHandover.FillMemoryMap(new Span<MemoryMapEntry>(mapping.Pointer, MemoryMap.MaxEntries), KernelMemory.GuestRanges);
         }
 

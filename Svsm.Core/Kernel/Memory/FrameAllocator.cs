@@ -59,6 +59,8 @@ internal static unsafe class FrameAllocator
         s_used++;
         frame = new PhysicalAddress(s_first.Value + ((ulong)number * Page.Size));
         using FrameMapping mapping = FrameMapping.Map(frame);
+
+        // SAFETY: a mapped page that nobody owns yet.
         new Span<byte>(mapping.Pointer, Page.Size).Clear();
         return true;
     }

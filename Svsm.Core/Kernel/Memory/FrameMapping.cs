@@ -13,6 +13,7 @@ internal readonly unsafe ref struct FrameMapping
     private FrameMapping(ulong address) => _address = address;
 
     /// <summary>First of 4096 bytes.</summary>
+    // SAFETY: Map mapped them; they stay mapped until Dispose.
     public byte* Pointer => (byte*)_address;
 
     /// <summary>Maps a frame, private and writable.</summary>

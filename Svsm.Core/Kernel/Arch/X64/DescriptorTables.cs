@@ -98,6 +98,8 @@ internal static unsafe class DescriptorTables
         }
 
         table.Limit = (Vector.Count * 2 * sizeof(ulong)) - 1;
+
+        // SAFETY: a static field of a freestanding image never moves.
         table.Base = (ulong)Unsafe.AsPointer(ref s_idt);
         X64.LoadIdt(&table);
     }
