@@ -12,6 +12,7 @@
 //   triple-fault   an exception without an IDT
 //   loop           runs for ever
 //   bench          1000 QUERY_PROTOCOL calls without a word in between, then exit status 0
+//   fuzz           4000 calls with random registers, the same ones in every run; exit status 0 if the SVSM refuses or answers them all
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
 
@@ -84,6 +85,10 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("bench"u8))
         {
             Bench();
+        }
+        else if (text.SequenceEqual("fuzz"u8))
+        {
+            FuzzCalls.Run(in start);
         }
         else if (text.SequenceEqual("exception"u8))
         {
