@@ -3,7 +3,8 @@
 
 // Runs the probe's scenarios in QEMU. Scenario numbers: Svsm.Simulator/HypervisorProbe/Scenarios.cs.
 
-using System.Linq;
+using System;
+using System.IO;
 using System.Threading.Tasks;
 using Svsm.Simulator.Shared;
 using Xunit;
@@ -124,7 +125,21 @@ public sealed class ProbeTests
     {
         RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(39), TestContext.Current.CancellationToken, "-m", "32M");
         Assert.Equal(StopReason.HypervisorFault, result.Reason);
-        Assert.Contains("memory", result.Log.ToString(), System.StringComparison.Ordinal);
+        Assert.Contains("memory", result.Log.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Hypervisor_OwnException_IsToldWithRegisters()
+    {
+        // UD2 in place of its CLGI.
+        byte[] hypervisor = await File.ReadAllBytesAsync(QemuRun.Hypervisor, TestContext.Current.CancellationToken);
+        ReadOnlySpan<byte> clgi = [0x0F, 0x01, 0xDD, 0xC3];
+        int at = hypervisor.AsSpan().IndexOf(clgi);
+        Assert.Equal(at, hypervisor.AsSpan().LastIndexOf(clgi));
+        hypervisor[at + 1] = 0x0B;
+        RunResult result = await QemuRun.StartAsync(hypervisor, ProbeLaunch.Make(0), TestContext.Current.CancellationToken);
+        Assert.True(result is { Reason: StopReason.HypervisorFault, Detail: 6 }, result.ToString());
+        Assert.Contains("rip 0x10", result.Log.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -132,7 +147,7 @@ public sealed class ProbeTests
     {
         RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(0), TestContext.Current.CancellationToken, "-cpu", "EPYC,phys-bits=48,svm=off");
         Assert.Equal(StopReason.BadLaunch, result.Reason);
-        Assert.Contains("SVM", result.Log.ToString(), System.StringComparison.Ordinal);
+        Assert.Contains("SVM", result.Log.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -147,6 +162,6 @@ public sealed class ProbeTests
     {
         RunResult result = await QemuRun.StartAsync(new byte[8192], TestContext.Current.CancellationToken);
         Assert.Equal(StopReason.BadLaunch, result.Reason);
-        Assert.Contains("magic", result.Log.ToString(), System.StringComparison.Ordinal);
+        Assert.Contains("magic", result.Log.ToString(), StringComparison.Ordinal);
     }
 }

@@ -57,20 +57,31 @@ internal static class QemuRun
 {
     private const int FrameHeaderLength = 4;
 
+    /// <summary>Path of the hypervisor.</summary>
+    public static string Hypervisor => Path.Combine(AppContext.BaseDirectory, "Svsm.Hypervisor.elf");
+
     /// <summary>Runs a blob to its end.</summary>
-    public static async Task<RunResult> StartAsync(byte[] blob, CancellationToken cancellation, params string[] extra)
+    public static Task<RunResult> StartAsync(byte[] blob, CancellationToken cancellation, params string[] extra)
+    {
+        return StartAsync(File.ReadAllBytes(Hypervisor), blob, cancellation, extra);
+    }
+
+    /// <summary>Runs a blob on a hypervisor to its end.</summary>
+    public static async Task<RunResult> StartAsync(byte[] hypervisor, byte[] blob, CancellationToken cancellation, params string[] extra)
     {
         string folder = Directory.CreateTempSubdirectory("svsm-hypervisor").FullName;
         try
         {
             string blobPath = Path.Combine(folder, "launch.blob");
             await File.WriteAllBytesAsync(blobPath, blob, cancellation);
+            string hypervisorPath = Path.Combine(folder, "hypervisor.elf");
+            await File.WriteAllBytesAsync(hypervisorPath, hypervisor, cancellation);
             var start = new ProcessStartInfo("qemu-system-x86_64") { RedirectStandardOutput = true, RedirectStandardError = true };
             string[] arguments =
             [
                 "-accel", "tcg", "-M", "q35", "-cpu", "EPYC,+svm,+npt,phys-bits=48", "-m", "256M", "-display", "none", "-nodefaults", "-no-reboot",
                 "-serial", "stdio", "-device", "isa-debug-exit,iobase=0x501,iosize=2",
-                "-kernel", Path.Combine(AppContext.BaseDirectory, "Svsm.Hypervisor.elf"), "-initrd", blobPath, .. extra,
+                "-kernel", hypervisorPath, "-initrd", blobPath, .. extra,
             ];
             foreach (string argument in arguments)
             {
