@@ -13,7 +13,6 @@ using Svsm.Builder;
 using Svsm.Diagnostics;
 using Svsm.Measurement;
 using Svsm.Simulator;
-using Svsm.Simulator.Shared;
 using Svsm.Tool.Commands;
 using Svsm.Wire;
 
@@ -63,7 +62,7 @@ internal static class SvsmCommandLine
         new Command("igvm", "Looks into IGVM files.") { Inspect(console), Verify(console), Diff(console), Map(console) },
         Measure(console),
         Sign(console),
-        Run(),
+        RunCommandLine.Create(),
     };
 
     private static Command Inspect(ToolConsole console)
@@ -159,36 +158,6 @@ internal static class SvsmCommandLine
                 parsed.GetRequiredValue(idKey), parsed.GetValue(authorKey), parsed.GetValue(familyId), parsed.GetValue(imageId), parsed.GetValue(svn), parsed.GetValue(vcpus)),
             parsed.GetRequiredValue(output),
             parsed.GetValue(json)));
-        return command;
-    }
-
-    private static Command Run()
-    {
-        Argument<string> file = File();
-        var digest = new Option<string?>("--digest") { Description = "the launch digest that the image must have: 96 hexadecimal digits, or its .digest.json file", HelpName = "HEX|FILE" };
-        Option<int> vcpus = Vcpus();
-        var memory = new Option<int>("--memory") { Description = "guest RAM in MiB", HelpName = "MIB", DefaultValueFactory = _ => 256 };
-        var timeout = new Option<double?>("--timeout") { Description = "stop the run after so many seconds", HelpName = "SECONDS" };
-        var singleVmpl = new Option<bool>("--single-vmpl") { Description = "the host offers VMPL0 only, as a stock Linux host does" };
-        var icount = new Option<bool>("--icount") { Description = "count instructions: statistics repeat exactly from run to run" };
-        var expectViolation = new Option<ViolationKind>("--expect-violation") { HelpName = "KIND", Description = "succeed if and only if the run ends with this violation" };
-        Option<bool> json = Json();
-        var command = new Command("run", "Boots a file on the simulated SEV-SNP machine.") { file, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, json };
-        command.SetAction((parsed, cancellationToken) => new RunCommand
-        {
-            Machine = new MachineOptions
-            {
-                ImagePath = parsed.GetRequiredValue(file),
-                VcpuCount = parsed.GetValue(vcpus),
-                MemoryMiB = parsed.GetValue(memory),
-                Timeout = parsed.GetValue(timeout) is double seconds ? RunCommand.ParseTimeout(seconds) : Timeout.InfiniteTimeSpan,
-                CountInstructions = parsed.GetValue(icount),
-                SingleVmpl = parsed.GetValue(singleVmpl),
-            },
-            Digest = parsed.GetValue(digest),
-            ExpectedViolation = parsed.GetValue(expectViolation),
-            Json = parsed.GetValue(json),
-        }.RunAsync(parsed.InvocationConfiguration.Output, parsed.InvocationConfiguration.Error, cancellationToken));
         return command;
     }
 

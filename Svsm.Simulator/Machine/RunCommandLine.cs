@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The command `run` as users type it: its options, once, for svsm-simulator and for svsm. docs/simulated-machine.md is its manual.
+
+using System.CommandLine;
+using System.Threading;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Simulator;
+
+/// <summary>Makes the command line of <see cref="RunCommand"/>.</summary>
+public static class RunCommandLine
+{
+    /// <summary>Makes the command.</summary>
+    /// <returns>A command called <c>run</c>, which writes to the output and error writers of the invocation.</returns>
+    public static Command Create()
+    {
+        var image = new Argument<string>("FILE") { Description = "the IGVM file" };
+        var digest = new Option<string?>("--digest") { Description = "the launch digest that the image must have: 96 hexadecimal digits, or its .digest.json file", HelpName = "HEX|FILE" };
+        var vcpus = new Option<int>("--vcpus") { Description = "number of vCPUs", HelpName = "NUMBER", DefaultValueFactory = _ => 1 };
+        var memory = new Option<int>("--memory") { Description = "guest RAM in MiB", HelpName = "MIB", DefaultValueFactory = _ => 256 };
+        var timeout = new Option<double?>("--timeout") { Description = "stop the run after so many seconds", HelpName = "SECONDS" };
+        var icount = new Option<bool>("--icount") { Description = "count instructions: statistics repeat exactly from run to run" };
+        var singleVmpl = new Option<bool>("--single-vmpl") { Description = "the host offers VMPL0 only, as a stock Linux host does" };
+        var expectViolation = new Option<ViolationKind>("--expect-violation") { Description = "succeed if and only if the run ends with this violation", HelpName = "KIND" };
+        var json = new Option<bool>("--json") { Description = "print the outcome as one JSON object; console lines go to the error output" };
+        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, json };
+        command.SetAction((parsed, cancellationToken) => new RunCommand
+        {
+            Machine = new MachineOptions
+            {
+                ImagePath = parsed.GetRequiredValue(image),
+                VcpuCount = parsed.GetValue(vcpus),
+                MemoryMiB = parsed.GetValue(memory),
+                Timeout = parsed.GetValue(timeout) is double seconds ? RunCommand.ParseTimeout(seconds) : Timeout.InfiniteTimeSpan,
+                CountInstructions = parsed.GetValue(icount),
+                SingleVmpl = parsed.GetValue(singleVmpl),
+            },
+            Digest = parsed.GetValue(digest),
+            ExpectedViolation = parsed.GetValue(expectViolation),
+            Json = parsed.GetValue(json),
+        }.RunAsync(parsed.InvocationConfiguration.Output, parsed.InvocationConfiguration.Error, cancellationToken));
+        return command;
+    }
+}
