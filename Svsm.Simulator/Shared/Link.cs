@@ -115,11 +115,8 @@ public enum ViolationKind : uint
     /// <summary>An instruction that the simulated processor does not have or cannot decode.</summary>
     Unsupported = 10,
 
-    /// <summary>A page was validated while the guest already had another validated page at this address, or contents were read before validation.</summary>
-    DoubleValidation = 11,
-
     /// <summary>An instruction fetch through a mapping without the C-bit: hardware takes fetches as private whatever the mapping says.</summary>
-    SharedFetch = 12,
+    SharedFetch = 11,
 }
 
 /// <summary>Who was where when the run stopped. 320 bytes.</summary>

@@ -44,10 +44,6 @@ internal static class ViolationText
         ViolationKind.Unsupported => (
             "instruction that the simulated processor does not have",
             "It may exist on hardware; no SVSM or guest needed it here so far. If a real one needs it, the simulator has to learn it."),
-        ViolationKind.DoubleValidation => (
-            "page validated twice, or read before it was validated",
-            "Hardware reports an unchanged validation by the carry flag, and a #VC for memory that is not validated. Who ignores either gives " +
-            "the host a way to swap pages."),
         ViolationKind.SharedFetch => (
             "instruction fetch through a shared mapping",
             "Hardware takes instruction fetches as private whatever the mapping says: it would run other bytes than a read of this address " +
