@@ -63,7 +63,10 @@ public sealed class MessageTests(Workspace workspace)
         Directory.Delete(Path.Combine(cache, "runtime.linux-x64.microsoft.dotnet.ilcompiler"), recursive: true);
         (await workspace.RunAsync(project, own, "build", "--no-restore")).MustFailWith("SVSM0003", "runtime.linux-x64.Microsoft.DotNet.ILCompiler", "dotnet restore");
 
-        Directory.Delete(Path.Combine(cache, "svsm.core"), recursive: true);
-        (await workspace.RunAsync(project, own, "build", "--no-restore")).MustFailWith("SVSM0005", "Svsm.Core", "dotnet restore");
+        foreach (string package in new[] { "Svsm.Simulator", "Svsm.Core" })
+        {
+            Directory.Delete(Path.Combine(cache, package.ToLowerInvariant()), recursive: true);
+            (await workspace.RunAsync(project, own, "build", "--no-restore")).MustFailWith("SVSM0005", $"the package {package} {workspace.Version}", "dotnet restore");
+        }
     }
 }

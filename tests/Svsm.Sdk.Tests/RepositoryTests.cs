@@ -92,6 +92,15 @@ public sealed partial class RepositoryTests
         Assert.Empty(broken);
     }
 
+    [Fact]
+    public void Readme_EveryPageOfTheDocumentation_IsLinked()
+    {
+        string readme = RepositoryFiles.Read("README.md");
+
+        Assert.All(Directory.EnumerateFiles(Path.Combine(RepositoryFiles.Root, "docs"), "*.md").Select(Path.GetFileName), page =>
+            Assert.Contains($"(docs/{page})", readme, StringComparison.Ordinal));
+    }
+
     [GeneratedRegex(@"\]\((?<target>[^)\s]+)\)")]
     private static partial Regex Link();
 }
