@@ -64,8 +64,18 @@ internal static unsafe class KernelMain
         Log.Hex(status);
         Log.Line(default);
         Host.CheckFeatures();
+        if (configuration.Flavour == HostFlavour.StockQemu)
+        {
+            // Such a host launches every vCPU with a VMSA at VMPL0, the further ones at the reset vector. It could run them when a guest
+            // has its code there: so there is none, whatever VMPLs the host claims to have.
+            Panic.Stop(TerminationReason.SingleVmpl, "an image for stock QEMU starts no guest: all vCPUs are launched at VMPL0 there"u8);
+        }
 
-        ulong pageLimit = 1ul << (cpuid.PhysicalAddressBits(encryptionBit) - Page.Shift);
+        if (!cpuid.TryGetPageLimit(encryptionBit, out ulong pageLimit))
+        {
+            Panic.Stop(TerminationReason.CpuidPage, "the CPUID page has no physical-address size from 32 to 52 bits"u8);
+        }
+
         bool isShared = ReadParameters();
         KernelMemory.ReadMap(in configuration, pageLimit);
         KernelMemory.ValidateHeap(in configuration, isShared);

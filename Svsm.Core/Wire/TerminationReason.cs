@@ -16,7 +16,7 @@ public enum TerminationReason : byte
     /// <summary>The page at EBX is no boot parameter page: the image and its launch VMSA do not belong together.</summary>
     BootParameters = 0x01,
 
-    /// <summary>The CPUID page has more than 64 entries.</summary>
+    /// <summary>The CPUID page has more than 64 entries, or no physical-address size from 32 to 52 bits.</summary>
     CpuidPage = 0x02,
 
     /// <summary>The CPUID page has no C-bit position, or one outside 32 to 51.</summary>
@@ -46,7 +46,7 @@ public enum TerminationReason : byte
     /// <summary>The host lacks SNP or vCPU creation.</summary>
     HypervisorFeatures = 0x1A,
 
-    /// <summary>The host offers one VMPL only: there would be no place for the guest.</summary>
+    /// <summary>The host offers one VMPL only, or the image is for such a host (stock QEMU): there would be no place for the guest.</summary>
     SingleVmpl = 0x1B,
 
     /// <summary>The host did not take the GHCB page.</summary>

@@ -5,6 +5,7 @@
 
 using System;
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Threading.Tasks;
 using Svsm.Simulator;
 using Svsm.Wire;
@@ -26,6 +27,35 @@ public sealed class HostTests
         AssertTerminated(TerminationReason.SingleVmpl, result);
         Assert.Contains("VMPL", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
         Assert.Empty(result.ConsoleText((int)Vmpl.Vmpl2));
+    }
+
+    // Its further vCPUs are launched at VMPL0 too, at the reset vector: in the guest's memory.
+    [Fact]
+    public async Task Boot_StockQemuImageOnAHostThatOffersSeveralVmpls_StartsNoGuest()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build(flavour: HostFlavour.StockQemu);
+
+        MachineResult result = await image.RunAsync();
+
+        AssertTerminated(TerminationReason.SingleVmpl, result);
+        Assert.Empty(result.ConsoleText((int)Vmpl.Vmpl2));
+    }
+
+    // Without the function there is no limit to compare the memory map with.
+    [Fact]
+    public async Task Boot_CpuidPageWithoutAddressSizes_IsRefused()
+    {
+        const uint AddressSizes = 0x8000_0008;
+        using ImageUnderTest image = ImageUnderTest.Build();
+        image.AlterPage(image.GpaOf("boot.cpuid"), page =>
+        {
+            foreach (ref CpuidEntry entry in MemoryMarshal.Cast<byte, CpuidEntry>(page.Slice(CpuidPageHeader.EntriesOffset, (int)CpuidPageHeader.MaxEntries * Unsafe.SizeOf<CpuidEntry>())))
+            {
+                entry.Function = entry.Function == AddressSizes ? 0x8000_0007 : entry.Function;
+            }
+        });
+
+        AssertTerminated(TerminationReason.CpuidPage, await image.RunAsync());
     }
 
     [Fact]

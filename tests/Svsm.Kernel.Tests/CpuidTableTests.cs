@@ -65,13 +65,31 @@ public sealed class CpuidTableTests
     }
 
     [Theory]
+    [InlineData(32u, 51, 32)]
     [InlineData(48u, 51, 48)]
     [InlineData(48u, 47, 47)]
     [InlineData(52u, 51, 51)]
-    [InlineData(255u, 51, 51)]
     [InlineData(0x3030u, 51, 48)]
-    public void PhysicalAddressBits_Any_IsBelowTheEncryptionBit(uint eax, int encryptionBit, int expected) =>
-        Assert.Equal(expected, Open(new CpuidEntry { Function = CpuidTable.AddressSizes, Eax = eax }).PhysicalAddressBits(encryptionBit));
+    public void TryGetPageLimit_AddressSize_IsBelowTheEncryptionBit(uint eax, int encryptionBit, int bits)
+    {
+        Assert.True(Open(new CpuidEntry { Function = CpuidTable.AddressSizes, Eax = eax }).TryGetPageLimit(encryptionBit, out ulong pageLimit));
+        Assert.Equal(1ul << (bits - 12), pageLimit);
+    }
+
+    // A shift by a negative number would make the limit larger than any address, and pages with the C-bit in their number RAM.
+    [Theory]
+    [InlineData(0u)]
+    [InlineData(5u)]
+    [InlineData(12u)]
+    [InlineData(31u)]
+    [InlineData(53u)]
+    [InlineData(255u)]
+    public void TryGetPageLimit_SizeThatNoProcessorHas_IsRefused(uint eax) =>
+        Assert.False(Open(new CpuidEntry { Function = CpuidTable.AddressSizes, Eax = eax }).TryGetPageLimit(51, out _));
+
+    [Fact]
+    public void TryGetPageLimit_TableWithoutAddressSizes_IsRefused() =>
+        Assert.False(Open(new CpuidEntry { Function = 1, Eax = 48 }).TryGetPageLimit(51, out _));
 
     private static CpuidTable Open(params ReadOnlySpan<CpuidEntry> entries)
     {

@@ -22,6 +22,8 @@ public sealed class GhcbMsrProtocolTests
     [InlineData(0x0002_0001_2F00_0001ul, TerminationReason.EncryptionBitMismatch)]
     [InlineData(0x0002_0001_0000_0001ul, TerminationReason.EncryptionBitMismatch)]
     [InlineData(0x0002_0001_3300_0002ul, TerminationReason.GhcbAnswer)]
+    [InlineData(0x0002_0001_3300_1001ul, TerminationReason.GhcbAnswer)]
+    [InlineData(0x0002_0001_3380_0001ul, TerminationReason.GhcbAnswer)]
     [InlineData(0x0002_0001_3300_0100ul, TerminationReason.GhcbAnswer)]
     [InlineData(0ul, TerminationReason.GhcbAnswer)]
     public void CheckSevInfo_Answer_IsCheckedInFull(ulong answer, TerminationReason expected) =>

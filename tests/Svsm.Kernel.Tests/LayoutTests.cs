@@ -47,6 +47,17 @@ public sealed partial class LayoutTests
         Assert.Equal(SevMsr.Ghcb, constants["MSR_GHCB"]);
     }
 
+    // The launch VMSA has zeroes there (docs/image-layout.md): compiled code that computes with fractions would end in #XM.
+    [Fact]
+    public void Entry_FloatingPoint_IsSetUpBeforeCompiledCodeRuns()
+    {
+        string source = Read("Entry.S");
+        int call = source.IndexOf("call    svsm_kernel_main", StringComparison.Ordinal);
+        Assert.InRange(source.IndexOf("fninit", StringComparison.Ordinal), 0, call);
+        Assert.InRange(source.IndexOf("ldmxcsr (%rsp)", StringComparison.Ordinal), 0, call);
+        Assert.Equal(0x1F80ul, ReadConstants("Entry.S")["MXCSR_RESET"]);
+    }
+
     [Fact]
     public void Entry_Constants_AreThoseOfTheTypes()
     {

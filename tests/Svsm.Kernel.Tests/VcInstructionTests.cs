@@ -117,4 +117,12 @@ public sealed class VcInstructionTests
             Assert.Equal(result == VcDecodeResult.Match, instruction.Length != 0);
             Assert.InRange(instruction.Length, 0, Math.Min(code.Length, 4));
         });
+
+    // A host that answered these in the processor's place could name other features, or other GHCB pages.
+    [Theory]
+    [InlineData(0xC001_0130u, false)]
+    [InlineData(0xC001_0131u, false)]
+    [InlineData(0x10u, true)]
+    [InlineData(0xC000_0080u, true)]
+    public void MayIntercept_Msr_IsNoneBetweenProcessorAndSvsm(uint msr, bool expected) => Assert.Equal(expected, VcInstruction.MayIntercept(msr));
 }

@@ -27,6 +27,16 @@ internal static unsafe class GuestStart
         PageStateTable table = KernelMemory.PageStates;
         for (int i = 0; i < ranges.Length; i++)
         {
+            // The host acts on a request whatever the page is: none is made for memory that is not the guest's to be.
+            for (ulong offset = 0; offset < ranges[i].Length; offset += Page.Size)
+            {
+                PhysicalAddress page = new(ranges[i].Base + offset);
+                if (!table.TryGet(page.PageNumber, out PageState state) || state != PageState.Unvalidated)
+                {
+                    Panic.Stop(TerminationReason.GuestRange, "a page that the image prepares for its guest is not RAM, or is named twice"u8, page.Value);
+                }
+            }
+
             if (isShared && ranges[i].Kind == GuestRangeKind.Prevalidate)
             {
                 Host.MakePrivate(new PhysicalAddress(ranges[i].Base), ranges[i].Length / Page.Size);
@@ -40,10 +50,7 @@ internal static unsafe class GuestStart
                     : GuestPages.Validate(table, ref platform, page, PageSize.Small, configuration.GuestVmpl);
                 if (result != PageResult.Success)
                 {
-                    Panic.Stop(
-                        result == PageResult.InvalidAddress ? TerminationReason.GuestRange : TerminationReason.Validation,
-                        "a page that the image prepares for its guest is not RAM, or the host interferes with it"u8,
-                        page.Value);
+                    Panic.Stop(TerminationReason.Validation, "the host interferes with a page that the image prepares for its guest"u8, page.Value);
                 }
             }
         }

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The guest's boot vCPU: its VMSA, in a frame of the SVSM.
-//
-// EFER.SVME makes a VMSA runnable; it is clear while the SVSM reads or writes the page, and set for RunVmpl alone.
+// The guest's boot vCPU: its VMSA, in a frame of the SVSM. Not runnable as it is made: VmsaGate.cs.
 
 using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Memory;
@@ -15,9 +13,6 @@ namespace Svsm.Kernel.Guest;
 /// <summary>Makes the guest's VMSA.</summary>
 internal static unsafe class GuestVcpu
 {
-    /// <summary>EFER.SVME: the VMSA may be run.</summary>
-    public const ulong EferSvme = 1ul << 12;
-
     /// <summary>Makes the VMSA page of the boot vCPU and tells the host about it.</summary>
     /// <param name="configuration">The measured configuration.</param>
     /// <param name="table">The page states.</param>

@@ -7,8 +7,8 @@
 // cleared when the call is taken. Whatever else brings the loop back (an interrupt, the host's whim) is answered by running the
 // guest again: the host can make that happen as often as it likes, and gains nothing but its own time.
 //
-// The registers of the call are read from the VMSA once. The guest cannot change them meanwhile: it does not run, EFER.SVME is
-// clear, and its VMPL has no rights on the page.
+// The registers of the call are read from the VMSA once. The guest cannot change them meanwhile: it does not run (VmsaGate.cs),
+// and its VMPL has no rights on the page.
 
 using System.Diagnostics.CodeAnalysis;
 using System.Threading;
@@ -42,11 +42,10 @@ internal static unsafe class RequestLoop
         GuestWindow area = platform.Map(mappedArea);
         while (true)
         {
-            Volatile.Write(ref vmsa.Efer, vmsa.Efer | GuestVcpu.EferSvme);
+            VmsaGate.Open(ref vmsa);
             Host.RunVmpl(context.Vmpl);
-            Volatile.Write(ref vmsa.Efer, vmsa.Efer & ~GuestVcpu.EferSvme);
-
-            if (Volatile.Read(ref vmsa.ExitCode) != ExitVmgexit || area.ReadByte(CallingArea.CallPendingOffset) != Pending)
+            if (!VmsaGate.TryClose(ref vmsa) || Volatile.Read(ref vmsa.ExitCode) != ExitVmgexit ||
+                area.ReadByte(CallingArea.CallPendingOffset) != Pending)
             {
                 continue;
             }

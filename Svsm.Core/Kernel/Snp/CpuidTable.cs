@@ -12,6 +12,7 @@
 using System;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Svsm.Kernel.Memory;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Snp;
@@ -49,6 +50,9 @@ internal readonly ref struct CpuidTable
 
     /// <summary>Memory encryption: the C-bit position is in EBX 5:0.</summary>
     public const uint Encryption = 0x8000_001F;
+
+    private const int MinAddressBits = 32;
+    private const int MaxAddressBits = 52;
 
     private readonly ReadOnlySpan<CpuidEntry> _entries;
 
@@ -96,13 +100,16 @@ internal readonly ref struct CpuidTable
         return default;
     }
 
-    /// <summary>Number of usable guest-physical address bits: what the processor has, and below the C-bit.</summary>
+    /// <summary>The limit of guest-physical addresses: what the processor has, and below the C-bit.</summary>
     /// <param name="encryptionBit">Position of the C-bit.</param>
-    /// <returns>At most <paramref name="encryptionBit"/>, at most 52.</returns>
-    public int PhysicalAddressBits(int encryptionBit)
+    /// <param name="pageLimit">First page number that cannot exist.</param>
+    /// <returns>False: the table lacks the address sizes, which the host can bring about, or names one that no such processor has.</returns>
+    public bool TryGetPageLimit(int encryptionBit, out ulong pageLimit)
     {
         int bits = (int)(Get(AddressSizes, 0).Eax & 0xFF);
-        return Math.Min(Math.Min(bits, 52), encryptionBit);
+        bool isValid = bits is >= MinAddressBits and <= MaxAddressBits;
+        pageLimit = isValid ? 1ul << (Math.Min(bits, encryptionBit) - Page.Shift) : 0;
+        return isValid;
     }
 
     /// <summary>Whether CPUID looks at ECX for this function.</summary>

@@ -18,12 +18,14 @@ internal static class GhcbMsrProtocol
     /// <summary>Protocol version that the kernel speaks.</summary>
     public const uint Version = 2;
 
+    private const ulong SevInfoReservedMask = 0xFF_F000;
+
     /// <summary>Checks the answer to <see cref="GhcbMsr.SevInfoRequest"/>.</summary>
     /// <param name="answer">The register. Untrusted.</param>
     /// <param name="encryptionBit">C-bit position that the CPUID page names.</param>
     public static TerminationReason CheckSevInfo(ulong answer, int encryptionBit)
     {
-        if ((answer & GhcbMsr.CodeMask) != GhcbMsr.SevInfoResponse)
+        if ((answer & (SevInfoReservedMask | GhcbMsr.CodeMask)) != GhcbMsr.SevInfoResponse)
         {
             return TerminationReason.GhcbAnswer;
         }

@@ -90,6 +90,11 @@ internal static unsafe class VcHandler
 
     private static void ForwardMsr(ref TrapFrame frame, in VcInstruction instruction)
     {
+        if (!VcInstruction.MayIntercept((uint)frame.Rcx))
+        {
+            Panic.Stop(TerminationReason.VcMismatch, "#VC for an MSR that the processor keeps to itself"u8, in frame);
+        }
+
         GhcbRequest request = new()
         {
             ExitCode = GhcbExitCode.Msr,

@@ -100,6 +100,10 @@ internal struct VcInstruction
         return VcDecodeResult.Match;
     }
 
+    /// <summary>Whether an MSR can raise #VC: those between the processor and the SVSM never do, so their #VC is the host's invention.</summary>
+    /// <param name="msr">Number of the MSR.</param>
+    public static bool MayIntercept(uint msr) => msr is not (SevMsr.Ghcb or SevMsr.SevStatus);
+
     private bool DecodeTwoByte(ReadOnlySpan<byte> code, ref int position)
     {
         if (position >= code.Length)

@@ -8,6 +8,7 @@
         .set    MSR_GHCB, 0xC0010130
         .set    CONFIGURATION_KERNEL_ROOT, 0xFFFFFF8040000038   # KernelAddressSpace.Configuration, ImageConfiguration.KernelRoot
         .set    RANDOM_TRIES, 64
+        .set    MXCSR_RESET, 0x1F80
         .set    TERMINATE_RANDOM_NUMBERS, 0x100 | 5 << 12 | 0x04 << 16
 
 # From the boot stub: rdi = C-bit mask, rsi = CPUID page (identity-mapped by the boot tables), rsp = top of the stack.
@@ -37,6 +38,12 @@
 3:      hlt
         jmp     3b
 2:      mov     %rax, __security_cookie(%rip)
+
+# MXCSR and the x87 control word are zero at launch, which would make every inexact result an exception.
+        fninit
+        pushq   $MXCSR_RESET
+        ldmxcsr (%rsp)
+        pop     %rax
 
         xor     %ebp, %ebp                      # ends stack traces
         mov     %rbx, %rdi
