@@ -61,6 +61,10 @@ internal sealed class ImageLayoutBuilder
     // A payload starts in 32-bit protected mode.
     private const ulong PayloadLimit = 0x1_0000_0000;
 
+    // The kernel gives no guest the video and ROM area below 1 MiB.
+    private const ulong LegacyBase = 0xA_0000;
+    private const ulong LegacyEnd = 0x10_0000;
+
     // The boot tables' window on the kernel's tables: the 2 MiB after those that hold the low area, and as many more as needed.
     private const ulong KernelTablesWindow = 0x20_0000;
 
@@ -554,6 +558,11 @@ internal sealed class ImageLayoutBuilder
             {
                 throw SvsmDiagnostics.GuestMisplaced.Error($"segment {number} of the guest payload takes 0x{first:X} to 0x{end:X}", $"addresses outside of {part.Name}, 0x{part.Gpa:X} to 0x{part.Gpa + part.Length:X}");
             }
+        }
+
+        if (first < LegacyEnd && LegacyBase < end)
+        {
+            throw SvsmDiagnostics.GuestMisplaced.Error($"segment {number} of the guest payload takes 0x{first:X} to 0x{end:X}", $"addresses outside of 0x{LegacyBase:X} to 0x{LegacyEnd:X}, which is no RAM for a guest: hosts may map it read-only");
         }
 
         if (first < _regionBase + _regionLength && _regionBase < end)

@@ -425,6 +425,9 @@ public sealed class SvsmImageBuilderTests
 
     [Theory]
     [InlineData(0x1_0000ul)]
+    [InlineData(0x9_F000ul)]
+    [InlineData(0xA_0000ul)]
+    [InlineData(0xF_F000ul)]
     [InlineData(0x80_D000ul)]
     [InlineData(0x81_2000ul)]
     [InlineData(0x10_3000ul)]

@@ -3,8 +3,10 @@
 
 // The processor behind IGuestPlatform: PVALIDATE, RMPADJUST and access to pages, each through a mapping made for it.
 //
-// Translations: the guest's VMPL shares its address-space identifier with the SVSM on this CPU, so a change of CR4.PGE drops the
-// guest's translations here, global ones included. Other CPUs are not concerned: the kernel serves one vCPU.
+// Translations: the guest's VMPL shares its address-space identifier with the SVSM, so a change of CR4.PGE drops the guest's
+// translations on this CPU, global ones included. A host that runs the guest's VMPL on another CPU keeps those there. They reach a page
+// that left the guest and can come back to the guest alone. A page of the guest that becomes the SVSM's (a VMSA, a deposit) needs
+// INVLPGB and TLBSYNC first.
 
 using System;
 using System.Runtime.CompilerServices;
