@@ -49,7 +49,7 @@ public static class ImageSigner
         }
         catch (MeasurementException e)
         {
-            throw SvsmDiagnostics.IdBlockFailed.Error(e.Message.TrimEnd('.'), "EC private keys on curve P-384", e);
+            throw SvsmDiagnostics.IdBlockFailed.Error(e.Message, "EC private keys on curve P-384", e);
         }
     }
 
@@ -68,7 +68,7 @@ public static class ImageSigner
         catch (MeasurementException e)
         {
             throw SvsmDiagnostics.MeasurementFailed.Error(
-                e.Message.TrimEnd('.'), string.Create(CultureInfo.InvariantCulture, $"a file that host {HostFlavourNames.ToName(flavour)} launches with {vcpuCount} vCPUs"), e);
+                e.Message, string.Create(CultureInfo.InvariantCulture, $"a file that host {HostFlavourNames.ToName(flavour)} launches with {vcpuCount} vCPUs"), e);
         }
     }
 

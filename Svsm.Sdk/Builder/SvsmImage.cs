@@ -153,7 +153,7 @@ public sealed class SvsmImage
         }
         catch (LaunchImageException e)
         {
-            throw SvsmDiagnostics.HostRefusesImage.Error(e.Message.TrimEnd('.'), $"what host {HostFlavourNames.ToName(Flavour)} accepts", e);
+            throw SvsmDiagnostics.HostRefusesImage.Error(e.Message, $"what host {HostFlavourNames.ToName(Flavour)} accepts", e);
         }
     }
 

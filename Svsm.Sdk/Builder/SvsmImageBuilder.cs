@@ -112,7 +112,7 @@ internal sealed class ImageLayoutBuilder
         }
         catch (LaunchImageException e)
         {
-            throw SvsmDiagnostics.ImageOptionInvalid.Error(e.Message.TrimEnd('.'), $"SEV_FEATURES that host {HostFlavourNames.ToName(_options.Flavour)} accepts", e);
+            throw SvsmDiagnostics.ImageOptionInvalid.Error(e.Message, $"SEV_FEATURES that host {HostFlavourNames.ToName(_options.Flavour)} accepts", e);
         }
 
         ElfFile kernel = ElfFile.Parse(_options.Kernel, "kernel");

@@ -31,7 +31,7 @@ public sealed class SvsmDiagnostic
     public string HelpPage => $"docs/errors/{Code}.md";
 
     /// <summary>The text of one occurrence, without the code.</summary>
-    /// <param name="seen">The value found, and where.</param>
+    /// <param name="seen">The value found, and where. A full stop at its end, as exceptions have, is left out.</param>
     /// <param name="wanted">The value, or the values, that would have been right.</param>
     /// <returns>What happened, the value seen, the value wanted, the way out, and the page.</returns>
     /// <exception cref="ArgumentException">A text is empty.</exception>
@@ -40,7 +40,7 @@ public sealed class SvsmDiagnostic
         ArgumentException.ThrowIfNullOrWhiteSpace(seen);
         ArgumentException.ThrowIfNullOrWhiteSpace(wanted);
 
-        return $"{Title}: {seen}; wanted is {wanted}. {WayOut} See {HelpPage}.";
+        return $"{Title}: {seen.TrimEnd('.')}; wanted is {wanted}. {WayOut} See {HelpPage}.";
     }
 
     /// <summary>An occurrence, to be thrown.</summary>

@@ -59,7 +59,7 @@ internal sealed class ImageFile
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
-            throw SvsmDiagnostics.ImageFileFailed.Error($"'{path}': {e.Message.TrimEnd('.')}", "a file that can be read", e);
+            throw SvsmDiagnostics.ImageFileFailed.Error($"'{path}': {e.Message}", "a file that can be read", e);
         }
     }
 
@@ -71,7 +71,7 @@ internal sealed class ImageFile
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
-            throw SvsmDiagnostics.ImageFileFailed.Error($"'{path}': {e.Message.TrimEnd('.')}", "a path that can be written to", e);
+            throw SvsmDiagnostics.ImageFileFailed.Error($"'{path}': {e.Message}", "a path that can be written to", e);
         }
     }
 }

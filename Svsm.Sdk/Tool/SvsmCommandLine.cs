@@ -165,7 +165,18 @@ internal static class SvsmCommandLine
 
     private static Option<bool> Json() => new("--json") { Description = "print one JSON object" };
 
-    private static Option<int> Vcpus() => new("--vcpus") { Description = "number of vCPUs", HelpName = "NUMBER", DefaultValueFactory = _ => 1 };
+    private static Option<int> Vcpus()
+    {
+        var option = new Option<int>("--vcpus") { Description = "number of vCPUs, 1 to 65536", HelpName = "NUMBER", DefaultValueFactory = _ => 1 };
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens is [var token] && int.TryParse(token.Value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int value) && value is < 1 or > 65536)
+            {
+                result.AddError($"Option '--vcpus' is {token.Value}; it must be 1 to 65536.");
+            }
+        });
+        return option;
+    }
 
     private static Option<HostFlavour?> Host() => new("--host", "--flavour")
     {

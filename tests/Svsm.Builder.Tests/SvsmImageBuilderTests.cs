@@ -473,6 +473,19 @@ public sealed class SvsmImageBuilderTests
     public void Build_FeatureThatHostRefuses_Fails() =>
         Fails(SvsmDiagnostics.ImageOptionInvalid, Options(HostFlavour.StockQemu) with { SevFeatures = SevFeatures.SnpActive | SevFeatures.VmplSss }, "VmplSss");
 
+    [Fact]
+    public void ToIgvm_PageWhereTheHostPutsTheVmsa_Fails()
+    {
+        SvsmImage image = SvsmImageBuilder.Build(Options());
+        image.Launch.AddZeroes(0xFFFF_FFFF_F000, 1);
+
+        var e = Assert.Throws<SvsmDiagnosticException>(image.ToIgvm);
+
+        Assert.Same(SvsmDiagnostics.HostRefusesImage, e.Diagnostic);
+        Assert.Contains("0xFFFFFFFFF000", e.Message, StringComparison.Ordinal);
+        Assert.Contains("what host qemu accepts", e.Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("Kernel")]
     [InlineData("Payload")]

@@ -64,6 +64,10 @@ public sealed partial class SvsmDiagnosticsTests
         Assert.Contains("docs/errors/SVSM0002.md", text, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Format_SeenEndsWithAFullStop_LeavesItOut() =>
+        Assert.Contains(": 'a.b': not found; wanted is c. ", SvsmDiagnostics.LinkerMissing.Format("'a.b': not found.", "c"), StringComparison.Ordinal);
+
     [Theory]
     [InlineData("", "x")]
     [InlineData("x", " ")]

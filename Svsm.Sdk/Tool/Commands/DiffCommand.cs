@@ -242,7 +242,7 @@ internal static class DiffCommand
         foreach (Difference difference in differences)
         {
             string where = difference.PageCount == 0 ? difference.Where
-                : $"{Units.Address(difference.Gpa)} {Units.Size((ulong)difference.PageCount * 4096)}{(difference.ByteCount == 0 ? "" : $", {Units.Number(difference.ByteCount)} bytes")}";
+                : $"{Units.Address(difference.Gpa)} {Units.Size((ulong)difference.PageCount * 4096)}{difference.ByteCount switch { 0 => "", 1 => ", 1 byte", _ => $", {Units.Number(difference.ByteCount)} bytes" }}";
             ToolConsole.AddRow(table, where, difference.First.Length == 0 ? "-" : difference.First, difference.Second.Length == 0 ? "-" : difference.Second);
         }
 

@@ -32,7 +32,7 @@ internal static class MeasureCommand
             }
             catch (MeasurementException e)
             {
-                throw SvsmDiagnostics.MeasurementFailed.Error($"'{path}': {e.Message.TrimEnd('.')}", "an OVMF firmware with SEV metadata", e);
+                throw SvsmDiagnostics.MeasurementFailed.Error($"'{path}': {e.Message}", "an OVMF firmware with SEV metadata", e);
             }
         });
         Write(console, System.IO.Path.GetFileName(path), HostFlavourNames.ToName(HostFlavour.StockQemu), vcpus, cpu, result, json);
@@ -49,7 +49,7 @@ internal static class MeasureCommand
         catch (MeasurementException e)
         {
             throw SvsmDiagnostics.MeasurementFailed.Error(
-                $"'{image.Path}': {e.Message.TrimEnd('.')}", $"a file that host {HostFlavourNames.ToName(flavour)} launches with {Units.Number(vcpus)} vCPUs", e);
+                $"'{image.Path}': {e.Message}", $"a file that host {HostFlavourNames.ToName(flavour)} launches with {Units.Number(vcpus)} vCPUs", e);
         }
     }
 

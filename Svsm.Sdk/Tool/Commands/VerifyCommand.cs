@@ -120,7 +120,7 @@ internal static class VerifyCommand
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or FormatException or InvalidOperationException)
         {
-            throw SvsmDiagnostics.DigestFileDamaged.Error($"'{path}': {e.Message.TrimEnd('.')}", "96 hexadecimal digits, or a JSON file with the property launchDigest", e);
+            throw SvsmDiagnostics.DigestFileDamaged.Error($"'{path}': {e.Message}", "96 hexadecimal digits, or a JSON file with the property launchDigest", e);
         }
     }
 

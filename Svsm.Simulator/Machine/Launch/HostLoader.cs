@@ -64,7 +64,7 @@ internal sealed class HostLoader
         }
         catch (IgvmFormatException exception)
         {
-            throw SvsmDiagnostics.ImageRefused.Error(exception.Message.TrimEnd('.'), "an IGVM file", exception);
+            throw SvsmDiagnostics.ImageRefused.Error(exception.Message, "an IGVM file", exception);
         }
 
         return Load(file, ram, vcpuCount);
