@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Firmware files of Debian packages, for test vectors. Cached in $SVSM_TEST_CACHE, else $XDG_CACHE_HOME/svsm-sdk, else ~/.cache/svsm-sdk;
+// Firmware files of Debian packages, for test vectors. Cached in $SVSM_TEST_CACHE, else $XDG_CACHE_HOME/svsm-tests, else ~/.cache/svsm-tests;
 // fetched by eng/fetch-deb when they are not there.
 
 using System;
@@ -67,7 +67,7 @@ internal sealed record DebianFirmware(string Package, string Version, string Deb
         string cache = Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } xdg
             ? xdg
             : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
-        return Path.Combine(cache, "svsm-sdk");
+        return Path.Combine(cache, "svsm-tests");
     }
 
     private static string RepositoryRoot()
