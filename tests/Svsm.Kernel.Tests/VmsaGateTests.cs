@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-using System.Threading;
-using System.Threading.Tasks;
 using Svsm.Kernel.Guest;
+using Svsm.Kernel.Memory;
 using Svsm.Wire;
 using Xunit;
 
@@ -13,13 +12,8 @@ public sealed class VmsaGateTests
 {
     private const ulong Svme = 0x1000;
     private const ulong OtherBits = 0x0D01;
-    private const ulong Vmgexit = 0x403;
-    private const ulong Busy = 0xFFFF_FFFF_FFFF_FFFE;
 
-    private sealed class Page
-    {
-        public Vmsa Vmsa;
-    }
+    private static readonly PhysicalAddress s_page = new(0x8F0_1000);
 
     [Fact]
     public void Open_Any_SetsSvmeOnly()
@@ -29,64 +23,79 @@ public sealed class VmsaGateTests
         Assert.Equal(OtherBits | Svme, vmsa.Efer);
     }
 
-    [Theory]
-    [InlineData(Vmgexit)]
-    [InlineData(0x60ul)]
-    [InlineData(0ul)]
-    [InlineData(ulong.MaxValue)]
-    public void TryClose_GuestThatHasExited_ClearsSvmeOnly(ulong exitCode)
+    [Fact]
+    public void Close_GuestThatHasExited_ClearsSvmeOnly()
     {
-        Vmsa vmsa = new() { Efer = OtherBits | Svme, ExitCode = exitCode };
-        Assert.True(VmsaGate.TryClose(ref vmsa));
+        Vmsa vmsa = new() { Efer = OtherBits | Svme };
+        var processor = new Processor { Vmsa = new Vmsa() };
+        Assert.Equal(RmpResult.Success, VmsaGate.Close(ref vmsa, s_page, Vmpl.Vmpl2, ref processor));
         Assert.Equal(OtherBits, vmsa.Efer);
+        Assert.Equal(1, processor.Checks);
+        Assert.False(processor.IsOpen);
     }
 
-    [Fact]
-    public void TryClose_GuestThatRunsElsewhere_IsRefused()
+    [Theory]
+    [InlineData(RmpResult.FailInUse)]
+    [InlineData(RmpResult.FailPermission)]
+    public void Close_PageThatIsInUseOrNoVmsa_SaysSo(RmpResult answer)
     {
-        Vmsa vmsa = new() { Efer = OtherBits | Svme, ExitCode = Busy };
-        Assert.False(VmsaGate.TryClose(ref vmsa));
+        Vmsa vmsa = new() { Efer = Svme };
+        var processor = new Processor { Answer = answer };
+        Assert.Equal(answer, VmsaGate.Close(ref vmsa, s_page, Vmpl.Vmpl2, ref processor));
+        Assert.False(processor.IsOpen);
     }
 
-    // A processor that enters and exits a guest all the time, as VMRUN and #VMEXIT do: it needs SVME to enter, and stores it when it exits.
+    // The guest ran on another processor when SVME was cleared, and its exit stored the EFER that it had been entered with.
     [Fact]
-    public async Task TryClose_ProcessorThatRunsTheGuestMeanwhile_NeverEndsWithAGuestThatCanRun()
+    public void Close_GuestThatExitsMeanwhile_IsClosedAgain()
     {
-        var page = new Page { Vmsa = new Vmsa { ExitCode = Vmgexit } };
-        bool done = false;
-        var host = Task.Run(
-            () =>
-            {
-                while (!Volatile.Read(ref done))
-                {
-                    ulong efer = Volatile.Read(ref page.Vmsa.Efer);
-                    if ((efer & Svme) == 0)
-                    {
-                        continue;
-                    }
+        var processor = new Processor { Vmsa = new Vmsa { Efer = OtherBits | Svme }, ExitsAtFirstCheck = true };
+        Assert.Equal(RmpResult.Success, VmsaGate.Close(ref processor.Vmsa, s_page, Vmpl.Vmpl2, ref processor));
+        Assert.Equal(OtherBits, processor.Vmsa.Efer);
+        Assert.Equal(2, processor.Checks);
+    }
 
-                    Volatile.Write(ref page.Vmsa.ExitCode, Busy);
-                    Interlocked.MemoryBarrier();
-                    if ((Volatile.Read(ref page.Vmsa.Efer) & Svme) != 0)
-                    {
-                        Interlocked.Exchange(ref page.Vmsa.Efer, efer);
-                    }
+    private sealed class Processor : IGuestPlatform
+    {
+        public Vmsa Vmsa;
 
-                    Volatile.Write(ref page.Vmsa.ExitCode, Vmgexit);
-                }
-            },
-            TestContext.Current.CancellationToken);
+        public RmpResult Answer { get; init; }
 
-        for (int i = 0; i < 100_000; i++)
+        public bool ExitsAtFirstCheck { get; init; }
+
+        public int Checks { get; private set; }
+
+        public bool IsOpen { get; private set; }
+
+        public void Open(PhysicalAddress page, PageSize size)
         {
-            VmsaGate.Open(ref page.Vmsa);
-            if (VmsaGate.TryClose(ref page.Vmsa))
-            {
-                Assert.Equal(0ul, Volatile.Read(ref page.Vmsa.Efer) & Svme);
-            }
+            Assert.Equal((s_page.Value, PageSize.Small), (page.Value, size));
+            IsOpen = true;
         }
 
-        Volatile.Write(ref done, true);
-        await host;
+        public void Close() => IsOpen = false;
+
+        public RmpResult RmpAdjust(Vmpl target, RmpPermissions permissions)
+        {
+            Assert.True(IsOpen);
+            Assert.Equal((Vmpl.Vmpl2, RmpPermissions.VmsaPage), (target, permissions));
+            if (ExitsAtFirstCheck && Checks == 0)
+            {
+                Vmsa.Efer |= Svme;
+            }
+
+            Checks++;
+            return Answer;
+        }
+
+        public RmpResult PValidate(bool validate, out bool unchanged) => throw new System.NotSupportedException();
+
+        public void Zero() => throw new System.NotSupportedException();
+
+        public GuestWindow Map(PhysicalAddress page) => throw new System.NotSupportedException();
+
+        public void Unmap(GuestWindow window) => throw new System.NotSupportedException();
+
+        public void FlushGuestTranslations() => throw new System.NotSupportedException();
     }
 }

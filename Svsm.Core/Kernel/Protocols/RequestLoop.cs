@@ -44,8 +44,13 @@ internal static unsafe class RequestLoop
         {
             VmsaGate.Open(ref vmsa);
             Host.RunVmpl(context.Vmpl);
-            if (!VmsaGate.TryClose(ref vmsa) || Volatile.Read(ref vmsa.ExitCode) != ExitVmgexit ||
-                area.ReadByte(CallingArea.CallPendingOffset) != Pending)
+            RmpResult closed = VmsaGate.Close(ref vmsa, vmsaPage, context.Vmpl, ref platform);
+            if (closed is not (RmpResult.Success or RmpResult.FailInUse))
+            {
+                Panic.Stop(TerminationReason.RmpAdjust, "the guest's VMSA is none any more"u8, (ulong)closed);
+            }
+
+            if (closed == RmpResult.FailInUse || Volatile.Read(ref vmsa.ExitCode) != ExitVmgexit || area.ReadByte(CallingArea.CallPendingOffset) != Pending)
             {
                 continue;
             }
