@@ -24,6 +24,9 @@ public static class Machine
     // Memory of the level-1 machine beyond the guest's: the hypervisor and SeaBIOS.
     private const ulong HypervisorMemory = 128ul << 20;
 
+    // What QEMU says on SIGINT.
+    private const string QemuInterrupted = "terminating on signal 2";
+
     // After its last frame the hypervisor ends QEMU.
     private static readonly TimeSpan s_endTimeout = TimeSpan.FromSeconds(3);
 
@@ -136,7 +139,12 @@ public static class Machine
                 reason = MachineStop.QemuFailed;
                 message = await DescribeEndAsync(process, reader).ConfigureAwait(false);
 
-                // Ctrl-C at a terminal goes to QEMU as well, and it may have been faster.
+                // Ctrl-C at a terminal goes to QEMU as well. It may be faster than this process to notice; then ours is about to come.
+                if (message.Contains(QemuInterrupted, StringComparison.Ordinal))
+                {
+                    await Task.Delay(s_endTimeout, cancellationToken).ConfigureAwait(false);
+                }
+
                 cancellationToken.ThrowIfCancellationRequested();
             }
         }

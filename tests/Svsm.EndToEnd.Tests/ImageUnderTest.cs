@@ -8,9 +8,9 @@ using System.IO;
 using System.Linq;
 using System.Reflection;
 using System.Runtime.InteropServices;
-using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
+using Svsm.Boot;
 using Svsm.Builder;
 using Svsm.Igvm;
 using Svsm.Simulator;
@@ -21,9 +21,6 @@ namespace Svsm.EndToEnd.Tests;
 
 internal sealed class ImageUnderTest : IDisposable
 {
-    private const string CommandSymbol = "probe_command";
-    private const int CommandLength = 16;
-
     // Far beyond what a run takes on a busy machine; only a hang gets there, and then it fails the test.
     private static readonly TimeSpan s_hang = TimeSpan.FromMinutes(3);
 
@@ -48,7 +45,7 @@ internal sealed class ImageUnderTest : IDisposable
         byte[] kernel = File.ReadAllBytes(PathOf("Kernel"));
         alterKernel?.Invoke(kernel);
         byte[] guest = File.ReadAllBytes(PathOf("ProbeGuest"));
-        SetCommand(guest, command);
+        ProbeCommand.Set(guest, command);
         var options = new SvsmImageOptions { Kernel = kernel, GuestPayload = guest };
         DirectoryInfo folder = Directory.CreateTempSubdirectory("svsm-e2e-");
         try
@@ -92,25 +89,4 @@ internal sealed class ImageUnderTest : IDisposable
 
     public static string PathOf(string key) =>
         typeof(ImageUnderTest).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == key).Value!;
-
-    /// <summary>The bytes of an ELF file that are loaded at an address.</summary>
-    public static Span<byte> BytesAt(byte[] elf, ulong address)
-    {
-        ElfSegment segment = ElfFile.Parse(elf, "file under test").Segments.Single(candidate => address - candidate.VirtualAddress < candidate.Length);
-
-        // Contents of a segment are a slice of the file's own array.
-        Assert.True(MemoryMarshal.TryGetArray(segment.Data, out ArraySegment<byte> data));
-        return data.AsSpan((int)(address - segment.VirtualAddress));
-    }
-
-    private static void SetCommand(byte[] guest, string command)
-    {
-        byte[] text = Encoding.ASCII.GetBytes(command);
-        Assert.InRange(text.Length, 0, CommandLength - 1);
-        ElfSymbol symbol = ElfFile.Parse(guest, "the probe guest").FindSymbol(CommandSymbol)
-            ?? throw new InvalidOperationException($"The probe guest has no symbol '{CommandSymbol}'.");
-        Span<byte> bytes = BytesAt(guest, symbol.Value)[..CommandLength];
-        bytes.Clear();
-        text.CopyTo(bytes);
-    }
 }

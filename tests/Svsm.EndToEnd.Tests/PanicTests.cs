@@ -6,6 +6,7 @@
 using System;
 using System.Linq;
 using System.Threading.Tasks;
+using Svsm.Boot;
 using Svsm.Builder;
 using Svsm.Simulator;
 using Svsm.Wire;
@@ -57,6 +58,6 @@ public sealed class PanicTests
     private static void Patch(byte[] kernel, byte[] code)
     {
         ElfSymbol symbol = ElfFile.Parse(kernel, "kernel").Symbols.Single(candidate => candidate.Name == Victim);
-        code.CopyTo(ImageUnderTest.BytesAt(kernel, symbol.Value));
+        code.CopyTo(ProbeCommand.BytesAt(kernel, symbol.Value));
     }
 }
