@@ -12,6 +12,7 @@
 //   triple-fault   an exception without an IDT
 //   loop           runs for ever
 //   bench          1000 QUERY_PROTOCOL calls without a word in between, then exit status 0
+//   null-exits     1000 exits that only read a register of the simulated processor, then exit status 0
 //   fuzz           4000 calls with random registers, the same ones in every run; exit status 0 if the SVSM refuses or answers them all
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
@@ -29,6 +30,7 @@ internal static unsafe class Commands
 {
     private const int Length = 16;
     private const int BenchCalls = 1000;
+    private const int NullExits = 1000;
     private const ProbeTermination RequestedTermination = (ProbeTermination)7;
 
     /// <summary>Runs the command, if there is one.</summary>
@@ -86,6 +88,10 @@ internal static unsafe class Commands
         {
             Bench();
         }
+        else if (text.SequenceEqual("null-exits"u8))
+        {
+            DoNullExits();
+        }
         else if (text.SequenceEqual("fuzz"u8))
         {
             FuzzCalls.Run(in start);
@@ -130,6 +136,16 @@ internal static unsafe class Commands
         }
 
         Text<Com1>.WriteLine("probe: bench ends"u8);
+        Machine.Exit(ExitStatus.Passed);
+    }
+
+    private static void DoNullExits()
+    {
+        for (int i = 0; i < NullExits; i++)
+        {
+            X64.ReadMsr(SevMsr.Ghcb);
+        }
+
         Machine.Exit(ExitStatus.Passed);
     }
 

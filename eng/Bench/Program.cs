@@ -4,8 +4,8 @@
 // The figures of eng/bench. Everything measured is a process that users run, too: the image writer, the simulator, dotnet build.
 // Arguments: the repository, and "yes" if builds are to be timed.
 //
-// Instructions come from two runs of one image that differ in what the probe guest does: it ends at once, or makes 1000 calls first.
-// What both do is start-up; the difference is the calls.
+// Instructions come from three runs of one image that differ in what the probe guest does: it ends at once, or makes 1000 calls first, or
+// 1000 exits that ask for nothing but a register. What all do is start-up; the difference is the calls, or the exits.
 
 using System;
 using System.Collections.Generic;
@@ -17,6 +17,7 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 
 const int BenchCalls = 1000;
+const int NullExits = 1000;
 const int Repetitions = 5;
 
 string repository = args[0];
@@ -25,6 +26,12 @@ string boot = Path.Combine(repository, "artifacts", "bin", "Svsm.Boot", "release
 
 Counters idle = RunImage("exit:0");
 Counters bench = RunImage("bench");
+Counters nullExits = RunImage("null-exits");
+if (nullExits.Exits - idle.Exits < NullExits)
+{
+    throw new InvalidOperationException($"The guest that makes {NullExits} exits made {nullExits.Exits - idle.Exits} more than the one that makes none.");
+}
+
 PrintSizes();
 Console.WriteLine();
 Console.WriteLine("Instructions (counted by QEMU; the same in every run)");
@@ -35,7 +42,7 @@ Print("SVSM, per QUERY_PROTOCOL call", PerCall(bench.Vmpl0Ticks - idle.Vmpl0Tick
 Print("guest, per QUERY_PROTOCOL call", PerCall(bench.Vmpl2Ticks - idle.Vmpl2Ticks));
 Print("simulated processor, per QUERY_PROTOCOL call", PerCall(bench.HypervisorTicks - idle.HypervisorTicks));
 Print("  exits per call", PerCall(bench.Exits - idle.Exits));
-Print("simulated processor, per exit of such a call", (bench.HypervisorTicks - idle.HypervisorTicks) / Math.Max(1, bench.Exits - idle.Exits));
+Print("simulated processor, per null exit", (nullExits.HypervisorTicks - idle.HypervisorTicks) / (nullExits.Exits - idle.Exits));
 
 if (args[1] == "yes")
 {
