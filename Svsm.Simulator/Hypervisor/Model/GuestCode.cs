@@ -32,14 +32,12 @@ internal static unsafe class GuestCode
     public static int Read(GuestMemory memory, VirtualCpu cpu, Span<byte> code)
     {
         ulong linear = LinearAddress(cpu, cpu.State->Cs.Base, cpu.State->Rip);
-        bool user = cpu.State->Cpl == 3;
         int done = 0;
         while (done < code.Length)
         {
             ulong at = linear + (ulong)done;
-            WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, at, AccessKind.Fetch, user);
-            if (walk.Status != WalkStatus.Done
-                || memory.Access(walk.Gpa, cpu.Vmpl, isPrivate: true, AccessKind.Fetch, user, out byte* bytes) != AccessVerdict.Allowed)
+            byte* bytes = Reach(memory, cpu, at);
+            if (bytes == null)
             {
                 break;
             }
@@ -55,9 +53,36 @@ internal static unsafe class GuestCode
     /// <summary>Decodes the instruction at RIP.</summary>
     public static Instruction Decode(GuestMemory memory, VirtualCpu cpu)
     {
+        // No vCPU runs now, so bytes that lie in one page need no copy.
+        ulong linear = LinearAddress(cpu, cpu.State->Cs.Base, cpu.State->Rip);
+        if ((linear & (Amd64.PageSize - 1)) > Amd64.PageSize - InstructionDecoder.MaxLength)
+        {
+            return DecodeCopy(memory, cpu);
+        }
+
+        byte* code = Reach(memory, cpu, linear);
+        return InstructionDecoder.Decode(new ReadOnlySpan<byte>(code, code == null ? 0 : InstructionDecoder.MaxLength), Mode(cpu));
+    }
+
+    private static Instruction DecodeCopy(GuestMemory memory, VirtualCpu cpu)
+    {
         Span<byte> code = stackalloc byte[InstructionDecoder.MaxLength];
         int length = Read(memory, cpu, code);
         return InstructionDecoder.Decode(code.Slice(0, length), Mode(cpu));
+    }
+
+    // The byte that the guest would fetch, the rest of its page behind it; null when it cannot fetch.
+    private static byte* Reach(GuestMemory memory, VirtualCpu cpu, ulong linear)
+    {
+        bool user = cpu.State->Cpl == 3;
+        WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, linear, AccessKind.Fetch, user);
+        if (walk.Status != WalkStatus.Done)
+        {
+            return null;
+        }
+
+        memory.Access(walk.Gpa, cpu.Vmpl, isPrivate: true, AccessKind.Fetch, user, out byte* bytes);
+        return bytes;
     }
 
     /// <summary>Finds the linear address behind a nested page fault.</summary>

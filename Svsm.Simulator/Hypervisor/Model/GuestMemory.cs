@@ -13,6 +13,7 @@
 //   shared, was private before      the same pattern: on hardware the guest would read what encryption leaves of its page
 // A change of state drops the frame of the old view, so nothing survives shared -> private -> shared or the other way round.
 
+using System.Runtime.CompilerServices;
 using Svsm.Simulator.Shared;
 using Svsm.Wire;
 
@@ -77,6 +78,10 @@ internal sealed unsafe class GuestMemory
     private readonly LaunchRam[] _ranges = new LaunchRam[MaxRanges];
     private int _rangeCount;
     private GuestPage** _directory;
+
+    // The range that the last lookup hit: nearly all hit the same one.
+    private ulong _recentBase;
+    private ulong _recentLength;
     private ulong _directoryLength;
 
     /// <summary>Makes a guest without memory.</summary>
@@ -129,40 +134,28 @@ internal sealed unsafe class GuestMemory
     /// <summary>The page at an address.</summary>
     /// <param name="gpa">Guest-physical, without C-bit.</param>
     /// <returns>The page, or null where there is no RAM.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public GuestPage* Find(ulong gpa)
     {
-        bool isRam = false;
-        for (int i = 0; i < _rangeCount && !isRam; i++)
+        if (gpa - _recentBase < _recentLength)
         {
-            isRam = gpa >= _ranges[i].Base && gpa - _ranges[i].Base < _ranges[i].Length;
+            // SAFETY: gpa lies in a range, so below the end that the directory was sized for; a table has 512 pages.
+            GuestPage* table = _directory[gpa / Amd64.LargePageSize];
+            if (table != null)
+            {
+                return &table[(gpa / Amd64.PageSize) % PagesPerDirectoryEntry];
+            }
         }
 
-        if (!isRam)
-        {
-            return null;
-        }
-
-        // SAFETY: gpa lies in a range, so below the end that the directory was sized for; a table has 512 pages.
-        GuestPage** table = &_directory[gpa / Amd64.LargePageSize];
-        if (*table == null)
-        {
-            *table = (GuestPage*)_pool.AllocateZeroed(TableFrames);
-        }
-
-        return &(*table)[(gpa / Amd64.PageSize) % PagesPerDirectoryEntry];
+        return FindAnywhere(gpa);
     }
 
     /// <summary>Bytes of a page in its private view. The caller has checked that it is assigned.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public byte* PrivateBytes(GuestPage* page)
     {
-        if (page->PrivateFrame == null)
-        {
-            byte* frame = _pool.Allocate();
-            FramePool.Fill(frame, 1, Ciphertext);
-            page->PrivateFrame = frame;
-        }
-
-        return page->PrivateFrame;
+        byte* frame = page->PrivateFrame;
+        return frame != null ? frame : AllocatePrivate(page);
     }
 
     /// <summary>Bytes of a page in its shared view. The caller has checked that it is not assigned.</summary>
@@ -222,6 +215,24 @@ internal sealed unsafe class GuestMemory
         return (page->GetPermissions(vmpl) & needed) != 0 ? AccessVerdict.Allowed : AccessVerdict.VmplPermission;
     }
 
+    /// <summary>Makes an entry of a guest page table reachable for the processor's walk, which reads as supervisor and always privately.</summary>
+    /// <param name="gpa">Guest-physical, without C-bit.</param>
+    /// <param name="vmpl">Who walks, 0 to 3.</param>
+    /// <param name="bytes">The byte at <paramref name="gpa"/>; the rest of its page follows. Null unless allowed.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public AccessVerdict AccessTable(ulong gpa, int vmpl, out byte* bytes)
+    {
+        // Every emulated instruction walks; what follows is the outcome of Access for the usual page.
+        GuestPage* page = Find(gpa);
+        if (page != null && page->IsOpen && (page->GetPermissions(vmpl) & RmpPermissions.Read) != 0)
+        {
+            bytes = PrivateBytes(page) + (gpa & (Amd64.PageSize - 1));
+            return AccessVerdict.Allowed;
+        }
+
+        return Access(gpa, vmpl, isPrivate: true, AccessKind.Read, user: false, out bytes);
+    }
+
     /// <summary>Makes bytes reachable for the hypervisor, if the guest itself could reach them.</summary>
     /// <param name="gpa">Guest-physical, without C-bit.</param>
     /// <param name="vmpl">On whose behalf, 0 to 3.</param>
@@ -254,6 +265,7 @@ internal sealed unsafe class GuestMemory
     public void MapNested(GuestPage* page, ulong gpa, int vmpl, bool isPrivate)
     {
         gpa = Amd64.PageOf(gpa);
+        page->IsMapped = true;
         if (!isPrivate)
         {
             NestedTables.Map(vmpl, gpa, isPrivate, SharedBytes(page), writable: true, executable: false);
@@ -263,6 +275,18 @@ internal sealed unsafe class GuestMemory
         RmpPermissions permissions = page->GetPermissions(vmpl);
         bool executable = (permissions & (RmpPermissions.ExecuteUser | RmpPermissions.ExecuteSupervisor)) != 0;
         NestedTables.Map(vmpl, gpa, isPrivate, PrivateBytes(page), (permissions & RmpPermissions.Write) != 0, executable);
+    }
+
+    /// <summary>Makes a page unreachable until its next nested page fault, for every VMPL.</summary>
+    /// <param name="page">The page.</param>
+    /// <param name="gpa">Its address, page-aligned.</param>
+    public void Unmap(GuestPage* page, ulong gpa)
+    {
+        if (page->IsMapped)
+        {
+            NestedTables.Unmap(gpa);
+            page->IsMapped = false;
+        }
     }
 
     /// <summary>The host gives a page to the guest. A page that it has already stays as it is.</summary>
@@ -276,7 +300,7 @@ internal sealed unsafe class GuestMemory
             return;
         }
 
-        NestedTables.Unmap(Amd64.PageOf(gpa));
+        Unmap(page, Amd64.PageOf(gpa));
         if (page->SharedFrame != null)
         {
             _pool.Free(page->SharedFrame);
@@ -297,7 +321,7 @@ internal sealed unsafe class GuestMemory
         }
 
         Split(gpa);
-        NestedTables.Unmap(Amd64.PageOf(gpa));
+        Unmap(page, Amd64.PageOf(gpa));
         if (page->PrivateFrame != null)
         {
             _pool.Free(page->PrivateFrame);
@@ -321,5 +345,36 @@ internal sealed unsafe class GuestMemory
 
             page->IsLarge = false;
         }
+    }
+
+    private GuestPage* FindAnywhere(ulong gpa)
+    {
+        for (int i = 0; i < _rangeCount; i++)
+        {
+            if (gpa - _ranges[i].Base < _ranges[i].Length)
+            {
+                _recentBase = _ranges[i].Base;
+                _recentLength = _ranges[i].Length;
+
+                // SAFETY: gpa lies in a range, so below the end that the directory was sized for; a table has 512 pages.
+                GuestPage** table = &_directory[gpa / Amd64.LargePageSize];
+                if (*table == null)
+                {
+                    *table = (GuestPage*)_pool.AllocateZeroed(TableFrames);
+                }
+
+                return &(*table)[(gpa / Amd64.PageSize) % PagesPerDirectoryEntry];
+            }
+        }
+
+        return null;
+    }
+
+    private byte* AllocatePrivate(GuestPage* page)
+    {
+        byte* frame = _pool.Allocate();
+        FramePool.Fill(frame, 1, Ciphertext);
+        page->PrivateFrame = frame;
+        return frame;
     }
 }

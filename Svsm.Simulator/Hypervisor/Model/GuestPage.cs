@@ -5,6 +5,7 @@
 //
 //   _private   63:12 frame of the private view, 0 = none yet
 //              0 assigned | 1 validated | 2 VMSA | 3 part of a 2-MiB entry | 4 was private once | 5 VMSA of a vCPU that runs
+//              6 nested page tables may show it
 //   _shared    63:12 frame of the shared view, 0 = none yet
 //              3:0 rights of VMPL1, 7:4 of VMPL2, 11:8 of VMPL3 (read, write, user execute, supervisor execute)
 //
@@ -26,6 +27,7 @@ internal unsafe struct GuestPage
     private const ulong LargeBit = 1ul << 3;
     private const ulong OncePrivateBit = 1ul << 4;
     private const ulong RunningBit = 1ul << 5;
+    private const ulong MappedBit = 1ul << 6;
     private const ulong FrameMask = ~0xFFFul;
 
     /// <summary>RDX bit of <see cref="RmpPermissions.Read"/>; the rights are stored from bit 0 on.</summary>
@@ -69,6 +71,13 @@ internal unsafe struct GuestPage
         set => Set(LargeBit, value);
     }
 
+    /// <summary>The nested page tables may show the page to some VMPL; if not, there is nothing to unmap.</summary>
+    public bool IsMapped
+    {
+        readonly get => (_private & MappedBit) != 0;
+        set => Set(MappedBit, value);
+    }
+
     /// <summary>The page was private before; what is shared now holds what is left of it.</summary>
     public readonly bool OncePrivate => (_private & OncePrivateBit) != 0;
 
@@ -100,6 +109,9 @@ internal unsafe struct GuestPage
         _private &= FrameMask | OncePrivateBit;
         _shared &= FrameMask;
     }
+
+    /// <summary>Whether private accesses depend on nothing but rights: assigned, validated, and not the VMSA that runs.</summary>
+    public readonly bool IsOpen => (_private & (AssignedBit | ValidatedBit | RunningBit)) == (AssignedBit | ValidatedBit);
 
     /// <summary>Rights of a VMPL.</summary>
     /// <param name="vmpl">0 to 3.</param>

@@ -86,14 +86,15 @@ internal static unsafe class GuestPageWalk
         uint fault = (kind == AccessKind.Write ? FaultWrite : 0) | (user ? FaultUser : 0)
             | (kind == AccessKind.Fetch && (noExecute || (state->Cr4 & Amd64.Cr4Smep) != 0) ? FaultFetch : 0);
 
+        // Rights add up along the walk: a right that one entry denies is denied.
+        ulong mustBeClear = Amd64.PteReserved | (noExecute ? 0 : Amd64.PteNoExecute);
+        ulong inAll = ulong.MaxValue;
+        ulong inAny = 0;
         ulong table = state->Cr3 & Amd64.PteAddress;
-        bool writable = true;
-        bool userPage = true;
-        bool executable = true;
         for (int shift = 39; ; shift -= 9)
         {
             ulong entryAddress = table + (((linear >> shift) & 0x1FF) * sizeof(ulong));
-            AccessVerdict verdict = memory.Access(entryAddress, vmpl, isPrivate: true, AccessKind.Read, user: false, out byte* bytes);
+            AccessVerdict verdict = memory.AccessTable(entryAddress, vmpl, out byte* bytes);
             if (verdict != AccessVerdict.Allowed)
             {
                 return new WalkResult { Status = WalkStatus.Refused, Gpa = entryAddress, IsPrivate = true, Verdict = verdict };
@@ -107,29 +108,27 @@ internal static unsafe class GuestPageWalk
                 return new WalkResult { Status = WalkStatus.PageFault, ErrorCode = fault };
             }
 
-            bool leaf = shift == 12 || (shift < 39 && (entry & Amd64.PteLarge) != 0);
-            ulong offsetMask = (1ul << shift) - 1;
-
-            // Address bits of a large page below its size are reserved, but for bit 12 (PAT).
-            bool reserved = (entry & Amd64.PteReserved) != 0 || (!noExecute && (entry & Amd64.PteNoExecute) != 0)
-                || (shift == 39 && (entry & Amd64.PteLarge) != 0)
-                || (leaf && shift > 12 && (entry & Amd64.PteAddress & offsetMask & ~0x1000ul) != 0);
-            if (reserved)
-            {
-                return new WalkResult { Status = WalkStatus.PageFault, ErrorCode = fault | FaultPresent | FaultReserved };
-            }
-
-            writable &= (entry & Amd64.PteWritable) != 0;
-            userPage &= (entry & Amd64.PteUser) != 0;
-            executable &= (entry & Amd64.PteNoExecute) == 0;
-            if (!leaf)
+            inAll &= entry;
+            inAny |= entry;
+            if (shift > 12 && (entry & (Amd64.PteLarge | mustBeClear)) == 0)
             {
                 *slot = entry | Amd64.PteAccessed;
                 table = entry & Amd64.PteAddress;
                 continue;
             }
 
-            if (!IsAllowed(state, kind, user, writable, userPage, executable))
+            // Address bits of a large page below its size are reserved, but for bit 12 (PAT); a large page of the top level is not known.
+            ulong offsetMask = (1ul << shift) - 1;
+            bool reserved = (entry & mustBeClear) != 0 || shift == 39
+                || (shift > 12 && (entry & Amd64.PteAddress & offsetMask & ~0x1000ul) != 0);
+            if (reserved)
+            {
+                return new WalkResult { Status = WalkStatus.PageFault, ErrorCode = fault | FaultPresent | FaultReserved };
+            }
+
+            bool writable = (inAll & Amd64.PteWritable) != 0;
+            bool userPage = (inAll & Amd64.PteUser) != 0;
+            if (!IsAllowed(state, kind, user, writable, userPage, executable: (inAny & Amd64.PteNoExecute) == 0))
             {
                 return new WalkResult { Status = WalkStatus.PageFault, ErrorCode = fault | FaultPresent };
             }

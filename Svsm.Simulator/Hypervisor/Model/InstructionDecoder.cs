@@ -89,6 +89,12 @@ internal static class InstructionDecoder
             }
 
             byte prefix = code[at];
+            if (prefix == 0x0F)
+            {
+                // What exits begins with it, more often than not.
+                break;
+            }
+
             if (prefix == 0x66)
             {
                 operandSizePrefix = true;
@@ -312,7 +318,8 @@ internal static class InstructionDecoder
             return opcode switch
             {
                 0x0F => 1,
-                >= 0x70 and <= 0x73 => 1,
+                < 0x70 => 0,
+                <= 0x73 => 1,
                 >= 0x80 and <= 0x8F => full,
                 0xA4 or 0xAC or 0xBA or 0xC2 => 1,
                 >= 0xC4 and <= 0xC6 => 1,

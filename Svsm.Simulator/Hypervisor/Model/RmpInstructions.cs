@@ -71,7 +71,7 @@ internal static unsafe class RmpInstructions
         {
             GuestPage* each = memory.Find(gpa + (i * Amd64.PageSize));
             each->Validated = validate;
-            memory.NestedTables.Unmap(gpa + (i * Amd64.PageSize));
+            memory.Unmap(each, gpa + (i * Amd64.PageSize));
         }
 
         return Complete(cpu, in instruction, RmpResult.Success, unchanged);
@@ -137,7 +137,7 @@ internal static unsafe class RmpInstructions
                 each->IsVmsa = (operand & VmsaMask) != 0;
             }
 
-            memory.NestedTables.Unmap(gpa + (i * Amd64.PageSize));
+            memory.Unmap(each, gpa + (i * Amd64.PageSize));
         }
 
         return Complete(cpu, in instruction, RmpResult.Success, unchanged: false);

@@ -15,12 +15,13 @@ namespace Svsm.Hypervisor;
 /// <summary>Delivery of #VC.</summary>
 internal static unsafe class VcDelivery
 {
-    // SAFETY (whole type): guest bytes are reached through GuestMemory.Access only, one at a time or as an aligned quadword.
+    // SAFETY (whole type): guest bytes are reached through GuestMemory.Access only, and never beyond their page.
 
     private const int GateLength = 16;
     private const int GateInterrupt = 0xE;
     private const int GateTrap = 0xF;
     private const int DescriptorLength = 8;
+    private const int FrameCount = 6;
     private const ulong StackPointersOffset = 4;
     private const ulong InterruptStacksOffset = 0x24;
 
@@ -38,13 +39,16 @@ internal static unsafe class VcDelivery
             return Fail(cpu, 0);
         }
 
+        ulong* gate = stackalloc ulong[GateLength / sizeof(ulong)];
         ulong gateOffset = Amd64.VectorVmmCommunication * GateLength;
         if (gateOffset + GateLength - 1 > state->Idtr.Limit
-            || !TryRead(memory, cpu, state->Idtr.Base + gateOffset, out ulong low)
-            || !TryRead(memory, cpu, state->Idtr.Base + gateOffset + sizeof(ulong), out ulong high))
+            || !TryRead(memory, cpu, state->Idtr.Base + gateOffset, gate, GateLength))
         {
             return Fail(cpu, state->Idtr.Base + gateOffset);
         }
+
+        ulong low = gate[0];
+        ulong high = gate[1];
 
         // Gate: 15:0 offset, 31:16 selector, 34:32 IST, 43:40 type, 44 zero, 46:45 DPL, 47 present, 63:48 and 95:64 offset.
         var type = (int)((low >> 40) & 0xF);
@@ -75,20 +79,15 @@ internal static unsafe class VcDelivery
             ulong offset = interruptStack != 0
                 ? InterruptStacksOffset + (ulong)((interruptStack - 1) * sizeof(ulong))
                 : StackPointersOffset + (ulong)(newCpl * sizeof(ulong));
-            if (offset + sizeof(ulong) - 1 > state->Tr.Limit || !TryRead(memory, cpu, state->Tr.Base + offset, out stack))
+            if (offset + sizeof(ulong) - 1 > state->Tr.Limit || !TryRead(memory, cpu, state->Tr.Base + offset, &stack, sizeof(ulong)))
             {
                 return Fail(cpu, state->Tr.Base + offset);
             }
         }
 
         stack &= ~0xFul;
-        bool user = newCpl == 3;
-        if (!TryPush(memory, cpu, ref stack, state->Ss.Selector, user)
-            || !TryPush(memory, cpu, ref stack, oldStack, user)
-            || !TryPush(memory, cpu, ref stack, state->Rflags | Amd64.FlagResume, user)
-            || !TryPush(memory, cpu, ref stack, state->Cs.Selector, user)
-            || !TryPush(memory, cpu, ref stack, state->Rip, user)
-            || !TryPush(memory, cpu, ref stack, errorCode, user))
+        ulong* frame = stackalloc ulong[FrameCount] { state->Ss.Selector, oldStack, state->Rflags | Amd64.FlagResume, state->Cs.Selector, state->Rip, errorCode };
+        if (!TryPush(memory, cpu, ref stack, frame, user: newCpl == 3))
         {
             return Fail(cpu, stack);
         }
@@ -126,43 +125,56 @@ internal static unsafe class VcDelivery
         SegmentRegister table = (selector & LocalTable) != 0 ? state->Ldtr : state->Gdtr;
         ulong offset = (ulong)(selector & ~7);
         descriptor = 0;
-        if (offset == 0 || offset + DescriptorLength - 1 > table.Limit || !TryRead(memory, cpu, table.Base + offset, out descriptor))
+        if (offset == 0 || offset + DescriptorLength - 1 > table.Limit)
         {
             return false;
         }
 
+        ulong value = 0;
+        if (!TryRead(memory, cpu, table.Base + offset, &value, DescriptorLength))
+        {
+            return false;
+        }
+
+        descriptor = value;
         const int Wanted = SegmentAttributes.NotSystem | SegmentAttributes.Code | SegmentAttributes.Present;
         return ((int)(descriptor >> 40) & Wanted) == Wanted;
     }
 
-    private static bool TryRead(GuestMemory memory, VirtualCpu cpu, ulong linear, out ulong value)
+    // One translation per page that the bytes lie in.
+    private static bool TryRead(GuestMemory memory, VirtualCpu cpu, ulong linear, ulong* destination, int length)
     {
-        value = 0;
-        byte* destination = stackalloc byte[sizeof(ulong)];
-        for (ulong i = 0; i < sizeof(ulong); i++)
+        byte* bytes = null;
+        for (int i = 0; i < length; i++, linear++, bytes++)
         {
-            if (!TryReach(memory, cpu, linear + i, AccessKind.Read, user: false, out byte* bytes))
+            if ((i == 0 || (linear & (Amd64.PageSize - 1)) == 0) && !TryReach(memory, cpu, linear, AccessKind.Read, user: false, out bytes))
             {
                 return false;
             }
 
-            destination[i] = *bytes;
+            ((byte*)destination)[i] = *bytes;
         }
 
-        value = *(ulong*)destination;
         return true;
     }
 
-    private static bool TryPush(GuestMemory memory, VirtualCpu cpu, ref ulong stack, ulong value, bool user)
+    // Pushes the quadwords of a frame in turn. The stack is 16-byte aligned before it, so none of them crosses a page.
+    private static bool TryPush(GuestMemory memory, VirtualCpu cpu, ref ulong stack, ulong* values, bool user)
     {
-        // The stack is 16-byte aligned before the frame, so a quadword of it never crosses a page.
-        stack -= sizeof(ulong);
-        if (!TryReach(memory, cpu, stack, AccessKind.Write, user, out byte* bytes))
+        byte* bytes = null;
+        for (int i = 0; i < FrameCount; i++)
         {
-            return false;
+            bool samePage = i != 0 && (stack & (Amd64.PageSize - 1)) != 0;
+            stack -= sizeof(ulong);
+            bytes -= sizeof(ulong);
+            if (!samePage && !TryReach(memory, cpu, stack, AccessKind.Write, user, out bytes))
+            {
+                return false;
+            }
+
+            *(ulong*)bytes = values[i];
         }
 
-        *(ulong*)bytes = value;
         return true;
     }
 

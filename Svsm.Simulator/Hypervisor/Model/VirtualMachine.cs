@@ -81,7 +81,7 @@ internal sealed unsafe class VirtualMachine
         if (page != null)
         {
             page->IsRunning = true;
-            Memory.NestedTables.Unmap(context.VmsaGpa);
+            Memory.Unmap(page, context.VmsaGpa);
         }
 
         VmsaTransfer.Load(cpu, vmsa);

@@ -39,6 +39,7 @@ internal static unsafe class VmsaTransfer
     private const int FxXmmRegisters = 160;
     private const int X87RegisterLength = 10;
     private const int X87RegisterCount = 8;
+    private const ushort AllEmpty = 0xFFFF;
 
     /// <summary>Whether VMRUN takes a VMSA.</summary>
     /// <param name="vmsa">The VMSA.</param>
@@ -178,6 +179,11 @@ internal static unsafe class VmsaTransfer
     // FSAVE keeps two bits per register (3 = empty), FXSAVE one (0 = empty).
     private static byte ToTagByte(ushort tagWord)
     {
+        if (tagWord == AllEmpty)
+        {
+            return 0;
+        }
+
         int result = 0;
         for (int i = 0; i < X87RegisterCount; i++)
         {
@@ -193,6 +199,11 @@ internal static unsafe class VmsaTransfer
         const int Zero = 1;
         const int Special = 2;
         const int Empty = 3;
+        if (fx[FxTagByte] == 0)
+        {
+            return AllEmpty;
+        }
+
         int top = (*(ushort*)(fx + FxStatusWord) >> 11) & 7;
         int result = 0;
         for (int i = 0; i < X87RegisterCount; i++)
