@@ -13,6 +13,8 @@
 //   loop           runs for ever
 //   bench          1000 QUERY_PROTOCOL calls without a word in between, then exit status 0
 //   null-exits     1000 exits that only read a register of the simulated processor, then exit status 0
+//   vc-exits       1000 times CPUID, answered in the guest's #VC handler without another exit; then exit status 0
+//   vmpl-trips     1000 times to VMPL0 and back without a call, then exit status 0
 //   fuzz           4000 calls with random registers, the same ones in every run; exit status 0 if the SVSM refuses or answers them all
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
@@ -30,7 +32,7 @@ internal static unsafe class Commands
 {
     private const int Length = 16;
     private const int BenchCalls = 1000;
-    private const int NullExits = 1000;
+    private const int BenchExits = 1000;
     private const ProbeTermination RequestedTermination = (ProbeTermination)7;
 
     /// <summary>Runs the command, if there is one.</summary>
@@ -92,6 +94,14 @@ internal static unsafe class Commands
         {
             DoNullExits();
         }
+        else if (text.SequenceEqual("vc-exits"u8))
+        {
+            DoVcExits();
+        }
+        else if (text.SequenceEqual("vmpl-trips"u8))
+        {
+            DoVmplTrips();
+        }
         else if (text.SequenceEqual("fuzz"u8))
         {
             FuzzCalls.Run(in start);
@@ -141,9 +151,32 @@ internal static unsafe class Commands
 
     private static void DoNullExits()
     {
-        for (int i = 0; i < NullExits; i++)
+        for (int i = 0; i < BenchExits; i++)
         {
             X64.ReadMsr(SevMsr.Ghcb);
+        }
+
+        Machine.Exit(ExitStatus.Passed);
+    }
+
+    private static void DoVcExits()
+    {
+        for (int i = 0; i < BenchExits; i++)
+        {
+            X64.Cpuid(0);
+        }
+
+        Machine.Exit(ExitStatus.Passed);
+    }
+
+    private static void DoVmplTrips()
+    {
+        for (int i = 0; i < BenchExits; i++)
+        {
+            if (!Calls.ExitWithoutCall())
+            {
+                Machine.Terminate(ProbeTermination.SvsmCall);
+            }
         }
 
         Machine.Exit(ExitStatus.Passed);

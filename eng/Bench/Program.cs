@@ -4,8 +4,8 @@
 // The figures of eng/bench. Everything measured is a process that users run, too: the image writer, the simulator, dotnet build.
 // Arguments: the repository, and "yes" if builds are to be timed.
 //
-// Instructions come from three runs of one image that differ in what the probe guest does: it ends at once, or makes 1000 calls first, or
-// 1000 exits that ask for nothing but a register. What all do is start-up; the difference is the calls, or the exits.
+// Instructions come from runs of one image that differ in what the probe guest does: it ends at once, or does one thing 1000 times first
+// (Svsm.Simulator/ProbeGuest/Commands.cs). What all do is start-up; the difference is what is measured.
 
 using System;
 using System.Collections.Generic;
@@ -17,7 +17,6 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 
 const int BenchCalls = 1000;
-const int NullExits = 1000;
 const int Repetitions = 5;
 
 string repository = args[0];
@@ -26,11 +25,9 @@ string boot = Path.Combine(repository, "artifacts", "bin", "Svsm.Boot", "release
 
 Counters idle = RunImage("exit:0");
 Counters bench = RunImage("bench");
-Counters nullExits = RunImage("null-exits");
-if (nullExits.Exits - idle.Exits < NullExits)
-{
-    throw new InvalidOperationException($"The guest that makes {NullExits} exits made {nullExits.Exits - idle.Exits} more than the one that makes none.");
-}
+Counters nullExits = RunExits("null-exits");
+Counters vcExits = RunExits("vc-exits");
+Counters vmplTrips = RunExits("vmpl-trips");
 
 PrintSizes();
 Console.WriteLine();
@@ -42,7 +39,15 @@ Print("SVSM, per QUERY_PROTOCOL call", PerCall(bench.Vmpl0Ticks - idle.Vmpl0Tick
 Print("guest, per QUERY_PROTOCOL call", PerCall(bench.Vmpl2Ticks - idle.Vmpl2Ticks));
 Print("simulated processor, per QUERY_PROTOCOL call", PerCall(bench.HypervisorTicks - idle.HypervisorTicks));
 Print("  exits per call", PerCall(bench.Exits - idle.Exits));
-Print("simulated processor, per null exit", (nullExits.HypervisorTicks - idle.HypervisorTicks) / (nullExits.Exits - idle.Exits));
+
+// What the simulated processor itself needs, from the exit to the next entry.
+Print("hypervisor instructions per null exit", PerCall(nullExits.HypervisorTicks - idle.HypervisorTicks));
+Console.WriteLine("    (RDMSR of the GHCB MSR: one exit, which only reads a register of the processor)");
+Print("hypervisor instructions per #VC", PerCall(vcExits.HypervisorTicks - idle.HypervisorTicks));
+Console.WriteLine("    (CPUID: one exit, and the delivery to the guest's handler, which does not exit)");
+Print("hypervisor instructions per VMPL round trip", PerCall(vmplTrips.HypervisorTicks - idle.HypervisorTicks));
+Console.WriteLine("    (VMPL2 to VMPL0 and back without a call, with every exit that guest and SVSM make for it)");
+Print("  exits per VMPL round trip", PerCall(vmplTrips.Exits - idle.Exits));
 
 if (args[1] == "yes")
 {
@@ -79,6 +84,15 @@ Counters RunImage(string command)
     }
 
     return counters;
+}
+
+// A run that makes 1000 exits at least.
+Counters RunExits(string command)
+{
+    Counters counters = RunImage(command);
+    return counters.Exits - idle.Exits >= BenchCalls
+        ? counters
+        : throw new InvalidOperationException($"The guest that makes {BenchCalls} exits ({command}) made {counters.Exits - idle.Exits} more than the one that makes none.");
 }
 
 // The parts stand in the map of the image: "# FIRST LAST VIRTUAL RIGHTS KIND NAME".

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Linq;
 using Svsm.Simulator.Shared;
 using Svsm.Wire;
 using Xunit;
@@ -38,6 +39,21 @@ public sealed unsafe class VcDeliveryTests
         Assert.Equal(Amd64.FlagReserved | Amd64.FlagCarry, cpu.State->Rflags);
         Assert.Equal(8, cpu.State->Cs.Selector);
         Assert.Equal(1ul, cpu.Current.Statistics->VcExceptions);
+    }
+
+    [Fact]
+    public void Deliver_FrameAcrossPages_PushesTheFrame()
+    {
+        using TestMachine machine = Make(interruptStack: 0, type: 0xE);
+        VirtualCpu cpu = machine.Cpu;
+        cpu.State->Rip = 0x9999;
+        ulong rflags = cpu.State->Rflags;
+        cpu.Registers[VirtualCpu.Rsp] = OtherStack + 0x10;
+        Assert.True(VcDelivery.Deliver(machine.Memory, cpu, 0x72));
+
+        Assert.Equal(OtherStack + 0x10 - 48, cpu.Registers[VirtualCpu.Rsp]);
+        ulong[] got = [.. Enumerable.Range(0, 6).Select(i => *(ulong*)machine.Private(OtherStack + 0x10 - 48 + ((ulong)i * 8)))];
+        Assert.Equal([0x72, 0x9999, 8, rflags | Amd64.FlagResume, OtherStack + 0x10, 16], got);
     }
 
     [Fact]

@@ -101,7 +101,7 @@ internal static unsafe class VmsaTransfer
         *(uint*)(fx + FxMxcsr) = vmsa->Mxcsr & MxcsrValid;
         for (int i = 0; i < X87RegisterCount; i++)
         {
-            Move(fx + FxX87Registers + (i * FxX87RegisterSlot), (byte*)&vmsa->X87Registers + (i * X87RegisterLength), X87RegisterLength);
+            MoveX87(fx + FxX87Registers + (i * FxX87RegisterSlot), (byte*)&vmsa->X87Registers + (i * X87RegisterLength));
         }
 
         Move(fx + FxXmmRegisters, &vmsa->XmmRegisters, sizeof(Bytes256));
@@ -144,7 +144,7 @@ internal static unsafe class VmsaTransfer
         vmsa->Mxcsr = *(uint*)(fx + FxMxcsr);
         for (int i = 0; i < X87RegisterCount; i++)
         {
-            Move((byte*)&vmsa->X87Registers + (i * X87RegisterLength), fx + FxX87Registers + (i * FxX87RegisterSlot), X87RegisterLength);
+            MoveX87((byte*)&vmsa->X87Registers + (i * X87RegisterLength), fx + FxX87Registers + (i * FxX87RegisterSlot));
         }
 
         Move(&vmsa->XmmRegisters, fx + FxXmmRegisters, sizeof(Bytes256));
@@ -220,6 +220,13 @@ internal static unsafe class VmsaTransfer
         }
 
         return (ushort)result;
+    }
+
+    // 80 bits.
+    private static void MoveX87(byte* destination, byte* source)
+    {
+        *(ulong*)destination = *(ulong*)source;
+        *(ushort*)(destination + sizeof(ulong)) = *(ushort*)(source + sizeof(ulong));
     }
 
     private static void Move(void* destination, void* source, int length)
