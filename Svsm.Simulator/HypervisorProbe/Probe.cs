@@ -81,6 +81,7 @@ internal static unsafe partial class Probe
     public const ulong SharedView = 0x80_0000_0000;
     public const ulong Window = 0x4000_0000;
     public const ulong WindowTable = 0x10_6000;
+    public const ulong MessageGpa = 0x10_A000;
     public const ulong GhcbGpa = 0x80_0000;
     public const ulong TestArea = 0x100_0000;
     public const int PageSize = 4096;
@@ -339,6 +340,12 @@ internal static unsafe partial class Probe
     {
         Ghcb->Rcx = value;
         MarkValid(0x308);
+    }
+
+    private static void SetRbx(ulong value)
+    {
+        Ghcb->Rbx = value;
+        MarkValid(0x318);
     }
 
     private static void SetScratch(ulong value)

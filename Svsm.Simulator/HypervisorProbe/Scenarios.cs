@@ -30,6 +30,9 @@ internal enum Scenario : ulong
     /// <summary>A second vCPU.</summary>
     SecondVcpu = 4,
 
+    /// <summary>A message for the security processor, made by the test.</summary>
+    GuestMessage = 5,
+
     PrivateAccessToSharedPage = 16,
     SharedAccessToPrivatePage = 17,
     VmplPermission = 18,
@@ -105,6 +108,9 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.SecondVcpu:
                 SecondVcpu();
+                break;
+            case Scenario.GuestMessage:
+                GuestMessage();
                 break;
             case Scenario.Host:
                 RegisterProtocol();
@@ -381,6 +387,67 @@ internal static unsafe partial class Probe
         text.CopyTo(new Span<byte>((byte*)Ghcb + GhcbPage.SharedBufferOffset, text.Length));
         SetScratch(GhcbGpa + GhcbPage.SharedBufferOffset);
         Check(Call() == GhcbCompletion.Success, "OUTS"u8);
+    }
+
+    // The test has the key; here a ready message is sent, and what comes back is printed.
+    private static void GuestMessage()
+    {
+        RegisterGhcb();
+        ulong request = NewPage();
+        ulong response = NewPage();
+        ulong certificates = NewPage();
+        new ReadOnlySpan<byte>((void*)MessageGpa, PageSize).CopyTo(new Span<byte>(Shared(request), PageSize));
+
+        ulong before = X64.ReadTimeStampCounter();
+        Begin(GhcbExitCode.GuestRequest, request, response);
+        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0 && !IsMarked(0x318), "guest request"u8);
+        Check(X64.ReadTimeStampCounter() > before, "time does not run backwards"u8);
+        Print(response);
+
+        Begin(GhcbExitCode.ExtendedGuestRequest, request, response);
+        SetRax(certificates);
+        SetRbx(0);
+        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 1ul << 32 && IsMarked(0x318) && Ghcb->Rbx == 1, "no room for certificates"u8);
+        Begin(GhcbExitCode.ExtendedGuestRequest, request, response);
+        SetRax(certificates);
+        SetRbx(1);
+        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0x16 && !IsMarked(0x318), "extended guest request, refused by the firmware"u8);
+        Print(response);
+        Print(certificates);
+
+        Begin(GhcbExitCode.GuestRequest, request, request);
+        Check(CallRefused(GhcbError.InvalidInput), "one page for both"u8);
+        Begin(GhcbExitCode.GuestRequest, request + 8, response);
+        Check(CallRefused(GhcbError.InvalidInput), "request not at a page"u8);
+        Begin(GhcbExitCode.GuestRequest, request, response + 8);
+        Check(CallRefused(GhcbError.InvalidInput), "response not at a page"u8);
+        Begin(GhcbExitCode.GuestRequest, request, MessageGpa);
+        Check(CallRefused(GhcbError.InvalidInput), "private response page"u8);
+        Begin(GhcbExitCode.GuestRequest, 0x7FFF_F000_0000, response);
+        Check(CallRefused(GhcbError.InvalidInput), "request page outside RAM"u8);
+        Begin(GhcbExitCode.ExtendedGuestRequest, request, response);
+        SetRax(certificates);
+        Check(CallRefused(GhcbError.MissingInput), "extended guest request without room"u8);
+        Begin(GhcbExitCode.ExtendedGuestRequest, request, response);
+        SetRax(certificates + 8);
+        SetRbx(1);
+        Check(CallRefused(GhcbError.InvalidInput), "certificates not at a page"u8);
+        Begin(GhcbExitCode.ExtendedGuestRequest, request, response);
+        SetRax(MessageGpa);
+        SetRbx(1);
+        Check(CallRefused(GhcbError.InvalidInput), "certificates to a private page"u8);
+    }
+
+    private static void Print(ulong page)
+    {
+        var bytes = (byte*)Shared(page);
+        for (ulong i = 0; i < PageSize; i++)
+        {
+            Console.Write("0123456789abcdef"u8[bytes[i] >> 4]);
+            Console.Write("0123456789abcdef"u8[bytes[i] & 0xF]);
+        }
+
+        Console.Write((byte)'\n');
     }
 
     // ---- a second VMPL

@@ -34,7 +34,9 @@ public static class Machine
     /// <param name="options">What to run.</param>
     /// <param name="cancellationToken">Ends the run at once.</param>
     /// <returns>The outcome, also when the guest, the simulator or the time is to blame for the end.</returns>
-    /// <exception cref="SvsmDiagnosticException">The run could not start: SVSM6001 to SVSM6007.</exception>
+    /// <exception cref="SvsmDiagnosticException">
+    /// The run could not start, or a guest asked for an attestation report and the folder of the simulated chip is unusable: SVSM6001 to SVSM6007.
+    /// </exception>
     /// <exception cref="ArgumentException">The expected digest has not 48 bytes.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled. No process and no temporary file is left.</exception>
     public static async Task<MachineResult> RunAsync(MachineOptions options, CancellationToken cancellationToken)
@@ -45,6 +47,11 @@ public static class Machine
         if (options.Timeout != Timeout.InfiniteTimeSpan && (options.Timeout <= TimeSpan.Zero || options.Timeout.TotalMilliseconds > int.MaxValue))
         {
             throw SvsmDiagnostics.RunOptionInvalid.Error($"timeout {options.Timeout.TotalSeconds} s", $"more than 0 and at most {int.MaxValue / 1000} s");
+        }
+
+        if (!AttestationReport.IsVersion(options.ReportVersion))
+        {
+            throw SvsmDiagnostics.RunOptionInvalid.Error(string.Create(CultureInfo.InvariantCulture, $"report version {options.ReportVersion}"), "2, 3 or 5");
         }
 
         if (options.ExpectedDigest is { Length: not SecurityProcessor.DigestLength })
@@ -111,6 +118,9 @@ public static class Machine
         var console = new ConsoleCollector(options.Output, symbols, showVcpu: options.VcpuCount > 1);
         var recorder = new RunRecorder(console, options.VcpuCount);
         var reader = new LinkReader(recorder.Accept);
+        SimulatedChip? chip = null;
+        SimulatedChip OpenChip() => chip ??= SimulatedChip.Open(options.ChipFolder ?? SimulatedChip.DefaultFolder);
+        var guestRequests = new GuestRequestService(new GuestMessages(plan.Guest, OpenChip, options.ReportVersion), OpenChip);
         using var timeout = new CancellationTokenSource(options.Timeout, options.TimeProvider);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, timeout.Token);
         MachineStop reason;
@@ -126,6 +136,11 @@ public static class Machine
                 {
                     // QEMU has read it. Should this process be killed from now on, no file is left.
                     File.Delete(launchFile);
+                }
+
+                if (recorder.TakeGuestRequest() is { } request)
+                {
+                    await process.WriteAsync(guestRequests.Answer(request), stop.Token).ConfigureAwait(false);
                 }
             }
 
@@ -160,6 +175,7 @@ public static class Machine
         finally
         {
             console.Flush();
+            chip?.Dispose();
         }
 
         return new MachineResult

@@ -55,6 +55,16 @@ public sealed record MachineOptions
     /// <summary>The host offers VMPL0 only, as a stock Linux host does: an SVSM cannot start its guest there.</summary>
     public bool SingleVmpl { get; init; }
 
+    /// <summary>
+    /// Folder of the simulated chip that signs attestation reports: its certificates <c>ark.pem</c>, <c>ask.pem</c> and <c>vcek.pem</c>, and its
+    /// keys. Made when a guest needs it and it does not exist. When null, <c>svsm-simulator/chip</c> in the user's cache
+    /// (<c>XDG_CACHE_HOME</c>, or else <c>~/.cache</c>).
+    /// </summary>
+    public string? ChipFolder { get; init; }
+
+    /// <summary>Version of attestation reports: 2, 3 or 5.</summary>
+    public int ReportVersion { get; init; } = AttestationReport.DefaultVersion;
+
     /// <summary>Receives console lines while the machine runs, each with its source in front; null = nowhere.</summary>
     public TextWriter? Output { get; init; }
 

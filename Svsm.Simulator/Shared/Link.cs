@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The serial link from the hypervisor to the machine: frames over the outer COM1 (0x3F8 of the level-1 machine).
-// For the hypervisor (writes) and the machine (reads). A frame is
+// The serial link between the hypervisor and the machine: frames over the outer COM1 (0x3F8 of the level-1 machine).
+// For both. The machine speaks only when it is asked: a GuestRequest is answered by Certificates frames, if wanted, and one GuestResponse,
+// and the hypervisor sends nothing before it has them. A frame is
 //
 //   u8 0xA5 | u8 type | u16 length | payload (length bytes)
 //
@@ -23,10 +24,22 @@ public static class Link
     public const int HeaderLength = 4;
 
     /// <summary>Longest payload in bytes.</summary>
-    public const int MaxPayload = 4096;
+    public const int MaxPayload = 4096 + 16;
+
+    /// <summary>Bytes before the page of a <see cref="LinkFrame.GuestRequest"/>.</summary>
+    public const int GuestRequestHeaderLength = 8;
+
+    /// <summary>Bytes before the message of a <see cref="LinkFrame.GuestResponse"/>.</summary>
+    public const int GuestResponseHeaderLength = 16;
+
+    /// <summary>Room for certificates of a request that wants none.</summary>
+    public const uint NoCertificates = uint.MaxValue;
+
+    /// <summary>Most pages of certificates that the machine sends.</summary>
+    public const uint MaxCertificatePages = 16;
 
     /// <summary>Version of frames and payloads, in <see cref="LinkFrame.Hello"/>.</summary>
-    public const uint Version = 1;
+    public const uint Version = 2;
 
     /// <summary>Port with which a guest ends the run: the byte written is the exit status. (QEMU's isa-debug-exit default port)</summary>
     public const ushort GuestExitPort = 0xF4;
@@ -52,6 +65,21 @@ public enum LinkFrame : byte
 
     /// <summary>Last frame: u32 <see cref="StopReason"/>, u32 zero, u64 detail.</summary>
     Exit = 6,
+
+    /// <summary>
+    /// A guest's message for the security processor: u32 pages of room for certificates (<see cref="Link.NoCertificates"/> = none wanted),
+    /// u32 zero, then the 4096 bytes of the request page.
+    /// </summary>
+    GuestRequest = 7,
+
+    /// <summary>From the machine: the next page of the certificate table, 4096 bytes.</summary>
+    Certificates = 8,
+
+    /// <summary>
+    /// From the machine, the end of an answer: u64 SW_EXITINFO2, u32 pages of room that certificates need if there was too little (else 0),
+    /// u32 zero, then the response message, empty when there is none.
+    /// </summary>
+    GuestResponse = 9,
 }
 
 /// <summary>Why a run ended.</summary>

@@ -22,6 +22,9 @@ internal static class ProbeLaunch
     /// <summary>GPA of the launch VMSA, in RAM.</summary>
     public const ulong VmsaGpa = 0x10_8000;
 
+    /// <summary>GPA of the message for the security processor.</summary>
+    public const ulong MessageGpa = 0x10_A000;
+
     private const ulong Tables = 0x10_0000;
     private const ulong CBit = 1ul << 47;
     private const int PageSize = 4096;
@@ -32,12 +35,18 @@ internal static class ProbeLaunch
     /// <param name="scenario">Number of the scenario.</param>
     /// <param name="options">Switches of the run.</param>
     /// <param name="vcpuCount">Number of vCPUs.</param>
-    public static byte[] Make(ulong scenario, LaunchOptions options = LaunchOptions.None, uint vcpuCount = 1)
+    /// <param name="message">A page that the probe finds at <see cref="MessageGpa"/>; null = none.</param>
+    public static byte[] Make(ulong scenario, LaunchOptions options = LaunchOptions.None, uint vcpuCount = 1, byte[]? message = null)
     {
         var builder = new BlobBuilder { Options = options, VcpuCount = vcpuCount };
         builder.Ram.Add(new LaunchRam { Base = 0, Length = RamLength });
         ulong entry = AddImage(builder, File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Svsm.HypervisorProbe.elf")));
         AddTables(builder);
+        if (message is not null)
+        {
+            builder.AddPage(MessageGpa, LaunchPageType.Normal, message);
+        }
+
         builder.AddPage(VmsaGpa, LaunchPageType.Vmsa, MakeVmsa(entry, scenario));
         return builder.ToArray();
     }

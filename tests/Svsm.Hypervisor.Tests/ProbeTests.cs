@@ -5,6 +5,7 @@
 
 using System;
 using System.IO;
+using System.Security.Cryptography;
 using System.Threading.Tasks;
 using Svsm.Simulator.Shared;
 using Xunit;
@@ -60,6 +61,52 @@ public sealed class ProbeTests
         Assert.InRange(report.Rip, 0x20_0000ul, 0x80_0000_0000ul + ProbeLaunch.RamLength);
         bool isFetch = (report.ExitInfo1 & 0x10) != 0;
         Assert.Equal(isFetch ? 0 : 16, report.CodeLength);
+    }
+
+    [Fact]
+    public async Task Probe_GuestMessage_ReachesTheMachineAndBack()
+    {
+        // The bytes are the machine's and the guest's business; the hypervisor reads the type and carries the rest.
+        byte[] message = RandomNumberGenerator.GetBytes(4096);
+        message[0x34] = 5;
+        byte[] response = RandomNumberGenerator.GetBytes(4096);
+        byte[] certificates = RandomNumberGenerator.GetBytes(4096);
+        byte[][] answers =
+        [
+            QemuRun.GuestResponse(0, 0, response),
+            QemuRun.GuestResponse(1ul << 32, 1, []),
+            [.. QemuRun.Frame(LinkFrame.Certificates, certificates), .. QemuRun.GuestResponse(0x16, 0, [])],
+        ];
+        int next = 0;
+
+        RunResult result = await QemuRun.StartAsync(
+            await File.ReadAllBytesAsync(QemuRun.Hypervisor, TestContext.Current.CancellationToken),
+            ProbeLaunch.Make(5, message: message),
+            _ => answers[next++],
+            TestContext.Current.CancellationToken);
+
+        Assert.True(result is { Reason: StopReason.GuestExit, Detail: 0 }, result.ToString());
+        Assert.Equal(3, result.GuestRequests.Count);
+        uint[] room = [Link.NoCertificates, 0, 1];
+        for (int i = 0; i < room.Length; i++)
+        {
+            Assert.Equal((byte[])[.. BitConverter.GetBytes((ulong)room[i]), .. message], result.GuestRequests[i]);
+        }
+
+        string text = Convert.ToHexStringLower(response);
+        Assert.Equal($"{text}\n{text}\n{Convert.ToHexStringLower(certificates)}\n", result.Console.ToString());
+    }
+
+    [Fact]
+    public async Task Probe_BrokenAnswer_EndsTheRun()
+    {
+        RunResult result = await QemuRun.StartAsync(
+            await File.ReadAllBytesAsync(QemuRun.Hypervisor, TestContext.Current.CancellationToken),
+            ProbeLaunch.Make(5, message: new byte[4096]),
+            _ => QemuRun.Frame(LinkFrame.Certificates, new byte[4096]),
+            TestContext.Current.CancellationToken);
+        Assert.True(result is { Reason: StopReason.HypervisorFault }, result.ToString());
+        Assert.Contains("guest request", result.Log.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -39,6 +39,9 @@ internal sealed class RunResult
     /// <summary>Counters.</summary>
     public List<VmplStatistics> Statistics { get; } = [];
 
+    /// <summary>Payloads of the guest requests.</summary>
+    public List<byte[]> GuestRequests { get; } = [];
+
     /// <summary>QEMU's exit status.</summary>
     public int ExitStatus { get; set; }
 
@@ -56,6 +59,7 @@ internal sealed class RunResult
 internal static class QemuRun
 {
     private const int FrameHeaderLength = 4;
+    private const ulong GenericError = 0xFFFF_FFFF_0000_0000;
 
     /// <summary>Path of the hypervisor.</summary>
     public static string Hypervisor => Path.Combine(AppContext.BaseDirectory, "Svsm.Hypervisor.elf");
@@ -66,8 +70,27 @@ internal static class QemuRun
         return StartAsync(File.ReadAllBytes(Hypervisor), blob, cancellation, extra);
     }
 
+    /// <summary>A frame.</summary>
+    public static byte[] Frame(LinkFrame type, ReadOnlySpan<byte> payload) =>
+        [Link.Start, (byte)type, (byte)payload.Length, (byte)(payload.Length >> 8), .. payload];
+
+    /// <summary>The frame that ends an answer to a guest request.</summary>
+    public static byte[] GuestResponse(ulong exitInfo2, uint pagesNeeded, ReadOnlySpan<byte> message) =>
+        Frame(LinkFrame.GuestResponse, [.. BitConverter.GetBytes(exitInfo2), .. BitConverter.GetBytes((ulong)pagesNeeded), .. message]);
+
+    /// <summary>Runs a blob on a hypervisor to its end; guest requests meet a host without security processor.</summary>
+    public static Task<RunResult> StartAsync(byte[] hypervisor, byte[] blob, CancellationToken cancellation, params string[] extra)
+    {
+        return StartAsync(hypervisor, blob, _ => GuestResponse(GenericError, 0, []), cancellation, extra);
+    }
+
     /// <summary>Runs a blob on a hypervisor to its end.</summary>
-    public static async Task<RunResult> StartAsync(byte[] hypervisor, byte[] blob, CancellationToken cancellation, params string[] extra)
+    /// <param name="hypervisor">The hypervisor.</param>
+    /// <param name="blob">The blob.</param>
+    /// <param name="answer">Takes the payload of a guest request, returns the frames of the answer.</param>
+    /// <param name="cancellation">Kills QEMU.</param>
+    /// <param name="extra">More arguments for QEMU.</param>
+    public static async Task<RunResult> StartAsync(byte[] hypervisor, byte[] blob, Func<byte[], byte[]> answer, CancellationToken cancellation, params string[] extra)
     {
         string folder = Directory.CreateTempSubdirectory("svsm-hypervisor").FullName;
         try
@@ -76,7 +99,7 @@ internal static class QemuRun
             await File.WriteAllBytesAsync(blobPath, blob, cancellation);
             string hypervisorPath = Path.Combine(folder, "hypervisor.elf");
             await File.WriteAllBytesAsync(hypervisorPath, hypervisor, cancellation);
-            var start = new ProcessStartInfo("qemu-system-x86_64") { RedirectStandardOutput = true, RedirectStandardError = true };
+            var start = new ProcessStartInfo("qemu-system-x86_64") { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
             string[] arguments =
             [
                 "-accel", "tcg", "-M", "q35", "-cpu", "EPYC,+svm,+npt,phys-bits=48", "-m", "256M", "-display", "none", "-nodefaults", "-no-reboot",
@@ -91,10 +114,22 @@ internal static class QemuRun
             using Process process = Process.Start(start)!;
             using CancellationTokenRegistration kill = cancellation.Register(() => process.Kill());
             Task<string> errors = process.StandardError.ReadToEndAsync(cancellation);
-            using var output = new MemoryStream();
-            await process.StandardOutput.BaseStream.CopyToAsync(output, cancellation);
+            var output = new List<byte>();
+            var result = new RunResult();
+            byte[] buffer = new byte[64 * 1024];
+            while (await process.StandardOutput.BaseStream.ReadAsync(buffer, cancellation) is int count and not 0)
+            {
+                output.AddRange(buffer.AsSpan(0, count));
+                int answered = result.GuestRequests.Count;
+                Parse(output, result);
+                foreach (byte[] request in result.GuestRequests[answered..])
+                {
+                    await process.StandardInput.BaseStream.WriteAsync(answer(request), cancellation);
+                    await process.StandardInput.BaseStream.FlushAsync(cancellation);
+                }
+            }
+
             await process.WaitForExitAsync(cancellation);
-            RunResult result = Parse(output.ToArray());
             result.ExitStatus = process.ExitCode;
             if (result.Reason == (StopReason)uint.MaxValue)
             {
@@ -109,11 +144,13 @@ internal static class QemuRun
         }
     }
 
-    private static RunResult Parse(ReadOnlySpan<byte> link)
+    // Takes the whole frames off the front.
+    private static void Parse(List<byte> output, RunResult result)
     {
-        var result = new RunResult();
+        ReadOnlySpan<byte> link = CollectionsMarshal.AsSpan(output);
         int start = link.IndexOf(Link.Start);
-        for (ReadOnlySpan<byte> rest = start < 0 ? default : link[start..]; rest.Length >= FrameHeaderLength;)
+        ReadOnlySpan<byte> rest = start < 0 ? default : link[start..];
+        while (rest.Length >= FrameHeaderLength && rest.Length >= FrameHeaderLength + BinaryPrimitives.ReadUInt16LittleEndian(rest[2..]))
         {
             if (rest[0] != Link.Start)
             {
@@ -137,6 +174,9 @@ internal static class QemuRun
                 case LinkFrame.Statistics:
                     result.Statistics.AddRange(MemoryMarshal.Cast<byte, VmplStatistics>(payload).ToArray());
                     break;
+                case LinkFrame.GuestRequest:
+                    result.GuestRequests.Add(payload.ToArray());
+                    break;
                 case LinkFrame.Exit:
                     result.Reason = (StopReason)BinaryPrimitives.ReadUInt32LittleEndian(payload);
                     result.Detail = BinaryPrimitives.ReadUInt64LittleEndian(payload[8..]);
@@ -144,6 +184,6 @@ internal static class QemuRun
             }
         }
 
-        return result;
+        output.RemoveRange(0, output.Count - rest.Length);
     }
 }

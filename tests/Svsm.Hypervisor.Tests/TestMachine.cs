@@ -22,6 +22,12 @@ internal sealed class ListPort : LinkPort
 
     /// <inheritdoc/>
     public override void Write(byte value) => Bytes.Add(value);
+
+    /// <summary>What the machine answers.</summary>
+    public Queue<byte> Answers { get; } = new();
+
+    /// <inheritdoc/>
+    public override byte Read() => Answers.Dequeue();
 }
 
 /// <summary>A processor with recognisable answers.</summary>

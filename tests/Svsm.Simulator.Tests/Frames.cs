@@ -25,6 +25,8 @@ internal static class Frames
 
     public static byte[] Statistics(params VmplStatistics[] entries) => Frame(LinkFrame.Statistics, MemoryMarshal.AsBytes(entries.AsSpan()));
 
+    public static byte[] GuestRequest(uint room, byte[] page) => Frame(LinkFrame.GuestRequest, [.. BitConverter.GetBytes((ulong)room), .. page]);
+
     public static byte[] Exit(StopReason reason, ulong detail)
     {
         byte[] payload = new byte[16];

@@ -69,6 +69,47 @@ public sealed class MachineTests
     }
 
     [Fact]
+    public async Task RunAsync_GuestRequest_IsAnswered()
+    {
+        // 8 bytes of Hello, 4108 of the request; the answer is a frame of 16 bytes: refused by the firmware.
+        using var qemu = new FakeQemu(
+            "head -c 4116 \"$here/frames\"; head -c 20 > \"$here/answer\"; tail -c +4117 \"$here/frames\"",
+            Frames.Hello, Frames.GuestRequest(Link.NoCertificates, new byte[4096]), Frames.Exit(StopReason.GuestExit, 3));
+
+        MachineResult result = await RunAsync(qemu.Options with { ChipFolder = qemu.Path("chip") });
+
+        Assert.Equal(3, result.ExitStatus);
+        Assert.Equal(Frames.Frame(LinkFrame.GuestResponse, [0x16, .. new byte[15]]), File.ReadAllBytes(qemu.Path("answer")));
+
+        // No key of the chip was needed, so none was made.
+        Assert.False(Directory.Exists(qemu.Path("chip")));
+    }
+
+    [Fact]
+    public async Task RunAsync_ChipUnusable_IsError()
+    {
+        byte[] page = new byte[4096];
+        using var qemu = new FakeQemu("cat \"$here/frames\"; cat > /dev/null", Frames.Hello, Frames.GuestRequest(0, page));
+        Directory.CreateDirectory(qemu.Path("chip"));
+
+        var error = await Assert.ThrowsAsync<SvsmDiagnosticException>(() => RunAsync(qemu.Options with { ChipFolder = qemu.Path("chip") }));
+
+        Assert.Same(SvsmDiagnostics.RunFileUnreadable, error.Diagnostic);
+        Assert.False(Directory.Exists(qemu.WorkingFolder));
+    }
+
+    [Fact]
+    public async Task RunAsync_TwoGuestRequestsAtOnce_BreakTheLink()
+    {
+        byte[] request = Frames.GuestRequest(Link.NoCertificates, new byte[4096]);
+        using var qemu = new FakeQemu("cat \"$here/frames\"; cat > /dev/null", Frames.Hello, [.. request, .. request]);
+
+        MachineResult result = await RunAsync(qemu.Options);
+
+        Assert.Equal(MachineStop.LinkBroken, result.Stop);
+    }
+
+    [Fact]
     public async Task RunAsync_MapBesideImage_IsUsed()
     {
         using var qemu = new FakeQemu("cat \"$here/frames\"", Frames.Hello, Frames.Console(0, 0, "  at 0x10004\n"), Frames.Exit(StopReason.GuestExit, 0));
@@ -223,6 +264,7 @@ public sealed class MachineTests
         using var qemu = new FakeQemu("exit 0");
         MachineOptions options = qemu.Options;
 
+        await RefusedAsync(options with { ReportVersion = 4 }, SvsmDiagnostics.RunOptionInvalid, "report version 4");
         await RefusedAsync(options with { VcpuCount = 0 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 0");
         await RefusedAsync(options with { VcpuCount = 65 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 65");
         await RefusedAsync(options with { MemoryMiB = 1 }, SvsmDiagnostics.RunOptionInvalid, "guest RAM in MiB = 1");

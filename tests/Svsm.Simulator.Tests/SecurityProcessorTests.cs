@@ -88,8 +88,9 @@ public sealed class SecurityProcessorTests
     [Fact]
     public void SecretsPage_Keys_AreFreshAndDifferent()
     {
-        SecretsPage first = MemoryMarshal.Read<SecretsPage>(SecurityProcessor.CreateSecretsPage());
-        SecretsPage second = MemoryMarshal.Read<SecretsPage>(SecurityProcessor.CreateSecretsPage());
+        var processor = new SecurityProcessor(TestImage.Policy);
+        SecretsPage first = MemoryMarshal.Read<SecretsPage>(processor.CreateSecretsPage());
+        SecretsPage second = MemoryMarshal.Read<SecretsPage>(new SecurityProcessor(TestImage.Policy).CreateSecretsPage());
 
         byte[][] keys = [[.. first.Vmpck0], [.. first.Vmpck1], [.. first.Vmpck2], [.. first.Vmpck3], [.. second.Vmpck0], new byte[32]];
         for (int i = 0; i < keys.Length; i++)
@@ -100,6 +101,10 @@ public sealed class SecurityProcessorTests
             }
         }
 
+        // The firmware keeps what the guest got, in however many pages.
+        GuestContext guest = processor.Finish(null);
+        Assert.Equal(keys[..4], guest.MessageKeys);
+        Assert.Equal(MemoryMarshal.AsBytes(new ReadOnlySpan<SecretsPage>(in first)), processor.CreateSecretsPage().AsSpan(0, Marshal.SizeOf<SecretsPage>()));
         Assert.NotEqual(0u, first.Version);
         Assert.Equal(0ul, first.SvsmSize);
     }

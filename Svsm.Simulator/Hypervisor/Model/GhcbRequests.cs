@@ -19,7 +19,6 @@ internal static unsafe class GhcbRequests
     private const ushort HighestVersion = 2;
     private const int BitmapOffset = 0x3F0;
     private const int BitmapLength = 16;
-    private const ulong VmmErrorGeneric = 0xFFFF_FFFFul << 32;
     private const ulong UnknownHypercall = unchecked((ulong)-1000);
 
     private const int RaxOffset = 0x1F8;
@@ -123,7 +122,7 @@ internal static unsafe class GhcbRequests
                     return PageStateChange();
                 case GhcbExitCode.GuestRequest:
                 case GhcbExitCode.ExtendedGuestRequest:
-                    return GuestRequest();
+                    return GuestRequest((GhcbExitCode)exitCode == GhcbExitCode.ExtendedGuestRequest);
                 case GhcbExitCode.ApCreation:
                     return ApCreation();
                 case GhcbExitCode.RunVmpl:
@@ -200,7 +199,7 @@ internal static unsafe class GhcbRequests
 
         private readonly bool TimeStampCounter(bool withAux)
         {
-            Complete64(Machine.Processor.ReadTimeStampCounter());
+            Complete64(Machine.Processor.ReadTimeStampCounter() + Cpu.TimeStampOffset);
             if (withAux)
             {
                 Return(RcxOffset, (uint)Cpu.Id);
@@ -440,14 +439,50 @@ internal static unsafe class GhcbRequests
             return true;
         }
 
-        private readonly bool GuestRequest()
+        private readonly bool GuestRequest(bool extended)
         {
-            // A host whose security processor does not answer: the request reached nobody, its sequence number is not used up.
-            bool aligned = ((_info1 | _info2) & (Amd64.PageSize - 1)) == 0;
+            if (((_info1 | _info2) & (Amd64.PageSize - 1)) != 0 || _info1 == _info2 || !IsShared(_info1) || !IsShared(_info2))
+            {
+                return Refuse(GhcbError.InvalidInput);
+            }
+
+            var request = new GuestRequest
+            {
+                Request = Machine.Memory.SharedBytes(Machine.Memory.Find(_info1)),
+                Response = Machine.Memory.SharedBytes(Machine.Memory.Find(_info2)),
+                CertificatePages = Link.NoCertificates,
+            };
+            if (extended && GuestRequests.IsReportRequest(request.Request))
+            {
+                if (!IsValid(RaxOffset) || !IsValid(RbxOffset))
+                {
+                    return Refuse(GhcbError.MissingInput);
+                }
+
+                request.CertificatesGpa = Ghcb->Rax;
+                request.CertificatePages = (uint)System.Math.Min(Ghcb->Rbx, Link.MaxCertificatePages);
+                for (uint i = 0; i < request.CertificatePages; i++)
+                {
+                    if ((request.CertificatesGpa & (Amd64.PageSize - 1)) != 0 || !IsShared(request.CertificatesGpa + (i * Amd64.PageSize)))
+                    {
+                        return Refuse(GhcbError.InvalidInput);
+                    }
+                }
+            }
+
             ClearBitmap();
-            return aligned && IsShared(_info1) && IsShared(_info2)
-                ? Complete(info2: VmmErrorGeneric)
-                : Complete(GhcbCompletion.BadRequest, (ulong)GhcbError.InvalidInput);
+            if (!GuestRequests.TryHandle(Machine, in request, out ulong info2, out uint pagesNeeded))
+            {
+                Machine.Link.Log("the machine's answer to a guest request is broken"u8).EndLog();
+                return Cpu.Stop(StopReason.HypervisorFault, 0);
+            }
+
+            if (pagesNeeded != 0)
+            {
+                Return(RbxOffset, pagesNeeded);
+            }
+
+            return Complete(info2: info2);
         }
 
         private readonly bool IsShared(ulong gpa)

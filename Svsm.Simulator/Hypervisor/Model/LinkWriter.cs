@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Writes the frames of Svsm.Simulator/Shared/Link.cs.
+// Writes the frames of Svsm.Simulator/Shared/Link.cs, and reads the machine's answers.
 //
 // Console bytes are gathered until a line feed, a full buffer, another speaker or the end of the run: a frame per byte would multiply
 // what crosses the outer serial line by nine.
@@ -12,11 +12,14 @@ using Svsm.Simulator.Shared;
 
 namespace Svsm.Hypervisor;
 
-/// <summary>Where the bytes of frames go.</summary>
+/// <summary>Where the bytes of frames go and come from.</summary>
 internal abstract class LinkPort
 {
     /// <summary>Sends a byte.</summary>
     public abstract void Write(byte value);
+
+    /// <summary>Waits for a byte.</summary>
+    public abstract byte Read();
 }
 
 /// <summary>The hypervisor's end of the link.</summary>
@@ -51,6 +54,35 @@ internal sealed class LinkWriter
         {
             _port.Write(payload[i]);
         }
+    }
+
+    /// <summary>Waits for a frame of the machine.</summary>
+    /// <param name="payload">Takes its payload; <see cref="Link.MaxPayload"/> bytes.</param>
+    /// <param name="type">Its type; 0 when the link is broken.</param>
+    /// <returns>Length of the payload.</returns>
+    public int Receive(Span<byte> payload, out LinkFrame type)
+    {
+        type = 0;
+        if (_port.Read() != Link.Start)
+        {
+            return 0;
+        }
+
+        byte received = _port.Read();
+        int length = _port.Read();
+        length |= _port.Read() << 8;
+        if (length > payload.Length)
+        {
+            return 0;
+        }
+
+        for (int i = 0; i < length; i++)
+        {
+            payload[i] = _port.Read();
+        }
+
+        type = (LinkFrame)received;
+        return length;
     }
 
     /// <summary>Sends the first frame.</summary>

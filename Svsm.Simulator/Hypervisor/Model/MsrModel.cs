@@ -27,7 +27,7 @@ internal static class MsrModel
         switch (msr)
         {
             case TimeStampCounter:
-                value = processor.ReadTimeStampCounter();
+                value = processor.ReadTimeStampCounter() + cpu.TimeStampOffset;
                 return true;
             case ApicBase:
                 value = ApicAddress | ApicEnabled | ApicX2Mode | (cpu.Id == 0 ? ApicBootProcessor : 0);

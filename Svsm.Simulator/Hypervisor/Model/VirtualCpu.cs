@@ -145,6 +145,13 @@ internal sealed unsafe class VirtualCpu
     /// <summary>General registers in the processor's numbering.</summary>
     public ulong* Registers => (ulong*)Frame;
 
+    /// <summary>The guest's time-stamp counter is the processor's plus this, modulo 2^64.</summary>
+    public ulong TimeStampOffset
+    {
+        get => Vmcb->TscOffset;
+        set => Vmcb->TscOffset = value;
+    }
+
     /// <summary>VMPL that runs.</summary>
     public int Vmpl { get; set; }
 

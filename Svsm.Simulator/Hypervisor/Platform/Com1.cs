@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The outer machine's COM1, over which the link's frames leave (Svsm.Simulator/Shared/Link.cs). Polled.
+// The outer machine's COM1, over which the link's frames pass (Svsm.Simulator/Shared/Link.cs). Polled.
 
 using Svsm.Platform;
 
 namespace Svsm.Hypervisor;
 
-/// <summary>Sends bytes to the machine.</summary>
+/// <summary>Sends bytes to the machine and takes its answers.</summary>
 internal sealed class Com1 : LinkPort
 {
     private const ushort Data = 0x3F8;
     private const ushort LineStatus = 0x3FD;
     private const byte TransmitterEmpty = 0x20;
+    private const byte DataReady = 0x01;
 
     /// <inheritdoc/>
     public override void Write(byte value)
@@ -22,5 +23,16 @@ internal sealed class Com1 : LinkPort
         }
 
         X64.Out8(Data, value);
+    }
+
+    /// <inheritdoc/>
+    public override byte Read()
+    {
+        // QEMU holds back what the machine sends until the receiver has room: nothing is lost, however slow this is.
+        while ((X64.In8(LineStatus) & DataReady) == 0)
+        {
+        }
+
+        return X64.In8(Data);
     }
 }

@@ -22,6 +22,7 @@ internal static unsafe class WorldSwitch
     /// <summary>Instructions of Entry.S between the reading before the entry and the one after the exit, one RDTSC included.</summary>
     private const ulong OwnInstructions = 25;
 
+    // In the guest's time, which stands still while the machine is asked.
     private static ulong s_lastExit;
 
     /// <summary>Runs the guest until its next exit.</summary>
@@ -38,8 +39,8 @@ internal static unsafe class WorldSwitch
         ulong ran = cpu.Frame->TscExit - cpu.Frame->TscEntry;
         statistics->Ticks += ran > OwnInstructions ? ran - OwnInstructions : 0;
         statistics->Exits++;
-        statistics->HypervisorTicks += s_lastExit == 0 ? 0 : cpu.Frame->TscEntry - s_lastExit;
-        s_lastExit = cpu.Frame->TscExit;
+        statistics->HypervisorTicks += s_lastExit == 0 ? 0 : cpu.Frame->TscEntry + cpu.TimeStampOffset - s_lastExit;
+        s_lastExit = cpu.Frame->TscExit + cpu.TimeStampOffset;
     }
 
     [RuntimeImport("*", "svsm_world_switch")]

@@ -193,7 +193,7 @@ internal sealed class HostLoader
                     Launch(unmeasured ? LaunchPageType.Unmeasured : LaunchPageType.Normal, page.Gpa, page.Data);
                     break;
                 case IgvmPageDataType.Secrets:
-                    Launch(LaunchPageType.Secrets, page.Gpa, SecurityProcessor.CreateSecretsPage());
+                    Launch(LaunchPageType.Secrets, page.Gpa, _securityProcessor.CreateSecretsPage());
                     break;
                 default:
                     Launch(LaunchPageType.Cpuid, page.Gpa, CheckCpuidPage(page));
@@ -323,7 +323,7 @@ internal sealed class HostLoader
             Launch(LaunchPageType.Vmsa, context.Gpa, context.Data, index);
         }
 
-        _securityProcessor.Finish(_idBlock);
+        GuestContext guest = _securityProcessor.Finish(_idBlock);
         return new LaunchPlan
         {
             Policy = policy,
@@ -332,6 +332,7 @@ internal sealed class HostLoader
             Updates = _updates,
             Required = required,
             Digest = _securityProcessor.Digest,
+            Guest = guest,
         };
     }
 

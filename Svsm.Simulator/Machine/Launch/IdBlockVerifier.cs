@@ -54,7 +54,8 @@ internal static class IdBlockVerifier
         }
     }
 
-    private static byte[] PublicKeyBytes(IgvmSnpPublicKey key)
+    // The form in which keys are signed and reported.
+    public static byte[] PublicKeyBytes(IgvmSnpPublicKey key)
     {
         byte[] bytes = new byte[PublicKeyLength];
         BinaryPrimitives.WriteUInt32LittleEndian(bytes, key.Curve);

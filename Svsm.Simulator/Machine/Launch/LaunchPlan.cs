@@ -28,4 +28,6 @@ internal sealed record LaunchPlan
     public required IReadOnlyList<LaunchRam> Required { get; init; }
 
     public required ReadOnlyMemory<byte> Digest { get; init; }
+
+    public required GuestContext Guest { get; init; }
 }

@@ -37,7 +37,7 @@ internal sealed class SecurityProcessor
     private const int PolicyFirstReservedZero = 26;
 
     // Family 0x17, model 1, stepping 2 in the form of CPUID function 1: QEMU's CPU model EPYC, which the simulated machine is.
-    private const uint FamilyModelStepping = 0x0080_0F12;
+    public const uint FamilyModelStepping = 0x0080_0F12;
 
     private const uint SecretsVersion = 3;
 
@@ -46,6 +46,9 @@ internal sealed class SecurityProcessor
     private readonly ulong _policy;
     private readonly byte[] _digest = new byte[DigestLength];
     private readonly HashSet<ulong> _assigned = [];
+
+    // VMPCK0 to VMPCK3, fresh: nothing but this guest and the simulated firmware knows them.
+    private readonly byte[][] _messageKeys;
 
     // LAUNCH_START.
     public SecurityProcessor(ulong policy)
@@ -68,6 +71,11 @@ internal sealed class SecurityProcessor
         }
 
         _policy = policy;
+        _messageKeys = new byte[GuestContext.VmplCount][];
+        for (int i = 0; i < _messageKeys.Length; i++)
+        {
+            _messageKeys[i] = RandomNumberGenerator.GetBytes(GuestContext.KeyLength);
+        }
     }
 
     public ReadOnlyMemory<byte> Digest => _digest;
@@ -95,23 +103,25 @@ internal sealed class SecurityProcessor
         SHA384.HashData(pageInfo, _digest);
     }
 
-    // LAUNCH_FINISH.
-    public void Finish(IgvmSnpIdBlock? idBlock)
+    // LAUNCH_FINISH. What is kept of the guest.
+    public GuestContext Finish(IgvmSnpIdBlock? idBlock)
     {
         if (idBlock is not null)
         {
             IdBlockVerifier.Verify(idBlock, _digest, _policy);
         }
+
+        return new GuestContext { Policy = _policy, Digest = _digest, MessageKeys = _messageKeys, IdBlock = idBlock };
     }
 
-    // The contents of a secrets page, with fresh message keys: nothing else in the machine knows them.
-    public static byte[] CreateSecretsPage()
+    // The contents of a secrets page: the same for every one of a guest.
+    public byte[] CreateSecretsPage()
     {
         var secrets = new SecretsPage { Version = SecretsVersion, FamilyModelStepping = FamilyModelStepping };
-        RandomNumberGenerator.Fill(secrets.Vmpck0);
-        RandomNumberGenerator.Fill(secrets.Vmpck1);
-        RandomNumberGenerator.Fill(secrets.Vmpck2);
-        RandomNumberGenerator.Fill(secrets.Vmpck3);
+        _messageKeys[0].CopyTo(secrets.Vmpck0);
+        _messageKeys[1].CopyTo(secrets.Vmpck1);
+        _messageKeys[2].CopyTo(secrets.Vmpck2);
+        _messageKeys[3].CopyTo(secrets.Vmpck3);
         byte[] page = new byte[PageSize];
         MemoryMarshal.Write(page, in secrets);
         return page;

@@ -2,7 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // What the frames of a run say, checked field by field: the hypervisor shares a machine with a guest that may be hostile.
-// The order is Hello, then Console, Log, Statistics and at most one Report, then Exit.
+// The order is Hello, then Console, Log, GuestRequest, Statistics and at most one Report, then Exit.
 
 using System;
 using System.Buffers.Binary;
@@ -23,6 +23,9 @@ internal sealed class RunRecorder
     private readonly int _vcpuCount;
     private readonly List<VmplStatistics> _statistics = [];
 
+    // Payload of a GuestRequest that waits for its answer.
+    private byte[]? _guestRequest;
+
     public RunRecorder(ConsoleCollector console, int vcpuCount)
     {
         _console = console;
@@ -41,6 +44,14 @@ internal sealed class RunRecorder
 
     public IReadOnlyList<VmplStatistics> Statistics => _statistics;
 
+    // The request, which will be answered now; or null.
+    public byte[]? TakeGuestRequest()
+    {
+        byte[]? request = _guestRequest;
+        _guestRequest = null;
+        return request;
+    }
+
     public void Accept(LinkFrame type, ReadOnlySpan<byte> payload)
     {
         if (Finished)
@@ -51,6 +62,11 @@ internal sealed class RunRecorder
         if (SaidHello == (type == LinkFrame.Hello))
         {
             throw new LinkException(SaidHello ? "A second Hello frame." : $"The first frame has type {(byte)type}; wanted Hello ({(byte)LinkFrame.Hello}).");
+        }
+
+        if (_guestRequest is not null)
+        {
+            throw new LinkException($"A frame of type {(byte)type} follows a GuestRequest frame that has no answer yet.");
         }
 
         switch (type)
@@ -69,6 +85,10 @@ internal sealed class RunRecorder
                 break;
             case LinkFrame.Statistics:
                 AcceptStatistics(payload);
+                break;
+            case LinkFrame.GuestRequest:
+                RequireLength(LinkFrame.GuestRequest, payload, Link.GuestRequestHeaderLength + SecurityProcessor.PageSize);
+                _guestRequest = payload.ToArray();
                 break;
             case LinkFrame.Exit:
                 AcceptExit(payload);

@@ -31,6 +31,9 @@ internal sealed class QemuProcess : IAsyncDisposable
 
     public Stream Output => _process.StandardOutput.BaseStream;
 
+    // A pipe: the caller's terminal stays the caller's.
+    private Stream Input => _process.StandardInput.BaseStream;
+
     // Throws Win32Exception when the file is no program.
     public static QemuProcess Start(string file, IEnumerable<string> arguments, string workingDirectory)
     {
@@ -55,8 +58,6 @@ internal sealed class QemuProcess : IAsyncDisposable
             throw;
         }
 
-        // The caller's terminal stays the caller's.
-        process.StandardInput.Close();
         return new QemuProcess(process);
     }
 
@@ -110,6 +111,20 @@ internal sealed class QemuProcess : IAsyncDisposable
     // Bytes of the output; 0 at its end. After a cancellation the buffer may still be written to.
     public Task<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken) =>
         Output.ReadAsync(buffer, CancellationToken.None).AsTask().WaitAsync(cancellationToken);
+
+    // Sends bytes to its input. When the process is gone they are lost: its output says so better.
+    public async Task WriteAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await Input.WriteAsync(bytes, cancellationToken).ConfigureAwait(false);
+            await Input.FlushAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (IOException)
+        {
+            // The process ended.
+        }
+    }
 
     public async ValueTask DisposeAsync()
     {
