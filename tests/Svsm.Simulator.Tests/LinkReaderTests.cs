@@ -38,9 +38,9 @@ public sealed class LinkReaderTests
     {
         var reader = new LinkReader((_, _) => { });
 
-        var error = Assert.Throws<LinkException>(() => reader.Push([Link.Start, 3, 0x01, 0x10]));
+        var error = Assert.Throws<LinkException>(() => reader.Push([Link.Start, 3, 0x11, 0x10]));
 
-        Assert.Contains("4097", error.Message, StringComparison.Ordinal);
+        Assert.Contains("4113", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
