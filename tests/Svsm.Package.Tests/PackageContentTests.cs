@@ -44,6 +44,19 @@ public sealed class PackageContentTests(Workspace workspace)
         });
     }
 
+    // A message ends with "See docs/errors/SVSMnnnn.md": whoever prints messages brings the pages.
+    [Theory]
+    [InlineData("Svsm.Sdk")]
+    [InlineData("Svsm.Tool")]
+    [InlineData("Svsm.Simulator")]
+    public void Package_ThatPrintsMessages_HasTheirPages(string id)
+    {
+        string package = Packages.Single(file => Path.GetFileName(file).StartsWith(id + ".", StringComparison.Ordinal));
+        string[] pages = [.. Read(package).Select(entry => entry.Name).Where(name => name.StartsWith("docs/errors/SVSM", StringComparison.Ordinal)).Select(Path.GetFileName).Order()!];
+
+        Assert.Equal(Directory.GetFiles(Path.Combine(Workspace.Repository, "docs/errors"), "SVSM*.md").Select(Path.GetFileName).Order(), pages);
+    }
+
     private static List<(string Name, byte[] Bytes)> Read(string package)
     {
         using ZipArchive archive = ZipFile.OpenRead(package);
