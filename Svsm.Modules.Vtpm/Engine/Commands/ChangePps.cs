@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using Svsm.Modules.Vtpm.Dispatch;
+using Svsm.Modules.Vtpm.State;
+using Svsm.Modules.Vtpm.Wire;
+
+namespace Svsm.Modules.Vtpm.Commands;
+
+/// <summary>TPM2_ChangePPS: a new platform seed.</summary>
+[TpmCommand(CommandCode.ChangePps, Traits = CommandTraits.Nv | CommandTraits.Extensive | CommandTraits.PhysicalPresence)]
+internal static partial class ChangePps
+{
+    internal readonly record struct Request([Handle(HandleKind.Platform, Role = AuthorizationRole.User)] TpmHandle AuthHandle);
+
+    internal static TpmResponseCode Execute(CommandContext context, in Request request)
+    {
+        Tpm tpm = context.Tpm;
+        tpm.Persistent.PlatformSeed = tpm.NewSecret();
+        tpm.Persistent.PlatformProof = tpm.NewSecret();
+        tpm.ClearState.PlatformPolicy = AuthPolicy.None;
+        tpm.Objects.RemoveAll(static o => o.Hierarchy == TpmHandle.Platform);
+        tpm.MarkDirty();
+        return TpmResponseCode.Success;
+    }
+}

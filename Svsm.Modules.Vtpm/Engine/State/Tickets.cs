@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Buffers.Binary;
+using Svsm.Modules.Vtpm.Crypto;
+using Svsm.Modules.Vtpm.Wire;
+
+namespace Svsm.Modules.Vtpm.State;
+
+// Tickets: the TPM's word to itself about something it checked or made, an HMAC with the proof of a hierarchy.
+//
+// Source: TCG TPM 2.0 Library, Part 2, "Tickets". The hash is that of saved contexts (TPM_PT_CONTEXT_HASH).
+internal static class Tickets
+{
+    /// <summary>The hash of tickets and saved contexts.</summary>
+    internal const AlgorithmId Hash = AlgorithmId.Sha512;
+
+    // TPM_GENERATED_VALUE: how every attestation of a TPM begins.
+    private const uint GeneratedValue = 0xFF54_4347;
+
+    /// <summary>Whether data cannot be an attestation that somebody made up, so that a restricted key may sign its digest.</summary>
+    /// <param name="data">All of the data, or at least its first four bytes.</param>
+    internal static bool IsSafe(ReadOnlySpan<byte> data)
+        => data.Length < sizeof(uint) || BinaryPrimitives.ReadUInt32BigEndian(data) != GeneratedValue;
+
+    /// <summary>TPMT_TK_HASHCHECK without a statement.</summary>
+    internal static Ticket EmptyHashCheck => new(StructureTag.HashCheck, TpmHandle.Null, default);
+
+    /// <summary>TPMT_TK_HASHCHECK: "this TPM made the digest, of safe data".</summary>
+    internal static Ticket HashCheck(Tpm tpm, TpmHandle hierarchy, AlgorithmId algorithm, ReadOnlySpan<byte> digest)
+    {
+        IHashState state = tpm.Cryptography.StartHmac(Hash, tpm.Hierarchies.Proof(hierarchy));
+        Span<byte> head = stackalloc byte[4];
+        BinaryPrimitives.WriteUInt16BigEndian(head, (ushort)StructureTag.HashCheck);
+        BinaryPrimitives.WriteUInt16BigEndian(head[2..], (ushort)algorithm);
+        state.Update(head);
+        state.Update(digest);
+        return new Ticket(StructureTag.HashCheck, hierarchy, state.Finish());
+    }
+}

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Diagnostics.CodeAnalysis;
+using System.Security.Cryptography;
+using Svsm.Modules.Vtpm.Crypto;
+using Svsm.Modules.Vtpm.Dispatch;
+using Svsm.Modules.Vtpm.State;
+using Svsm.Modules.Vtpm.Wire;
+
+namespace Svsm.Modules.Vtpm;
+
+/// <summary>What came of opening or manufacturing a TPM.</summary>
+public enum TpmOpenResult
+{
+    /// <summary>The TPM is there, powered on, before TPM2_Startup.</summary>
+    Done,
+
+    /// <summary>Open: the storage was never written; only <see cref="Tpm.TryManufacture"/> makes seeds.</summary>
+    NotManufactured,
+
+    /// <summary>Manufacture: the storage has a TPM already.</summary>
+    AlreadyManufactured,
+
+    /// <summary>The storage failed, or its content does not authenticate.</summary>
+    StorageFailed,
+
+    /// <summary>The storage's content is not the state of a TPM, or of another version.</summary>
+    StateInvalid,
+
+    /// <summary>There is no entropy.</summary>
+    NoEntropy,
+}
+
+/// <summary>
+/// One TPM 2.0. All of its state is in this object and in its storage. Not for use by two threads at once.
+/// </summary>
+public sealed class Tpm
+{
+    // Of the clock's milliseconds: how far it may run ahead of what is stored (TPM_PT_CLOCK_UPDATE).
+    private const ulong ClockUpdateMask = ClockUpdateInterval - 1;
+
+    private readonly TpmPlatform _platform;
+    private readonly byte[] _command = new byte[TpmLimits.MaxCommandSize];
+    private readonly byte[] _response = new byte[TpmLimits.MaxCommandSize + 1024];
+    private readonly byte[] _blob = new byte[PersistentState.MaxBlobSize];
+    private long _lastMilliseconds;
+    private bool _isDirty;
+
+    private Tpm(TpmPlatform platform, PersistentState persistent, CounterDrbg random)
+    {
+        _platform = platform;
+        Persistent = persistent;
+        Random = random;
+        Pcrs = new PcrBanks(Cryptography);
+        Hierarchies = new Hierarchies(this);
+        DictionaryAttack = new DictionaryAttack(this);
+        SelfTests = new SelfTests(this);
+        PowerOn();
+    }
+
+    /// <summary>The largest command and response in bytes.</summary>
+    public static int MaxCommandSize => TpmLimits.MaxCommandSize;
+
+    /// <summary>Whether the TPM is in failure mode: it serves only TPM2_GetTestResult and TPM2_GetCapability until it is powered on anew.</summary>
+    public bool IsFailed { get; private set; }
+
+    /// <summary>Whether TPM2_Startup was done.</summary>
+    public bool IsStarted { get; internal set; }
+
+    /// <summary>Whether the state has a place to survive in.</summary>
+    public bool IsEphemeral => _platform.Storage is null;
+
+    /// <summary>Whether physical presence is asserted.</summary>
+    public bool IsPhysicallyPresent { get; set; }
+
+    internal const ulong ClockUpdateInterval = 4096;
+
+    internal ICryptography Cryptography { get; } = new BouncyCastleCryptography();
+
+    internal CounterDrbg Random { get; }
+
+    internal PersistentState Persistent { get; private set; }
+
+    internal ResetState ResetState { get; set; } = new();
+
+    internal ClearState ClearState { get; set; } = new();
+
+    internal PcrBanks Pcrs { get; }
+
+    internal SessionTable Sessions { get; } = new();
+
+    internal ObjectTable Objects { get; } = new();
+
+    internal Hierarchies Hierarchies { get; }
+
+    internal DictionaryAttack DictionaryAttack { get; }
+
+    internal SelfTests SelfTests { get; }
+
+    /// <summary>Milliseconds since power-on.</summary>
+    internal ulong Time { get; private set; }
+
+    /// <summary>TPM2_PCR_Allocate was done since the last TPM Reset.</summary>
+    internal bool IsPcrAllocationPending { get; set; }
+
+    /// <summary>How the TPM was started last, for TPM_PT_STARTUP_CLEAR's orderly bit.</summary>
+    internal bool WasOrderly { get; set; }
+
+    /// <summary>Opens the TPM that the platform's storage has.</summary>
+    /// <param name="platform">Where it lives; its storage is not null.</param>
+    /// <param name="tpm">The TPM when the result is <see cref="TpmOpenResult.Done"/>.</param>
+    public static TpmOpenResult TryOpen(TpmPlatform platform, out Tpm? tpm)
+    {
+        ArgumentNullException.ThrowIfNull(platform);
+        ArgumentNullException.ThrowIfNull(platform.Storage);
+        tpm = null;
+        TpmStorageResult read = platform.Storage.Read(out byte[] blob);
+        if (read != TpmStorageResult.Done)
+        {
+            return read == TpmStorageResult.Absent ? TpmOpenResult.NotManufactured : TpmOpenResult.StorageFailed;
+        }
+
+        if (!TryReadBlob(blob, out PersistentState? persistent))
+        {
+            return TpmOpenResult.StateInvalid;
+        }
+
+        if (!TrySeedRandom(platform, out CounterDrbg? random))
+        {
+            return TpmOpenResult.NoEntropy;
+        }
+
+        tpm = new Tpm(platform, persistent, random);
+        return TpmOpenResult.Done;
+    }
+
+    /// <summary>Makes a TPM with new seeds: once per storage, or each time when there is no storage.</summary>
+    /// <param name="platform">Where it lives.</param>
+    /// <param name="tpm">The TPM when the result is <see cref="TpmOpenResult.Done"/>.</param>
+    public static TpmOpenResult TryManufacture(TpmPlatform platform, out Tpm? tpm)
+    {
+        ArgumentNullException.ThrowIfNull(platform);
+        tpm = null;
+        if (platform.Storage is not null)
+        {
+            TpmStorageResult read = platform.Storage.Read(out _);
+            if (read != TpmStorageResult.Absent)
+            {
+                return read == TpmStorageResult.Done ? TpmOpenResult.AlreadyManufactured : TpmOpenResult.StorageFailed;
+            }
+        }
+
+        if (!TrySeedRandom(platform, out CounterDrbg? random))
+        {
+            return TpmOpenResult.NoEntropy;
+        }
+
+        var persistent = new PersistentState
+        {
+            EndorsementSeed = random.Generate(PersistentState.SecretSize),
+            OwnerSeed = random.Generate(PersistentState.SecretSize),
+            PlatformSeed = random.Generate(PersistentState.SecretSize),
+            EndorsementProof = random.Generate(PersistentState.SecretSize),
+            OwnerProof = random.Generate(PersistentState.SecretSize),
+            PlatformProof = random.Generate(PersistentState.SecretSize),
+            PcrAllocation = PcrBanks.DefaultAllocation(),
+        };
+        var made = new Tpm(platform, persistent, random);
+        if (!made.Commit())
+        {
+            return TpmOpenResult.StorageFailed;
+        }
+
+        tpm = made;
+        return TpmOpenResult.Done;
+    }
+
+    /// <summary>Power-on (_TPM_Init): everything volatile is gone, TPM2_Startup is next. A TPM in failure mode takes its state from its storage again; without storage it stays failed.</summary>
+    public void PowerOn()
+    {
+        // What a failed TPM has in memory is not trusted: only what was committed is.
+        IsFailed = IsFailed && !Reload();
+        IsStarted = false;
+        IsPcrAllocationPending = false;
+        _isDirty = false;
+        Sessions.Clear();
+        Objects.RemoveAll(static _ => true);
+        ResetState = new ResetState();
+        ClearState = new ClearState();
+        SelfTests.Restart();
+        Time = 0;
+        _lastMilliseconds = _platform.Clock.Milliseconds;
+    }
+
+    /// <summary>Does one command.</summary>
+    /// <param name="command">The command: any bytes. It is copied before it is looked at.</param>
+    /// <param name="locality">0 to 4, or 32 to 255.</param>
+    /// <param name="response">Room for <see cref="MaxCommandSize"/> bytes.</param>
+    /// <returns>The size of the response. It is always a well-formed one.</returns>
+    /// <exception cref="ArgumentException"><paramref name="response"/> is too small or <paramref name="locality"/> is from 5 to 31.</exception>
+    public int Execute(ReadOnlySpan<byte> command, byte locality, Span<byte> response)
+    {
+        if (response.Length < MaxCommandSize)
+        {
+            throw new ArgumentException($"room for {MaxCommandSize} bytes is needed, there are {response.Length}", nameof(response));
+        }
+
+        if (locality is > 4 and < 32)
+        {
+            throw new ArgumentException($"locality {locality}: 0 to 4 or 32 to 255 is wanted", nameof(locality));
+        }
+
+        if (command.Length > MaxCommandSize)
+        {
+            return Dispatcher.WriteError(response, TpmResponseCode.CommandSize);
+        }
+
+        Memory<byte> copy = _command.AsMemory(0, command.Length);
+        command.CopyTo(copy.Span);
+        int size;
+        try
+        {
+            size = Dispatcher.Run(this, copy, locality, _response);
+        }
+        catch (Exception exception) when (exception is not OutOfMemoryException)
+        {
+            // A defect of the engine: what state it left is not known, so nothing that depends on it is served any more.
+            Fail();
+            size = Dispatcher.WriteError(_response, TpmResponseCode.Failure);
+        }
+
+        _response.AsSpan(0, size).CopyTo(response);
+        CryptographicOperations.ZeroMemory(copy.Span);
+        CryptographicOperations.ZeroMemory(_response.AsSpan(0, size));
+        return size;
+    }
+
+    /// <summary>Goes into failure mode.</summary>
+    internal void Fail() => IsFailed = true;
+
+    /// <summary>The persistent state has changed and is written before the command is answered.</summary>
+    internal void MarkDirty() => _isDirty = true;
+
+    /// <summary>What every command does before anything else: time goes on, an earlier shutdown does not count any more.</summary>
+    internal void BeginCommand(CommandCode code)
+    {
+        if (!IsStarted || IsFailed)
+        {
+            return;
+        }
+
+        Advance();
+        if (code != CommandCode.Shutdown && Persistent.Orderly is OrderlyState.Clear or OrderlyState.State)
+        {
+            Persistent.Orderly = OrderlyState.None;
+            Persistent.Saved = [];
+            MarkDirty();
+        }
+    }
+
+    /// <summary>Writes what has changed.</summary>
+    /// <returns>False when that failed; the TPM is in failure mode then.</returns>
+    internal bool EndCommand()
+    {
+        if (!IsFailed && _isDirty && !Commit())
+        {
+            Fail();
+            return false;
+        }
+
+        return true;
+    }
+
+    /// <summary>Extends a PCR, if the bank has it.</summary>
+    internal void ExtendPcr(AlgorithmId hash, int pcr, ReadOnlySpan<byte> digest)
+    {
+        if (Pcrs.Extend(hash, pcr, digest))
+        {
+            CountPcrChange(pcr);
+        }
+    }
+
+    internal void CountPcrChange(int pcr)
+    {
+        if (!PcrBanks.Has(PcrProperty.NoIncrement, pcr))
+        {
+            ResetState.PcrCounter++;
+        }
+    }
+
+    internal ClockInfo ClockInfo() => new(Persistent.Clock, Persistent.ResetCount, ResetState.RestartCount, Persistent.IsClockSafe);
+
+    internal byte[] NewSecret() => Random.Generate(PersistentState.SecretSize);
+
+    /// <summary>Moves the clock; it never goes back but by TPM2_Clear.</summary>
+    internal void SetClock(ulong milliseconds)
+    {
+        // What is stored is the end of the interval that the clock is in: after a crash it goes on from there.
+        if ((milliseconds | ClockUpdateMask) > (Persistent.Clock | ClockUpdateMask))
+        {
+            Persistent.IsClockSafe = true;
+            MarkDirty();
+        }
+
+        Persistent.Clock = milliseconds;
+    }
+
+    /// <summary>The clock after a power-off without TPM2_Shutdown: later than any value that was ever reported.</summary>
+    internal void RecoverClock()
+    {
+        Persistent.Clock |= ClockUpdateMask;
+        Persistent.IsClockSafe = false;
+    }
+
+    internal static byte[] Serialize(ResetState reset, ClearState clear)
+    {
+        var writer = new TpmWriter(new byte[4096]);
+        reset.Write(ref writer);
+        clear.Write(ref writer);
+        return writer.Written.ToArray();
+    }
+
+    internal static bool TryDeserialize(byte[] saved, [NotNullWhen(true)] out ResetState? reset, [NotNullWhen(true)] out ClearState? clear)
+    {
+        var reader = new TpmReader(saved);
+        clear = null;
+        return ResetState.Read(ref reader, out reset) == TpmResponseCode.Success
+            && ClearState.Read(ref reader, out clear) == TpmResponseCode.Success
+            && reader.Remaining == 0;
+    }
+
+    private static bool TrySeedRandom(TpmPlatform platform, [NotNullWhen(true)] out CounterDrbg? random)
+    {
+        random = null;
+        var entropy = new byte[64];
+        if (!platform.Entropy.TryFill(entropy))
+        {
+            return false;
+        }
+
+        random = CounterDrbg.Create(new BouncyCastleCryptography(), entropy);
+        CryptographicOperations.ZeroMemory(entropy);
+        return true;
+    }
+
+    private static bool TryReadBlob(byte[] blob, [NotNullWhen(true)] out PersistentState? persistent)
+    {
+        var reader = new TpmReader(blob);
+        persistent = null;
+        return reader.ReadUInt32(out uint magic) == TpmResponseCode.Success && magic == PersistentState.Magic
+            && reader.ReadUInt16(out ushort version) == TpmResponseCode.Success && version == PersistentState.Version
+            && PersistentState.Read(ref reader, out persistent) == TpmResponseCode.Success
+            && reader.Remaining == 0;
+    }
+
+    private bool Reload()
+    {
+        if (_platform.Storage is null || _platform.Storage.Read(out byte[] blob) != TpmStorageResult.Done || !TryReadBlob(blob, out PersistentState? persistent))
+        {
+            return false;
+        }
+
+        Persistent = persistent;
+        return true;
+    }
+
+    private bool Commit()
+    {
+        if (_platform.Storage is not null)
+        {
+            var writer = new TpmWriter(_blob);
+            writer.WriteUInt32(PersistentState.Magic);
+            writer.WriteUInt16(PersistentState.Version);
+            Persistent.Write(ref writer);
+            TpmStorageResult result = _platform.Storage.Write(writer.Written);
+            CryptographicOperations.ZeroMemory(writer.Written);
+            if (result != TpmStorageResult.Done)
+            {
+                return false;
+            }
+        }
+
+        _isDirty = false;
+        return true;
+    }
+
+    private void Advance()
+    {
+        long now = _platform.Clock.Milliseconds;
+        ulong elapsed = now > _lastMilliseconds ? (ulong)(now - _lastMilliseconds) : 0;
+        _lastMilliseconds = Math.Max(now, _lastMilliseconds);
+        Time += elapsed;
+        SetClock(Persistent.Clock + elapsed);
+        DictionaryAttack.Advance();
+    }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+
+namespace Svsm.Modules.Vtpm.Wire;
+
+// Constants of TCG TPM 2.0 Library, Part 2. The generator checks a parameter of an enum type against the enum's members.
+
+/// <summary>TPM_ST: tags of commands, responses, tickets and attestations.</summary>
+[WireError(TpmResponseCode.Tag)]
+internal enum StructureTag : ushort
+{
+    ResponseCommand = 0x00C4,
+    NoSessions = 0x8001,
+    Sessions = 0x8002,
+    Creation = 0x8021,
+    Verified = 0x8022,
+    AuthSecret = 0x8023,
+    HashCheck = 0x8024,
+    AuthSigned = 0x8025,
+}
+
+/// <summary>TPM_CC: the commands that this TPM serves.</summary>
+[OpenEnum]
+internal enum CommandCode : uint
+{
+    HierarchyControl = 0x121,
+    ChangeEps = 0x124,
+    ChangePps = 0x125,
+    Clear = 0x126,
+    ClearControl = 0x127,
+    ClockSet = 0x128,
+    HierarchyChangeAuth = 0x129,
+    PcrAllocate = 0x12B,
+    SetPrimaryPolicy = 0x12E,
+    ClockRateAdjust = 0x130,
+    CreatePrimary = 0x131,
+    DictionaryAttackLockReset = 0x139,
+    DictionaryAttackParameters = 0x13A,
+    PcrEvent = 0x13C,
+    PcrReset = 0x13D,
+    SequenceComplete = 0x13E,
+    IncrementalSelfTest = 0x142,
+    SelfTest = 0x143,
+    Startup = 0x144,
+    Shutdown = 0x145,
+    StirRandom = 0x146,
+    Hmac = 0x155,
+    HmacStart = 0x15B,
+    SequenceUpdate = 0x15C,
+    FlushContext = 0x165,
+    ReadPublic = 0x173,
+    StartAuthSession = 0x176,
+    GetCapability = 0x17A,
+    GetRandom = 0x17B,
+    GetTestResult = 0x17C,
+    Hash = 0x17D,
+    PcrRead = 0x17E,
+    ReadClock = 0x181,
+    PcrExtend = 0x182,
+    EventSequenceComplete = 0x185,
+    HashSequenceStart = 0x186,
+    TestParms = 0x18A,
+}
+
+/// <summary>TPM_SU.</summary>
+internal enum StartupType : ushort
+{
+    Clear = 0,
+    State = 1,
+}
+
+/// <summary>TPM_SE.</summary>
+internal enum SessionType : byte
+{
+    Hmac = 0,
+    Policy = 1,
+    Trial = 3,
+}
+
+/// <summary>TPM_CAP.</summary>
+internal enum Capability : uint
+{
+    Algorithms = 0,
+    Handles = 1,
+    Commands = 2,
+    PpCommands = 3,
+    AuditCommands = 4,
+    Pcrs = 5,
+    TpmProperties = 6,
+    PcrProperties = 7,
+    EccCurves = 8,
+    AuthPolicies = 9,
+}
+
+/// <summary>TPMA_SESSION.</summary>
+[Flags]
+internal enum SessionAttributes : byte
+{
+    None = 0,
+    ContinueSession = 1,
+    AuditExclusive = 2,
+    AuditReset = 4,
+    Decrypt = 0x20,
+    Encrypt = 0x40,
+    Audit = 0x80,
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+namespace Svsm.Modules.Vtpm.Wire;
+
+/// <summary>Sizes and counts of this TPM. Source of the minima: TCG PC Client Platform TPM Profile.</summary>
+internal static class TpmLimits
+{
+    /// <summary>The largest command and response in bytes; a module's host may set less.</summary>
+    internal const int MaxCommandSize = 4096;
+
+    /// <summary>The largest digest in bytes.</summary>
+    internal const int MaxDigest = 64;
+
+    /// <summary>The largest TPM2B_DATA: a TPMT_HA with the largest digest.</summary>
+    internal const int MaxData = MaxDigest + 2;
+
+    /// <summary>The largest piece of data for hashing or ciphering in bytes (TPM2B_MAX_BUFFER, TPM2B_EVENT).</summary>
+    internal const int MaxBuffer = 1024;
+
+    /// <summary>The largest secret that starts a session: an RSA-4096 block.</summary>
+    internal const int MaxEncryptedSecret = 512;
+
+    internal const int PcrCount = 24;
+
+    /// <summary>Bytes in a PCR selection.</summary>
+    internal const int PcrSelectSize = PcrCount / 8;
+
+    /// <summary>Hash algorithms, hence PCR banks.</summary>
+    internal const int HashCount = 4;
+
+    internal const int LoadedObjects = 3;
+
+    internal const int LoadedSessions = 3;
+
+    internal const int ActiveSessions = 64;
+
+    /// <summary>Sessions in one command.</summary>
+    internal const int SessionsPerCommand = 3;
+
+    /// <summary>Entries of a TPML_DIGEST.</summary>
+    internal const int DigestListCount = 8;
+
+    /// <summary>Bytes of data in one capability answer.</summary>
+    internal const int MaxCapabilityData = MaxBuffer - 4 - 4;
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Linq;
+using System.Text.Json;
+using Org.BouncyCastle.Asn1.X9;
+using Org.BouncyCastle.Crypto.EC;
+using Org.BouncyCastle.Math;
+using Svsm.Modules.Vtpm.Crypto;
+using Svsm.Modules.Vtpm.Wire;
+using Xunit;
+
+namespace Svsm.Modules.Vtpm.Tests;
+
+// The generator and its derivation function, by the keys that a TPM with known seeds made: every key but the RSA ones.
+public sealed class PrimaryVectorTests
+{
+    private readonly BouncyCastleCryptography _cryptography = new();
+
+    [Fact]
+    public void CounterDrbg_SeedsOfSwtpm_GivesItsPrimaryKeys()
+    {
+        using JsonDocument document = TestTpm.Resource("PrimaryVectors.json");
+        JsonElement seeds = document.RootElement.GetProperty("seeds");
+        int checkedCount = 0;
+        foreach (JsonElement vector in document.RootElement.GetProperty("vectors").EnumerateArray())
+        {
+            byte[] template = Convert.FromHexString(vector.GetProperty("template").GetString()!);
+            byte[] expected = Convert.FromHexString(vector.GetProperty("public").GetString()!);
+            string hierarchy = vector.GetProperty("hierarchy").GetString()!;
+            string prefix = hierarchy switch
+            {
+                "0x4000000b" => "EP",
+                "0x40000001" => "SP",
+                _ => "PP",
+            };
+            byte[] seed = Convert.FromHexString(seeds.GetProperty(prefix + "Seed").GetString()!);
+            AlgorithmId nameHash = (AlgorithmId)((template[2] << 8) | template[3]);
+            byte[] name = [template[2], template[3], .. _cryptography.Hash(nameHash, template)];
+            CounterDrbg drbg = CounterDrbg.Create(_cryptography, seed, "Primary Object Creation\0"u8.ToArray(), name, []);
+            switch ((template[0] << 8) | template[1])
+            {
+                case 0x0008:
+                    // unique = H(seedValue || key)
+                    byte[] key = drbg.Generate(32);
+                    byte[] seedValue = drbg.Generate(32);
+                    Assert.Equal(expected[^32..], _cryptography.Hash(nameHash, [.. seedValue, .. key]));
+                    break;
+                case 0x0025:
+                    key = drbg.Generate(16);
+                    seedValue = drbg.Generate(32);
+                    Assert.Equal(expected[^32..], _cryptography.Hash(nameHash, [.. seedValue, .. key]));
+                    break;
+                case 0x0023:
+                    X9ECParameters curve = CustomNamedCurves.GetByName(expected[^50] == 0 && expected[^49] == 48 ? "P-384" : "P-256");
+                    int size = (curve.N.BitLength + 7) / 8;
+                    BigInteger d = new BigInteger(1, drbg.Generate(size + 8)).Mod(curve.N.Subtract(BigInteger.One)).Add(BigInteger.One);
+                    Org.BouncyCastle.Math.EC.ECPoint point = curve.G.Multiply(d).Normalize();
+                    Assert.Equal(expected[^size..], point.AffineYCoord.GetEncoded());
+                    break;
+                default:
+                    continue;
+            }
+
+            checkedCount++;
+        }
+
+        Assert.Equal(7, checkedCount);
+    }
+}
