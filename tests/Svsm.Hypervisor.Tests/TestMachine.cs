@@ -33,6 +33,12 @@ internal sealed class ListPort : LinkPort
 /// <summary>A processor with recognisable answers.</summary>
 internal sealed unsafe class FakeProcessor : HostProcessor
 {
+    /// <summary>The time-stamp counter.</summary>
+    public ulong TimeStamp { get; set; } = 0x1_2345_6789;
+
+    /// <summary>What passes from one reading to the next.</summary>
+    public ulong TimeStep { get; set; }
+
     /// <summary>Debug registers 0 to 3.</summary>
     public ulong[] DebugRegisters { get; } = [1, 2, 3, 4];
 
@@ -40,7 +46,7 @@ internal sealed unsafe class FakeProcessor : HostProcessor
     public override CpuidResult Cpuid(uint function, uint index) => new() { Eax = uint.MaxValue, Ebx = uint.MaxValue, Ecx = uint.MaxValue, Edx = uint.MaxValue };
 
     /// <inheritdoc/>
-    public override ulong ReadTimeStampCounter() => 0x1_2345_6789;
+    public override ulong ReadTimeStampCounter() => TimeStamp += TimeStep;
 
     /// <inheritdoc/>
     public override void ReadDebugRegisters(ulong* values) => DebugRegisters.CopyTo(new Span<ulong>(values, 4));

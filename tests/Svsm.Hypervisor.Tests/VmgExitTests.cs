@@ -321,6 +321,82 @@ public sealed unsafe class VmgExitTests
         Assert.Equal((ViolationKind.InvalidVmsa, 0x90_3000ul), (machine.Cpu.StopRequest.Violation, machine.Cpu.StopRequest.Gpa));
     }
 
+    [Fact]
+    public void GuestRequest_Wait_IsNoTimeOfTheGuest()
+    {
+        using var machine = new TestMachine();
+        var processor = (FakeProcessor)machine.Machine.Processor;
+        processor.TimeStep = 1000;
+        Answer(machine, QemuRun.GuestResponse(0x0B, 0, []));
+        Begin(machine, GhcbExitCode.GuestRequest, Gpa, Gpa + 0x1000);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(unchecked((ulong)-1000), machine.Cpu.TimeStampOffset);
+
+        processor.TimeStep = 0;
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.Rdtsc, 0, 0);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(processor.TimeStamp - 1000, (uint)ghcb->Rax | (ghcb->Rdx << 32));
+    }
+
+    [Fact]
+    public void GuestRequest_Response_ReplacesOnlyItsBytes()
+    {
+        using var machine = new TestMachine();
+        Answer(machine, QemuRun.GuestResponse(0, 0, [1, 2, 3]));
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.GuestRequest, Gpa, Gpa + 0x1000);
+        byte* response = machine.Memory.SharedBytes(machine.Page(Gpa + 0x1000));
+        new Span<byte>(response, 4096).Fill(9);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(0ul, ghcb->SwExitInfo1);
+        Assert.Equal(0ul, ghcb->SwExitInfo2);
+        Assert.Equal((byte[])[1, 2, 3, 9], new Span<byte>(response, 4).ToArray());
+    }
+
+    [Fact]
+    public void GuestRequest_MoreRoomThanEver_IsCapped()
+    {
+        using var machine = new TestMachine();
+        Answer(machine, QemuRun.GuestResponse(0, 0, []));
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.ExtendedGuestRequest, Gpa, Gpa + 0x1000);
+        machine.Memory.SharedBytes(machine.Page(Gpa))[0x34] = 5;
+        ghcb->Rax = Gpa + 0x2000;
+        ghcb->Rbx = ulong.MaxValue;
+        Mark(ghcb, 0x1F8, valid: true);
+        Mark(ghcb, 0x318, valid: true);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(0ul, ghcb->SwExitInfo1);
+        Assert.Equal(Link.MaxCertificatePages, machine.Port.Bytes[Link.HeaderLength]);
+    }
+
+    [Fact]
+    public void GuestRequest_BrokenAnswer_StopsTheRun()
+    {
+        byte[][] answers =
+        [
+            [0x5A],
+            QemuRun.Frame(LinkFrame.Hello, new byte[16]),
+            QemuRun.Frame(LinkFrame.GuestResponse, new byte[15]),
+            QemuRun.Frame(LinkFrame.Certificates, new byte[4096]),
+            [Link.Start, (byte)LinkFrame.GuestResponse, 0xFF, 0xFF],
+        ];
+        foreach (byte[] answer in answers)
+        {
+            using var machine = new TestMachine();
+            Answer(machine, answer);
+            Begin(machine, GhcbExitCode.GuestRequest, Gpa, Gpa + 0x1000);
+            Assert.False(TryAsk(machine, Ghcb));
+            Assert.Equal(StopReason.HypervisorFault, machine.Cpu.StopRequest.Reason);
+        }
+    }
+
+    private static void Answer(TestMachine machine, byte[] frames)
+    {
+        foreach (byte value in frames)
+        {
+            machine.Port.Answers.Enqueue(value);
+        }
+    }
+
     private static Vmsa* MakeVmsa(TestMachine machine, ulong gpa, int vmpl)
     {
         var vmsa = (Vmsa*)machine.Private(gpa);
