@@ -171,6 +171,20 @@ public sealed unsafe class LaunchLoaderTests
     }
 
     [Fact]
+    public void TryLoad_RequiredRange_HasLargeEntriesWhereTheyAreWhole()
+    {
+        using var machine = new LaunchMachine();
+        machine.Builder.Ram.Add(new LaunchRam { Base = 0x100_0000, Length = 0x80_0000 });
+        machine.Builder.AddPage(0x11F_F000, LaunchPageType.Required, null, count: 1 + 512 + 511);
+        Assert.True(machine.Load(), machine.Error);
+        GuestMemory memory = machine.Machine.Memory;
+        Assert.True(memory.Find(0x11F_F000)->Assigned && !memory.Find(0x11F_F000)->IsLarge);
+        Assert.True(memory.Find(0x120_0000)->IsLarge && memory.Find(0x13F_F000)->IsLarge);
+        Assert.True(memory.Find(0x140_0000)->Assigned && !memory.Find(0x140_0000)->IsLarge);
+        Assert.False(memory.Find(0x120_0000)->Validated);
+    }
+
+    [Fact]
     public void TryLoad_BadPages_AreRefused()
     {
         Action<BlobBuilder>[] mistakes =

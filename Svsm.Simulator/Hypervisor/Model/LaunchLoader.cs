@@ -144,7 +144,7 @@ internal unsafe ref struct LaunchLoader
                 return false;
             }
 
-            _machine.Memory.Assign(page, gpa, large: false);
+            _machine.Memory.Assign(page, gpa, !single && IsLarge(in description, gpa));
             if (single)
             {
                 page->Validated = true;
@@ -159,6 +159,13 @@ internal unsafe ref struct LaunchLoader
             LaunchPageType.Normal or LaunchPageType.Unmeasured or LaunchPageType.Secrets or LaunchPageType.Required => true,
             _ => false,
         };
+    }
+
+    // A host backs required memory by 2-MiB RMP entries where it can: where all of one lies in the range.
+    private static bool IsLarge(in LaunchPage range, ulong gpa)
+    {
+        ulong start = gpa & ~(Amd64.LargePageSize - 1);
+        return start >= range.Gpa && ((start - range.Gpa + Amd64.LargePageSize) / Amd64.PageSize) <= range.PageCount;
     }
 
     private bool TryAddVmsa(LaunchPage description, byte* data)
