@@ -219,7 +219,9 @@ internal sealed class SimulatedChip : IDisposable
         }
 
         Add("2", writer => writer.WriteCharacterString(UniversalTagNumber.IA5String, ProductName));
-        Add("4", writer => writer.WriteOctetString(chipId));
+
+        // The chip id stands there as it is, without the head of an OCTET STRING.
+        request.CertificateExtensions.Add(new X509Extension(ExtensionPrefix + "4", chipId, critical: false));
 
         void Add(string name, Action<AsnWriter> write)
         {
