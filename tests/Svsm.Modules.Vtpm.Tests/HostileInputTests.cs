@@ -95,6 +95,6 @@ public sealed class HostileInputTests
     private static List<byte[]> Recorded()
     {
         using JsonDocument document = TestTpm.Resource("SwtpmExchanges.json");
-        return document.RootElement.GetProperty("exchanges").EnumerateArray().Select(e => Convert.FromHexString(e[1].GetString()!)).ToList();
+        return document.RootElement.GetProperty("exchanges").EnumerateArray().Concat(document.RootElement.GetProperty("objects").EnumerateArray()).Select(e => Convert.FromHexString(e[1].GetString()!)).ToList();
     }
 }

@@ -68,4 +68,43 @@ public sealed class PrimaryVectorTests
 
         Assert.Equal(7, checkedCount);
     }
+
+    [Theory]
+    [InlineData("owner HMAC key (keyedhash)")]
+    [InlineData("owner AES128 CFB (symcipher)")]
+    public void CreatePrimary_SeedsOfSwtpm_GivesItsPublicArea(string name)
+    {
+        using JsonDocument document = TestTpm.Resource("PrimaryVectors.json");
+        JsonElement vector = document.RootElement.GetProperty("vectors").EnumerateArray().Single(v => v.GetProperty("name").GetString() == name);
+        byte[] template = Convert.FromHexString(vector.GetProperty("template").GetString()!);
+        byte[] expected = Convert.FromHexString(vector.GetProperty("public").GetString()!);
+        var tpm = new TestTpm();
+        tpm.Engine.Persistent.OwnerSeed = Convert.FromHexString(document.RootElement.GetProperty("seeds").GetProperty("SPSeed").GetString()!);
+        byte[] parameters = [.. TestTpm.Sized(0, 0, 0, 0), .. TestTpm.Sized(template), 0, 0, 0, 0, 0, 0];
+        for (int i = 0; i < 2; i++)
+        {
+            // After the size of the parameters; the handle is before it.
+            byte[] answer = tpm.Do(0x131, [TestTpm.Owner], parameters, TestTpm.PasswordSession());
+            Assert.Equal(TestTpm.Sized(expected), answer[4..(6 + expected.Length)]);
+        }
+
+        // The Name is the digest of what was answered, and TPM2_ReadPublic says the same.
+        byte[] read = tpm.Do(0x173, [0x8000_0001], []);
+        Assert.Equal([.. TestTpm.Sized(expected), .. TestTpm.Sized([0, 0xB, .. _cryptography.Hash(AlgorithmId.Sha256, expected)])], read[..(38 + expected.Length)]);
+    }
+
+    [Fact]
+    public void CreatePrimary_EndorsementAfterClear_GivesAnotherObject()
+    {
+        var tpm = new TestTpm();
+        byte[] template = Convert.FromHexString("0008000b0004047200000005000b0000");
+        byte[] parameters = [.. TestTpm.Sized(0, 0, 0, 0), .. TestTpm.Sized(template), 0, 0, 0, 0, 0, 0];
+        byte[] before = tpm.Do(0x131, [TestTpm.Endorsement], parameters, TestTpm.PasswordSession())[4..60];
+        Assert.Equal(before, tpm.Do(0x131, [TestTpm.Endorsement], parameters, TestTpm.PasswordSession())[4..60]);
+        tpm.Do(0x126, [TestTpm.Platform], [], TestTpm.PasswordSession());
+
+        // TPM2_Clear flushed both.
+        Assert.Equal(0x910u, tpm.Try(0x173, [0x8000_0000], []));
+        Assert.NotEqual(before, tpm.Do(0x131, [TestTpm.Endorsement], parameters, TestTpm.PasswordSession())[4..60]);
+    }
 }

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Linq;
 using System.Text.Json;
@@ -11,40 +12,52 @@ using Xunit;
 namespace Svsm.Modules.Vtpm.Tests;
 
 // The commands of SwtpmExchanges.json, in order, against a new TPM: same response codes everywhere, same bytes wherever nothing random,
-// secret or timed is in them. What differs has a row with its reason, and a row that is not used fails.
+// secret or timed is in them. Of new objects the creation data are compared. What differs has a row with its reason, and a row that is not used fails.
 public sealed class RecordedExchangeTests
 {
     // Successful answers that have random numbers, proofs or times in them.
-    private static readonly string[] s_onlyCode = ["Hash short owner", "StartAuthSession"];
+    private static readonly string[] s_onlyCode = ["Hash short owner", "StartAuthSession", "CreatePrimary", "ReadPublic"];
 
-    private static readonly Dictionary<string, (uint Code, string Reason)> s_differences = new()
+    private static readonly Dictionary<string, (string List, uint Code, string Reason)> s_differences = new()
     {
-        ["bad tag"] = (0x01E, "Part 3, Command Header Validation: TPM_RC_BAD_TAG; this version of swtpm says TPM_RC_VALUE"),
-        ["bad tag TPM 1.2"] = (0x01E, "the same"),
+        ["bad tag"] = ("exchanges", 0x01E, "Part 3, Command Header Validation: TPM_RC_BAD_TAG; this version of swtpm says TPM_RC_VALUE"),
+        ["bad tag TPM 1.2"] = ("exchanges", 0x01E, "the same"),
+        ["SequenceUpdate of key"] = ("objects", 0x189, "Part 3, TPM2_SequenceUpdate: the sequence is handle 1; this version of swtpm names parameter 1"),
+        ["Unseal da wrong 1"] = ("objects", 0x98E, "Part 3 allows TPM_RC_RETRY before the first check of a protected authValue; the engine commits the mark at once"),
+        ["Unseal da wrong 4"] = ("objects", 0x921, "the same: one failure more was counted"),
     };
 
-    [Fact]
-    public void Execute_RecordedCommands_AnswersLikeSwtpm()
+    [Theory]
+    [InlineData("exchanges")]
+    [InlineData("objects")]
+    public void Execute_RecordedCommands_AnswersLikeSwtpm(string list)
     {
         var tpm = new TestTpm(start: false);
         using JsonDocument document = TestTpm.Resource("SwtpmExchanges.json");
-        var unused = new HashSet<string>(s_differences.Keys);
+        var unused = s_differences.Where(d => d.Value.List == list).Select(d => d.Key).ToHashSet();
         var failures = new List<string>();
-        foreach (JsonElement exchange in document.RootElement.GetProperty("exchanges").EnumerateArray())
+        foreach (JsonElement exchange in document.RootElement.GetProperty(list).EnumerateArray())
         {
             string name = exchange[0].GetString()!;
             byte[] expected = Convert.FromHexString(exchange[2].GetString()!);
             tpm.Milliseconds++;
             byte[] seen = tpm.Send(Convert.FromHexString(exchange[1].GetString()!));
-            if (s_differences.TryGetValue(name, out (uint Code, string Reason) difference))
+            if (s_differences.TryGetValue(name, out (string List, uint Code, string Reason) difference))
             {
                 unused.Remove(name);
-                Assert.NotEqual(difference.Code, TestTpm.Code(expected));
-                Assert.Equal(difference.Code, TestTpm.Code(seen));
+                if (TestTpm.Code(seen) != difference.Code || difference.Code == TestTpm.Code(expected))
+                {
+                    failures.Add($"{name}: {TestTpm.Code(seen):X3} instead of {difference.Code:X3}, which swtpm must not answer");
+                }
             }
-            else if (TestTpm.Code(seen) != TestTpm.Code(expected) || (!s_onlyCode.Any(name.StartsWith) && !seen.AsSpan().SequenceEqual(expected)))
+            else if (TestTpm.Code(seen) != TestTpm.Code(expected) || seen.Length != expected.Length || (!s_onlyCode.Any(name.StartsWith) && !seen.AsSpan().SequenceEqual(expected)))
             {
                 failures.Add($"{name}: {Convert.ToHexString(seen)} instead of {Convert.ToHexString(expected)}");
+            }
+            else if (name.StartsWith("CreatePrimary", StringComparison.Ordinal) && TestTpm.Code(seen) == 0
+                && !Creation(seen).SequenceEqual(Creation(expected)))
+            {
+                failures.Add($"{name}: creation data {Convert.ToHexString(Creation(seen))} instead of {Convert.ToHexString(Creation(expected))}");
             }
         }
 
@@ -62,5 +75,16 @@ public sealed class RecordedExchangeTests
         {
             Assert.Contains(command.Attributes, known);
         }
+    }
+
+    // Of a response to TPM2_CreatePrimary: creation data, their hash, tag and hierarchy of the ticket. None depends on seeds.
+    private static ReadOnlySpan<byte> Creation(byte[] response)
+    {
+        int start = 18;
+        start += 2 + BinaryPrimitives.ReadUInt16BigEndian(response.AsSpan(start));
+        int end = start;
+        end += 2 + BinaryPrimitives.ReadUInt16BigEndian(response.AsSpan(end));
+        end += 2 + BinaryPrimitives.ReadUInt16BigEndian(response.AsSpan(end));
+        return response.AsSpan(start..(end + 6));
     }
 }

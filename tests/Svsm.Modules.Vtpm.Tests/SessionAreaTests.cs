@@ -176,7 +176,7 @@ public sealed class SessionAreaTests
                 0x176, [TestTpm.Null, bind], [.. TestTpm.Sized(nonce), 0, 0, 0, .. symmetric, .. TestTpm.U16(hash)]);
             Handle = BinaryPrimitives.ReadUInt32BigEndian(answer);
             _nonceTpm = answer[6..];
-            _key = bindAuth is null ? [] : DeriveKey(bindAuth, "ATH", _nonceTpm, nonce, _nonceTpm.Length);
+            _key = bindAuth is null ? [] : DeriveKey(bindAuth, "ATH", _nonceTpm, nonce, CryptographicOperations.HashData(_hash, Array.Empty<byte>()).Length);
         }
 
         internal uint Handle { get; }

@@ -40,7 +40,7 @@ internal static partial class StartAuthSession
 
         if (request.TpmKey != TpmHandle.Null)
         {
-            // What is loaded is a sequence, and that is no key.
+            // No asymmetric key can be loaded: what is there cannot decrypt a salt.
             return TpmResponseCode.Key.At(At.TpmKey);
         }
 
@@ -67,7 +67,7 @@ internal static partial class StartAuthSession
 
         bool isBound = request.Bind != TpmHandle.Null;
         byte[] bindAuth = isBound ? Entities.Auth(tpm, request.Bind) : [];
-        byte[] nonce = tpm.Random.Generate(digestSize);
+        byte[] nonce = tpm.Random.Generate(request.NonceCaller.Length);
         var session = new Session(handle, request.SessionType, request.AuthHash, request.Symmetric)
         {
             NonceTpm = nonce,

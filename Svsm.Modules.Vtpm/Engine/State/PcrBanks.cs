@@ -124,6 +124,24 @@ internal sealed class PcrBanks
     /// <summary>The value of an allocated PCR; empty otherwise.</summary>
     internal ReadOnlyMemory<byte> Read(AlgorithmId hash, int pcr) => Find(hash) is Bank bank && bank.Has(pcr) ? bank.Memory(pcr) : default;
 
+    /// <summary>The digest of the selected PCRs' values, one after the other.</summary>
+    internal byte[] Digest(ReadOnlySpan<PcrSelection> selections, AlgorithmId hash)
+    {
+        IHashState state = _cryptography.StartHash(hash);
+        foreach (PcrSelection selection in selections)
+        {
+            for (int pcr = 0; pcr < TpmLimits.PcrCount; pcr++)
+            {
+                if ((selection.Map & (1u << pcr)) != 0)
+                {
+                    state.Update(Read(selection.Hash, pcr).Span);
+                }
+            }
+        }
+
+        return state.Finish();
+    }
+
     /// <summary>Extends the PCR of one bank, if it is allocated.</summary>
     /// <returns>Whether it is.</returns>
     internal bool Extend(AlgorithmId hash, int pcr, ReadOnlySpan<byte> digest)

@@ -38,4 +38,16 @@ internal static class Tickets
         state.Update(digest);
         return new Ticket(StructureTag.HashCheck, hierarchy, state.Finish());
     }
+
+    /// <summary>TPMT_TK_CREATION: "this TPM made the object, with this creation data".</summary>
+    internal static Ticket Creation(Tpm tpm, TpmHandle hierarchy, ReadOnlySpan<byte> name, ReadOnlySpan<byte> creationHash)
+    {
+        IHashState state = tpm.Cryptography.StartHmac(Hash, tpm.Hierarchies.Proof(hierarchy));
+        Span<byte> tag = stackalloc byte[2];
+        BinaryPrimitives.WriteUInt16BigEndian(tag, (ushort)StructureTag.Creation);
+        state.Update(tag);
+        state.Update(name);
+        state.Update(creationHash);
+        return new Ticket(StructureTag.Creation, hierarchy, state.Finish());
+    }
 }

@@ -34,7 +34,6 @@ internal enum CommandCode : uint
     HierarchyChangeAuth = 0x129,
     PcrAllocate = 0x12B,
     SetPrimaryPolicy = 0x12E,
-    ClockRateAdjust = 0x130,
     CreatePrimary = 0x131,
     DictionaryAttackLockReset = 0x139,
     DictionaryAttackParameters = 0x13A,
@@ -46,9 +45,8 @@ internal enum CommandCode : uint
     Startup = 0x144,
     Shutdown = 0x145,
     StirRandom = 0x146,
-    Hmac = 0x155,
-    HmacStart = 0x15B,
     SequenceUpdate = 0x15C,
+    Unseal = 0x15E,
     FlushContext = 0x165,
     ReadPublic = 0x173,
     StartAuthSession = 0x176,
@@ -105,4 +103,23 @@ internal enum SessionAttributes : byte
     Decrypt = 0x20,
     Encrypt = 0x40,
     Audit = 0x80,
+}
+
+/// <summary>TPMA_OBJECT.</summary>
+[Flags]
+internal enum ObjectAttributes : uint
+{
+    None = 0,
+    FixedTpm = 1u << 1,
+    StClear = 1u << 2,
+    FixedParent = 1u << 4,
+    SensitiveDataOrigin = 1u << 5,
+    UserWithAuth = 1u << 6,
+    AdminWithPolicy = 1u << 7,
+    NoDictionaryAttack = 1u << 10,
+    EncryptedDuplication = 1u << 11,
+    Restricted = 1u << 16,
+    Decrypt = 1u << 17,
+    Sign = 1u << 18,
+    X509Sign = 1u << 19,
 }

@@ -186,11 +186,14 @@ internal readonly record struct PublicParameters(
     {
         value = default;
         TpmResponseCode code = reader.ReadAlgorithm(AlgorithmUse.Public, false, out AlgorithmId type);
-        if (code != TpmResponseCode.Success)
-        {
-            return code;
-        }
+        return code != TpmResponseCode.Success ? code : ReadDetail(ref reader, type, out value);
+    }
 
+    /// <summary>TPMU_PUBLIC_PARMS: the type was read elsewhere.</summary>
+    internal static TpmResponseCode ReadDetail(ref TpmReader reader, AlgorithmId type, out PublicParameters value)
+    {
+        value = default;
+        TpmResponseCode code;
         if (type == AlgorithmId.SymmetricCipher)
         {
             code = SymmetricDefinition.Read(ref reader, AlgorithmUse.SymmetricObject, false, out SymmetricDefinition symmetric);
@@ -211,4 +214,95 @@ internal readonly record struct PublicParameters(
         value = new PublicParameters(type, SymmetricDefinition.None, scheme, hash, kdf);
         return TpmResponseCode.Success;
     }
+
+    internal void Write(ref TpmWriter writer)
+    {
+        writer.WriteUInt16((ushort)Type);
+        WriteDetail(ref writer);
+    }
+
+    /// <summary>TPMU_PUBLIC_PARMS: without the type.</summary>
+    internal void WriteDetail(ref TpmWriter writer)
+    {
+        if (Type == AlgorithmId.SymmetricCipher)
+        {
+            Symmetric.Write(ref writer);
+            return;
+        }
+
+        writer.WriteUInt16((ushort)Scheme);
+        if (Scheme != AlgorithmId.Null)
+        {
+            writer.WriteUInt16((ushort)SchemeHash);
+        }
+
+        if (Scheme == AlgorithmId.Xor)
+        {
+            writer.WriteUInt16((ushort)SchemeKdf);
+        }
+    }
 }
+
+/// <summary>TPMT_PUBLIC: what anybody may know about an object.</summary>
+internal readonly record struct PublicArea(
+    PublicParameters Parameters, AlgorithmId NameHash, ObjectAttributes Attributes, byte[] Policy, byte[] Unique)
+{
+    internal AlgorithmId Type => Parameters.Type;
+
+    internal static TpmResponseCode Read(ref TpmReader reader, out PublicArea value)
+    {
+        value = default;
+        TpmResponseCode code;
+        if ((code = reader.ReadAlgorithm(AlgorithmUse.Public, false, out AlgorithmId type)) != TpmResponseCode.Success
+            || (code = reader.ReadAlgorithm(AlgorithmUse.Hash, false, out AlgorithmId nameHash)) != TpmResponseCode.Success
+            || (code = ObjectFlags.Read(ref reader, out ObjectFlags flags)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] policy)) != TpmResponseCode.Success
+            || (code = PublicParameters.ReadDetail(ref reader, type, out PublicParameters parameters)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] unique)) != TpmResponseCode.Success)
+        {
+            return code;
+        }
+
+        value = new PublicArea(parameters, nameHash, flags.Attributes, policy, unique);
+        return TpmResponseCode.Success;
+    }
+
+    internal bool Has(ObjectAttributes attribute) => (Attributes & attribute) != 0;
+
+    internal void Write(ref TpmWriter writer)
+    {
+        writer.WriteUInt16((ushort)Type);
+        writer.WriteUInt16((ushort)NameHash);
+        writer.WriteUInt32((uint)Attributes);
+        writer.WriteSized(Policy);
+        Parameters.WriteDetail(ref writer);
+        writer.WriteSized(Unique);
+    }
+
+    /// <summary>The structure's bytes, as Names are made of.</summary>
+    internal byte[] ToBytes()
+    {
+        var writer = new TpmWriter(new byte[512]);
+        Write(ref writer);
+        return writer.Written.ToArray();
+    }
+}
+
+[TpmStructure]
+internal readonly partial record struct ObjectFlags(ObjectAttributes Attributes);
+
+/// <summary>TPMS_SENSITIVE_CREATE: the authValue and, for sealed data and keys from outside, the data.</summary>
+[TpmStructure]
+internal readonly partial record struct SensitiveCreate(
+    [Size(TpmLimits.MaxDigest)] ReadOnlyMemory<byte> UserAuth, [Size(TpmLimits.MaxSensitiveData)] ReadOnlyMemory<byte> Data);
+
+/// <summary>TPMS_CREATION_DATA.</summary>
+[TpmStructure]
+internal readonly partial record struct CreationData(
+    [Count(TpmLimits.HashCount)] PcrSelection[] PcrSelect,
+    [Size(TpmLimits.MaxDigest)] byte[] PcrDigest,
+    byte Locality,
+    AlgorithmId ParentNameAlg,
+    [Size(TpmLimits.MaxData)] byte[] ParentName,
+    [Size(TpmLimits.MaxData)] byte[] ParentQualifiedName,
+    [Size(TpmLimits.MaxData)] ReadOnlyMemory<byte> OutsideInfo);

@@ -21,6 +21,9 @@ internal static class TpmLimits
     /// <summary>The largest secret that starts a session: an RSA-4096 block.</summary>
     internal const int MaxEncryptedSecret = 512;
 
+    /// <summary>The largest sealed data or symmetric key in bytes (TPM2B_SENSITIVE_DATA).</summary>
+    internal const int MaxSensitiveData = 128;
+
     internal const int PcrCount = 24;
 
     /// <summary>Bytes in a PCR selection.</summary>
