@@ -8,6 +8,7 @@
 # 4-KiB pages, so that single ones can be shared; the first 2 MiB not at all, so that a null reference faults.
 
         .include "Svsm.CoreLib.Macros.inc"
+        .include "Svsm.Platform.Exceptions.inc"
 
         .set    MSR_GHCB, 0xC0010130
         .set    MSR_EFER, 0xC0000080
@@ -168,82 +169,7 @@ probe_command:
         ud2
         end_function probe_undefined
 
-        .macro  exception vector, pushes_error_code
-        .p2align 4
-        .if     \pushes_error_code == 0
-        pushq   $0
-        .endif
-        pushq   $\vector
-        jmp     probe_exception_common
-        .endm
-
-        function probe_exception_stubs
-        .irp    vector, 0, 1, 2, 3, 4, 5, 6, 7
-        exception \vector, 0
-        .endr
-        exception 8, 1
-        exception 9, 0
-        .irp    vector, 10, 11, 12, 13, 14
-        exception \vector, 1
-        .endr
-        exception 15, 0
-        exception 16, 0
-        exception 17, 1
-        .irp    vector, 18, 19, 20
-        exception \vector, 0
-        .endr
-        exception 21, 1
-        .irp    vector, 22, 23, 24, 25, 26, 27, 28
-        exception \vector, 0
-        .endr
-        exception 29, 1
-        exception 30, 1
-        exception 31, 0
-        end_function probe_exception_stubs
-
-        function probe_exception_common
-        push    %rax
-        push    %rcx
-        push    %rdx
-        push    %rbx
-        push    %rbp
-        push    %rsi
-        push    %rdi
-        push    %r8
-        push    %r9
-        push    %r10
-        push    %r11
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
-        cld
-        mov     %rsp, %rdi
-        mov     %rsp, %rbx
-        sub     $512, %rsp
-        and     $-16, %rsp
-        fxsave64 (%rsp)
-        call    probe_exception
-        fxrstor64 (%rsp)
-        mov     %rbx, %rsp
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %r11
-        pop     %r10
-        pop     %r9
-        pop     %r8
-        pop     %rdi
-        pop     %rsi
-        pop     %rbp
-        pop     %rbx
-        pop     %rdx
-        pop     %rcx
-        pop     %rax
-        add     $16, %rsp
-        iretq
-        end_function probe_exception_common
+        exception_entries probe
 
         .macro  address_of function_name, symbol
         function \function_name

@@ -4,6 +4,7 @@
 # Where the processor enters the kernel: from the boot stub, and through the IDT.
 
         .include "Svsm.CoreLib.Macros.inc"
+        .include "Svsm.Platform.Exceptions.inc"
 
         .set    MSR_GHCB, 0xC0010130
         .set    CONFIGURATION_KERNEL_ROOT, 0xFFFFFF8040000038   # KernelAddressSpace.Configuration, ImageConfiguration.KernelRoot
@@ -51,85 +52,8 @@
         ud2
         end_function svsm_kernel_entry
 
-# Stubs of vectors 0 to 31, 16 bytes each. All end in svsm_exception_common with a TrapFrame (TrapFrame.cs) on the stack.
-        .macro  exception vector, pushes_error_code
-        .p2align 4
-        .if     \pushes_error_code == 0
-        pushq   $0
-        .endif
-        pushq   $\vector
-        jmp     svsm_exception_common
-        .endm
-
-        function svsm_exception_stubs
-        .irp    vector, 0, 1, 2, 3, 4, 5, 6, 7
-        exception \vector, 0
-        .endr
-        exception 8, 1
-        exception 9, 0
-        .irp    vector, 10, 11, 12, 13, 14
-        exception \vector, 1
-        .endr
-        exception 15, 0
-        exception 16, 0
-        exception 17, 1
-        .irp    vector, 18, 19, 20
-        exception \vector, 0
-        .endr
-        exception 21, 1
-        .irp    vector, 22, 23, 24, 25, 26, 27, 28
-        exception \vector, 0
-        .endr
-        exception 29, 1
-        exception 30, 1
-        exception 31, 0
-        end_function svsm_exception_stubs
-
-# Compiled code uses xmm0 to xmm15 for copies: they are kept, together with the rest of what FXSAVE keeps.
-        function svsm_exception_common
-        push    %rax
-        push    %rcx
-        push    %rdx
-        push    %rbx
-        push    %rbp
-        push    %rsi
-        push    %rdi
-        push    %r8
-        push    %r9
-        push    %r10
-        push    %r11
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
-        cld
-        mov     %rsp, %rdi
-        mov     %rsp, %rbx
-        sub     $512, %rsp
-        and     $-16, %rsp
-        fxsave64 (%rsp)
-        xor     %ebp, %ebp                      # a trace of the handler ends here; the interrupted code's is in the frame
-        call    svsm_exception
-        fxrstor64 (%rsp)
-        mov     %rbx, %rsp
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %r11
-        pop     %r10
-        pop     %r9
-        pop     %r8
-        pop     %rdi
-        pop     %rsi
-        pop     %rbp
-        pop     %rbx
-        pop     %rdx
-        pop     %rcx
-        pop     %rax
-        add     $16, %rsp                       # vector and error code
-        iretq
-        end_function svsm_exception_common
+# svsm_exception(TrapFrame*), TrapFrame.cs.
+        exception_entries svsm
 
 # rdi = GDTR operand, rsi = code selector, rdx = data selector.
         function svsm_load_gdt
