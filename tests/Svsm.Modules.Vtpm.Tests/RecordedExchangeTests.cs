@@ -30,6 +30,7 @@ public sealed class RecordedExchangeTests
     [Theory]
     [InlineData("exchanges")]
     [InlineData("objects")]
+    [InlineData("macs")]
     public void Execute_RecordedCommands_AnswersLikeSwtpm(string list)
     {
         var tpm = new TestTpm(start: false);

@@ -45,6 +45,8 @@ internal enum CommandCode : uint
     Startup = 0x144,
     Shutdown = 0x145,
     StirRandom = 0x146,
+    Hmac = 0x155,
+    HmacStart = 0x15B,
     SequenceUpdate = 0x15C,
     Unseal = 0x15E,
     FlushContext = 0x165,
