@@ -62,7 +62,7 @@ public sealed class StateTests
         // TPM2_GetTestResult and TPM2_GetCapability are served, with no sessions.
         byte[] result = tpm.Do(0x17C, [], []);
         Assert.Equal(0x101u, (uint)((result[^2] << 8) | result[^1]));
-        Assert.Equal(0x3232u & 0, tpm.Property(0x101));
+        Assert.Equal(0x322E_3000u, tpm.Property(0x100));
 
         // What was not committed is not there after power-on.
         tpm.FailsToWrite = false;
@@ -140,7 +140,7 @@ public sealed class StateTests
         var tpm = new TestTpm { Milliseconds = 10_000 };
         ulong before = Clock(tpm, out bool safe);
         Assert.True(safe);
-        Assert.Equal(10_000ul, before - (before - 10_000));
+        Assert.Equal(10_000ul, before);
         tpm.PowerCycle();
         tpm.Startup(0);
         ulong after = Clock(tpm, out safe);
