@@ -24,8 +24,9 @@ public static class Machine
     // Memory of the level-1 machine beyond the guest's: the hypervisor and SeaBIOS.
     private const ulong HypervisorMemory = 128ul << 20;
 
-    // What QEMU says on SIGINT.
-    private const string QemuInterrupted = "terminating on signal 2";
+    // What QEMU says on SIGINT, and how a process ends that does not handle it yet.
+    private const string QemuInterruptedMessage = "terminating on signal 2";
+    private const int QemuInterruptedStatus = 128 + 2;
 
     // After its last frame the hypervisor ends QEMU.
     private static readonly TimeSpan s_endTimeout = TimeSpan.FromSeconds(3);
@@ -152,12 +153,12 @@ public static class Machine
             else
             {
                 reason = MachineStop.QemuFailed;
-                message = await DescribeEndAsync(process, reader).ConfigureAwait(false);
+                (message, bool interrupted) = await DescribeEndAsync(process, reader).ConfigureAwait(false);
 
                 // Ctrl-C at a terminal goes to QEMU as well. It may be faster than this process to notice; then ours is about to come.
-                if (message.Contains(QemuInterrupted, StringComparison.Ordinal))
+                if (interrupted)
                 {
-                    await Task.Delay(s_endTimeout, cancellationToken).ConfigureAwait(false);
+                    await Task.Delay(s_endTimeout, options.TimeProvider, cancellationToken).ConfigureAwait(false);
                 }
 
                 cancellationToken.ThrowIfCancellationRequested();
@@ -192,7 +193,7 @@ public static class Machine
         };
     }
 
-    private static async Task<string> DescribeEndAsync(QemuProcess process, LinkReader reader)
+    private static async Task<(string Text, bool Interrupted)> DescribeEndAsync(QemuProcess process, LinkReader reader)
     {
         // The output can end before the process does.
         int? status = await process.WaitAsync(s_endTimeout).ConfigureAwait(false);
@@ -203,7 +204,8 @@ public static class Machine
             text += "\n" + messages.TrimEnd();
         }
 
-        return reader.Chatter.Length == 0 ? text : $"{text}\nIts output began with:\n{reader.Chatter.TrimEnd()}";
+        bool interrupted = status == QemuInterruptedStatus || text.Contains(QemuInterruptedMessage, StringComparison.Ordinal);
+        return (reader.Chatter.Length == 0 ? text : $"{text}\nIts output began with:\n{reader.Chatter.TrimEnd()}", interrupted);
     }
 
     private static List<string> Arguments(MachineOptions options, LaunchPlan plan, ulong launchLength)

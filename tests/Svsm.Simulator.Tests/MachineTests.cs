@@ -181,6 +181,22 @@ public sealed class MachineTests
         Assert.False(Directory.Exists(qemu.WorkingFolder));
     }
 
+    // QEMU has noticed Ctrl-C and is gone; this process notices it only while it waits for that.
+    [Theory]
+    [InlineData("kill -INT $$")]
+    [InlineData("echo 'qemu: terminating on signal 2' >&2")]
+    public async Task RunAsync_QemuIsInterruptedFirst_IsCancelled(string script)
+    {
+        using var qemu = new FakeQemu(script);
+        using var cancellation = new CancellationTokenSource();
+        var time = new ManualTime();
+        time.OnSecondTimer = cancellation.Cancel;
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Machine.RunAsync(qemu.Options with { TimeProvider = time }, cancellation.Token));
+
+        Assert.False(Directory.Exists(qemu.WorkingFolder));
+    }
+
     [Fact]
     public async Task RunAsync_QemuDies_SaysWhatItSaid()
     {
@@ -308,10 +324,18 @@ public sealed class MachineTests
     {
         private Action? _runOut;
 
+        /// <summary>Called when a second timer starts; the first one is the timeout.</summary>
+        public Action? OnSecondTimer { get; set; }
+
         public void RunOut() => _runOut!();
 
         public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
         {
+            if (_runOut is not null)
+            {
+                OnSecondTimer?.Invoke();
+            }
+
             _runOut = () => callback(state);
             return new Timer();
         }
