@@ -164,7 +164,7 @@ public sealed unsafe class GuestMemoryTests
                 page->SetPermissions(vmpl, RmpPermissions.Read | RmpPermissions.Write);
             }
 
-            machine.Memory.MapNested(page, Gpa, vmpl, isPrivate: true);
+            machine.Memory.MapNested(page, Gpa, vmpl, isPrivate: true, out _);
             ulong entry = machine.Memory.NestedTables.Lookup(vmpl, Gpa, isPrivate: true);
             Assert.Equal((ulong)page->PrivateFrame, entry & 0x0000_FFFF_FFFF_F000);
             Assert.Equal(vmpl != 0, (entry & Amd64.PteNoExecute) != 0);
@@ -182,7 +182,7 @@ public sealed unsafe class GuestMemoryTests
     {
         using var machine = new TestMachine();
         machine.Private(Gpa);
-        machine.Memory.MapNested(machine.Page(Gpa), Gpa, 0, isPrivate: true);
+        machine.Memory.MapNested(machine.Page(Gpa), Gpa, 0, isPrivate: true, out _);
         ulong* withPaging = (ulong*)machine.Memory.NestedTables.GetRoot(0, paging: true);
         ulong* without = (ulong*)machine.Memory.NestedTables.GetRoot(0, paging: false);
         Assert.NotEqual(0ul, withPaging[256]);
@@ -195,7 +195,7 @@ public sealed unsafe class GuestMemoryTests
     public void MapNested_SharedPage_IsNotExecutable()
     {
         using var machine = new TestMachine();
-        machine.Memory.MapNested(machine.Page(Gpa), Gpa, 0, isPrivate: false);
+        machine.Memory.MapNested(machine.Page(Gpa), Gpa, 0, isPrivate: false, out _);
         Assert.NotEqual(0ul, machine.Memory.NestedTables.Lookup(0, Gpa, isPrivate: false) & Amd64.PteNoExecute);
     }
 

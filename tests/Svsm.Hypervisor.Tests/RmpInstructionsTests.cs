@@ -228,7 +228,7 @@ public sealed unsafe class RmpInstructionsTests
         machine.Private(Other);
         GuestPage* page = machine.Page(Other);
         page->SetPermissions(2, RmpPermissions.All);
-        machine.Memory.MapNested(page, Other, 2, isPrivate: true);
+        machine.Memory.MapNested(page, Other, 2, isPrivate: true, out _);
         Assert.True(Adjust(machine, Other, 2));
         Assert.Equal(0ul, machine.Memory.NestedTables.Lookup(2, Other, isPrivate: true));
     }

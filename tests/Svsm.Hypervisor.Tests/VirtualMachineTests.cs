@@ -128,7 +128,7 @@ public sealed unsafe class VirtualMachineTests
         using TestMachine machine = MakeTwo();
         VirtualCpu cpu = machine.Machine.Cpus[1];
         Assert.True(machine.Machine.Wait(cpu, ExitCode.Halt, 1));
-        machine.Memory.MapNested(machine.Page(SecondVmsa), SecondVmsa, 0, isPrivate: true);
+        machine.Memory.MapNested(machine.Page(SecondVmsa), SecondVmsa, 0, isPrivate: true, out _);
         Assert.True(machine.Machine.Enter(cpu, 0));
         Assert.Equal(0ul, machine.Memory.NestedTables.Lookup(0, SecondVmsa, isPrivate: true));
     }

@@ -11,7 +11,7 @@ namespace Svsm.Hypervisor;
 /// <summary>The guest's instruction at RIP.</summary>
 internal static unsafe class GuestCode
 {
-    // SAFETY (whole type): guest bytes are reached through GuestMemory.Access only, and never beyond their page.
+    // SAFETY (whole type): guest bytes are reached through RememberedWalk.Reach only, and never beyond their page.
 
     /// <summary>Longest memory operand that an instruction touches (FXSAVE), for operands that cross a page.</summary>
     private const ulong LongestOperand = 512;
@@ -61,6 +61,11 @@ internal static unsafe class GuestCode
         }
 
         byte* code = Reach(memory, cpu, linear);
+        if (code != null && InstructionDecoder.TryDecodeUsual(*(uint*)code, Mode(cpu), out Instruction instruction))
+        {
+            return instruction;
+        }
+
         return InstructionDecoder.Decode(new ReadOnlySpan<byte>(code, code == null ? 0 : InstructionDecoder.MaxLength), Mode(cpu));
     }
 
@@ -75,14 +80,7 @@ internal static unsafe class GuestCode
     private static byte* Reach(GuestMemory memory, VirtualCpu cpu, ulong linear)
     {
         bool user = cpu.State->Cpl == 3;
-        WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, linear, AccessKind.Fetch, user);
-        if (walk.Status != WalkStatus.Done)
-        {
-            return null;
-        }
-
-        memory.Access(walk.Gpa, cpu.Vmpl, isPrivate: true, AccessKind.Fetch, user, out byte* bytes);
-        return bytes;
+        return RememberedWalk.Reach(memory, cpu, WalkUse.Code, linear, AccessKind.Fetch, user);
     }
 
     /// <summary>Finds the linear address behind a nested page fault.</summary>

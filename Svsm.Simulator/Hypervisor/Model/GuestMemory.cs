@@ -94,6 +94,9 @@ internal sealed unsafe class GuestMemory
     /// <summary>The nested page tables that follow the RMP.</summary>
     public NestedPageTables NestedTables { get; }
 
+    /// <summary>Changes when a page that remembered translations go through changes. Never 0.</summary>
+    public ulong Generation { get; private set; } = 1;
+
     /// <summary>Adds RAM. All of it must be added before <see cref="Seal"/>.</summary>
     /// <param name="range">Page-aligned, not empty, below the C-bit.</param>
     /// <returns>False when the range is malformed, overlaps another, or is one too many.</returns>
@@ -258,26 +261,30 @@ internal sealed unsafe class GuestMemory
     /// <param name="gpa">Its address.</param>
     /// <param name="vmpl">Who accesses, 0 to 3.</param>
     /// <param name="isPrivate">Through which view.</param>
+    /// <param name="before">The entry before.</param>
+    /// <returns>The entry now.</returns>
     /// <remarks>
     /// Nested tables know one execute right; a page that only user or only supervisor code may execute becomes executable for both once
     /// a fetch with the right was seen. docs/simulator.md lists this among the limits.
     /// </remarks>
-    public void MapNested(GuestPage* page, ulong gpa, int vmpl, bool isPrivate)
+    public ulong MapNested(GuestPage* page, ulong gpa, int vmpl, bool isPrivate, out ulong before)
     {
         gpa = Amd64.PageOf(gpa);
         page->IsMapped = true;
         if (!isPrivate)
         {
-            NestedTables.Map(vmpl, gpa, isPrivate, SharedBytes(page), writable: true, executable: false);
-            return;
+            return NestedTables.Map(vmpl, gpa, isPrivate, SharedBytes(page), writable: true, executable: false, out before);
         }
 
         RmpPermissions permissions = page->GetPermissions(vmpl);
         bool executable = (permissions & (RmpPermissions.ExecuteUser | RmpPermissions.ExecuteSupervisor)) != 0;
-        NestedTables.Map(vmpl, gpa, isPrivate, PrivateBytes(page), (permissions & RmpPermissions.Write) != 0, executable);
+        return NestedTables.Map(vmpl, gpa, isPrivate, PrivateBytes(page), (permissions & RmpPermissions.Write) != 0, executable, out before);
     }
 
-    /// <summary>Makes a page unreachable until its next nested page fault, for every VMPL.</summary>
+    /// <summary>
+    /// Makes a page unreachable until its next nested page fault, for every VMPL, and forgets translations that go through it. Whoever
+    /// changes the RMP entry or a frame of a page calls this.
+    /// </summary>
     /// <param name="page">The page.</param>
     /// <param name="gpa">Its address, page-aligned.</param>
     public void Unmap(GuestPage* page, ulong gpa)
@@ -286,6 +293,12 @@ internal sealed unsafe class GuestMemory
         {
             NestedTables.Unmap(gpa);
             page->IsMapped = false;
+        }
+
+        if (page->IsRemembered)
+        {
+            Generation++;
+            page->IsRemembered = false;
         }
     }
 

@@ -5,7 +5,7 @@
 //
 //   _private   63:12 frame of the private view, 0 = none yet
 //              0 assigned | 1 validated | 2 VMSA | 3 part of a 2-MiB entry | 4 was private once | 5 VMSA of a vCPU that runs
-//              6 nested page tables may show it
+//              6 nested page tables may show it | 7 a remembered translation may go through it
 //   _shared    63:12 frame of the shared view, 0 = none yet
 //              3:0 rights of VMPL1, 7:4 of VMPL2, 11:8 of VMPL3 (read, write, user execute, supervisor execute)
 //
@@ -28,6 +28,7 @@ internal unsafe struct GuestPage
     private const ulong OncePrivateBit = 1ul << 4;
     private const ulong RunningBit = 1ul << 5;
     private const ulong MappedBit = 1ul << 6;
+    private const ulong RememberedBit = 1ul << 7;
     private const ulong FrameMask = ~0xFFFul;
 
     /// <summary>RDX bit of <see cref="RmpPermissions.Read"/>; the rights are stored from bit 0 on.</summary>
@@ -76,6 +77,13 @@ internal unsafe struct GuestPage
     {
         readonly get => (_private & MappedBit) != 0;
         set => Set(MappedBit, value);
+    }
+
+    /// <summary>A <see cref="RememberedWalk"/> may go through the page.</summary>
+    public bool IsRemembered
+    {
+        readonly get => (_private & RememberedBit) != 0;
+        set => Set(RememberedBit, value);
     }
 
     /// <summary>The page was private before; what is shared now holds what is left of it.</summary>

@@ -65,7 +65,9 @@ internal static unsafe class GuestPageWalk
     /// <param name="linear">Linear address.</param>
     /// <param name="kind">What for.</param>
     /// <param name="user">Whether the access counts as one at CPL 3.</param>
-    public static WalkResult Translate(GuestMemory memory, Vmsa* state, int vmpl, ulong linear, AccessKind kind, bool user)
+    /// <param name="record">Gets the table entries that were read, or null.</param>
+    public static WalkResult Translate(
+        GuestMemory memory, Vmsa* state, int vmpl, ulong linear, AccessKind kind, bool user, RememberedWalk* record = null)
     {
         if ((state->Cr0 & Amd64.Cr0Paging) == 0)
         {
@@ -113,6 +115,11 @@ internal static unsafe class GuestPageWalk
             if (shift > 12 && (entry & (Amd64.PteLarge | mustBeClear)) == 0)
             {
                 *slot = entry | Amd64.PteAccessed;
+                if (record != null)
+                {
+                    record->Add(memory.Find(entryAddress), slot);
+                }
+
                 table = entry & Amd64.PteAddress;
                 continue;
             }
@@ -134,6 +141,11 @@ internal static unsafe class GuestPageWalk
             }
 
             *slot = entry | Amd64.PteAccessed | (kind == AccessKind.Write ? Amd64.PteDirty : 0);
+            if (record != null)
+            {
+                record->Add(memory.Find(entryAddress), slot);
+            }
+
             return new WalkResult
             {
                 Status = WalkStatus.Done,

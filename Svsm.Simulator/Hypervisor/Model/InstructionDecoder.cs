@@ -183,6 +183,39 @@ internal static class InstructionDecoder
         return result;
     }
 
+    /// <summary>Decodes what exits most: RDMSR, WRMSR, VMGEXIT, PVALIDATE and RMPADJUST without other prefixes.</summary>
+    /// <param name="code">The first four bytes, the first one lowest.</param>
+    /// <param name="mode">Bits of the code segment.</param>
+    /// <param name="instruction">What <see cref="Decode"/> would return.</param>
+    /// <returns>False for everything else.</returns>
+    public static bool TryDecodeUsual(uint code, int mode, out Instruction instruction)
+    {
+        const ushort ReadMsr = 0x320F;
+        const ushort WriteMsr = 0x300F;
+        const uint VmgExit = 0xD901_0FF3;
+        const uint PValidate = 0xFF01_0FF2;
+        const uint RmpAdjust = 0xFE01_0FF3;
+        instruction = new Instruction { Segment = -1, Base = -1, Index = -1, AddressSize = mode, Map = 1 };
+        if ((ushort)code is ReadMsr or WriteMsr)
+        {
+            instruction.Opcode = (byte)(code >> 8);
+            instruction.Length = 2;
+            return true;
+        }
+
+        if (code is VmgExit or PValidate or RmpAdjust)
+        {
+            instruction.Repeat = (byte)code;
+            instruction.Opcode = (byte)(code >> 16);
+            instruction.HasModRm = true;
+            instruction.ModRm = (byte)(code >> 24);
+            instruction.Length = 4;
+            return true;
+        }
+
+        return false;
+    }
+
     private static bool TryMemoryOperand(ReadOnlySpan<byte> code, int mode, ref int at, ref Instruction result)
     {
         int mod = result.ModRm >> 6;

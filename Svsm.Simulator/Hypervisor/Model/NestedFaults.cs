@@ -63,9 +63,7 @@ internal static unsafe class NestedFaults
 
     private static bool Map(GuestMemory memory, VirtualCpu cpu, GuestPage* page, ulong gpa, bool isPrivate, bool write, bool fetch)
     {
-        ulong before = memory.NestedTables.Lookup(cpu.Vmpl, Amd64.PageOf(gpa), isPrivate);
-        memory.MapNested(page, gpa, cpu.Vmpl, isPrivate);
-        ulong after = memory.NestedTables.Lookup(cpu.Vmpl, Amd64.PageOf(gpa), isPrivate);
+        ulong after = memory.MapNested(page, gpa, cpu.Vmpl, isPrivate, out ulong before);
 
         // A fault that the entry does not explain would come back for ever.
         bool sufficient = (!write || (after & Amd64.PteWritable) != 0) && (!fetch || (after & Amd64.PteNoExecute) == 0);

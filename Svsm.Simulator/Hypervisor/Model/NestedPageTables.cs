@@ -49,10 +49,13 @@ internal sealed unsafe class NestedPageTables
     /// <param name="frame">Host-physical address of the page.</param>
     /// <param name="writable">Whether writes are allowed.</param>
     /// <param name="executable">Whether fetches are allowed.</param>
-    public void Map(int vmpl, ulong gpa, bool isPrivate, byte* frame, bool writable, bool executable)
+    /// <param name="before">What the entry was.</param>
+    /// <returns>What the entry is.</returns>
+    public ulong Map(int vmpl, ulong gpa, bool isPrivate, byte* frame, bool writable, bool executable, out ulong before)
     {
         ulong* entry = Entry(vmpl, gpa, isPrivate, create: true);
-        *entry = (ulong)frame | Amd64.PtePresent | Amd64.PteUser | (writable ? Amd64.PteWritable : 0) | (executable ? 0 : Amd64.PteNoExecute);
+        before = *entry;
+        return *entry = (ulong)frame | Amd64.PtePresent | Amd64.PteUser | (writable ? Amd64.PteWritable : 0) | (executable ? 0 : Amd64.PteNoExecute);
     }
 
     /// <summary>Makes a page unreachable, in both views, for every VMPL.</summary>

@@ -15,7 +15,7 @@ namespace Svsm.Hypervisor;
 /// <summary>Delivery of #VC.</summary>
 internal static unsafe class VcDelivery
 {
-    // SAFETY (whole type): guest bytes are reached through GuestMemory.Access only, and never beyond their page.
+    // SAFETY (whole type): guest bytes are reached through RememberedWalk.Reach only, and never beyond their page.
 
     private const int GateLength = 16;
     private const int GateInterrupt = 0xE;
@@ -42,7 +42,7 @@ internal static unsafe class VcDelivery
         ulong* gate = stackalloc ulong[GateLength / sizeof(ulong)];
         ulong gateOffset = Amd64.VectorVmmCommunication * GateLength;
         if (gateOffset + GateLength - 1 > state->Idtr.Limit
-            || !TryRead(memory, cpu, state->Idtr.Base + gateOffset, gate, GateLength))
+            || !TryRead(memory, cpu, WalkUse.Gate, state->Idtr.Base + gateOffset, gate, GateLength))
         {
             return Fail(cpu, state->Idtr.Base + gateOffset);
         }
@@ -79,7 +79,7 @@ internal static unsafe class VcDelivery
             ulong offset = interruptStack != 0
                 ? InterruptStacksOffset + (ulong)((interruptStack - 1) * sizeof(ulong))
                 : StackPointersOffset + (ulong)(newCpl * sizeof(ulong));
-            if (offset + sizeof(ulong) - 1 > state->Tr.Limit || !TryRead(memory, cpu, state->Tr.Base + offset, &stack, sizeof(ulong)))
+            if (offset + sizeof(ulong) - 1 > state->Tr.Limit || !TryRead(memory, cpu, WalkUse.TaskState, state->Tr.Base + offset, &stack, sizeof(ulong)))
             {
                 return Fail(cpu, state->Tr.Base + offset);
             }
@@ -131,7 +131,7 @@ internal static unsafe class VcDelivery
         }
 
         ulong value = 0;
-        if (!TryRead(memory, cpu, table.Base + offset, &value, DescriptorLength))
+        if (!TryRead(memory, cpu, WalkUse.Descriptor, table.Base + offset, &value, DescriptorLength))
         {
             return false;
         }
@@ -141,21 +141,30 @@ internal static unsafe class VcDelivery
         return ((int)(descriptor >> 40) & Wanted) == Wanted;
     }
 
-    // One translation per page that the bytes lie in.
-    private static bool TryRead(GuestMemory memory, VirtualCpu cpu, ulong linear, ulong* destination, int length)
+    // Gates and descriptors may cross a page.
+    private static bool TryRead(GuestMemory memory, VirtualCpu cpu, WalkUse use, ulong linear, ulong* destination, int length)
     {
-        byte* bytes = null;
-        for (int i = 0; i < length; i++, linear++, bytes++)
+        byte* bytes = RememberedWalk.Reach(memory, cpu, use, linear, AccessKind.Read, user: false);
+        if (bytes != null && (linear & (Amd64.PageSize - 1)) <= Amd64.PageSize - (ulong)length)
         {
-            if ((i == 0 || (linear & (Amd64.PageSize - 1)) == 0) && !TryReach(memory, cpu, linear, AccessKind.Read, user: false, out bytes))
+            for (int i = 0; i < length / sizeof(ulong); i++)
             {
-                return false;
+                destination[i] = ((ulong*)bytes)[i];
             }
 
-            ((byte*)destination)[i] = *bytes;
+            return true;
         }
 
-        return true;
+        for (int i = 0; i < length && bytes != null; i++)
+        {
+            bytes = RememberedWalk.Reach(memory, cpu, use, linear + (ulong)i, AccessKind.Read, user: false);
+            if (bytes != null)
+            {
+                ((byte*)destination)[i] = *bytes;
+            }
+        }
+
+        return bytes != null;
     }
 
     // Pushes the quadwords of a frame in turn. The stack is 16-byte aligned before it, so none of them crosses a page.
@@ -166,8 +175,8 @@ internal static unsafe class VcDelivery
         {
             bool samePage = i != 0 && (stack & (Amd64.PageSize - 1)) != 0;
             stack -= sizeof(ulong);
-            bytes -= sizeof(ulong);
-            if (!samePage && !TryReach(memory, cpu, stack, AccessKind.Write, user, out bytes))
+            bytes = samePage ? bytes - sizeof(ulong) : RememberedWalk.Reach(memory, cpu, WalkUse.Stack, stack, AccessKind.Write, user);
+            if (bytes == null)
             {
                 return false;
             }
@@ -176,13 +185,5 @@ internal static unsafe class VcDelivery
         }
 
         return true;
-    }
-
-    private static bool TryReach(GuestMemory memory, VirtualCpu cpu, ulong linear, AccessKind kind, bool user, out byte* bytes)
-    {
-        bytes = null;
-        WalkResult walk = GuestPageWalk.Translate(memory, cpu.State, cpu.Vmpl, linear, kind, user);
-        return walk.Status == WalkStatus.Done
-            && memory.Access(walk.Gpa, cpu.Vmpl, walk.IsPrivate, kind, user, out bytes) == AccessVerdict.Allowed;
     }
 }

@@ -120,6 +120,7 @@ internal sealed unsafe class VirtualCpu
         Id = id;
         Vmcb = (Vmcb*)pool.AllocateZeroed();
         Frame = (WorldFrame*)pool.AllocateZeroed();
+        Walks = (RememberedWalk*)pool.AllocateZeroed();
         var statistics = (VmplStatistics*)pool.AllocateZeroed();
         Contexts = new VmplContext[NestedPageTables.VmplCount];
         for (int vmpl = 0; vmpl < Contexts.Length; vmpl++)
@@ -138,6 +139,9 @@ internal sealed unsafe class VirtualCpu
 
     /// <summary>Registers outside the VMCB.</summary>
     public WorldFrame* Frame { get; }
+
+    /// <summary>Remembered translations: <see cref="RememberedWalk.UsesPerVmpl"/> for each VMPL.</summary>
+    public RememberedWalk* Walks { get; }
 
     /// <summary>The state save area of the VMCB.</summary>
     public Vmsa* State => Svsm.Hypervisor.Vmcb.SaveArea(Vmcb);
