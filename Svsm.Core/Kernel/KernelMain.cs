@@ -108,7 +108,7 @@ internal static unsafe class KernelMain
             configuration.GuestVmpl is >= Vmpl.Vmpl1 and <= Vmpl.Vmpl3 &&
             configuration.GuestRangeCount <= ImageConfiguration.MaxGuestRanges &&
             configuration.HeapBase - configuration.RegionBase <= configuration.RegionLength &&
-            configuration.RegionLength / Page.Size <= FrameAllocator.MaxFrames &&
+            configuration.RegionLength / Page.Size < FrameAllocator.MaxFrames &&
             AddressSpace.TryInitialize(encryptionMask, in configuration);
         if (!isValid)
         {

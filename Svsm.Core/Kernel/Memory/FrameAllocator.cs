@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Frames of the SVSM's own memory: the part of the region that was not launched, validated while booting.
+// Frames of the SVSM's own memory, for every CPU: the part of the region that was not launched, and RAM that was claimed while booting.
 //
-// A frame is zeroed when it is handed out, so that no owner sees what another left. Running out is an answer, not a panic.
+// A block is zeroed when it is handed out, outside of the lock: so no owner sees what another left, nor what the host put there. Running out
+// is an answer, not a panic. Frames are numbered; an area begins at a number whose remainder by 512 is that of its page number, so that a
+// block is as aligned in memory as it is in numbers.
 
 using System;
+using System.Numerics;
 using System.Runtime.CompilerServices;
-using Svsm.Kernel.Arch;
+using Svsm.Platform;
 
 namespace Svsm.Kernel.Memory;
 
 /// <summary>Hands out frames.</summary>
 internal static unsafe class FrameAllocator
 {
-    /// <summary>Most frames that a region can have: 128 MiB.</summary>
-    public const int MaxFrames = WordCount * 64;
+    /// <summary>Most frames in all: 128 MiB.</summary>
+    public const int MaxFrames = 32768;
 
-    private const int WordCount = 512;
+    private const int MaxAreas = 4;
+
+    // BuddySet.WordsFor(MaxFrames), which a constant cannot be: 512 + 256 + ... + 1.
+    private const int WordCount = 1023;
 
     [InlineArray(WordCount)]
     private struct Words
@@ -25,58 +31,143 @@ internal static unsafe class FrameAllocator
         private ulong _element0;
     }
 
-    private static Words s_taken;
-    private static int s_hint;
-    private static int s_count;
-    private static int s_used;
-    private static PhysicalAddress s_first;
+    [InlineArray(BuddySet.CountsLength)]
+    private struct Counts
+    {
+        private int _element0;
+    }
 
-    /// <summary>Frames handed out.</summary>
+    // Frames [First, First + Count) of the numbering are the pages from FirstPage on.
+    private struct Area
+    {
+        public ulong FirstPage;
+        public int First;
+        public int Count;
+    }
+
+    [InlineArray(MaxAreas)]
+    private struct Areas
+    {
+        private Area _element0;
+    }
+
+    private static SpinLock s_lock;
+    private static Words s_words;
+    private static Counts s_counts;
+    private static Areas s_areas;
+    private static int s_areaCount;
+    private static int s_numbered;
+    private static int s_used;
+    private static int s_count;
+
+    /// <summary>Frames handed out. Other CPUs may be changing it.</summary>
     public static int Used => s_used;
 
     /// <summary>Frames in all.</summary>
     public static int Count => s_count;
 
-    /// <summary>Takes over the heap. All of its pages are validated.</summary>
+    /// <summary>Takes over an area whose pages are all validated, and that nothing else uses.</summary>
     /// <param name="first">First byte, page-aligned.</param>
-    /// <param name="count">Number of frames, at most <see cref="MaxFrames"/>.</param>
-    public static void Initialize(PhysicalAddress first, int count)
+    /// <param name="count">Number of frames, at least 1.</param>
+    /// <returns>False: there is no room for it; nothing was taken.</returns>
+    public static bool TryAddArea(PhysicalAddress first, int count)
     {
-        s_first = first;
-        s_count = count;
+        s_lock.Acquire();
+        int number = s_numbered + (int)(first.PageNumber % BuddySet.LargestBlock);
+        bool fits = s_areaCount < MaxAreas && count > 0 && count <= MaxFrames - number;
+        if (fits)
+        {
+            s_areas[s_areaCount++] = new Area { FirstPage = first.PageNumber, First = number, Count = count };
+            s_numbered = (number + count + BuddySet.LargestBlock - 1) & ~(BuddySet.LargestBlock - 1);
+            s_count += count;
+            for (int next = number; next < number + count;)
+            {
+                int order = Math.Min(Math.Min(BitOperations.TrailingZeroCount(next), BuddySet.MaxOrder), BitOperations.Log2((uint)(number + count - next)));
+                Frames().TryReturn(next, order);
+                next += 1 << order;
+            }
+        }
+
+        s_lock.Release();
+        return fits;
     }
 
     /// <summary>Hands out a frame of zeroes.</summary>
     /// <returns>False: none is free.</returns>
-    public static bool TryAllocate(out PhysicalAddress frame)
+    public static bool TryAllocate(out PhysicalAddress frame) => TryAllocate(0, out frame);
+
+    /// <summary>Hands out consecutive frames of zeroes, aligned to their length.</summary>
+    /// <param name="order">1 &lt;&lt; order frames, at most <see cref="BuddySet.MaxOrder"/>.</param>
+    /// <param name="frame">The first one.</param>
+    /// <returns>False: there are not so many free ones in a row.</returns>
+    public static bool TryAllocate(int order, out PhysicalAddress frame)
     {
-        if (!Frames().TryTake(out int number))
+        frame = default;
+        s_lock.Acquire();
+        bool taken = Frames().TryTake(order, out int number);
+        if (taken)
         {
-            frame = default;
-            return false;
+            s_used += 1 << order;
+            frame = AddressOf(number);
         }
 
-        s_used++;
-        frame = new PhysicalAddress(s_first.Value + ((ulong)number * Page.Size));
-        using FrameMapping mapping = FrameMapping.Map(frame);
+        s_lock.Release();
+        for (int i = 0; taken && i < 1 << order; i++)
+        {
+            using FrameMapping mapping = FrameMapping.Map(new PhysicalAddress(frame.Value + ((ulong)i * Page.Size)));
 
-        // SAFETY: a mapped page that nobody owns yet.
-        new Span<byte>(mapping.Pointer, Page.Size).Clear();
-        return true;
+            // SAFETY: a mapped page that nobody owns yet.
+            new Span<byte>(mapping.Pointer, Page.Size).Clear();
+        }
+
+        return taken;
     }
 
-    /// <summary>Takes a frame back.</summary>
-    /// <param name="frame">What <see cref="TryAllocate"/> handed out; anything else is a fault of the kernel.</param>
-    public static void Free(PhysicalAddress frame)
+    /// <summary>Takes a frame back. No CPU has a translation to it any more.</summary>
+    /// <param name="frame">What <see cref="TryAllocate(out PhysicalAddress)"/> handed out; anything else is a fault of the kernel.</param>
+    public static void Free(PhysicalAddress frame) => Free(frame, 0);
+
+    /// <summary>Takes a block back. No CPU has a translation to it any more.</summary>
+    /// <param name="frame">What <see cref="TryAllocate(int, out PhysicalAddress)"/> handed out; anything else is a fault of the kernel.</param>
+    /// <param name="order">Its order.</param>
+    public static void Free(PhysicalAddress frame, int order)
     {
-        ulong number = (frame.Value - s_first.Value) / Page.Size;
-        if (number >= (ulong)s_count || !Frames().TryReturn((int)number))
+        s_lock.Acquire();
+        bool returned = TryNumber(frame, out int number) && Frames().TryReturn(number, order);
+        s_used -= returned ? 1 << order : 0;
+        s_lock.Release();
+        if (!returned)
         {
             throw new ArgumentOutOfRangeException(nameof(frame));
         }
-
-        s_used--;
     }
 
-    private static FrameSet Frames() => new(s_taken, s_count, ref s_hint);
+    private static BuddySet Frames() => new(s_words, s_counts, MaxFrames);
+
+    private static PhysicalAddress AddressOf(int number)
+    {
+        int area = 0;
+        while (number - s_areas[area].First >= s_areas[area].Count)
+        {
+            area++;
+        }
+
+        return PhysicalAddress.OfPage(s_areas[area].FirstPage + (ulong)(number - s_areas[area].First));
+    }
+
+    private static bool TryNumber(PhysicalAddress frame, out int number)
+    {
+        for (int i = 0; i < s_areaCount; i++)
+        {
+            ulong offset = frame.PageNumber - s_areas[i].FirstPage;
+            if (offset < (ulong)s_areas[i].Count)
+            {
+                number = s_areas[i].First + (int)offset;
+                return frame.PageOffset == 0;
+            }
+        }
+
+        number = 0;
+        return false;
+    }
 }

@@ -112,7 +112,10 @@ internal static unsafe class KernelMemory
             address += large ? Page.LargeSize : Page.Size;
         }
 
-        FrameAllocator.Initialize(new PhysicalAddress(configuration.HeapBase), (int)((end - configuration.HeapBase) / Page.Size));
+        if (!FrameAllocator.TryAddArea(new PhysicalAddress(configuration.HeapBase), (int)((end - configuration.HeapBase) / Page.Size)))
+        {
+            Panic.Stop(TerminationReason.Configuration, "the image configuration is not one of this kernel's"u8);
+        }
     }
 
     /// <summary>Makes the table of page states: all of the guest's RAM unvalidated, the region the SVSM's.</summary>
@@ -121,7 +124,7 @@ internal static unsafe class KernelMemory
         ReadOnlySpan<PageRange> ranges = ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_guestRangeCount + 1);
         ulong bytes = PageStateTable.BytesFor(ranges);
         ulong pages = bytes == ulong.MaxValue ? bytes : (bytes + Page.Size - 1) / Page.Size;
-        if (pages > (ulong)FrameAllocator.Count || !AddressSpace.TryMapPageStates(pages))
+        if (pages > (ulong)FrameAllocator.Count || !TryMapPageStates(pages))
         {
             Panic.Stop(TerminationReason.PageStates, "the states of all pages of this VM do not fit into the SVSM's region; bytes needed:"u8, bytes);
         }
@@ -145,6 +148,20 @@ internal static unsafe class KernelMemory
                 Panic.Stop(TerminationReason.Validation, "a page of the low area could not be rescinded"u8, configuration.LowAreaBase + offset);
             }
         }
+    }
+
+    private static bool TryMapPageStates(ulong pageCount)
+    {
+        for (ulong i = 0; i < pageCount; i++)
+        {
+            if (!FrameAllocator.TryAllocate(out PhysicalAddress frame) ||
+                AddressSpace.MapShared(KernelLayout.PageStates + (i * Page.Size), frame, PageSize.Small) != MemoryError.None)
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     private static bool TryValidateLarge(PhysicalAddress page)

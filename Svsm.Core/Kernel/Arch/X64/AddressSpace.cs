@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The kernel's page tables at run time: mapping windows, the GHCB page's C-bit, and the page states. There is no direct map.
+// The kernel's address spaces at run time. There is no direct map: a frame is reachable while something maps it, and no longer.
 //
-// The tables that the builder made are one after the other, in memory at KernelRoot and in the address space at
-// KernelAddressSpace.PageTables; so the table behind an entry is found by its number. Windows are the entries of one such table:
-// each mapping takes a free one and gives it back. Window mappings are private (C-bit), writable, never executable.
+//   per CPU   windows: 512 pages and one page of 2 MiB, for what is looked at for a moment. A CPU reaches the two tables that govern its own
+//             windows as pages of its part, and no other table
+//   shared    KernelPages, page states. Their tables, and everything else of tables, are edited through windows
+//
+// The builder maps its tables at KernelAddressSpace.PageTables, for the boot CPU's first steps; that mapping ends in TryInitialize.
+// Window mappings are private (C-bit), writable, never executable. A window belongs to the CPU that opened it: whoever holds one is not moved
+// to another CPU.
 
 using System.Runtime.CompilerServices;
 using System.Threading;
@@ -18,42 +22,45 @@ namespace Svsm.Kernel.Arch;
 /// <summary>Edits the kernel's page tables.</summary>
 internal static unsafe class AddressSpace
 {
-    private const ulong Present = 1ul << 0;
-    private const ulong Writable = 1ul << 1;
-    private const ulong Accessed = 1ul << 5;
-    private const ulong Dirty = 1ul << 6;
-    private const ulong LargePage = 1ul << 7;
-    private const ulong NoExecute = 1ul << 63;
-    private const ulong AddressMask = 0x000F_FFFF_FFFF_F000;
-    private const int EntriesPerTable = 512;
-    private const int TopLevel = 3;
+    private const int LargeWindowSlot = 2;
 
     private static ulong s_encryptionMask;
-    private static ulong s_rootAddress;
-    private static ulong s_tableCount;
-    private static ulong* s_windows;
-    private static ulong* s_largeWindow;
+    private static SpinLock s_sharedLock;
 
-    /// <summary>Takes note of the tables. Before anything else here.</summary>
+    /// <summary>The PML4 of the current CPU.</summary>
+    public static PhysicalAddress Root => new(X64.ReadCr3() & PageEntry.AddressMask & ~s_encryptionMask);
+
+    /// <summary>The C-bit.</summary>
+    public static ulong EncryptionMask => s_encryptionMask;
+
+    // SAFETY (whole class): the tables that govern the windows are mapped at these addresses on every CPU, and no slot is above 511.
+    private static ulong* Windows => (ulong*)KernelLayout.WindowTable;
+
+    private static ref ulong LargeWindow => ref ((ulong*)KernelLayout.WindowDirectory)[LargeWindowSlot];
+
+    /// <summary>Takes over the tables of the builder. Before anything else here.</summary>
     /// <param name="encryptionMask">The C-bit.</param>
     /// <param name="configuration">The measured configuration.</param>
     /// <returns>False: the tables are not as the contract says.</returns>
     public static bool TryInitialize(ulong encryptionMask, in ImageConfiguration configuration)
     {
         s_encryptionMask = encryptionMask;
-        s_rootAddress = configuration.KernelRoot;
-        s_tableCount = configuration.KernelTableCount;
-        if (configuration.WindowTableIndex >= s_tableCount)
+        BuilderTables memory = new(configuration.KernelRoot, configuration.KernelTableCount);
+        PageTables<BuilderTables> tables = new(ref memory, encryptionMask);
+        PhysicalAddress root = new(configuration.KernelRoot);
+        ulong windows = configuration.KernelRoot + ((ulong)configuration.WindowTableIndex * Page.Size);
+        if (tables.AddressOf(tables.Read(root, KernelAddressSpace.WindowBase, 1)).Value != windows || tables.MapTableAliases(root) != MemoryError.None || memory.HasFailed)
         {
             return false;
         }
 
-        s_windows = (ulong*)(KernelAddressSpace.PageTables + ((ulong)configuration.WindowTableIndex * Page.Size));
-        s_largeWindow = FindEntry(KernelLayout.LargeWindow, 1);
-        return s_largeWindow != null && FindEntry(KernelAddressSpace.WindowBase, 0) == s_windows;
+        // The tables are reachable through windows from here on.
+        tables.Exchange(root, KernelAddressSpace.PageTables, 2, ulong.MaxValue, 0);
+        Processor.FlushTranslations();
+        return true;
     }
 
-    /// <summary>Maps a frame.</summary>
+    /// <summary>Maps a frame for the current CPU.</summary>
     /// <param name="frame">The frame; its page must be validated, or about to be.</param>
     /// <returns>Virtual address of its first byte.</returns>
     public static ulong MapWindow(PhysicalAddress frame)
@@ -67,19 +74,17 @@ internal static unsafe class AddressSpace
                 ulong lowest = free & (~free + 1);
                 cpu.UsedWindows[word] |= lowest;
                 int slot = (word * 64) + System.Numerics.BitOperations.TrailingZeroCount(lowest);
-
-                // SAFETY: slot is below WindowPageCount, the number of entries in the table.
-                Volatile.Write(ref s_windows[slot], Entry(frame));
+                Volatile.Write(ref Windows[slot], Entry(frame));
                 return KernelAddressSpace.WindowBase + ((ulong)slot * Page.Size);
             }
         }
 
-        // 512 windows are many more than any path has open at a time: one was not closed.
+        // No allocation: how many are open at a time is a property of the code, at most a few. One was not closed.
         throw new System.InvalidOperationException("no free mapping window");
     }
 
     /// <summary>Ends a mapping.</summary>
-    /// <param name="address">What <see cref="MapWindow"/> returned.</param>
+    /// <param name="address">What <see cref="MapWindow"/> returned, on this CPU.</param>
     public static void UnmapWindow(ulong address)
     {
         ulong slot = (address - KernelAddressSpace.WindowBase) / Page.Size;
@@ -88,105 +93,108 @@ internal static unsafe class AddressSpace
             throw new System.ArgumentOutOfRangeException(nameof(address));
         }
 
-        // SAFETY: slot was just checked.
-        Volatile.Write(ref s_windows[slot], 0);
+        Volatile.Write(ref Windows[slot], 0);
         X64.InvalidatePage(address);
         PerCpu.Current.UsedWindows[slot / 64] &= ~(1ul << (int)(slot % 64));
     }
 
     /// <summary>Maps a 2-MiB page at <see cref="KernelLayout.LargeWindow"/>. One at a time.</summary>
-    public static void MapLargeWindow(PhysicalAddress page) => Volatile.Write(ref *s_largeWindow, Entry(page) | LargePage);
+    public static void MapLargeWindow(PhysicalAddress page) => Volatile.Write(ref LargeWindow, Entry(page) | PageEntry.Large);
 
     /// <summary>Ends the mapping at <see cref="KernelLayout.LargeWindow"/>.</summary>
     public static void UnmapLargeWindow()
     {
-        Volatile.Write(ref *s_largeWindow, 0);
+        Volatile.Write(ref LargeWindow, 0);
         X64.InvalidatePage(KernelLayout.LargeWindow);
     }
 
-    /// <summary>Finds the frame behind a page of the kernel's image.</summary>
+    /// <summary>Finds the frame behind a page of the kernel, as the current CPU sees it.</summary>
+    /// <param name="address">A virtual address.</param>
+    /// <param name="frame">The frame.</param>
+    /// <returns>False: nothing is mapped there, or a large page.</returns>
     public static bool TryTranslate(ulong address, out PhysicalAddress frame)
     {
-        ulong* entry = FindEntry(address, 0);
-        if (entry == null || (*entry & Present) == 0)
+        TableWindows memory = default;
+        PageTables<TableWindows> tables = new(ref memory, s_encryptionMask);
+        ulong entry = tables.Read(Root, address, 0);
+        frame = tables.AddressOf(entry);
+        return (entry & PageEntry.Present) != 0;
+    }
+
+    /// <summary>Makes a page of the current CPU's part shared with the host: clears its C-bit.</summary>
+    public static void MakeShared(ulong address)
+    {
+        TableWindows memory = default;
+        new PageTables<TableWindows>(ref memory, s_encryptionMask).Exchange(Root, address, 0, s_encryptionMask, 0);
+        X64.InvalidatePage(address);
+    }
+
+    /// <summary>Maps a page for all CPUs, private, writable, never executable.</summary>
+    /// <param name="address">A virtual address of the shared part, aligned to the page.</param>
+    /// <param name="frame">The page.</param>
+    /// <param name="size">Its size.</param>
+    /// <returns><see cref="MemoryError.NoFrames"/> for the tables, or <see cref="MemoryError.NoAddresses"/> when something is mapped there.</returns>
+    public static MemoryError MapShared(ulong address, PhysicalAddress frame, PageSize size)
+    {
+        ulong flags = PageEntry.Data | PageEntry.Global | (size == PageSize.Large ? PageEntry.Large : 0);
+        TableWindows memory = default;
+        s_sharedLock.Acquire();
+        MemoryError error = new PageTables<TableWindows>(ref memory, s_encryptionMask).Map(Root, address, frame, flags);
+        s_sharedLock.Release();
+        return error;
+    }
+
+    /// <summary>Ends a 4-KiB mapping of all CPUs. The caller drops translations before the frame is used again.</summary>
+    /// <param name="address">A virtual address of the shared part.</param>
+    /// <param name="frame">What was mapped there.</param>
+    /// <returns>False: nothing.</returns>
+    public static bool TryUnmapShared(ulong address, out PhysicalAddress frame)
+    {
+        TableWindows memory = default;
+        PageTables<TableWindows> tables = new(ref memory, s_encryptionMask);
+        s_sharedLock.Acquire();
+        ulong entry = tables.Exchange(Root, address, 0, ulong.MaxValue, 0);
+        s_sharedLock.Release();
+        frame = tables.AddressOf(entry);
+        return entry != 0;
+    }
+
+    private static ulong Entry(PhysicalAddress frame) => frame.Value | s_encryptionMask | PageEntry.Data;
+
+    // The builder's tables where it mapped them. Needs no window, and cannot make tables.
+    private struct BuilderTables : ITableMemory
+    {
+        private readonly ulong _root;
+        private readonly ulong _count;
+
+        public BuilderTables(ulong root, ulong count)
+        {
+            _root = root;
+            _count = count;
+        }
+
+        /// <summary>An entry named a table that is none of the builder's.</summary>
+        public bool HasFailed { get; private set; }
+
+        public readonly bool TryAllocate(out PhysicalAddress frame)
         {
             frame = default;
             return false;
         }
 
-        frame = new PhysicalAddress(*entry & AddressMask & ~s_encryptionMask);
-        return true;
-    }
-
-    /// <summary>Makes a page of the kernel's image shared with the host: clears its C-bit.</summary>
-    public static void MakeShared(ulong address)
-    {
-        ulong* entry = FindEntry(address, 0);
-        Volatile.Write(ref *entry, *entry & ~s_encryptionMask);
-        X64.InvalidatePage(address);
-    }
-
-    /// <summary>Maps fresh frames for the page states, at <see cref="KernelLayout.PageStates"/>. Once, while booting.</summary>
-    /// <param name="pageCount">Number of pages, 1 to 262144 (1 GiB).</param>
-    /// <returns>False: no frames left.</returns>
-    public static bool TryMapPageStates(ulong pageCount)
-    {
-        ulong* top = FindEntry(KernelLayout.PageStates, 2);
-        if (top == null || *top != 0 || !FrameAllocator.TryAllocate(out PhysicalAddress directory))
+        public readonly void Free(PhysicalAddress frame)
         {
-            return false;
         }
 
-        ulong directoryWindow = MapWindow(directory);
-        for (ulong first = 0; first < pageCount; first += EntriesPerTable)
+        public ulong* Map(PhysicalAddress table)
         {
-            if (!FrameAllocator.TryAllocate(out PhysicalAddress table))
-            {
-                return false;
-            }
-
-            ulong tableWindow = MapWindow(table);
-            for (ulong i = 0; i < EntriesPerTable && first + i < pageCount; i++)
-            {
-                if (!FrameAllocator.TryAllocate(out PhysicalAddress frame))
-                {
-                    return false;
-                }
-
-                // SAFETY: both windows are mapped tables, and the indexes stay below 512.
-                ((ulong*)tableWindow)[i] = Entry(frame);
-            }
-
-            UnmapWindow(tableWindow);
-            ((ulong*)directoryWindow)[first / EntriesPerTable] = table.Value | s_encryptionMask | Present | Writable | Accessed;
+            ulong number = (table.Value - _root) / Page.Size;
+            HasFailed |= number >= _count;
+            return (ulong*)(KernelAddressSpace.PageTables + (HasFailed ? 0 : number * Page.Size));
         }
 
-        UnmapWindow(directoryWindow);
-        Volatile.Write(ref *top, directory.Value | s_encryptionMask | Present | Writable | Accessed);
-        return true;
-    }
-
-    private static ulong Entry(PhysicalAddress frame) => frame.Value | s_encryptionMask | Present | Writable | Accessed | Dirty | NoExecute;
-
-    // The entry of an address at a level (0 = page, 3 = PML4), or null when a table on the way is missing or not one of the builder's.
-    private static ulong* FindEntry(ulong address, int level)
-    {
-        // SAFETY: every table that is followed has a number below the count, so it is mapped at its place behind PageTables.
-        ulong* table = (ulong*)KernelAddressSpace.PageTables;
-        for (int current = TopLevel; current > level; current--)
+        public readonly void Unmap(ulong* table)
         {
-            ulong entry = table[Slot(address, current)];
-            ulong number = ((entry & AddressMask & ~s_encryptionMask) - s_rootAddress) / Page.Size;
-            if ((entry & (Present | LargePage)) != Present || number >= s_tableCount)
-            {
-                return null;
-            }
-
-            table = (ulong*)(KernelAddressSpace.PageTables + (number * Page.Size));
         }
-
-        return table + Slot(address, level);
     }
-
-    private static int Slot(ulong address, int level) => (int)(address >> (Page.Shift + (9 * level))) & (EntriesPerTable - 1);
 }

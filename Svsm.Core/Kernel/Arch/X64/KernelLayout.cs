@@ -38,8 +38,23 @@ internal static class KernelLayout
     /// <summary>Where the current CPU maps one 2-MiB page.</summary>
     public const ulong LargeWindow = KernelAddressSpace.PerCpuBase + 0x40_0000;
 
-    /// <summary>The page states: up to 1 GiB, mapped while booting.</summary>
-    public const ulong PageStates = KernelAddressSpace.GlobalBase + 0xC000_0000;
+    /// <summary>The page table that governs the current CPU's windows, as a page of that CPU.</summary>
+    public const ulong WindowTable = KernelAddressSpace.PerCpuBase + 0x1_8000;
+
+    /// <summary>The page directory that governs <see cref="LargeWindow"/>, as a page of the current CPU.</summary>
+    public const ulong WindowDirectory = KernelAddressSpace.PerCpuBase + 0x1_A000;
+
+    /// <summary>What is mapped while the kernel runs, for all CPUs: see <see cref="KernelPages"/>.</summary>
+    public const ulong KernelPages = KernelAddressSpace.GlobalBase + 0x1_0000_0000;
+
+    /// <summary>Number of 4-KiB pages at <see cref="KernelPages"/>: 256 MiB.</summary>
+    public const int KernelPagesCount = 0x1_0000;
+
+    /// <summary>The page states: up to <see cref="PageStatesLength"/>, mapped while booting.</summary>
+    public const ulong PageStates = KernelAddressSpace.GlobalBase + 0x10_0000_0000;
+
+    /// <summary>64 GiB: the states of 256 TiB of RAM.</summary>
+    public const ulong PageStatesLength = 0x10_0000_0000;
 
     /// <summary>Code selector.</summary>
     public const ushort CodeSelector = 0x08;
@@ -78,10 +93,10 @@ internal static class KernelLayout
         return address >= NmiStackTop - ExceptionStackSize && address < NmiStackTop;
     }
 
-    /// <summary>Whether an address lies in a guard page below a stack.</summary>
+    /// <summary>Whether an address that faulted lies in a guard page: below a stack, or anywhere between pages that are mapped at run time.</summary>
     public static bool IsGuardPage(ulong address)
     {
         ulong page = address & ~(ulong)(Page.Size - 1);
-        return page is StackBottom - Page.Size or StackTop or DoubleFaultStackTop or VcStackTop;
+        return page - KernelPages < (ulong)KernelPagesCount * Page.Size || page is StackBottom - Page.Size or StackTop or DoubleFaultStackTop or VcStackTop;
     }
 }
