@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Collections.Generic;
 using System.Diagnostics.CodeAnalysis;
 using System.Security.Cryptography;
 using Svsm.Modules.Vtpm.Crypto;
@@ -41,10 +42,14 @@ public sealed class Tpm
     // Of the clock's milliseconds: how far it may run ahead of what is stored (TPM_PT_CLOCK_UPDATE).
     private const ulong ClockUpdateMask = ClockUpdateInterval - 1;
 
+    private const int DynamicRootPcr = 17;
+
     private readonly TpmPlatform _platform;
     private readonly byte[] _command = new byte[TpmLimits.MaxCommandSize];
     private readonly byte[] _response = new byte[TpmLimits.MaxCommandSize + 1024];
     private readonly byte[] _blob = new byte[PersistentState.MaxBlobSize];
+    private readonly List<(AlgorithmId Hash, byte[] Digest)> _staticMeasurement = [];
+    private (AlgorithmId Hash, IHashState State)[] _measurement = [];
     private long _lastMilliseconds;
     private bool _isDirty;
 
@@ -185,6 +190,8 @@ public sealed class Tpm
         IsStarted = false;
         IsPcrAllocationPending = false;
         _isDirty = false;
+        _measurement = [];
+        _staticMeasurement.Clear();
         Sessions.Clear();
         Objects.RemoveAll(static _ => true);
         ResetState = new ResetState();
@@ -235,6 +242,69 @@ public sealed class Tpm
         CryptographicOperations.ZeroMemory(copy.Span);
         CryptographicOperations.ZeroMemory(_response.AsSpan(0, size));
         return size;
+    }
+
+    /// <summary>
+    /// _TPM_Hash_Start: the platform measures what it is about to run, before TPM2_Startup its first code, later a dynamic root of trust,
+    /// whose PCRs it sets to zero.
+    /// </summary>
+    public void HashStart()
+    {
+        if (IsFailed)
+        {
+            return;
+        }
+
+        if (IsStarted)
+        {
+            for (int pcr = 0; pcr < TpmLimits.PcrCount; pcr++)
+            {
+                if (PcrBanks.Has(PcrProperty.DrtmReset, pcr))
+                {
+                    Pcrs.Reset(pcr);
+                }
+            }
+        }
+
+        _measurement = Algorithms.StartAllHashes(Cryptography);
+    }
+
+    /// <summary>_TPM_Hash_Data: a piece of what is measured. Without _TPM_Hash_Start it has no effect.</summary>
+    /// <param name="data">The piece, of any size.</param>
+    public void HashData(ReadOnlySpan<byte> data)
+    {
+        foreach ((_, IHashState state) in _measurement)
+        {
+            state.Update(data);
+        }
+    }
+
+    /// <summary>_TPM_Hash_End: the end of what is measured; its digest goes into PCR 17, or before TPM2_Startup into PCR 0.</summary>
+    public void HashEnd()
+    {
+        foreach ((AlgorithmId hash, IHashState state) in _measurement)
+        {
+            byte[] digest = state.Finish();
+            if (IsStarted)
+            {
+                ExtendPcr(hash, DynamicRootPcr, digest);
+            }
+            else
+            {
+                _staticMeasurement.Add((hash, digest));
+            }
+        }
+
+        _measurement = [];
+    }
+
+    /// <summary>What TPM2_Startup does with the measurement of the platform's first code: it is in PCR 0, from locality 4.</summary>
+    /// <returns>A digest for each hash algorithm; none when it was not measured.</returns>
+    internal (AlgorithmId Hash, byte[] Digest)[] TakeStaticMeasurement()
+    {
+        (AlgorithmId, byte[])[] taken = [.. _staticMeasurement];
+        _staticMeasurement.Clear();
+        return taken;
     }
 
     /// <summary>Goes into failure mode.</summary>

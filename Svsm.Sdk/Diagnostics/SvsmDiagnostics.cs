@@ -242,6 +242,18 @@ public static class SvsmDiagnostics
         "An option of the run has a value out of its range",
         "Correct the option.");
 
+    /// <summary>No TPM, one that is there already, or a state that cannot be used. Raised by svsm tpm.</summary>
+    public static readonly SvsmDiagnostic TpmStateUnusable = new(
+        "SVSM6008",
+        "The state of the virtual TPM cannot be used as asked",
+        "Name another folder; 'svsm tpm manufacture' makes a TPM where there is none.");
+
+    /// <summary>A port or path that nobody can listen on. Raised by svsm tpm serve.</summary>
+    public static readonly SvsmDiagnostic TpmAddressUnusable = new(
+        "SVSM6009",
+        "The virtual TPM cannot be served there",
+        "Name another port or path, or end the process that has it.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)

@@ -63,7 +63,46 @@ internal static class SvsmCommandLine
         Measure(console),
         Sign(console),
         RunCommandLine.Create(),
+        new Command("tpm", "The virtual TPM as a program of its own.") { TpmServe(console), TpmManufacture(console) },
     };
+
+    private static Command TpmServe(ToolConsole console)
+    {
+        var state = new Option<string?>("--state") { Description = "folder with the state of a TPM; without it the TPM ends with the program", HelpName = "DIR" };
+        Option<int> port = Port<int>("--port", "port of the mssim protocol, and the next one for the platform's signals; 0 for any");
+        port.DefaultValueFactory = _ => 2321;
+        Option<int?> swtpmPort = Port<int?>("--swtpm-port", "port of the swtpm protocol, and the next one for its control channel; 0 for any");
+        var socket = new Option<string?>("--unix") { Description = "Unix socket for commands of both protocols; PATH.ctrl is swtpm's control channel, PATH.platform the platform's signals", HelpName = "PATH" };
+        var trace = new Option<bool>("--trace") { Description = "log commands and responses by name" };
+        var command = new Command("serve", "Serves a TPM to clients of TPM simulators, on this machine.") { state, port, swtpmPort, socket, trace };
+        command.SetAction((parsed, cancellationToken) => Task.Run(
+            () => TpmCommand.Serve(
+                console, parsed.GetValue(state), parsed.GetValue(port), parsed.GetValue(swtpmPort), parsed.GetValue(socket), parsed.GetValue(trace), cancellationToken),
+            CancellationToken.None));
+        return command;
+    }
+
+    private static Command TpmManufacture(ToolConsole console)
+    {
+        var state = new Option<string>("--state") { Description = "folder for the state; it must not have a TPM", HelpName = "DIR", Required = true };
+        var command = new Command("manufacture", "Makes a TPM: new seeds in a folder that has none.") { state };
+        command.SetAction(parsed => TpmCommand.Manufacture(console, parsed.GetRequiredValue(state)));
+        return command;
+    }
+
+    private static Option<T> Port<T>(string name, string description)
+    {
+        var option = new Option<T>(name) { Description = description, HelpName = "PORT" };
+        option.Validators.Add(result =>
+        {
+            // The next port is needed too.
+            if (result.Tokens is [var token] && int.TryParse(token.Value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int value) && value is < 0 or > 65534)
+            {
+                result.AddError($"Option '{name}' is {token.Value}; it must be 0 to 65534.");
+            }
+        });
+        return option;
+    }
 
     private static Command Inspect(ToolConsole console)
     {

@@ -69,7 +69,13 @@ internal static partial class Startup
 
         tpm.ResetState = reset;
         tpm.ClearState = clear!;
-        tpm.Pcrs.Initialize(reset.PcrAllocation, context.Locality);
+        (AlgorithmId Hash, byte[] Digest)[] measured = tpm.TakeStaticMeasurement();
+        tpm.Pcrs.Initialize(reset.PcrAllocation, measured.Length != 0 ? 4 : context.Locality);
+        foreach ((AlgorithmId hash, byte[] digest) in measured)
+        {
+            tpm.ExtendPcr(hash, 0, digest);
+        }
+
         if (isResume && !tpm.Pcrs.Restore(clear!.SavedPcrs))
         {
             throw new InvalidOperationException("the saved PCRs are not those of the banks");

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using Svsm.Modules.Vtpm.Crypto;
 
 namespace Svsm.Modules.Vtpm.Wire;
 
@@ -137,6 +138,10 @@ internal static class Algorithms
 
     /// <summary>The digest size in bytes; 0 for what is not a hash.</summary>
     internal static int DigestSize(AlgorithmId id) => Find(id)?.DigestSize ?? 0;
+
+    /// <summary>A digest in progress for each hash algorithm, in the order of the table.</summary>
+    internal static (AlgorithmId Hash, IHashState State)[] StartAllHashes(ICryptography cryptography)
+        => Array.ConvertAll(Array.FindAll(s_rows, r => (r.Uses & AlgorithmUse.Hash) != 0), r => (r.Id, cryptography.StartHash(r.Id)));
 
     /// <summary>Success, or the error of the interface type.</summary>
     internal static TpmResponseCode Check(AlgorithmId id, AlgorithmUse use, bool orNull)
