@@ -9,7 +9,8 @@
 //   3  host features, vCPU count, memory map checked
 //   4  own memory validated, page states made, low area given back
 //   5  the guest's pages, VMSA and vCPU
-//   6  request loop
+//   6  the other CPUs
+//   7  request loop, on every CPU
 
 using System;
 using System.Runtime.InteropServices;
@@ -28,8 +29,6 @@ namespace Svsm.Kernel;
 /// <summary>The kernel's main line.</summary>
 internal static unsafe class KernelMain
 {
-    private const uint MaxVcpus = 512;
-
     [UnmanagedCallersOnly(EntryPoint = "svsm_kernel_main")]
     private static void Main(ulong encryptionMask)
     {
@@ -37,6 +36,7 @@ internal static unsafe class KernelMain
         ref readonly ImageConfiguration configuration = ref *(ImageConfiguration*)KernelAddressSpace.Configuration;
         int encryptionBit = System.Numerics.BitOperations.TrailingZeroCount(encryptionMask);
 
+        DescriptorTables.Build();
         DescriptorTables.Load();
         CheckConfiguration(encryptionMask, in configuration);
         if (!CpuidTable.TryOpen(VcHandler.CpuidPage, out CpuidTable cpuid))
@@ -90,13 +90,14 @@ internal static unsafe class KernelMain
 
         GuestStart.PrepareRanges(in configuration, isShared);
         GuestStart.PreparePages(in configuration);
-        PhysicalAddress vmsa = GuestVcpu.Create(in configuration, KernelMemory.PageStates);
+        FirstVcpu.Create(in configuration, KernelMemory.PageStates);
+        ApplicationProcessors.Start(in configuration, GuestVcpus.All.Length);
         Log.Text("svsm: the guest starts at VMPL"u8);
         Log.Decimal((ulong)configuration.GuestVmpl);
         Log.Text(", entry "u8);
         Log.Hex(configuration.GuestEntry);
         Log.Line(default);
-        RequestLoop.Run(vmsa);
+        RequestLoop.Run(configuration.GuestVmpl);
     }
 
     // The configuration is measured: this finds a kernel and a builder that do not belong together, not an attack.
@@ -133,11 +134,12 @@ internal static unsafe class KernelMain
         ulong parameters = Volatile.Read(ref *(ulong*)KernelAddressSpace.GeneralParameters);
         uint vcpuCount = (uint)parameters;
         uint environment = (uint)(parameters >> 32);
-        if (vcpuCount is 0 or > MaxVcpus)
+        if (vcpuCount is 0 or > GuestVcpus.MaxCount)
         {
             Panic.Stop(TerminationReason.VcpuCount, "the host's vCPU count is not 1 to 512"u8, vcpuCount);
         }
 
+        GuestVcpus.Initialize((int)vcpuCount);
         Log.Text("svsm: "u8);
         Log.Decimal(vcpuCount);
         Log.Line(vcpuCount == 1 ? " vCPU"u8 : " vCPUs"u8);

@@ -88,6 +88,9 @@ public enum TerminationReason : byte
     /// <summary>The host refused to run the guest's VMPL.</summary>
     RunVmpl = 0x41,
 
+    /// <summary>The host refused to start a CPU of the SVSM.</summary>
+    CpuStart = 0x42,
+
     /// <summary>An exception that the kernel has no use for.</summary>
     UnexpectedException = 0x50,
 
@@ -111,6 +114,9 @@ public enum TerminationReason : byte
 
     /// <summary>A panic during a panic.</summary>
     NestedPanic = 0x57,
+
+    /// <summary>Another CPU ended the VM, and the host did not obey.</summary>
+    OtherCpu = 0x58,
 }
 
 /// <summary>Reason sets: bits 15:12 of a GHCB MSR termination request.</summary>

@@ -34,6 +34,19 @@ public sealed partial class BootTests
         Assert.Contains("svsm: the guest starts at VMPL2", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(2)]
+    [InlineData(64)]
+    public async Task Boot_SeveralCpus_AllStartAtVmpl0(int count)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build("exit:0");
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = count });
+
+        Assert.True(result.ExitStatus == 0, result.ToString());
+        Assert.Equal(count, result.Statistics.Count(entry => entry.Vmpl == 0 && entry.VmgExits > 0));
+    }
+
     [Fact]
     public async Task Boot_DigestsOfBuilderAndMachine_AreTheSame()
     {

@@ -16,7 +16,7 @@ namespace Svsm.EndToEnd.Tests;
 
 public sealed class PanicTests
 {
-    private const string Victim = "Svsm_Kernel_Svsm_Kernel_Guest_GuestVcpu__Create";
+    private const string Victim = "Svsm_Kernel_Svsm_Kernel_Guest_FirstVcpu__Create";
 
     [Theory]
     [InlineData(new byte[] { 0x0F, 0x0B }, "vector 6 ")] // ud2

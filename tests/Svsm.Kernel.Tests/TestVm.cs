@@ -3,6 +3,7 @@
 
 using System;
 using System.Buffers.Binary;
+using Svsm.Kernel.Guest;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Protocols;
 using Svsm.Wire;
@@ -18,11 +19,12 @@ internal sealed class TestVm
     public const ulong FreshPage = 0x20_0000;
     public const ulong LargePage = 0x40_0000;
     public const Vmpl Guest = Vmpl.Vmpl2;
+    public const int VcpuCount = 4;
 
     private readonly PageRange[] _ranges = [new(0, 0xA0), new(0x100, 0xF00), new(RegionBase >> 12, 0x100)];
     private readonly byte[] _states;
     private SimulatedPlatform _platform = new();
-    private GuestContext _context = new() { CallingArea = new PhysicalAddress(CallingArea), Vmpl = Guest };
+    private readonly GuestVcpu[] _vcpus = new GuestVcpu[VcpuCount];
 
     public TestVm()
     {
@@ -32,13 +34,14 @@ internal sealed class TestVm
         Give(ListPage);
         GuestPages.ClaimCallingArea(Table, new PhysicalAddress(CallingArea));
         _platform.Operations.Clear();
+        _vcpus[0] = new GuestVcpu { Exists = true, IsFirst = true, Vmsa = new PhysicalAddress(RegionBase + 0x1000), CallingArea = new PhysicalAddress(CallingArea) };
     }
 
     public SimulatedPlatform Platform => _platform;
 
     public PageStateTable Table => new(_ranges, _states);
 
-    public ulong CurrentArea => _context.CallingArea.Value;
+    public ulong CurrentArea => _vcpus[0].CallingArea.Value;
 
     /// <summary>Makes a page the guest's.</summary>
     public void Give(ulong address) => GuestPages.Validate(Table, ref _platform, new PhysicalAddress(address), PageSize.Small, Guest);
@@ -70,7 +73,7 @@ internal sealed class TestVm
     public (CallOutcome Outcome, SvsmResultCode Result, SvsmRequest Registers) Call(ulong protocol, uint call, ulong rcx = 0, ulong rdx = 0)
     {
         SvsmRequest request = new() { Selector = (protocol << 32) | call, Rcx = rcx, Rdx = rdx, R8 = 0x88, R9 = 0x99 };
-        CallOutcome outcome = ProtocolTable.Dispatch(ref request, ref _context, Table, ref _platform, out SvsmResultCode result);
+        CallOutcome outcome = ProtocolTable.Dispatch(ref request, new GuestContext(_vcpus, 0, Guest), Table, ref _platform, out SvsmResultCode result);
         return (outcome, result, request);
     }
 

@@ -18,6 +18,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Runtime;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Threading;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Snp;
 using Svsm.Platform;
@@ -30,6 +31,17 @@ internal static unsafe class Panic
 {
     private const int MaxFrames = 32;
     private const int AddressDigits = 16;
+
+    private static bool s_isEnding;
+
+    /// <summary>Ends the VM if another CPU is doing so: a host that ignores the request must not be served on.</summary>
+    public static void Join()
+    {
+        if (Volatile.Read(ref s_isEnding))
+        {
+            Host.Terminate(TerminationReason.OtherCpu);
+        }
+    }
 
     /// <summary>Ends the VM for a reason of the outside.</summary>
     /// <param name="reason">What the host gets to know.</param>
@@ -112,6 +124,7 @@ internal static unsafe class Panic
         }
 
         cpu.Panics = true;
+        Volatile.Write(ref s_isEnding, true);
         WipeKeys();
         Log.Text("svsm: stopped: "u8);
         Log.Text(text);

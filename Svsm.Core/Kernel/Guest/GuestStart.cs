@@ -5,10 +5,8 @@
 // GuestHandover.cs says what is in them.
 
 using System;
-using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Memory;
-using Svsm.Kernel.Protocols;
 using Svsm.Kernel.Snp;
 using Svsm.Wire;
 
@@ -82,8 +80,6 @@ internal static unsafe class GuestStart
         {
             Panic.Stop(TerminationReason.Configuration, "the calling area is not among the guest's pages"u8, area.Value);
         }
-
-        PerCpu.Current.Guest = new GuestContext { CallingArea = area, Vmpl = configuration.GuestVmpl };
     }
 
     private static FrameMapping MapPrepared(ulong address)

@@ -10,6 +10,7 @@
 // the C-bit, or beyond the limit, lies in no range of the page state table and thus is no memory.
 // Source: coconut-svsm kernel/src/protocols/core.rs, AMDESE linux-svsm src/protocols/core.rs.
 
+using Svsm.Kernel.Guest;
 using Svsm.Kernel.Memory;
 using Svsm.Wire;
 
@@ -22,13 +23,13 @@ internal static class CoreProtocol
 
     /// <summary>Answers a call of the core protocol; see <see cref="ProtocolTable.Dispatch"/>.</summary>
     public static CallOutcome Handle<TPlatform>(
-        ref SvsmRequest request, ref GuestContext context, in PageStateTable table, ref TPlatform platform, out SvsmResultCode result)
+        ref SvsmRequest request, in GuestContext context, in PageStateTable table, ref TPlatform platform, out SvsmResultCode result)
         where TPlatform : IGuestPlatform
     {
         switch ((CoreCall)request.Call)
         {
             case CoreCall.RemapCallingArea:
-                result = RemapCallingArea(new PhysicalAddress(request.Rcx), ref context, table, ref platform);
+                result = RemapCallingArea(new PhysicalAddress(request.Rcx), in context, table, ref platform);
                 return CallOutcome.Answered;
 
             case CoreCall.PValidate:
@@ -59,7 +60,7 @@ internal static class CoreProtocol
     }
 
     private static SvsmResultCode RemapCallingArea<TPlatform>(
-        PhysicalAddress address, ref GuestContext context, in PageStateTable table, ref TPlatform platform)
+        PhysicalAddress address, in GuestContext context, in PageStateTable table, ref TPlatform platform)
         where TPlatform : IGuestPlatform
     {
         if (!address.IsAlignedTo(PageSize.Small))
@@ -67,7 +68,8 @@ internal static class CoreProtocol
             return SvsmResultCode.InvalidParameter;
         }
 
-        if (address.Value == context.CallingArea.Value)
+        ref GuestVcpu vcpu = ref context.Current;
+        if (address.Value == vcpu.CallingArea.Value)
         {
             return SvsmResultCode.Success;
         }
@@ -88,8 +90,8 @@ internal static class CoreProtocol
         window.WriteUInt64(CallingArea.CallPendingOffset, 0);
         platform.Unmap(window);
 
-        GuestPages.ReleaseCallingArea(table, context.CallingArea);
-        context.CallingArea = address;
+        GuestPages.ReleaseCallingArea(table, vcpu.CallingArea);
+        vcpu.CallingArea = address;
         return SvsmResultCode.Success;
     }
 }

@@ -21,12 +21,12 @@ internal static class ProtocolTable
     /// <param name="platform">The processor.</param>
     /// <param name="result">The result code for RAX.</param>
     public static CallOutcome Dispatch<TPlatform>(
-        ref SvsmRequest request, ref GuestContext context, in PageStateTable table, ref TPlatform platform, out SvsmResultCode result)
+        ref SvsmRequest request, in GuestContext context, in PageStateTable table, ref TPlatform platform, out SvsmResultCode result)
         where TPlatform : IGuestPlatform
     {
         if (request.Protocol == SvsmProtocol.Core)
         {
-            return CoreProtocol.Handle(ref request, ref context, table, ref platform, out result);
+            return CoreProtocol.Handle(ref request, in context, table, ref platform, out result);
         }
 
         result = SvsmResultCode.UnsupportedProtocol;

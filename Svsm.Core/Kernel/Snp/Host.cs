@@ -19,11 +19,11 @@ internal static unsafe class Host
     private const int DestinationShift = 32;
     private const int CreationVmplShift = 16;
 
-    private static PhysicalAddress s_page;
-    private static bool s_isRegistered;
+    private const ulong CreateOnInit = 0;
+    private const ulong CreateNow = 1;
 
-    /// <summary>The page form can be used, and with it the console.</summary>
-    public static bool HasPage => s_isRegistered;
+    /// <summary>The page form can be used on the current CPU, and with it the console.</summary>
+    public static bool HasPage => PerCpu.Current.HasGhcb;
 
     /// <summary>Agrees on version and features; ends the VM when the host has not what the SVSM needs.</summary>
     /// <param name="encryptionBit">C-bit position that the CPUID page names.</param>
@@ -55,10 +55,11 @@ internal static unsafe class Host
         }
     }
 
-    /// <summary>Makes the GHCB page shared and registers it. From here on there is a console.</summary>
+    /// <summary>Makes the current CPU's GHCB page shared and registers it. From here on the CPU has a console.</summary>
     public static void RegisterPage()
     {
-        if (!AddressSpace.TryTranslate(KernelLayout.GhcbPage, out s_page))
+        ref PerCpu cpu = ref PerCpu.Current;
+        if (!AddressSpace.TryTranslate(KernelLayout.GhcbPage, out cpu.GhcbFrame))
         {
             Panic.Stop(TerminationReason.Configuration, "the GHCB page is not mapped"u8);
         }
@@ -70,19 +71,19 @@ internal static unsafe class Host
             Panic.Stop(TerminationReason.Validation, "the GHCB page could not be rescinded"u8);
         }
 
-        if (!GhcbMsrProtocol.IsPageStateChanged(Exchange(GhcbMsrProtocol.PageStateRequest(s_page, PageStateOperation.Shared))))
+        if (!GhcbMsrProtocol.IsPageStateChanged(Exchange(GhcbMsrProtocol.PageStateRequest(cpu.GhcbFrame, PageStateOperation.Shared))))
         {
             Panic.Stop(TerminationReason.GhcbAnswer, "the host refused to share the GHCB page"u8);
         }
 
         AddressSpace.MakeShared(KernelLayout.GhcbPage);
         new System.Span<byte>((void*)KernelLayout.GhcbPage, Page.Size).Clear();
-        if (!GhcbMsrProtocol.IsRegistered(Exchange(GhcbMsrProtocol.RegisterRequest(s_page)), s_page))
+        if (!GhcbMsrProtocol.IsRegistered(Exchange(GhcbMsrProtocol.RegisterRequest(cpu.GhcbFrame)), cpu.GhcbFrame))
         {
             Panic.Stop(TerminationReason.GhcbRegistration, "the host did not take the GHCB page"u8);
         }
 
-        s_isRegistered = true;
+        cpu.HasGhcb = true;
     }
 
     /// <summary>Has the host make pages private, before they are validated; ends the VM when it refuses.</summary>
@@ -93,42 +94,34 @@ internal static unsafe class Host
         Port port = default;
 
         // SAFETY: the page is mapped at this address on every CPU.
-        if (!PageStateRequests.TryMakePrivate(ref *(GhcbPage*)KernelLayout.GhcbPage, s_page, ref port, first, pageCount))
+        if (!PageStateRequests.TryMakePrivate(ref *(GhcbPage*)KernelLayout.GhcbPage, PerCpu.Current.GhcbFrame, ref port, first, pageCount))
         {
             Panic.Stop(TerminationReason.GhcbAnswer, "the host refused to make memory private from"u8, first.Value);
         }
     }
 
-    /// <summary>Creates a vCPU at another VMPL from a VMSA; ends the VM when the host refuses.</summary>
+    /// <summary>Names the VMSA of one of this VM's vCPUs at a VMPL.</summary>
     /// <param name="apicId">APIC id of the vCPU.</param>
-    /// <param name="vmpl">Its VMPL.</param>
+    /// <param name="vmpl">The VMPL. VMPL0 runs at once; another one when its vCPU asks for it (request 0, create on INIT).</param>
     /// <param name="vmsa">Its VMSA page.</param>
     /// <param name="features">SEV_FEATURES in that VMSA.</param>
-    public static void CreateVcpu(uint apicId, Vmpl vmpl, PhysicalAddress vmsa, SevFeatures features)
+    /// <returns>False: the host refused.</returns>
+    public static bool TryCreateVcpu(uint apicId, Vmpl vmpl, PhysicalAddress vmsa, SevFeatures features)
     {
-        // Request 0 (create on INIT): the vCPU runs when this one asks for its VMPL, not before.
         GhcbRequest request = new()
         {
             ExitCode = GhcbExitCode.ApCreation,
-            Info1 = ((ulong)apicId << DestinationShift) | ((ulong)vmpl << CreationVmplShift),
+            Info1 = ((ulong)apicId << DestinationShift) | ((ulong)vmpl << CreationVmplShift) | (vmpl == Vmpl.Vmpl0 ? CreateNow : CreateOnInit),
             Info2 = vmsa.Value,
             Sent = GhcbRegisters.Rax,
             Rax = (ulong)features,
         };
-        if (!TryExchange(in request, out _))
-        {
-            Panic.Stop(TerminationReason.GuestCreation, "the host refused to create the guest's vCPU"u8);
-        }
+        return TryExchange(in request, out _);
     }
 
-    /// <summary>Runs another VMPL of this vCPU until it exits to the SVSM; ends the VM when the host refuses.</summary>
-    public static void RunVmpl(Vmpl vmpl)
-    {
-        if (!GhcbMsrProtocol.HasRun(Exchange(GhcbMsrProtocol.RunVmplRequest(vmpl))))
-        {
-            Panic.Stop(TerminationReason.RunVmpl, "the host refused to run the guest's VMPL"u8);
-        }
-    }
+    /// <summary>Runs another VMPL of this vCPU until it exits to the SVSM.</summary>
+    /// <returns>False: the host refused.</returns>
+    public static bool TryRunVmpl(Vmpl vmpl) => GhcbMsrProtocol.HasRun(Exchange(GhcbMsrProtocol.RunVmplRequest(vmpl)));
 
     /// <summary>Makes a request through the GHCB page. Only while <see cref="HasPage"/>.</summary>
     /// <returns>False: the host refused, or its answer is none.</returns>
@@ -163,7 +156,7 @@ internal static unsafe class Host
     {
         public readonly void Exit()
         {
-            X64.WriteMsr(SevMsr.Ghcb, s_page.Value);
+            X64.WriteMsr(SevMsr.Ghcb, PerCpu.Current.GhcbFrame.Value);
             X64.VmgExit();
         }
     }

@@ -59,7 +59,27 @@ internal static unsafe class DescriptorTables
 
     private static Gates s_idt;
 
-    /// <summary>Builds and loads the current CPU's tables.</summary>
+    /// <summary>Builds the IDT, which all CPUs share. Once, before <see cref="Load"/>.</summary>
+    public static void Build()
+    {
+        ulong stub = ExceptionStubs();
+        for (int vector = 0; vector < Vector.Count; vector++)
+        {
+            int stack = vector switch
+            {
+                Vector.DoubleFault => IstDoubleFault,
+                Vector.VmmCommunication => IstVc,
+                Vector.Nmi or Vector.MachineCheck => IstNmi,
+                _ => 0,
+            };
+            ulong handler = stub + ((ulong)vector * StubLength);
+            s_idt[vector * 2] =
+                (handler & 0xFFFF) | ((ulong)KernelLayout.CodeSelector << 16) | ((ulong)stack << 32) | InterruptGate | ((handler >> 16 & 0xFFFF) << 48);
+            s_idt[(vector * 2) + 1] = handler >> 32;
+        }
+    }
+
+    /// <summary>Builds the current CPU's GDT and TSS, and loads them and the IDT.</summary>
     public static void Load()
     {
         ref PerCpu cpu = ref PerCpu.Current;
@@ -80,22 +100,6 @@ internal static unsafe class DescriptorTables
         table.Base = (ulong)Unsafe.AsPointer(ref cpu.Gdt[0]);
         LoadGdt(&table, KernelLayout.CodeSelector, KernelLayout.DataSelector);
         X64.LoadTaskRegister(KernelLayout.TaskSelector);
-
-        ulong stub = ExceptionStubs();
-        for (int vector = 0; vector < Vector.Count; vector++)
-        {
-            int stack = vector switch
-            {
-                Vector.DoubleFault => IstDoubleFault,
-                Vector.VmmCommunication => IstVc,
-                Vector.Nmi or Vector.MachineCheck => IstNmi,
-                _ => 0,
-            };
-            ulong handler = stub + ((ulong)vector * StubLength);
-            s_idt[vector * 2] =
-                (handler & 0xFFFF) | ((ulong)KernelLayout.CodeSelector << 16) | ((ulong)stack << 32) | InterruptGate | ((handler >> 16 & 0xFFFF) << 48);
-            s_idt[(vector * 2) + 1] = handler >> 32;
-        }
 
         table.Limit = (Vector.Count * 2 * sizeof(ulong)) - 1;
 

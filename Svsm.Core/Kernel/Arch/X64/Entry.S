@@ -52,6 +52,14 @@
         ud2
         end_function svsm_kernel_entry
 
+# From the VMSA of a further CPU (ProcessorVmsa.cs): rsp = top of its stack, on its page tables, interrupts off.
+        function svsm_cpu_entry
+        fninit
+        xor     %ebp, %ebp                      # ends stack traces
+        call    svsm_cpu_main
+        ud2
+        end_function svsm_cpu_entry
+
 # svsm_exception(TrapFrame*), TrapFrame.cs.
         exception_entries svsm
 
@@ -82,6 +90,7 @@
 
         address_of svsm_exception_stubs_address, svsm_exception_stubs
         address_of svsm_cpuid_page_address, svsm_cpuid_page
+        address_of svsm_cpu_entry_address, svsm_cpu_entry
         address_of svsm_text_start_address, svsm_text_start
         address_of svsm_text_end_address, svsm_text_end
 

@@ -5,7 +5,8 @@
 // reached without a segment register, and another CPU's not at all.
 
 using System.Runtime.InteropServices;
-using Svsm.Kernel.Protocols;
+using Svsm.Kernel.Locks;
+using Svsm.Kernel.Memory;
 
 namespace Svsm.Kernel.Arch;
 
@@ -48,14 +49,23 @@ internal unsafe struct PerCpu
     /// <summary>Task state segment.</summary>
     public TaskStateSegment Tss;
 
+    /// <summary>Number of the CPU, which is its APIC id too: 0 for the one that boots.</summary>
+    public uint Index;
+
+    /// <summary>Locks that the CPU holds; see <see cref="CpuLocks"/>.</summary>
+    public LockOrder Locks;
+
+    /// <summary>Frame of the GHCB page.</summary>
+    public PhysicalAddress GhcbFrame;
+
+    /// <summary>The host knows the GHCB page of this CPU.</summary>
+    public bool HasGhcb;
+
     /// <summary>A #VC is being handled.</summary>
     public bool HandlesVc;
 
     /// <summary>A panic is being printed.</summary>
     public bool Panics;
-
-    /// <summary>The guest's vCPU of this CPU.</summary>
-    public GuestContext Guest;
 
     /// <summary>The current CPU's data.</summary>
     // SAFETY: Kernel.ld gives every CPU a page at this address, and the type is smaller than a page.

@@ -11,15 +11,19 @@ using Svsm.Wire;
 namespace Svsm.Kernel.Guest;
 
 /// <summary>Makes the guest's VMSA.</summary>
-internal static unsafe class GuestVcpu
+internal static unsafe class FirstVcpu
 {
     /// <summary>Makes the VMSA page of the boot vCPU and tells the host about it.</summary>
     /// <param name="configuration">The measured configuration.</param>
     /// <param name="table">The page states.</param>
-    /// <returns>The VMSA page. Ends the VM when it cannot be made.</returns>
-    public static PhysicalAddress Create(in ImageConfiguration configuration, in PageStateTable table)
+    /// <remarks>Ends the VM when it cannot be made. The calling area is claimed already.</remarks>
+    public static void Create(in ImageConfiguration configuration, in PageStateTable table)
     {
-        PhysicalAddress frame = AllocateFrame();
+        if (!VmsaFrame.TryAllocate(out PhysicalAddress frame))
+        {
+            Panic.Stop(TerminationReason.OutOfMemory, "no frame for the guest's VMSA"u8);
+        }
+
         SevFeatures features = GuestHandover.FeaturesFor(configuration.SevFeatures);
         using (FrameMapping mapping = FrameMapping.Map(frame))
         {
@@ -38,26 +42,15 @@ internal static unsafe class GuestVcpu
         }
 
         // The boot vCPU has APIC id 0 on every host that an image is written for.
-        Host.CreateVcpu(0, configuration.GuestVmpl, frame, features);
-        return frame;
-    }
-
-    // Some processors mishandle a VMSA at a 2-MiB boundary: such a frame is not used.
-    private static PhysicalAddress AllocateFrame()
-    {
-        bool isAllocated = FrameAllocator.TryAllocate(out PhysicalAddress frame);
-        if (isAllocated && frame.IsAlignedTo(PageSize.Large))
+        if (!Host.TryCreateVcpu(0, configuration.GuestVmpl, frame, features))
         {
-            PhysicalAddress unsuitable = frame;
-            isAllocated = FrameAllocator.TryAllocate(out frame);
-            FrameAllocator.Free(unsuitable);
+            Panic.Stop(TerminationReason.GuestCreation, "the host refused to create the guest's vCPU"u8);
         }
 
-        if (!isAllocated)
-        {
-            Panic.Stop(TerminationReason.OutOfMemory, "no frame for the guest's VMSA"u8);
-        }
-
-        return frame;
+        ref GuestVcpu vcpu = ref GuestVcpus.All[0];
+        vcpu.Vmsa = frame;
+        vcpu.CallingArea = new PhysicalAddress(configuration.GuestCallingArea);
+        vcpu.IsFirst = true;
+        vcpu.Exists = true;
     }
 }
