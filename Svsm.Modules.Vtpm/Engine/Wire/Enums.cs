@@ -45,7 +45,9 @@ internal enum CommandCode : uint
     Startup = 0x144,
     Shutdown = 0x145,
     StirRandom = 0x146,
+    Create = 0x153,
     Hmac = 0x155,
+    Load = 0x157,
     HmacStart = 0x15B,
     SequenceUpdate = 0x15C,
     Unseal = 0x15E,
@@ -62,6 +64,16 @@ internal enum CommandCode : uint
     EventSequenceComplete = 0x185,
     HashSequenceStart = 0x186,
     TestParms = 0x18A,
+}
+
+/// <summary>TPM_ECC_CURVE: the curves that this TPM has.</summary>
+[WireError(TpmResponseCode.Curve)]
+internal enum EccCurve : ushort
+{
+    NistP256 = 0x0003,
+    NistP384 = 0x0004,
+    NistP521 = 0x0005,
+    BnP256 = 0x0010,
 }
 
 /// <summary>TPM_SU.</summary>
