@@ -200,7 +200,7 @@ internal static class ObjectCreation
         {
             Auth = sensitive.Auth,
             Name = name,
-            QualifiedName = WithAlgorithm(area.NameHash, cryptography.Hash(area.NameHash, [.. parent, .. name])),
+            QualifiedName = QualifiedName(cryptography, area.NameHash, parent, name),
             Hierarchy = hierarchy,
             Secret = sensitive.Secret,
             SeedValue = sensitive.SeedValue,
@@ -210,6 +210,10 @@ internal static class ObjectCreation
     /// <summary>The Name: the name algorithm and the digest of the public area; nothing without an algorithm.</summary>
     internal static byte[] Name(ICryptography cryptography, in PublicArea area)
         => area.NameHash == AlgorithmId.Null ? [] : WithAlgorithm(area.NameHash, cryptography.Hash(area.NameHash, area.ToBytes()));
+
+    /// <summary>The qualified name of an object under a parent.</summary>
+    internal static byte[] QualifiedName(ICryptography cryptography, AlgorithmId nameHash, ReadOnlySpan<byte> parent, ReadOnlySpan<byte> name)
+        => WithAlgorithm(nameHash, cryptography.Hash(nameHash, [.. parent, .. name]));
 
     /// <summary>The creation data of an object and their digest.</summary>
     /// <param name="context">The command.</param>

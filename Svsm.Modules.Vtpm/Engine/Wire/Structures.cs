@@ -174,6 +174,21 @@ internal readonly record struct SymmetricDefinition(AlgorithmId Algorithm, ushor
     }
 }
 
+/// <summary>TPMT_SYM_DEF_OBJECT: a block cipher.</summary>
+internal readonly record struct ObjectCipher(SymmetricDefinition Definition)
+{
+    internal AlgorithmId Algorithm => Definition.Algorithm;
+
+    internal ushort KeyBits => Definition.KeyBits;
+
+    internal static TpmResponseCode ReadOrNull(ref TpmReader reader, out ObjectCipher value)
+    {
+        TpmResponseCode code = SymmetricDefinition.Read(ref reader, AlgorithmUse.SymmetricObject, true, out SymmetricDefinition definition);
+        value = new ObjectCipher(definition);
+        return code;
+    }
+}
+
 /// <summary>TPMS_ECC_POINT: coordinates of any length up to the largest.</summary>
 [TpmStructure]
 internal readonly partial record struct EccPoint(

@@ -33,6 +33,9 @@ internal static class TpmLimits
     /// <summary>The largest private part of an object (TPM2B_PRIVATE): of an RSA-4096 key, with both wraps of a duplication.</summary>
     internal const int MaxPrivate = 1024;
 
+    /// <summary>The largest credential (TPM2B_ID_OBJECT): a digest and its integrity.</summary>
+    internal const int MaxCredential = 2 * (MaxDigest + 2);
+
     /// <summary>The largest template (TPM2B_TEMPLATE).</summary>
     internal const int MaxTemplate = 1024;
 
