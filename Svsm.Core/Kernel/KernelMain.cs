@@ -79,7 +79,7 @@ internal static unsafe class KernelMain
         bool isShared = ReadParameters();
         KernelMemory.ReadMap(in configuration, pageLimit);
         KernelMemory.ValidateHeap(in configuration, isShared);
-        KernelMemory.CreatePageStates();
+        KernelMemory.CreatePageStates(in configuration, GuestVcpus.All.Length, isShared);
         KernelMemory.RescindLowArea(in configuration);
         LogMemory(in configuration);
 

@@ -113,6 +113,28 @@ public sealed class CoreProtocolTests
     }
 
     [Fact]
+    public void RemapCallingArea_PageThatIsGone_ChangesNothing()
+    {
+        _vm.Platform[TestVm.ListPage].TakeAway();
+        Assert.Equal(SvsmResultCode.InvalidAddress, _vm.Core(CoreCall.RemapCallingArea, TestVm.ListPage));
+        Assert.Equal(TestVm.CallingArea, _vm.CurrentArea);
+        Assert.Equal((PageState.CallingArea, PageState.Guest), (_vm.StateOf(TestVm.CallingArea), _vm.StateOf(TestVm.ListPage)));
+        Assert.True(_vm.Platform.IsIdle);
+    }
+
+    [Theory]
+    [InlineData(TestVm.ListPage)]
+    [InlineData(TestVm.CallingArea)]
+    public void RemapCallingArea_AnotherVcpuReadsOneOfThem_IsBusy(ulong pinned)
+    {
+        Assert.Equal(PageResult.Success, _vm.Table.Pin(pinned >> 12));
+        Assert.Equal(SvsmResultCode.Busy, _vm.Core(CoreCall.RemapCallingArea, TestVm.ListPage));
+        Assert.Equal(TestVm.CallingArea, _vm.CurrentArea);
+        _vm.Table.Unpin(pinned >> 12);
+        Assert.Equal(SvsmResultCode.Success, _vm.Core(CoreCall.RemapCallingArea, TestVm.ListPage));
+    }
+
+    [Fact]
     public void RemapCallingArea_Vmsa_IsRefused()
     {
         _vm.SetState(TestVm.ListPage, 1, PageState.Vmsa);

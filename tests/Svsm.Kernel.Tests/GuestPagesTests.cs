@@ -3,6 +3,8 @@
 
 using System;
 using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
 using CsCheck;
 using Svsm.Kernel.Memory;
 using Svsm.Wire;
@@ -95,12 +97,31 @@ public sealed class GuestPagesTests
     }
 
     [Fact]
-    public void Validate_RightsCannotBeGiven_IsTheHostsDoing()
+    public void Validate_ProcessorSaysNoChange_LosesThePage()
     {
-        _vm.Platform.FailAt = 2;
-        Assert.Equal(PageResult.HostViolation, _vm.Validate(Fresh));
-        Assert.Equal(PageState.Unvalidated, _vm.StateOf(Fresh));
+        _vm.Platform[Fresh].IsValidated = true;
+        _vm.Validate(Fresh);
+        Assert.Equal(PageState.Lost, _vm.StateOf(Fresh));
+    }
+
+    // Neither can be told from the guest's giving the page away on another vCPU: an error, and the page is never validated again.
+    [Theory]
+    [InlineData(1, PageSize.Small)]
+    [InlineData(2, PageSize.Small)]
+    [InlineData(1, PageSize.Large)]
+    [InlineData(2, PageSize.Large)]
+    public void Validate_PageGoesInTheMiddle_IsLost(int step, object size)
+    {
+        _vm.Platform.MakeLarge(Large);
+        _vm.Platform.FailAt = step;
+        Assert.Equal(PageResult.FailInput, _vm.Validate(Large, (PageSize)size));
+        Assert.Equal(PageState.Lost, _vm.StateOf(Large));
         Assert.True(_vm.Platform.IsIdle);
+        int before = _vm.Platform.Operations.Count;
+        Assert.Equal(PageResult.InvalidAddress, _vm.Validate(Large, (PageSize)size));
+        Assert.Equal(PageResult.InvalidAddress, _vm.Validate(Large));
+        Assert.Equal(PageResult.InvalidAddress, _vm.Rescind(Large));
+        Assert.Equal(before, _vm.Platform.Operations.Count);
     }
 
     [Fact]
@@ -190,24 +211,99 @@ public sealed class GuestPagesTests
     [InlineData(0)]
     [InlineData(1)]
     [InlineData(2)]
-    public void Rescind_AnyStepFails_IsTheHostsDoing(int step)
+    public void Rescind_AnyStepFails_LosesThePage(int step)
     {
         _vm.Give(Fresh);
         _vm.Platform.Operations.Clear();
         _vm.Platform.FailAt = step;
-        Assert.Equal(PageResult.HostViolation, _vm.Rescind(Fresh));
-        Assert.Equal(PageState.Guest, _vm.StateOf(Fresh));
+        Assert.Equal(PageResult.FailInput, _vm.Rescind(Fresh));
+        Assert.Equal(PageState.Lost, _vm.StateOf(Fresh));
+        Assert.Equal(PageResult.InvalidAddress, _vm.Validate(Fresh));
         Assert.True(_vm.Platform.IsIdle);
     }
 
     [Fact]
-    public void Rescind_ProcessorSaysNoChange_IsTheHostsDoing()
+    public void Rescind_ProcessorSaysNoChange_LosesThePage()
     {
         _vm.Give(Fresh);
         _vm.Platform.Operations.Clear();
         _vm.Platform.FailAt = 2;
         _vm.Platform.FailUnchanged = true;
-        Assert.Equal(PageResult.HostViolation, _vm.Rescind(Fresh));
+        Assert.Equal(PageResult.FailInput, _vm.Rescind(Fresh));
+        Assert.Equal(PageState.Lost, _vm.StateOf(Fresh));
+    }
+
+    // The guest had the host share the page without rescinding it.
+    [Fact]
+    public void Rescind_PageThatIsGone_IsAnError()
+    {
+        _vm.Give(Fresh);
+        _vm.Platform[Fresh].TakeAway();
+        Assert.Equal(PageResult.FailInput, _vm.Rescind(Fresh));
+        Assert.Equal(PageState.Lost, _vm.StateOf(Fresh));
+    }
+
+    [Theory]
+    [InlineData(PageSize.Small)]
+    [InlineData(PageSize.Large)]
+    public void Transition_OfAPageThatChanges_IsBusy(object size)
+    {
+        PhysicalAddress page = new(Large);
+        Assert.Equal(PageResult.Success, _vm.Table.Begin(page, (PageSize)size, PageState.Unvalidated, PageState.Guest));
+        Assert.Equal(PageState.Changing, _vm.StateOf(Large));
+        Assert.Equal(PageResult.Busy, _vm.Validate(Large));
+        Assert.Equal(PageResult.Busy, _vm.Validate(Large, PageSize.Large));
+        Assert.Equal(PageResult.Busy, _vm.Rescind(Large));
+        Assert.Equal(PageResult.Busy, _vm.Table.Pin(page.PageNumber));
+        Assert.False(GuestPages.IsGuestPage(_vm.Table, page));
+        Assert.Empty(_vm.Platform.Operations);
+        _vm.Table.End(page, (PageSize)size, PageState.Unvalidated);
+        Assert.Equal(PageResult.Success, _vm.Validate(Large));
+    }
+
+    [Fact]
+    public void Transition_OfAPinnedPage_IsBusyUntilItIsUnpinned()
+    {
+        PhysicalAddress page = new(Large + 0x3000);
+        _vm.SetState(Large, 512, PageState.Guest);
+        Assert.Equal(PageResult.Success, _vm.Table.Pin(page.PageNumber));
+        Assert.Equal(PageResult.Busy, _vm.Rescind(page.Value));
+        Assert.Equal(PageResult.Busy, _vm.Rescind(Large, PageSize.Large));
+        Assert.Equal(PageResult.Busy, GuestPages.ClaimCallingArea(_vm.Table, page));
+        Assert.Equal(PageResult.NoChange, _vm.Validate(page.Value));
+        Assert.Equal(PageState.Guest, _vm.StateOf(page.Value));
+        _vm.Table.Unpin(page.PageNumber);
+        Assert.Equal(PageResult.Success, GuestPages.ClaimCallingArea(_vm.Table, page));
+    }
+
+    [Fact]
+    public void Take_Page_RevokesAndKeepsItValidated()
+    {
+        PhysicalAddress page = new(Fresh);
+        Assert.Equal(PageResult.InvalidAddress, GuestPages.Take(_vm.Table, ref PlatformOf(_vm), page, TestVm.Guest, PageState.Vmsa));
+        _vm.Give(Fresh);
+        _vm.Platform[Fresh].Contents[3] = 4;
+        Assert.Equal(PageResult.Success, GuestPages.Take(_vm.Table, ref PlatformOf(_vm), page, TestVm.Guest, PageState.Vmsa));
+        Assert.Equal(PageState.Changing, _vm.StateOf(Fresh));
+        Assert.All(_vm.Platform[Fresh].Permissions, permission => Assert.Equal(RmpPermissions.None, permission));
+        Assert.True(_vm.Platform[Fresh].IsValidated);
+        Assert.Equal(PageResult.Success, GuestPages.GiveBack(_vm.Table, ref PlatformOf(_vm), page, TestVm.Guest));
+        Assert.Equal((PageState.Guest, RmpPermissions.All, (byte)4), (_vm.StateOf(Fresh), _vm.Platform[Fresh].Permissions[(int)TestVm.Guest], _vm.Platform[Fresh].Contents[3]));
+        _vm.SetState(Fresh, 1, PageState.Vmsa);
+        Assert.Equal(PageResult.NoChange, GuestPages.Take(_vm.Table, ref PlatformOf(_vm), page, TestVm.Guest, PageState.Vmsa));
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void Take_AnyStepFails_LosesThePage(int step)
+    {
+        _vm.Give(Fresh);
+        _vm.Platform.Operations.Clear();
+        _vm.Platform.FailAt = step;
+        Assert.Equal(PageResult.FailInput, GuestPages.Take(_vm.Table, ref PlatformOf(_vm), new PhysicalAddress(Fresh), TestVm.Guest, PageState.Vmsa));
+        Assert.Equal(PageState.Lost, _vm.StateOf(Fresh));
+        Assert.True(_vm.Platform.IsIdle);
     }
 
     [Fact]
@@ -259,10 +355,11 @@ public sealed class GuestPagesTests
     public void GrantLaunched_SvsmMemory_IsRefused() => Assert.Equal(PageResult.InvalidAddress, _vm.GrantLaunched(TestVm.RegionBase));
 
     [Fact]
-    public void GrantLaunched_ProcessorRefuses_IsTheHostsDoing()
+    public void GrantLaunched_ProcessorRefuses_LosesThePage()
     {
         _vm.Platform.FailAt = 0;
-        Assert.Equal(PageResult.HostViolation, _vm.GrantLaunched(Fresh));
+        Assert.Equal(PageResult.FailInput, _vm.GrantLaunched(Fresh));
+        Assert.Equal(PageState.Lost, _vm.StateOf(Fresh));
     }
 
     [Fact]
@@ -274,10 +371,38 @@ public sealed class GuestPagesTests
         Assert.Equal(PageResult.Success, GuestPages.ClaimCallingArea(_vm.Table, page));
         Assert.Equal(PageResult.NoChange, GuestPages.ClaimCallingArea(_vm.Table, page));
         Assert.True(GuestPages.IsGuestPage(_vm.Table, page));
-        GuestPages.ReleaseCallingArea(_vm.Table, page);
+        Assert.Equal(PageResult.Success, GuestPages.ReleaseCallingArea(_vm.Table, page));
         Assert.Equal(PageState.Guest, _vm.StateOf(Fresh));
-        GuestPages.ReleaseCallingArea(_vm.Table, new PhysicalAddress(TestVm.RegionBase));
+        Assert.Equal(PageResult.InvalidAddress, GuestPages.ReleaseCallingArea(_vm.Table, new PhysicalAddress(TestVm.RegionBase)));
         Assert.Equal(PageState.Svsm, _vm.StateOf(TestVm.RegionBase));
+    }
+
+    // Ever the same two pages, on all processors of the test machine: each transition happens as a whole, and none twice.
+    [Fact]
+    public void Transitions_OnSeveralCpus_ExcludeEachOther()
+    {
+        const int Rounds = 20_000;
+        var states = new PageStates(new PageRange(0, 1024));
+        int owners = 0;
+        int mistakes = 0;
+        Parallel.For(0, 4, cpu =>
+        {
+            for (int round = 0; round < Rounds; round++)
+            {
+                bool large = (round + cpu) % 3 == 0;
+                PhysicalAddress address = new(large ? 0ul : 0x1000ul);
+                PageSize size = large ? PageSize.Large : PageSize.Small;
+                if (states.Table.Begin(address, size, PageState.Unvalidated, PageState.Guest) == PageResult.Success)
+                {
+                    mistakes += Interlocked.Increment(ref owners) == 1 ? 0 : 1;
+                    Interlocked.Decrement(ref owners);
+                    states.Table.End(address, size, PageState.Unvalidated);
+                }
+            }
+        });
+        Assert.Equal(0, mistakes);
+        Assert.Equal(PageState.Unvalidated, states.Table.Get(0));
+        Assert.Equal(PageState.Unvalidated, states.Table.Get(1));
     }
 
     [Fact]
@@ -302,4 +427,6 @@ public sealed class GuestPagesTests
                 }
             }
         });
+
+    private static ref SimulatedPlatform PlatformOf(TestVm vm) => ref vm.PlatformReference;
 }

@@ -78,7 +78,7 @@ public sealed class LockTests
         KernelLock first = default;
         KernelLock second = default;
         first.Acquire(LockRank.Frames);
-        Assert.Throws<InvalidOperationException>(() => second.Acquire(LockRank.PageStates));
+        Assert.Throws<InvalidOperationException>(() => second.Acquire(LockRank.AddressSpace));
         first.Release(LockRank.Frames);
         Assert.Throws<InvalidOperationException>(() => first.Release(LockRank.Frames));
     }

@@ -176,6 +176,54 @@ public sealed class PvalidateCallTests
     }
 
     [Fact]
+    public void List_ThatIsGone_IsRefused()
+    {
+        _vm.Platform[List].TakeAway();
+        Assert.Equal(SvsmResultCode.InvalidAddress, _vm.Core(CoreCall.PValidate, List));
+        Assert.Empty(_vm.Platform.Operations);
+        Assert.True(_vm.Platform.IsIdle);
+    }
+
+    [Fact]
+    public void Entry_PageThatIsGone_IsFailInputAndFlushes()
+    {
+        _vm.Give(Fresh);
+        _vm.Platform[Fresh].TakeAway();
+        Assert.Equal(SvsmResultCode.PValidateFailInput, Run(List, 1, 0, Fresh));
+        Assert.Equal(1, _vm.Platform.Flushes);
+        Assert.Equal(SvsmResultCode.InvalidAddress, Run(List, 1, 0, Fresh | Validate));
+    }
+
+    [Fact]
+    public void Entry_PageThatAnotherVcpuChanges_IsBusyAndCanBeRepeated()
+    {
+        PhysicalAddress page = new(Fresh + 0x1000);
+        Assert.Equal(PageResult.Success, _vm.Table.Begin(page, PageSize.Small, PageState.Unvalidated, PageState.Guest));
+        Assert.Equal(SvsmResultCode.Busy, Run(List, 2, 0, Fresh | Validate, page.Value | Validate));
+        Assert.Equal(1, _vm.ReadNext(List));
+        _vm.Table.End(page, PageSize.Small, PageState.Unvalidated);
+        Assert.Equal(SvsmResultCode.Success, _vm.Core(CoreCall.PValidate, List));
+        Assert.Equal(2, _vm.ReadNext(List));
+    }
+
+    [Fact]
+    public void List_OfManyLargePages_IsWorkedOffInSlices()
+    {
+        ulong[] entries = [.. Enumerable.Range(2, 6).Select(i => ((ulong)i * Page.LargeSize) | Validate | 1)];
+        foreach (ulong entry in entries)
+        {
+            _vm.Platform.MakeLarge(entry & ~0xFFFul);
+        }
+
+        Assert.Equal(SvsmResultCode.Incomplete, Run(List, 6, 0, entries));
+        Assert.Equal(4, _vm.ReadNext(List));
+        Assert.Equal(PageState.Guest, _vm.StateOf(5 * Page.LargeSize));
+        Assert.Equal(PageState.Unvalidated, _vm.StateOf(6 * Page.LargeSize));
+        Assert.Equal(SvsmResultCode.Success, _vm.Core(CoreCall.PValidate, List));
+        Assert.Equal(6, _vm.ReadNext(List));
+    }
+
+    [Fact]
     public void List_OfAnyBytes_IsAnsweredAndKeepsTheSvsmsMemory() =>
         Gen.Select(Gen.UShort[0, 12], Gen.UShort[0, 12], Gen.OneOf(Gen.ULong, Gen.ULong[0, 0x300].Select(page => (page << 12) | Validate), Gen.ULong[0x7FF0, 0x8110].Select(page => page << 12)).Array[12]).Sample((count, next, entries) =>
         {

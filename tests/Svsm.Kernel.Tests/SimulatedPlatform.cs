@@ -7,8 +7,10 @@
 
 using System;
 using System.Collections.Generic;
+using System.Linq;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Svsm.Kernel.Arch;
 using Svsm.Kernel.Memory;
 using Svsm.Wire;
 using Xunit;
@@ -29,6 +31,16 @@ internal sealed class SimulatedPage
     public RmpPermissions[] Permissions { get; } = new RmpPermissions[4];
 
     public byte[] Contents { get; } = GC.AllocateArray<byte>(Page.Size, pinned: true);
+
+    /// <summary>The host took it: accesses fault, and the processor refuses it.</summary>
+    public bool IsGone { get; private set; }
+
+    public void TakeAway()
+    {
+        IsGone = true;
+        IsValidated = false;
+        GuestAccess.Fault(ref Contents[0]);
+    }
 }
 
 internal sealed class SimulatedPlatform : IGuestPlatform
@@ -129,6 +141,11 @@ internal sealed class SimulatedPlatform : IGuestPlatform
             return RmpResult.FailSizeMismatch;
         }
 
+        if (OpenPages().Any(page => page.IsGone))
+        {
+            return RmpResult.FailInput;
+        }
+
         foreach (SimulatedPage page in OpenPages())
         {
             Assert.True(page.IsValidated, "RMPADJUST of a page that is not validated");
@@ -138,20 +155,26 @@ internal sealed class SimulatedPlatform : IGuestPlatform
         return RmpResult.Success;
     }
 
-    public void Zero()
+    public bool TryZero()
     {
-        Record(new Operation("zero", _open.Value, _openSize), out _);
+        if (Record(new Operation("zero", _open.Value, _openSize), out _) is not null)
+        {
+            return false;
+        }
+
         foreach (SimulatedPage page in OpenPages())
         {
             Assert.True(page.IsValidated, "write to a page that is not validated");
             page.Contents.AsSpan().Clear();
         }
+
+        return true;
     }
 
     public GuestWindow Map(PhysicalAddress page)
     {
         Assert.True(page.IsAlignedTo(PageSize.Small));
-        Assert.True(this[page.Value].IsValidated, "mapping of a page that is not validated");
+        Assert.True(this[page.Value].IsValidated || this[page.Value].IsGone, "mapping of a page that is not validated");
         _mapped++;
         return new GuestWindow(ref MemoryMarshal.GetArrayDataReference(this[page.Value].Contents));
     }

@@ -22,14 +22,14 @@ internal sealed class TestVm
     public const int VcpuCount = 4;
 
     private readonly PageRange[] _ranges = [new(0, 0xA0), new(0x100, 0xF00), new(RegionBase >> 12, 0x100)];
-    private readonly byte[] _states;
+    private readonly PageStates _states;
     private SimulatedPlatform _platform = new();
     private readonly GuestVcpu[] _vcpus = new GuestVcpu[VcpuCount];
 
     public TestVm()
     {
-        _states = new byte[PageStateTable.BytesFor(_ranges)];
-        Table.TrySet(RegionBase >> 12, 0x100, PageState.Svsm);
+        _states = new PageStates(_ranges);
+        SetState(RegionBase, 0x100, PageState.Svsm);
         Give(CallingArea);
         Give(ListPage);
         GuestPages.ClaimCallingArea(Table, new PhysicalAddress(CallingArea));
@@ -39,26 +39,20 @@ internal sealed class TestVm
 
     public SimulatedPlatform Platform => _platform;
 
-    public PageStateTable Table => new(_ranges, _states);
+    public ref SimulatedPlatform PlatformReference => ref _platform;
+
+    public PageStateTable Table => _states.Table;
 
     public ulong CurrentArea => _vcpus[0].CallingArea.Value;
 
     /// <summary>Makes a page the guest's.</summary>
     public void Give(ulong address) => GuestPages.Validate(Table, ref _platform, new PhysicalAddress(address), PageSize.Small, Guest);
 
-    public PageState StateOf(ulong address)
-    {
-        if (!Table.TryGet(address >> 12, out PageState state))
-        {
-            throw new ArgumentOutOfRangeException(nameof(address));
-        }
-
-        return state;
-    }
+    public PageState StateOf(ulong address) => Table.Get(address >> 12);
 
     public void SetState(ulong address, int pages, PageState state)
     {
-        if (!Table.TrySet(address >> 12, pages, state))
+        if (!Table.TrySet(new PageRange(address >> 12, (ulong)pages), state))
         {
             throw new ArgumentOutOfRangeException(nameof(address));
         }

@@ -90,7 +90,7 @@ public sealed class VmsaGateTests
 
         public RmpResult PValidate(bool validate, out bool unchanged) => throw new System.NotSupportedException();
 
-        public void Zero() => throw new System.NotSupportedException();
+        public bool TryZero() => throw new System.NotSupportedException();
 
         public GuestWindow Map(PhysicalAddress page) => throw new System.NotSupportedException();
 

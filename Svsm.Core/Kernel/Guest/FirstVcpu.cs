@@ -36,7 +36,7 @@ internal static unsafe class FirstVcpu
         platform.Open(frame, PageSize.Small);
         RmpResult result = platform.RmpAdjust(configuration.GuestVmpl, RmpPermissions.VmsaPage);
         platform.Close();
-        if (result != RmpResult.Success || !table.TrySet(frame.PageNumber, 1, PageState.Vmsa))
+        if (result != RmpResult.Success || !table.TrySet(new PageRange(frame.PageNumber, 1), PageState.Vmsa))
         {
             Panic.Stop(TerminationReason.RmpAdjust, "the guest's VMSA could not be made"u8, (ulong)result);
         }

@@ -29,7 +29,7 @@ internal static unsafe class GuestStart
             for (ulong offset = 0; offset < ranges[i].Length; offset += Page.Size)
             {
                 PhysicalAddress page = new(ranges[i].Base + offset);
-                if (!table.TryGet(page.PageNumber, out PageState state) || state != PageState.Unvalidated)
+                if (table.Get(page.PageNumber) != PageState.Unvalidated)
                 {
                     Panic.Stop(TerminationReason.GuestRange, "a page that the image prepares for its guest is not RAM, or is named twice"u8, page.Value);
                 }

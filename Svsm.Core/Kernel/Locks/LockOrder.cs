@@ -3,12 +3,12 @@
 
 // The order of the kernel's locks: a CPU that holds a lock may only take locks of a higher rank. Two CPUs that keep to it cannot
 // wait for each other. Debug builds check it at every step (KernelLock.cs); a breach is a panic, on the first run that gets there,
-// whether or not another CPU is in the way.
+// whether or not another CPU is in the way. The bits that guard page states (Memory/PageStateTable.cs) are not among them: whoever holds one
+// takes nothing else.
 //
 //   GuestVcpu     a guest vCPU's VMSA and calling area      Guest/GuestVcpus.cs; a second one is only tried, never waited for
-//   PageStates    page states                               Memory
-//   Frames        frames                                    Memory
-//   AddressSpace  what all CPUs have mapped                 Memory
+//   AddressSpace  what all CPUs have mapped                 Memory/KernelPages.cs, Arch/X64/AddressSpace.cs
+//   Frames        frames                                    Memory/FrameAllocator.cs
 //   Console       one line on the console                   Diagnostics/Log.cs
 
 namespace Svsm.Kernel.Locks;
@@ -19,14 +19,11 @@ internal enum LockRank : byte
     /// <summary>A guest vCPU's VMSA and calling area.</summary>
     GuestVcpu,
 
-    /// <summary>Page states.</summary>
-    PageStates,
+    /// <summary>What all CPUs have mapped.</summary>
+    AddressSpace,
 
     /// <summary>Frames.</summary>
     Frames,
-
-    /// <summary>What all CPUs have mapped.</summary>
-    AddressSpace,
 
     /// <summary>A line on the console.</summary>
     Console,

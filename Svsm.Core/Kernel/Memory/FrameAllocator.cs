@@ -10,7 +10,7 @@
 using System;
 using System.Numerics;
 using System.Runtime.CompilerServices;
-using Svsm.Platform;
+using Svsm.Kernel.Locks;
 
 namespace Svsm.Kernel.Memory;
 
@@ -51,7 +51,7 @@ internal static unsafe class FrameAllocator
         private Area _element0;
     }
 
-    private static SpinLock s_lock;
+    private static KernelLock s_lock;
     private static Words s_words;
     private static Counts s_counts;
     private static Areas s_areas;
@@ -72,7 +72,7 @@ internal static unsafe class FrameAllocator
     /// <returns>False: there is no room for it; nothing was taken.</returns>
     public static bool TryAddArea(PhysicalAddress first, int count)
     {
-        s_lock.Acquire();
+        s_lock.Acquire(LockRank.Frames);
         int number = s_numbered + (int)(first.PageNumber % BuddySet.LargestBlock);
         bool fits = s_areaCount < MaxAreas && count > 0 && count <= MaxFrames - number;
         if (fits)
@@ -88,7 +88,7 @@ internal static unsafe class FrameAllocator
             }
         }
 
-        s_lock.Release();
+        s_lock.Release(LockRank.Frames);
         return fits;
     }
 
@@ -103,7 +103,7 @@ internal static unsafe class FrameAllocator
     public static bool TryAllocate(int order, out PhysicalAddress frame)
     {
         frame = default;
-        s_lock.Acquire();
+        s_lock.Acquire(LockRank.Frames);
         bool taken = Frames().TryTake(order, out int number);
         if (taken)
         {
@@ -111,7 +111,7 @@ internal static unsafe class FrameAllocator
             frame = AddressOf(number);
         }
 
-        s_lock.Release();
+        s_lock.Release(LockRank.Frames);
         for (int i = 0; taken && i < 1 << order; i++)
         {
             using FrameMapping mapping = FrameMapping.Map(new PhysicalAddress(frame.Value + ((ulong)i * Page.Size)));
@@ -132,10 +132,10 @@ internal static unsafe class FrameAllocator
     /// <param name="order">Its order.</param>
     public static void Free(PhysicalAddress frame, int order)
     {
-        s_lock.Acquire();
+        s_lock.Acquire(LockRank.Frames);
         bool returned = TryNumber(frame, out int number) && Frames().TryReturn(number, order);
         s_used -= returned ? 1 << order : 0;
-        s_lock.Release();
+        s_lock.Release(LockRank.Frames);
         if (!returned)
         {
             throw new ArgumentOutOfRangeException(nameof(frame));

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Access to one page of the guest. The guest may change the page at any time, from another vCPU: so there is no span of it
-// and no reference into it, only single reads and writes that happen once, where they are written.
+// Access to one page of the guest. The guest may change the page at any time, from another vCPU: so there is no span of it and no reference
+// into it, only copies that happen once, where they are written. And it may give the page to the host behind the SVSM's back: so every copy
+// can fail, and failing is an answer.
 
+using System;
 using System.Runtime.CompilerServices;
-using System.Threading;
+using System.Runtime.InteropServices;
+using Svsm.Kernel.Arch;
 
 namespace Svsm.Kernel.Memory;
 
@@ -21,33 +24,48 @@ internal readonly ref struct GuestWindow
     /// <summary>First byte; for the one that unmaps the window.</summary>
     public ref byte Start => ref _start;
 
-    /// <summary>Reads a byte, once.</summary>
-    /// <param name="offset">0 to 4095; more is a fault of the kernel.</param>
-    public byte ReadByte(int offset) => Volatile.Read(ref At(offset, 1));
+    /// <summary>Copies bytes out of the page.</summary>
+    /// <param name="offset">Where they are; with the length at most 4096, else it is a fault of the kernel.</param>
+    /// <param name="destination">Private memory. On failure its contents are any.</param>
+    /// <returns>False: the page cannot be read.</returns>
+    public bool TryRead(int offset, Span<byte> destination) =>
+        GuestAccess.TryCopy(ref MemoryMarshal.GetReference(destination), ref At(offset, destination.Length), destination.Length);
+
+    /// <summary>Copies bytes into the page.</summary>
+    /// <param name="offset">Where to; with the length at most 4096, else it is a fault of the kernel.</param>
+    /// <param name="source">Private memory.</param>
+    /// <returns>False: the page cannot be written, or not all of it.</returns>
+    public bool TryWrite(int offset, ReadOnlySpan<byte> source) =>
+        GuestAccess.TryCopy(ref At(offset, source.Length), ref MemoryMarshal.GetReference(source), source.Length);
+
+    /// <summary>Reads a byte.</summary>
+    public bool TryReadByte(int offset, out byte value)
+    {
+        value = 0;
+        return TryRead(offset, new Span<byte>(ref value));
+    }
 
     /// <summary>Writes a byte.</summary>
-    public void WriteByte(int offset, byte value) => Volatile.Write(ref At(offset, 1), value);
+    public bool TryWriteByte(int offset, byte value) => TryWrite(offset, new ReadOnlySpan<byte>(in value));
 
     /// <summary>Writes two bytes.</summary>
-    /// <param name="offset">0 to 4094, even.</param>
-    /// <param name="value">What to write.</param>
-    public void WriteUInt16(int offset, ushort value) => Volatile.Write(ref Unsafe.As<byte, ushort>(ref At(offset, 2)), value);
+    public bool TryWriteUInt16(int offset, ushort value) => TryWrite(offset, MemoryMarshal.AsBytes(new ReadOnlySpan<ushort>(in value)));
 
-    /// <summary>Reads eight bytes in one access.</summary>
-    /// <param name="offset">0 to 4088, a multiple of 8.</param>
-    public ulong ReadUInt64(int offset) => Volatile.Read(ref Unsafe.As<byte, ulong>(ref At(offset, 8)));
+    /// <summary>Reads eight bytes.</summary>
+    public bool TryReadUInt64(int offset, out ulong value)
+    {
+        value = 0;
+        return TryRead(offset, MemoryMarshal.AsBytes(new Span<ulong>(ref value)));
+    }
 
-    /// <summary>Writes eight bytes in one access.</summary>
-    /// <param name="offset">0 to 4088, a multiple of 8.</param>
-    /// <param name="value">What to write.</param>
-    public void WriteUInt64(int offset, ulong value) => Volatile.Write(ref Unsafe.As<byte, ulong>(ref At(offset, 8)), value);
+    /// <summary>Writes eight bytes.</summary>
+    public bool TryWriteUInt64(int offset, ulong value) => TryWrite(offset, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value)));
 
     private ref byte At(int offset, int length)
     {
-        // A multiple of the length below 4096 cannot reach beyond the page.
-        if ((uint)offset >= Page.Size || (offset & (length - 1)) != 0)
+        if ((uint)offset > Page.Size || length > Page.Size - offset)
         {
-            throw new System.ArgumentOutOfRangeException(nameof(offset));
+            throw new ArgumentOutOfRangeException(nameof(offset));
         }
 
         return ref Unsafe.Add(ref _start, offset);

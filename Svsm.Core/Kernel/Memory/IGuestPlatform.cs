@@ -8,7 +8,10 @@ using Svsm.Wire;
 
 namespace Svsm.Kernel.Memory;
 
-/// <summary>Operations on pages of the guest. One page is open at a time for the RMP operations.</summary>
+/// <summary>
+/// Operations on pages of the guest. One page is open at a time for the RMP operations. The host can take the page at any moment, also when the
+/// guest asks for it: a fault is a result, <see cref="RmpResult.FailInput"/> or false.
+/// </summary>
 internal interface IGuestPlatform
 {
     /// <summary>Makes a page reachable for the operations below.</summary>
@@ -28,7 +31,8 @@ internal interface IGuestPlatform
     RmpResult RmpAdjust(Vmpl target, RmpPermissions permissions);
 
     /// <summary>Writes zeroes to the open page.</summary>
-    void Zero();
+    /// <returns>False: it cannot be written.</returns>
+    bool TryZero();
 
     /// <summary>Maps a validated page of the guest for reading and writing.</summary>
     GuestWindow Map(PhysicalAddress page);

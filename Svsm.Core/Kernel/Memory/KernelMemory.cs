@@ -16,8 +16,8 @@ namespace Svsm.Kernel.Memory;
 /// <summary>Sets up and holds the kernel's view of memory.</summary>
 internal static unsafe class KernelMemory
 {
-    // The guest's RAM, and one more for the region.
-    private const int MaxRanges = MemoryMap.MaxEntries + 1;
+    // The guest's RAM, the region, and what was claimed.
+    private const int MaxRanges = MemoryMap.MaxEntries + 2;
 
     [InlineArray(MaxRanges)]
     private struct Ranges
@@ -25,17 +25,23 @@ internal static unsafe class KernelMemory
         private PageRange _element0;
     }
 
+    [InlineArray(MaxRanges + 1)]
+    private struct Runs
+    {
+        private ChunkRun _element0;
+    }
+
     private static Ranges s_ranges;
+    private static Runs s_runs;
     private static int s_guestRangeCount;
-    private static int s_stateCount;
+    private static int s_runCount;
 
     /// <summary>RAM of the guest: the host's map without the SVSM's region and the legacy area.</summary>
     public static ReadOnlySpan<PageRange> GuestRanges => ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_guestRangeCount);
 
     /// <summary>The page states. Available after <see cref="CreatePageStates"/>.</summary>
-    // SAFETY: as many bytes are mapped there.
-    public static PageStateTable PageStates =>
-        new(((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_guestRangeCount + 1), new Span<byte>((void*)KernelLayout.PageStates, s_stateCount));
+    // SAFETY: as many bytes as the runs need are mapped there.
+    public static PageStateTable PageStates => new(((ReadOnlySpan<ChunkRun>)s_runs).Slice(0, s_runCount), (void*)KernelLayout.PageStates);
 
     /// <summary>Copies and checks the host's memory map; ends the VM when it is wrong.</summary>
     /// <param name="configuration">The measured configuration.</param>
@@ -47,7 +53,7 @@ internal static unsafe class KernelMemory
         new ReadOnlySpan<MemoryMapEntry>((void*)KernelAddressSpace.MemoryMap, MemoryMap.MaxEntries).CopyTo(copy);
 
         Span<PageRange> ranges = s_ranges;
-        Span<PageRange> ram = ranges.Slice(0, MaxRanges - 1);
+        Span<PageRange> ram = ranges.Slice(0, MemoryMap.MaxEntries);
         MemoryMapError error = MemoryMap.Check(copy, pageLimit, ram, out int count);
         if (error != MemoryMapError.None)
         {
@@ -96,42 +102,57 @@ internal static unsafe class KernelMemory
             Host.MakePrivate(new PhysicalAddress(configuration.HeapBase), (end - configuration.HeapBase) / Page.Size);
         }
 
-        ulong address = configuration.HeapBase;
-        while (address < end)
-        {
-            PhysicalAddress page = new(address);
-            bool large = page.IsAlignedTo(PageSize.Large) && end - address >= Page.LargeSize;
-            if (!large || !TryValidateLarge(page))
-            {
-                for (int i = 0; i < (large ? Page.PerLarge : 1); i++)
-                {
-                    ValidateSmall(new PhysicalAddress(address + ((ulong)i * Page.Size)));
-                }
-            }
-
-            address += large ? Page.LargeSize : Page.Size;
-        }
-
+        Validate(configuration.HeapBase, end);
         if (!FrameAllocator.TryAddArea(new PhysicalAddress(configuration.HeapBase), (int)((end - configuration.HeapBase) / Page.Size)))
         {
             Panic.Stop(TerminationReason.Configuration, "the image configuration is not one of this kernel's"u8);
         }
     }
 
-    /// <summary>Makes the table of page states: all of the guest's RAM unvalidated, the region the SVSM's.</summary>
-    public static void CreatePageStates()
+    /// <summary>
+    /// Makes the table of page states: all of the guest's RAM unvalidated, the rest the SVSM's. What the region has no room for is claimed from
+    /// the guest's RAM, as are the frames for many CPUs; ends the VM when there is not enough.
+    /// </summary>
+    /// <param name="configuration">The measured configuration.</param>
+    /// <param name="cpuCount">Number of CPUs.</param>
+    /// <param name="isShared">Memory that was not launched is shared with the host and has to be made private first.</param>
+    public static void CreatePageStates(in ImageConfiguration configuration, int cpuCount, bool isShared)
     {
-        ReadOnlySpan<PageRange> ranges = ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_guestRangeCount + 1);
-        ulong bytes = PageStateTable.BytesFor(ranges);
-        ulong pages = bytes == ulong.MaxValue ? bytes : (bytes + Page.Size - 1) / Page.Size;
-        if (pages > (ulong)FrameAllocator.Count || !TryMapPageStates(pages))
+        Span<PageRange> ranges = s_ranges;
+        PageRange region = ranges[s_guestRangeCount];
+        bool isPossible = PageStateTable.TryMakeRuns(ranges.Slice(0, s_guestRangeCount + 1), s_runs, out s_runCount);
+        ulong bytes = PageStateTable.BytesFor(((ReadOnlySpan<ChunkRun>)s_runs).Slice(0, s_runCount));
+        ulong statePages = MemoryClaim.PagesForStates(bytes);
+        ulong cpuPages = MemoryClaim.PagesForCpus(cpuCount);
+        PageRange claim = default;
+        if (isPossible && statePages + cpuPages > 0)
         {
-            Panic.Stop(TerminationReason.PageStates, "the states of all pages of this VM do not fit into the SVSM's region; bytes needed:"u8, bytes);
+            isPossible = TryClaim(in configuration, statePages + cpuPages, isShared, out claim);
         }
 
-        s_stateCount = (int)bytes;
-        PageRange region = ranges[s_guestRangeCount];
-        PageStates.TrySet(region.First, (int)region.Count, PageState.Svsm);
+        isPossible = isPossible && bytes <= KernelLayout.PageStatesLength && TryMapPageStates(bytes, new PageRange(claim.First, statePages));
+        if (isPossible && cpuPages > 0)
+        {
+            isPossible = FrameAllocator.TryAddArea(PhysicalAddress.OfPage(claim.First + statePages), (int)cpuPages);
+        }
+
+        if (!isPossible)
+        {
+            Panic.Stop(TerminationReason.PageStates, "no room for the states of all pages of this VM and its CPUs; bytes needed:"u8, bytes + (cpuPages * Page.Size));
+        }
+
+        PageStateTable table = PageStates;
+        table.Clear();
+        for (int i = 0; i < s_guestRangeCount; i++)
+        {
+            isPossible &= table.TrySet(ranges[i], PageState.Unvalidated);
+        }
+
+        isPossible &= table.TrySet(region, PageState.Svsm) && (claim.Count == 0 || table.TrySet(claim, PageState.Svsm));
+        if (!isPossible)
+        {
+            Panic.Stop(TerminationReason.Internal, "a range of memory has no states"u8);
+        }
     }
 
     /// <summary>Rescinds the launched low area: the boot stub has done its work, and the guest finds ordinary RAM there.</summary>
@@ -150,18 +171,74 @@ internal static unsafe class KernelMemory
         }
     }
 
-    private static bool TryMapPageStates(ulong pageCount)
+    // Takes pages from the guest's RAM, where neither the image has anything nor the boot stub was.
+    private static bool TryClaim(in ImageConfiguration configuration, ulong pages, bool isShared, out PageRange claim)
     {
-        for (ulong i = 0; i < pageCount; i++)
+        Span<PageRange> avoid = stackalloc PageRange[ImageConfiguration.MaxGuestRanges + 1];
+        avoid[0] = new PageRange(configuration.LowAreaBase >> Page.Shift, configuration.LowAreaLength >> Page.Shift);
+        for (int i = 0; i < (int)configuration.GuestRangeCount; i++)
         {
-            if (!FrameAllocator.TryAllocate(out PhysicalAddress frame) ||
-                AddressSpace.MapShared(KernelLayout.PageStates + (i * Page.Size), frame, PageSize.Small) != MemoryError.None)
-            {
-                return false;
-            }
+            avoid[i + 1] = new PageRange(configuration.Ranges[i].Base >> Page.Shift, configuration.Ranges[i].Length >> Page.Shift);
         }
 
+        // The guest's copy of the map keeps room for the entry that ends the list.
+        Span<PageRange> ram = ((Span<PageRange>)s_ranges).Slice(0, MemoryMap.MaxEntries - 1);
+        if (!MemoryClaim.TryClaim(ram, ref s_guestRangeCount, pages, avoid.Slice(0, (int)configuration.GuestRangeCount + 1), out claim))
+        {
+            return false;
+        }
+
+        PhysicalAddress first = PhysicalAddress.OfPage(claim.First);
+        if (isShared)
+        {
+            Host.MakePrivate(first, claim.Count);
+        }
+
+        Validate(first.Value, first.Value + (claim.Count * Page.Size));
+        Log.Text("svsm: claimed RAM "u8);
+        Log.Hex(first.Value);
+        Log.Text("-"u8);
+        Log.Hex(first.Value + (claim.Count * Page.Size) - 1);
+        Log.Line(default);
         return true;
+    }
+
+    // On 2-MiB pages that were claimed, or on frames.
+    private static bool TryMapPageStates(ulong bytes, PageRange claim)
+    {
+        MemoryError error = MemoryError.None;
+        for (ulong i = 0; i < claim.Count && error == MemoryError.None; i += Page.PerLarge)
+        {
+            error = AddressSpace.MapShared(KernelLayout.PageStates + (i * Page.Size), PhysicalAddress.OfPage(claim.First + i), PageSize.Large);
+        }
+
+        for (ulong i = 0; i < MemoryClaim.PagesOf(bytes) && claim.Count == 0 && error == MemoryError.None; i++)
+        {
+            error = FrameAllocator.TryAllocate(out PhysicalAddress frame)
+                ? AddressSpace.MapShared(KernelLayout.PageStates + (i * Page.Size), frame, PageSize.Small)
+                : MemoryError.NoFrames;
+        }
+
+        return error == MemoryError.None;
+    }
+
+    // Validates pages of the SVSM.
+    private static void Validate(ulong address, ulong end)
+    {
+        while (address < end)
+        {
+            PhysicalAddress page = new(address);
+            bool large = page.IsAlignedTo(PageSize.Large) && end - address >= Page.LargeSize;
+            if (!large || !TryValidateLarge(page))
+            {
+                for (int i = 0; i < (large ? Page.PerLarge : 1); i++)
+                {
+                    ValidateSmall(new PhysicalAddress(address + ((ulong)i * Page.Size)));
+                }
+            }
+
+            address += large ? Page.LargeSize : Page.Size;
+        }
     }
 
     private static bool TryValidateLarge(PhysicalAddress page)
@@ -192,7 +269,7 @@ internal static unsafe class KernelMemory
     {
         if (result != RmpResult.Success || unchanged)
         {
-            Panic.Stop(TerminationReason.Validation, "a page of the SVSM's region could not be validated, or was valid already"u8, page.Value);
+            Panic.Stop(TerminationReason.Validation, "a page for the SVSM could not be validated, or was valid already"u8, page.Value);
         }
     }
 

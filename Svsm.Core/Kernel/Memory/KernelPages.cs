@@ -7,7 +7,7 @@
 using System;
 using System.Runtime.CompilerServices;
 using Svsm.Kernel.Arch;
-using Svsm.Platform;
+using Svsm.Kernel.Locks;
 
 namespace Svsm.Kernel.Memory;
 
@@ -22,7 +22,7 @@ internal unsafe struct KernelPages : IDisposable
         private ulong _element0;
     }
 
-    private static SpinLock s_lock;
+    private static KernelLock s_lock;
     private static Words s_taken;
     private static int s_hint;
 
@@ -51,9 +51,9 @@ internal unsafe struct KernelPages : IDisposable
             return MemoryError.InvalidSize;
         }
 
-        s_lock.Acquire();
+        s_lock.Acquire(LockRank.AddressSpace);
         bool found = Addresses().TryTake(pageCount, out int first);
-        s_lock.Release();
+        s_lock.Release(LockRank.AddressSpace);
         if (!found)
         {
             return MemoryError.NoAddresses;
@@ -112,9 +112,9 @@ internal unsafe struct KernelPages : IDisposable
             }
         }
 
-        s_lock.Acquire();
+        s_lock.Acquire(LockRank.AddressSpace);
         Addresses().TryReturn((int)((_address - KernelLayout.KernelPages) / Page.Size), _count);
-        s_lock.Release();
+        s_lock.Release(LockRank.AddressSpace);
         this = default;
     }
 

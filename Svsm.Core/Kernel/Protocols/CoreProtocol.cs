@@ -74,23 +74,19 @@ internal static class CoreProtocol
             return SvsmResultCode.Success;
         }
 
-        switch (GuestPages.ClaimCallingArea(table, address))
+        switch (GuestPages.MoveCallingArea(table, ref platform, vcpu.CallingArea, address))
         {
             case PageResult.Success:
                 break;
             case PageResult.NoChange:
                 // The calling area of another vCPU.
                 return SvsmResultCode.InvalidParameter;
+            case PageResult.Busy:
+                return SvsmResultCode.Busy;
             default:
                 return SvsmResultCode.InvalidAddress;
         }
 
-        // No call is pending in the new one, whatever the guest left there.
-        GuestWindow window = platform.Map(address);
-        window.WriteUInt64(CallingArea.CallPendingOffset, 0);
-        platform.Unmap(window);
-
-        GuestPages.ReleaseCallingArea(table, vcpu.CallingArea);
         vcpu.CallingArea = address;
         return SvsmResultCode.Success;
     }

@@ -3,19 +3,24 @@
 
 // SVSM_CORE_PVALIDATE: a list of pages to validate or to rescind, in a page of the guest.
 //
-//   head    u16 count, u16 next, u32 reserved         read once, in one access
-//   entry   u64, see Svsm.Wire.PvalidateList          each read once
+//   head    u16 count, u16 next, u32 reserved
+//   entry   u64, see Svsm.Wire.PvalidateList
 //
-// Entries next to count - 1 are worked off in order. The first that fails ends the call with its code. Afterwards next in the
-// guest's page is the index of the entry that failed, or count: what the guest repeats or goes on with.
+// The list is copied once; from then on only the copy is looked at. Entries next to count - 1 are worked off in order. The first that fails
+// ends the call with its code. Afterwards next in the guest's page is the index of the entry that failed, or count: what the guest repeats or
+// goes on with. A call works on 8 MiB at most, at least on one entry, and answers INCOMPLETE when something is left: so that no vCPU of the
+// guest is away for longer than zeroing that takes.
 //
-// The list's own page cannot be rescinded by an entry of the list: the kernel is reading it. A calling area cannot be either
-// (GuestPages refuses it), so a list in the calling area needs no check of its own.
+// The list's page is pinned during the call: no other vCPU can take it away. An entry of the list cannot rescind it either. A calling area
+// cannot be rescinded at all (GuestPages refuses it), so a list in the calling area needs no check of its own.
 //
 // Codes: list address not 8-byte aligned, count 0, next >= count, list beyond its page, page size other than 4 KiB and 2 MiB,
-// reserved bits, misaligned 2-MiB page, an entry on the list's own page: INVALID_PARAMETER. Not memory of the guest:
-// INVALID_ADDRESS. The instruction's own codes: 0x8000_1001, 0x8000_1006, 0x8000_1010 (no change, unless the entry ignores it).
+// reserved bits, misaligned 2-MiB page, an entry on the list's own page: INVALID_PARAMETER. Not memory of the guest, or memory that the guest
+// gave away: INVALID_ADDRESS. A page that another vCPU changes or works on: BUSY. The instruction's own codes: 0x8000_1001, 0x8000_1006,
+// 0x8000_1010 (no change, unless the entry ignores it).
 
+using System;
+using System.Runtime.InteropServices;
 using Svsm.Kernel.Memory;
 using Svsm.Wire;
 
@@ -25,6 +30,10 @@ namespace Svsm.Kernel.Protocols;
 internal static class PvalidateCall
 {
     private const int EntryLength = sizeof(ulong);
+    private const int MaxEntries = (Page.Size - PvalidateList.EntriesOffset) / EntryLength;
+
+    // 4-KiB pages per call.
+    private const int MaxPages = 2048;
 
     /// <summary>Works off a list.</summary>
     /// <param name="list">GPA of the list. Untrusted.</param>
@@ -42,15 +51,17 @@ internal static class PvalidateCall
             return CallOutcome.Answered;
         }
 
-        if (!GuestPages.IsGuestPage(table, list))
+        PageResult pinned = table.Pin(list.PageNumber);
+        if (pinned != PageResult.Success)
         {
-            result = SvsmResultCode.InvalidAddress;
+            result = ToResultCode(pinned, false);
             return CallOutcome.Answered;
         }
 
         GuestWindow window = platform.Map(list.PageBase);
         CallOutcome outcome = HandleMapped(window, list, guest, table, ref platform, out result);
         platform.Unmap(window);
+        table.Unpin(list.PageNumber);
         return outcome;
     }
 
@@ -59,7 +70,12 @@ internal static class PvalidateCall
         where TPlatform : IGuestPlatform
     {
         int offset = list.PageOffset;
-        ulong head = window.ReadUInt64(offset);
+        if (!window.TryReadUInt64(offset, out ulong head))
+        {
+            result = SvsmResultCode.InvalidAddress;
+            return CallOutcome.Answered;
+        }
+
         int count = (int)(head & 0xFFFF);
         int next = (int)((head >> (PvalidateList.NextOffset * 8)) & 0xFFFF);
         int room = (Page.Size - offset - PvalidateList.EntriesOffset) / EntryLength;
@@ -69,13 +85,40 @@ internal static class PvalidateCall
             return CallOutcome.Answered;
         }
 
-        bool rescinded = false;
-        CallOutcome outcome = CallOutcome.Answered;
-        result = SvsmResultCode.Success;
-        for (; next < count; next++)
+        Span<ulong> copy = stackalloc ulong[MaxEntries];
+        Span<ulong> entries = copy.Slice(0, count - next);
+        if (!window.TryRead(offset + PvalidateList.EntriesOffset + (next * EntryLength), MemoryMarshal.AsBytes(entries)))
         {
-            ulong entry = window.ReadUInt64(offset + PvalidateList.EntriesOffset + (next * EntryLength));
-            PageResult pageResult = PageResult.Success;
+            result = SvsmResultCode.InvalidAddress;
+            return CallOutcome.Answered;
+        }
+
+        CallOutcome outcome = WorkOff(entries, list, guest, table, ref platform, out int done, out result);
+        if (!window.TryWriteUInt16(offset + PvalidateList.NextOffset, (ushort)(next + done)))
+        {
+            result = SvsmResultCode.InvalidAddress;
+        }
+
+        return outcome;
+    }
+
+    private static CallOutcome WorkOff<TPlatform>(
+        ReadOnlySpan<ulong> entries, PhysicalAddress list, Vmpl guest, in PageStateTable table, ref TPlatform platform, out int done, out SvsmResultCode result)
+        where TPlatform : IGuestPlatform
+    {
+        bool rescinded = false;
+        PageResult pageResult = PageResult.Success;
+        result = SvsmResultCode.Success;
+        int pages = 0;
+        for (done = 0; done < entries.Length; done++)
+        {
+            if (pages >= MaxPages)
+            {
+                result = SvsmResultCode.Incomplete;
+                break;
+            }
+
+            ulong entry = entries[done];
             result = CheckEntry(entry, list, out PhysicalAddress address, out PageSize size);
             if (result == SvsmResultCode.Success)
             {
@@ -86,31 +129,26 @@ internal static class PvalidateCall
                 else
                 {
                     pageResult = GuestPages.Rescind(table, ref platform, address, size, guest);
-                    rescinded |= pageResult == PageResult.Success;
+                    rescinded |= pageResult is PageResult.Success or PageResult.FailInput;
                 }
 
                 result = ToResultCode(pageResult, (entry & PvalidateList.IgnoreNoChange) != 0);
             }
 
-            if (pageResult == PageResult.HostViolation)
+            if (result != SvsmResultCode.Success || pageResult == PageResult.HostViolation)
             {
-                outcome = CallOutcome.HostViolation;
                 break;
             }
 
-            if (result != SvsmResultCode.Success)
-            {
-                break;
-            }
+            pages += PhysicalAddress.PagesOf(size);
         }
 
-        window.WriteUInt16(offset + PvalidateList.NextOffset, (ushort)next);
         if (rescinded)
         {
             platform.FlushGuestTranslations();
         }
 
-        return outcome;
+        return pageResult == PageResult.HostViolation ? CallOutcome.HostViolation : CallOutcome.Answered;
     }
 
     private static SvsmResultCode CheckEntry(ulong entry, PhysicalAddress list, out PhysicalAddress address, out PageSize size)
@@ -132,6 +170,7 @@ internal static class PvalidateCall
         PageResult.NoChange => ignoreNoChange ? SvsmResultCode.Success : SvsmResultCode.PValidateNoChange,
         PageResult.FailInput => SvsmResultCode.PValidateFailInput,
         PageResult.SizeMismatch => SvsmResultCode.PValidateSizeMismatch,
+        PageResult.Busy => SvsmResultCode.Busy,
         _ => SvsmResultCode.InvalidAddress,
     };
 }

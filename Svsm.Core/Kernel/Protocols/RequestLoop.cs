@@ -87,15 +87,11 @@ internal static unsafe class RequestLoop
         VmsaGate.Open(ref vmsa);
     }
 
+    // A calling area that the guest gave away has no call: the guest finds its call unhandled.
     private static bool TryTakeCall(PhysicalAddress callingArea, ref SnpPlatform platform)
     {
         GuestWindow area = platform.Map(callingArea);
-        bool isPending = area.ReadByte(CallingArea.CallPendingOffset) == Pending;
-        if (isPending)
-        {
-            area.WriteByte(CallingArea.CallPendingOffset, 0);
-        }
-
+        bool isPending = area.TryReadByte(CallingArea.CallPendingOffset, out byte pending) && pending == Pending && area.TryWriteByte(CallingArea.CallPendingOffset, 0);
         platform.Unmap(area);
         return isPending;
     }

@@ -8,11 +8,9 @@
 // that left the guest and can come back to the guest alone. A page of the guest that becomes the SVSM's (a VMSA, a deposit) needs
 // INVLPGB and TLBSYNC first.
 
-using System;
 using System.Runtime.CompilerServices;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Memory;
-using Svsm.Platform;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Snp;
@@ -52,16 +50,13 @@ internal unsafe struct SnpPlatform : IGuestPlatform
     }
 
     /// <inheritdoc/>
-    public readonly RmpResult PValidate(bool validate, out bool unchanged) =>
-        (RmpResult)X64.PValidate(_address, (uint)_size, validate, out unchanged);
+    public readonly RmpResult PValidate(bool validate, out bool unchanged) => GuestAccess.PValidate(_address, _size, validate, out unchanged);
 
     /// <inheritdoc/>
-    public readonly RmpResult RmpAdjust(Vmpl target, RmpPermissions permissions) =>
-        (RmpResult)X64.RmpAdjust(_address, (ulong)_size, (ulong)target | (ulong)permissions);
+    public readonly RmpResult RmpAdjust(Vmpl target, RmpPermissions permissions) => GuestAccess.RmpAdjust(_address, _size, target, permissions);
 
     /// <inheritdoc/>
-    // SAFETY: Open mapped as many bytes.
-    public readonly void Zero() => new Span<byte>((void*)_address, (int)PhysicalAddress.BytesOf(_size)).Clear();
+    public readonly bool TryZero() => GuestAccess.TryZero(_address, _size);
 
     /// <inheritdoc/>
     // SAFETY: the window is mapped until Unmap.

@@ -2,7 +2,6 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
-using System.Collections.Generic;
 using Org.BouncyCastle.Crypto;
 using Org.BouncyCastle.Crypto.Digests;
 using Org.BouncyCastle.Crypto.Macs;
@@ -11,14 +10,9 @@ using Svsm.Modules.Vtpm.Wire;
 
 namespace Svsm.Modules.Vtpm.Crypto;
 
-/// <summary>
-/// The primitives: hashes, HMAC and AES from BouncyCastle.Cryptography, managed code without the operating system's libraries; curves from
-/// <see cref="EllipticCurve"/>, because BouncyCastle's take times that depend on the scalar.
-/// </summary>
+/// <summary>The primitives, from BouncyCastle.Cryptography: managed code, without the operating system's libraries.</summary>
 internal sealed class BouncyCastleCryptography : ICryptography
 {
-    private readonly Dictionary<EccCurve, EllipticCurve> _curves = [];
-
     public IHashState StartHash(AlgorithmId algorithm) => new HashState(CreateDigest(algorithm));
 
     public IHashState StartHmac(AlgorithmId algorithm, ReadOnlySpan<byte> key)
@@ -28,25 +22,10 @@ internal sealed class BouncyCastleCryptography : ICryptography
         return new HmacState(hmac);
     }
 
-    public IBlockTransform AesEncryptor(ReadOnlySpan<byte> key) => Aes(key, true);
-
-    public IBlockTransform AesDecryptor(ReadOnlySpan<byte> key) => Aes(key, false);
-
-    public EllipticCurve Curve(EccCurve id)
-    {
-        if (!_curves.TryGetValue(id, out EllipticCurve? curve))
-        {
-            curve = EllipticCurve.Create(id);
-            _curves.Add(id, curve);
-        }
-
-        return curve;
-    }
-
-    private static BlockTransform Aes(ReadOnlySpan<byte> key, bool encrypt)
+    public IBlockTransform AesEncryptor(ReadOnlySpan<byte> key)
     {
         IBlockCipher cipher = AesUtilities.CreateEngine();
-        cipher.Init(encrypt, new KeyParameter(key));
+        cipher.Init(true, new KeyParameter(key));
         return new BlockTransform(cipher);
     }
 

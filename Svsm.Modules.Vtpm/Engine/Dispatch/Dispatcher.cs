@@ -28,18 +28,16 @@ internal static class Dispatcher
     /// <param name="command">The engine's own copy; parameters are decrypted in it.</param>
     /// <param name="locality">Where the command comes from.</param>
     /// <param name="response">Room for the largest response.</param>
-    /// <param name="context">The command; <see cref="Continue"/> goes on with it.</param>
-    /// <returns>The size of the response; 0 when the command has to be continued.</returns>
-    internal static int Run(Tpm tpm, Memory<byte> command, byte locality, Span<byte> response, out CommandContext? context)
+    /// <returns>The size of the response.</returns>
+    internal static int Run(Tpm tpm, Memory<byte> command, byte locality, Span<byte> response)
     {
-        context = null;
         TpmResponseCode code = ReadHeader(tpm, command.Span, out StructureTag tag, out CommandDescriptor? descriptor);
         if (code != TpmResponseCode.Success)
         {
             return WriteError(response, code);
         }
 
-        context = new CommandContext(tpm, descriptor!, locality) { Tag = tag };
+        var context = new CommandContext(tpm, descriptor!, locality);
         tpm.BeginCommand(descriptor!.Code);
         var reader = new TpmReader(command[HeaderSize..]);
         if ((code = ReadHandles(context, ref reader)) != TpmResponseCode.Success)
@@ -54,8 +52,7 @@ internal static class Dispatcher
             return WriteError(response, code);
         }
 
-        context.Parameters = parameters;
-        return Continue(context, response);
+        return RunAction(context, tag, parameters, response);
     }
 
     /// <summary>A response that is a header only.</summary>
@@ -137,22 +134,14 @@ internal static class Dispatcher
     private static TpmResponseCode CheckNoAuthorization(CommandDescriptor descriptor)
         => Array.Exists(descriptor.Handles, h => h.Role != AuthorizationRole.None) ? TpmResponseCode.AuthMissing : TpmResponseCode.Success;
 
-    /// <summary>Does the action of a command whose handles and sessions are checked, or goes on with it.</summary>
-    /// <returns>The size of the response; 0 when the command has to be continued.</returns>
-    internal static int Continue(CommandContext context, Span<byte> response)
+    private static int RunAction(CommandContext context, StructureTag tag, ReadOnlyMemory<byte> parameters, Span<byte> response)
     {
         CommandDescriptor descriptor = context.Command;
-        bool hasSessions = context.Tag == StructureTag.Sessions;
+        bool hasSessions = tag == StructureTag.Sessions;
         int start = HeaderSize + (descriptor.HasResponseHandle ? sizeof(uint) : 0) + (hasSessions ? sizeof(uint) : 0);
-        var reader = new TpmReader(context.Parameters);
+        var reader = new TpmReader(parameters);
         var writer = new TpmWriter(response[start..]);
         TpmResponseCode code = descriptor.Run(context, ref reader, ref writer);
-        if (code == CommandContext.Unfinished)
-        {
-            return 0;
-        }
-
-        context.EndWork();
         if (code == TpmResponseCode.Success && !context.Tpm.EndCommand())
         {
             code = TpmResponseCode.Failure;
@@ -179,7 +168,7 @@ internal static class Dispatcher
         }
 
         var header = new TpmWriter(response);
-        header.WriteUInt16((ushort)context.Tag);
+        header.WriteUInt16((ushort)tag);
         header.WriteUInt32((uint)size);
         header.WriteUInt32((uint)TpmResponseCode.Success);
         if (descriptor.HasResponseHandle)

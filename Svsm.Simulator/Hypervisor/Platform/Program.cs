@@ -61,7 +61,7 @@ internal static unsafe class Program
         EnableSvm(pool);
         Intercepts.Initialize(pool);
 
-        var machine = new VirtualMachine(pool, link, new LevelOneProcessor()) { Clock = OuterApic.Start() };
+        var machine = new VirtualMachine(pool, link, new LevelOneProcessor());
         var loader = new LaunchLoader(machine, (byte*)(ulong)module->Start, module->End - module->Start);
         if (!loader.TryLoad())
         {
@@ -78,15 +78,13 @@ internal static unsafe class Program
         VirtualCpu cpu = machine.Cpus[0];
         while (true)
         {
-            machine.Interrupts.Offer(cpu);
             WorldSwitch.Run(cpu);
-            Interrupts.Settle(cpu);
-            if (!ExitHandler.Handle(machine, cpu) || machine.Schedule(cpu) is not { } next)
+            if (!ExitHandler.Handle(machine, cpu))
             {
                 return machine.FindStopped(cpu);
             }
 
-            cpu = next;
+            cpu = machine.Schedule(cpu);
         }
     }
 
@@ -106,14 +104,14 @@ internal static unsafe class Program
         }
     }
 
-    // Of the outer machine's interrupts only those of its APIC timer are wanted: none of the 8259.
+    // Interrupts of the outer machine are nobody's: GIF stays clear here, and the guest must not see those of the 8259.
     private static void EnableSvm(FramePool pool)
     {
         X64.Out8(MasterPicMask, 0xFF);
         X64.Out8(SlavePicMask, 0xFF);
         X64.WriteMsr(MsrEfer, X64.ReadMsr(MsrEfer) | Amd64.EferSvme);
         X64.WriteMsr(MsrHostSave, (ulong)pool.AllocateZeroed());
-        HoldInterrupts();
+        ClearGlobalInterruptFlag();
     }
 
     private static ulong EndOfModules(MultibootInformation* boot)
@@ -222,7 +220,7 @@ internal static unsafe class Program
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern void ImageLayout(ulong* values);
 
-    [RuntimeImport("*", "svsm_hold_interrupts")]
+    [RuntimeImport("*", "svsm_clgi")]
     [MethodImpl(MethodImplOptions.InternalCall)]
-    private static extern void HoldInterrupts();
+    private static extern void ClearGlobalInterruptFlag();
 }

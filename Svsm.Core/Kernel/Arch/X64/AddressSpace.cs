@@ -13,6 +13,7 @@
 
 using System.Runtime.CompilerServices;
 using System.Threading;
+using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
 using Svsm.Platform;
 using Svsm.Wire;
@@ -25,7 +26,7 @@ internal static unsafe class AddressSpace
     private const int LargeWindowSlot = 2;
 
     private static ulong s_encryptionMask;
-    private static SpinLock s_sharedLock;
+    private static KernelLock s_sharedLock;
 
     /// <summary>The PML4 of the current CPU.</summary>
     public static PhysicalAddress Root => new(X64.ReadCr3() & PageEntry.AddressMask & ~s_encryptionMask);
@@ -138,9 +139,9 @@ internal static unsafe class AddressSpace
     {
         ulong flags = PageEntry.Data | PageEntry.Global | (size == PageSize.Large ? PageEntry.Large : 0);
         TableWindows memory = default;
-        s_sharedLock.Acquire();
+        s_sharedLock.Acquire(LockRank.AddressSpace);
         MemoryError error = new PageTables<TableWindows>(ref memory, s_encryptionMask).Map(Root, address, frame, flags);
-        s_sharedLock.Release();
+        s_sharedLock.Release(LockRank.AddressSpace);
         return error;
     }
 
@@ -152,9 +153,9 @@ internal static unsafe class AddressSpace
     {
         TableWindows memory = default;
         PageTables<TableWindows> tables = new(ref memory, s_encryptionMask);
-        s_sharedLock.Acquire();
+        s_sharedLock.Acquire(LockRank.AddressSpace);
         ulong entry = tables.Exchange(Root, address, 0, ulong.MaxValue, 0);
-        s_sharedLock.Release();
+        s_sharedLock.Release(LockRank.AddressSpace);
         frame = tables.AddressOf(entry);
         return entry != 0;
     }

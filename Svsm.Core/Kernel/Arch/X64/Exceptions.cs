@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// What happens on an exception: #VC is handled, everything else is a panic. The kernel runs with interrupts off and causes no other.
+// What happens on an exception: an access to the guest's memory that may fault goes on as failed, #VC is handled, everything else is a panic.
+// The kernel runs with interrupts off and causes no other.
 
 using System.Runtime.InteropServices;
 using Svsm.Kernel.Diagnostics;
@@ -17,6 +18,11 @@ internal static unsafe class Exceptions
     [UnmanagedCallersOnly(EntryPoint = "svsm_exception")]
     private static void OnException(TrapFrame* frame)
     {
+        if (Fixups.TryApply(ref *frame))
+        {
+            return;
+        }
+
         if (frame->Vector == Vector.VmmCommunication)
         {
             VcHandler.Handle(ref *frame);

@@ -38,6 +38,9 @@ internal static class KernelLayout
     /// <summary>Where the current CPU maps one 2-MiB page.</summary>
     public const ulong LargeWindow = KernelAddressSpace.PerCpuBase + 0x40_0000;
 
+    /// <summary>Bytes of all windows of a CPU, from <see cref="KernelAddressSpace.WindowBase"/> on.</summary>
+    public const ulong WindowsLength = LargeWindow + Page.LargeSize - KernelAddressSpace.WindowBase;
+
     /// <summary>The page table that governs the current CPU's windows, as a page of that CPU.</summary>
     public const ulong WindowTable = KernelAddressSpace.PerCpuBase + 0x1_8000;
 

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Takes the place of the kernel's Arch/X64/GuestAccess.cs: pages of a test's VM fault when the test says so.
+
+using System.Collections.Concurrent;
+using System.Linq;
+using System.Runtime.CompilerServices;
+using Svsm.Kernel.Memory;
+
+namespace Svsm.Kernel.Arch;
+
+internal static unsafe class GuestAccess
+{
+    // First bytes of the pages that fault. Contents are pinned.
+    private static readonly ConcurrentDictionary<nuint, bool> s_faulting = new();
+
+    public static void Fault(ref byte page) => s_faulting.TryAdd((nuint)Unsafe.AsPointer(ref page), true);
+
+    public static bool TryCopy(ref byte destination, ref readonly byte source, int length)
+    {
+        if (Faults(ref destination) || Faults(ref Unsafe.AsRef(in source)))
+        {
+            return false;
+        }
+
+        Unsafe.CopyBlockUnaligned(ref destination, in source, (uint)length);
+        return true;
+    }
+
+    private static bool Faults(ref byte address)
+    {
+        nuint value = (nuint)Unsafe.AsPointer(ref address);
+        return s_faulting.Keys.Any(page => value - page < Page.Size);
+    }
+}
