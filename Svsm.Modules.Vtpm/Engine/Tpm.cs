@@ -50,6 +50,9 @@ public sealed class Tpm
     private readonly byte[] _blob = new byte[PersistentState.MaxBlobSize];
     private readonly List<(AlgorithmId Hash, byte[] Digest)> _staticMeasurement = [];
     private (AlgorithmId Hash, IHashState State)[] _measurement = [];
+    private CommandContext? _unfinished;
+    private long _commandStart;
+    private long _sliceStart;
     private long _lastMilliseconds;
     private bool _isDirty;
 
@@ -67,6 +70,12 @@ public sealed class Tpm
 
     /// <summary>The largest command and response in bytes.</summary>
     public static int MaxCommandSize => TpmLimits.MaxCommandSize;
+
+    /// <summary>How long a command works before it has to be continued. One step of the longest work is a few milliseconds more.</summary>
+    public static int SliceMilliseconds => 25;
+
+    /// <summary>How long a command works at all.</summary>
+    public static int CommandMilliseconds => 4900;
 
     /// <summary>Whether the TPM is in failure mode: it serves only TPM2_GetTestResult and TPM2_GetCapability until it is powered on anew.</summary>
     public bool IsFailed { get; private set; }
@@ -186,6 +195,7 @@ public sealed class Tpm
     public void PowerOn()
     {
         // What a failed TPM has in memory is not trusted: only what was committed is.
+        GiveUp();
         IsFailed = IsFailed && !Reload();
         IsStarted = false;
         IsPcrAllocationPending = false;
@@ -201,7 +211,7 @@ public sealed class Tpm
         _lastMilliseconds = _platform.Clock.Milliseconds;
     }
 
-    /// <summary>Does one command.</summary>
+    /// <summary>Does one command, however long it takes.</summary>
     /// <param name="command">The command: any bytes. It is copied before it is looked at.</param>
     /// <param name="locality">0 to 4, or 32 to 255.</param>
     /// <param name="response">Room for <see cref="MaxCommandSize"/> bytes.</param>
@@ -209,39 +219,96 @@ public sealed class Tpm
     /// <exception cref="ArgumentException"><paramref name="response"/> is too small or <paramref name="locality"/> is from 5 to 31.</exception>
     public int Execute(ReadOnlySpan<byte> command, byte locality, Span<byte> response)
     {
-        if (response.Length < MaxCommandSize)
+        bool isDone = TryExecute(command, locality, response, out int size);
+        while (!isDone)
         {
-            throw new ArgumentException($"room for {MaxCommandSize} bytes is needed, there are {response.Length}", nameof(response));
+            isDone = TryContinue(response, out size);
         }
 
+        return size;
+    }
+
+    /// <summary>Begins a command, and does it unless it takes longer than <see cref="SliceMilliseconds"/>. A command that is unfinished is given up.</summary>
+    /// <param name="command">The command: any bytes. It is copied before it is looked at.</param>
+    /// <param name="locality">0 to 4, or 32 to 255.</param>
+    /// <param name="response">Room for <see cref="MaxCommandSize"/> bytes.</param>
+    /// <param name="size">The size of the response. It is always a well-formed one.</param>
+    /// <returns>False when the command is not finished: <see cref="TryContinue"/> goes on with it, <see cref="Cancel"/> ends it. It has changed
+    /// nothing yet, and it never lasts longer than <see cref="CommandMilliseconds"/>: then the answer is TPM_RC_RETRY.</returns>
+    /// <exception cref="ArgumentException"><paramref name="response"/> is too small or <paramref name="locality"/> is from 5 to 31.</exception>
+    public bool TryExecute(ReadOnlySpan<byte> command, byte locality, Span<byte> response, out int size)
+    {
+        CheckRoom(response);
         if (locality is > 4 and < 32)
         {
             throw new ArgumentException($"locality {locality}: 0 to 4 or 32 to 255 is wanted", nameof(locality));
         }
 
+        GiveUp();
         if (command.Length > MaxCommandSize)
         {
-            return Dispatcher.WriteError(response, TpmResponseCode.CommandSize);
+            size = Dispatcher.WriteError(response, TpmResponseCode.CommandSize);
+            return true;
         }
 
         Memory<byte> copy = _command.AsMemory(0, command.Length);
         command.CopyTo(copy.Span);
-        int size;
+        _commandStart = _sliceStart = _platform.Clock.Milliseconds;
         try
         {
-            size = Dispatcher.Run(this, copy, locality, _response);
+            size = Dispatcher.Run(this, copy, locality, _response, out _unfinished);
         }
         catch (Exception exception) when (exception is not OutOfMemoryException)
         {
-            // A defect of the engine: what state it left is not known, so nothing that depends on it is served any more.
-            Fail();
-            size = Dispatcher.WriteError(_response, TpmResponseCode.Failure);
+            size = FailAndAnswer();
         }
 
-        _response.AsSpan(0, size).CopyTo(response);
-        CryptographicOperations.ZeroMemory(copy.Span);
-        CryptographicOperations.ZeroMemory(_response.AsSpan(0, size));
-        return size;
+        return TryAnswer(response, size);
+    }
+
+    /// <summary>Goes on with an unfinished command for another slice.</summary>
+    /// <param name="response">Room for <see cref="MaxCommandSize"/> bytes.</param>
+    /// <param name="size">The size of the response.</param>
+    /// <returns>False when the command is still not finished.</returns>
+    /// <exception cref="InvalidOperationException">There is no unfinished command.</exception>
+    public bool TryContinue(Span<byte> response, out int size)
+    {
+        CheckRoom(response);
+        if (_unfinished is null)
+        {
+            throw new InvalidOperationException("there is no unfinished command");
+        }
+
+        _sliceStart = _platform.Clock.Milliseconds;
+        try
+        {
+            size = Dispatcher.Continue(_unfinished, _response);
+        }
+        catch (Exception exception) when (exception is not OutOfMemoryException)
+        {
+            size = FailAndAnswer();
+        }
+
+        return TryAnswer(response, size);
+    }
+
+    /// <summary>Ends an unfinished command without a trace.</summary>
+    /// <param name="response">Room for <see cref="MaxCommandSize"/> bytes.</param>
+    /// <returns>The size of the response, which is TPM_RC_CANCELED.</returns>
+    public int Cancel(Span<byte> response)
+    {
+        CheckRoom(response);
+        GiveUp();
+        return Dispatcher.WriteError(response, TpmResponseCode.Canceled);
+    }
+
+    /// <summary>Whether long work goes on: see <see cref="CommandContext.Pause"/>.</summary>
+    internal TpmResponseCode CheckTime()
+    {
+        long now = _platform.Clock.Milliseconds;
+        return now - _commandStart > CommandMilliseconds ? TpmResponseCode.Retry
+            : now - _sliceStart >= SliceMilliseconds ? CommandContext.Unfinished
+            : TpmResponseCode.Success;
     }
 
     /// <summary>
@@ -399,6 +466,41 @@ public sealed class Tpm
         return ResetState.Read(ref reader, out reset) == TpmResponseCode.Success
             && ClearState.Read(ref reader, out clear) == TpmResponseCode.Success
             && reader.Remaining == 0;
+    }
+
+    private static void CheckRoom(Span<byte> response)
+    {
+        if (response.Length < MaxCommandSize)
+        {
+            throw new ArgumentException($"room for {MaxCommandSize} bytes is needed, there are {response.Length}", nameof(response));
+        }
+    }
+
+    // A defect of the engine: what state it left is not known, so nothing that depends on it is served any more.
+    private int FailAndAnswer()
+    {
+        Fail();
+        return Dispatcher.WriteError(_response, TpmResponseCode.Failure);
+    }
+
+    private bool TryAnswer(Span<byte> response, int size)
+    {
+        if (size == 0)
+        {
+            return false;
+        }
+
+        _response.AsSpan(0, size).CopyTo(response);
+        CryptographicOperations.ZeroMemory(_response.AsSpan(0, size));
+        GiveUp();
+        return true;
+    }
+
+    private void GiveUp()
+    {
+        _unfinished?.EndWork();
+        _unfinished = null;
+        CryptographicOperations.ZeroMemory(_command);
     }
 
     private static bool TrySeedRandom(TpmPlatform platform, [NotNullWhen(true)] out CounterDrbg? random)

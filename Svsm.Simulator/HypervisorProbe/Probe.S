@@ -55,6 +55,47 @@
         ud2
         end_function probe_second_entry
 
+# Handler of interrupts: counts. Nothing is told to the APIC.
+        function probe_interrupt_entry
+        incq    interrupts(%rip)
+        iretq
+        end_function probe_interrupt_entry
+
+# ulong probe_interrupts(): interrupts so far. ulong probe_interrupt_address()
+        function probe_interrupts
+        mov     interrupts(%rip), %rax
+        ret
+        end_function probe_interrupts
+
+        function probe_interrupt_address
+        lea     probe_interrupt_entry(%rip), %rax
+        ret
+        end_function probe_interrupt_address
+
+# ulong probe_spin_for_interrupts(ulong count): waits without an exit of its own; returns their number
+        function probe_spin_for_interrupts
+.Lspin:
+        cmp     %rdi, interrupts(%rip)
+        jb      .Lspin
+        mov     interrupts(%rip), %rax
+        ret
+        end_function probe_spin_for_interrupts
+
+# Waits with interrupts enabled, then disables them.
+        function probe_wait_for_interrupt
+        sti
+        hlt
+        cli
+        ret
+        end_function probe_wait_for_interrupt
+
+# void probe_spin_until(ulong* value, ulong wanted): waits without PAUSE
+        function probe_spin_until
+        cmp     %rsi, (%rdi)
+        jne     probe_spin_until
+        ret
+        end_function probe_spin_until
+
 # void probe_addresses(ulong* values): stubs, lower entry, IST1 top, RSP0 top, stack top of the lower VMPL, end of the image, entry of the second vCPU
         function probe_addresses
         lea     stubs(%rip), %rax
@@ -339,6 +380,8 @@ user_stack_top:
 lower_stack: .skip 0x2000
 lower_stack_top:
 tss:    .skip   0x68
+        .p2align 3
+interrupts: .skip 8
         .p2align 4
 heap:   .skip   0x4000
 

@@ -60,8 +60,8 @@ internal struct Gate
     public uint Reserved;
 }
 
-/// <summary>The interrupt descriptor table: 32 gates.</summary>
-[InlineArray(64)]
+/// <summary>The interrupt descriptor table: 32 gates of exceptions, 48 of interrupts.</summary>
+[InlineArray(160)]
 internal struct GateTable
 {
     private ulong _element0;
@@ -116,7 +116,12 @@ internal static unsafe partial class Probe
 
         fixed (GateTable* gates = &s_gates)
         {
-            LoadTable(gates, (32 * 16) - 1);
+            for (int vector = 32; vector < 80; vector++)
+            {
+                SetGate(vector, InterruptAddress(), interruptStack: 0);
+            }
+
+            LoadTable(gates, (80 * 16) - 1);
         }
 
         if (scenario != (ulong)Scenario.GhcbNotRegistered)
@@ -450,6 +455,26 @@ internal static unsafe partial class Probe
     [RuntimeImport("*", "probe_paging_off")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern uint PagingOff();
+
+    [RuntimeImport("*", "probe_interrupt_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong InterruptAddress();
+
+    [RuntimeImport("*", "probe_interrupts")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong Interrupts();
+
+    [RuntimeImport("*", "probe_spin_for_interrupts")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong SpinForInterrupts(ulong count);
+
+    [RuntimeImport("*", "probe_wait_for_interrupt")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void WaitForInterrupt();
+
+    [RuntimeImport("*", "probe_spin_until")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void SpinUntil(ulong* value, ulong wanted);
 
     [RuntimeImport("*", "probe_user")]
     [MethodImpl(MethodImplOptions.InternalCall)]

@@ -33,6 +33,12 @@ internal enum Scenario : ulong
     /// <summary>A message for the security processor, made by the test.</summary>
     GuestMessage = 5,
 
+    /// <summary>The interrupt controller.</summary>
+    Interrupts = 6,
+
+    /// <summary>Interrupts between vCPUs, and the end of a turn.</summary>
+    InterruptedVcpus = 7,
+
     PrivateAccessToSharedPage = 16,
     SharedAccessToPrivatePage = 17,
     VmplPermission = 18,
@@ -75,6 +81,8 @@ internal static unsafe partial class Probe
     private const ulong LargePage = 0x20_0000;
     private const ulong Vmpl2 = 2;
 
+    private static Scenario s_scenario;
+
     // Meeting points of VMPL0 and VMPL2.
     private static ulong s_lowerTask;
     private static ulong s_lowerAddress;
@@ -88,6 +96,7 @@ internal static unsafe partial class Probe
 
     private static void Run(Scenario scenario)
     {
+        s_scenario = scenario;
         switch (scenario)
         {
             case Scenario.Processor:
@@ -111,6 +120,12 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.GuestMessage:
                 GuestMessage();
+                break;
+            case Scenario.Interrupts:
+                LocalInterrupts();
+                break;
+            case Scenario.InterruptedVcpus:
+                InterruptedVcpus();
                 break;
             case Scenario.Host:
                 RegisterProtocol();
@@ -477,7 +492,7 @@ internal static unsafe partial class Probe
         var vmsa = (Vmsa*)vmsaPage;
         fixed (GateTable* gates = &s_gates)
         {
-            vmsa->Idtr = new SegmentRegister { Limit = (32 * 16) - 1, Base = (ulong)gates };
+            vmsa->Idtr = new SegmentRegister { Limit = (80 * 16) - 1, Base = (ulong)gates };
         }
 
         vmsa->Cs = new SegmentRegister { Selector = 0x08, Attributes = 0xA9B, Limit = uint.MaxValue };
@@ -654,10 +669,36 @@ internal static unsafe partial class Probe
         Check(X64.RmpAdjust(page, X64.PageSize4K, 1) == Success, "which is no longer in use"u8);
     }
 
+    private static void SpinningSecond()
+    {
+        // vCPU 0 waits for the first turn meanwhile, and leaves the GHCB page alone.
+        RegisterGhcb();
+        WriteApic(0x80F, 0x1FF);
+        X64.EnableInterrupts();
+        fixed (ulong* first = &s_firstTurn)
+        {
+            for (ulong turn = 1; turn <= 10; turn++)
+            {
+                SpinUntil(first, turn);
+                s_secondTurn = turn;
+            }
+
+            SpinUntil(first, ulong.MaxValue);
+        }
+
+        X64.DisableInterrupts();
+        HaltMarked();
+    }
+
     [RuntimeExport("probe_second_main")]
     private static void SecondMain()
     {
         s_secondApicId = X64.Cpuid(1).Ebx >> 24;
+        if (s_scenario == Scenario.InterruptedVcpus)
+        {
+            SpinningSecond();
+        }
+
         while (true)
         {
             ulong turn = Volatile.Read(ref s_firstTurn);
@@ -669,6 +710,119 @@ internal static unsafe partial class Probe
             s_secondTurn = turn;
             X86Base.Pause();
         }
+    }
+
+    private static bool TryWriteMsr(uint msr, ulong value)
+    {
+        Begin(GhcbExitCode.Msr, 1, 0);
+        SetRcx(msr);
+        SetRax((uint)value);
+        Ghcb->Rdx = value >> 32;
+        MarkValid(0x310);
+        return Call() == GhcbCompletion.Success;
+    }
+
+    private static void WriteApic(uint msr, ulong value) => Check(TryWriteMsr(msr, value), "write an APIC register"u8);
+
+    private static ulong ReadApic(uint msr)
+    {
+        Begin(GhcbExitCode.Msr, 0, 0);
+        SetRcx(msr);
+        Check(Call() == GhcbCompletion.Success, "read an APIC register"u8);
+        return Ghcb->Rax;
+    }
+
+    private static ulong Taken(ulong before)
+    {
+        X64.EnableInterrupts();
+        X64.ReadMsr(SevMsr.SevStatus);
+        X64.DisableInterrupts();
+        return Interrupts() - before;
+    }
+
+    private static void LocalInterrupts()
+    {
+        const ulong Millisecond = 1_000_000;
+        const ulong Periodic = 1 << 17;
+        const ulong Deadline = 1 << 18;
+        ulong before = Interrupts();
+        WriteApic(0x83F, 0x41);
+        Check(Taken(before) == 0 && ReadApic(0x822) == 0, "an APIC that is off takes nothing"u8);
+        WriteApic(0x80F, 0x1FF);
+        WriteApic(0x83F, 0x41);
+        Check(Interrupts() == before && ReadApic(0x822) == 2, "an interrupt waits for RFLAGS.IF"u8);
+        Check(Taken(before) == 1 && ReadApic(0x822) == 0 && ReadApic(0x812) == 2 && ReadApic(0x80A) == 0x40, "and is in service then"u8);
+        WriteApic(0x83F, 0x42);
+        Check(Taken(before) == 1, "one of the same priority has to wait"u8);
+        WriteApic(0x80B, 0);
+        Check(Taken(before) == 2, "for the end of interrupt"u8);
+        WriteApic(0x80B, 0);
+        WriteApic(0x808, 0x40);
+        WriteApic(0x830, 0x41);
+        Check(Taken(before) == 2, "a task priority holds interrupts back"u8);
+        WriteApic(0x808, 0);
+        Check(Taken(before) == 3, "until it is lowered"u8);
+        WriteApic(0x80B, 0);
+
+        WriteApic(0x83E, 0xB);
+        WriteApic(0x832, 0x43);
+        WriteApic(0x838, Millisecond);
+        ulong start = X64.ReadTimeStampCounter();
+        WaitForInterrupt();
+        Check(Interrupts() == before + 4 && ReadApic(0x839) == 0, "the timer ends a HLT"u8);
+        WriteApic(0x80B, 0);
+        ulong ticks = X64.ReadTimeStampCounter() - start;
+        WriteApic(0x832, Periodic | 0x43);
+        WriteApic(0x838, Millisecond / 10);
+        for (ulong i = 5; i < 8; i++)
+        {
+            X64.EnableInterrupts();
+            SpinForInterrupts(before + i);
+            X64.DisableInterrupts();
+            WriteApic(0x80B, 0);
+        }
+
+        WriteApic(0x838, 0);
+        Taken(before);
+        WriteApic(0x80B, 0);
+        before = Interrupts();
+        WriteApic(0x832, Deadline | 0x44);
+        WriteApic(0x6E0, X64.ReadTimeStampCounter() + ticks);
+        WaitForInterrupt();
+        Check(Interrupts() == before + 1 && ReadApic(0x6E0) == 0, "a deadline"u8);
+        WriteApic(0x80B, 0);
+        WriteApic(0x832, 0x1_0043);
+
+        Check(!TryWriteMsr(0x830, 0x500) && !TryWriteMsr(0x830, 0x610), "INIT and start-up are refused"u8);
+        Check(!TryWriteMsr(0x802, 1) && !TryWriteMsr(0x8F0, 0), "what cannot be written is refused"u8);
+    }
+
+    private static void InterruptedVcpus()
+    {
+        WriteApic(0x80F, 0x1FF);
+        StartSecond(out _);
+
+        // Neither executes PAUSE: without the end of a turn one of them would wait for ever.
+        for (ulong turn = 1; turn <= 10; turn++)
+        {
+            s_firstTurn = turn;
+            fixed (ulong* second = &s_secondTurn)
+            {
+                SpinUntil(second, turn);
+            }
+        }
+
+        ulong before = Interrupts();
+        WriteApic(0x830, (1ul << 32) | 0x45);
+        X64.EnableInterrupts();
+        SpinForInterrupts(before + 1);
+        X64.DisableInterrupts();
+        Check(Interrupts() == before + 1, "an interrupt to another vCPU"u8);
+        s_firstTurn = ulong.MaxValue;
+        WriteApic(0x832, 0x46);
+        WriteApic(0x838, 1_000_000);
+        WaitForInterrupt();
+        Check(Interrupts() == before + 2, "the timer of one vCPU while the other halts for good"u8);
     }
 
     private static void Violate(Scenario scenario)

@@ -235,7 +235,7 @@ public static class Machine
         ];
         if (options.CountInstructions)
         {
-            arguments.AddRange(["-icount", "shift=0"]);
+            arguments.AddRange(["-icount", "shift=0,sleep=off"]);
         }
 
         return arguments;

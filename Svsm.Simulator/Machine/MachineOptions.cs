@@ -49,7 +49,7 @@ public sealed record MachineOptions
     /// <summary>The run is stopped after this time. <see cref="Timeout.InfiniteTimeSpan"/> = never.</summary>
     public TimeSpan Timeout { get; init; } = System.Threading.Timeout.InfiniteTimeSpan;
 
-    /// <summary>Time-stamp ticks are executed instructions (<c>-icount shift=0</c>): counters repeat exactly from run to run, and the run is slower.</summary>
+    /// <summary>Time-stamp ticks are executed instructions (<c>-icount shift=0,sleep=off</c>): counters repeat exactly from run to run, and the run is slower.</summary>
     public bool CountInstructions { get; init; }
 
     /// <summary>The host offers VMPL0 only, as a stock Linux host does: an SVSM cannot start its guest there.</summary>

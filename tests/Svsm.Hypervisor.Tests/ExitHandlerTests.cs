@@ -211,13 +211,15 @@ public sealed unsafe class ExitHandlerTests
     }
 
     [Fact]
-    public void NestedFault_InterruptedInterrupt_IsInjectedAgain()
+    public void NestedFault_InterruptedEvent_IsInjectedAgain()
     {
         using var machine = new TestMachine();
         machine.Private(0x90_1000);
-        machine.Cpu.Vmcb->ExitIntInfo = 0x8000_0041;
+        machine.Cpu.Vmcb->ExitIntInfo = 0x12_8000_0B0E;
+        Interrupts.Settle(machine.Cpu);
         Assert.True(Exit(machine, ExitCode.NestedPageFault, 0x1_0000_0006, 0x90_1000 | Amd64.CBit));
-        Assert.Equal(0x8000_0041ul, machine.Cpu.Vmcb->EventInjection);
+        machine.Machine.Interrupts.Offer(machine.Cpu);
+        Assert.Equal(0x12_8000_0B0Eul, machine.Cpu.Vmcb->EventInjection);
     }
 
     [Fact]

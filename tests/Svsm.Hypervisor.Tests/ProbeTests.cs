@@ -21,6 +21,8 @@ public sealed class ProbeTests
     [InlineData(2)]
     [InlineData(3)]
     [InlineData(4, 2u)]
+    [InlineData(6)]
+    [InlineData(7, 2u)]
     public async Task Probe_Scenario_Passes(ulong scenario, uint vcpuCount = 1)
     {
         RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(scenario, vcpuCount: vcpuCount), TestContext.Current.CancellationToken);
@@ -160,6 +162,18 @@ public sealed class ProbeTests
         Assert.Equal(0ul, first.Statistics[1].Exits);
     }
 
+    [Theory]
+    [InlineData(6, 1u)]
+    [InlineData(7, 2u)]
+    public async Task Probe_Interrupts_RepeatExactly(ulong scenario, uint vcpuCount)
+    {
+        byte[] blob = ProbeLaunch.Make(scenario, LaunchOptions.Statistics, vcpuCount);
+        RunResult first = await QemuRun.StartAsync(blob, TestContext.Current.CancellationToken, "-icount", "shift=0,sleep=off");
+        RunResult second = await QemuRun.StartAsync(blob, TestContext.Current.CancellationToken, "-icount", "shift=0,sleep=off");
+        Assert.True(first is { Reason: StopReason.GuestExit, Detail: 0 }, first.ToString());
+        Assert.Equal(first.Statistics, second.Statistics);
+    }
+
     [Fact]
     public async Task Probe_AllVcpusHalted_StopsOnTheLast()
     {
@@ -178,9 +192,9 @@ public sealed class ProbeTests
     [Fact]
     public async Task Hypervisor_OwnException_IsToldWithRegisters()
     {
-        // UD2 in place of its CLGI.
+        // UD2 in place of its first CLGI; the STI behind it tells it from the others.
         byte[] hypervisor = await File.ReadAllBytesAsync(QemuRun.Hypervisor, TestContext.Current.CancellationToken);
-        ReadOnlySpan<byte> clgi = [0x0F, 0x01, 0xDD, 0xC3];
+        ReadOnlySpan<byte> clgi = [0x0F, 0x01, 0xDD, 0xFB];
         int at = hypervisor.AsSpan().IndexOf(clgi);
         Assert.Equal(at, hypervisor.AsSpan().LastIndexOf(clgi));
         hypervisor[at + 1] = 0x0B;

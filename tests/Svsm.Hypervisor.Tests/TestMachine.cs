@@ -42,6 +42,30 @@ internal sealed unsafe class FakeProcessor : HostProcessor
     /// <summary>Debug registers 0 to 3.</summary>
     public ulong[] DebugRegisters { get; } = [1, 2, 3, 4];
 
+    /// <summary>What the timer was set to, 0 = not set.</summary>
+    public ulong Timer { get; set; }
+
+    /// <summary>Interrupts taken.</summary>
+    public int Taken { get; private set; }
+
+    /// <inheritdoc/>
+    public override ulong TscAux { get; set; }
+
+    /// <inheritdoc/>
+    public override void SetTimer(ulong nanoseconds) => Timer = nanoseconds;
+
+    /// <inheritdoc/>
+    public override void AcknowledgeInterrupt() => Taken++;
+
+    /// <summary>Time goes on until the timer expires.</summary>
+    public override void WaitForInterrupt()
+    {
+        Assert.NotEqual(0ul, Timer);
+        TimeStamp += Timer;
+        Timer = 0;
+        Taken++;
+    }
+
     /// <inheritdoc/>
     public override CpuidResult Cpuid(uint function, uint index) => new() { Eax = uint.MaxValue, Ebx = uint.MaxValue, Ecx = uint.MaxValue, Edx = uint.MaxValue };
 

@@ -70,8 +70,15 @@ public sealed class PrimaryVectorTests
     }
 
     [Theory]
+    [InlineData("SRK ECC P256 (H template, empty unique)")]
+    [InlineData("SRK ECC P256, unique = 32x00,32x01")]
+    [InlineData("sign ECC P384")]
+    [InlineData("platform ECC P256")]
     [InlineData("owner HMAC key (keyedhash)")]
     [InlineData("owner AES128 CFB (symcipher)")]
+    [InlineData("EK ECC P256 (L-2 template)")]
+    [InlineData("EK RSA2048 (L-1 template)")]
+    [InlineData("owner sign RSA2048")]
     public void CreatePrimary_SeedsOfSwtpm_GivesItsPublicArea(string name)
     {
         using JsonDocument document = TestTpm.Resource("PrimaryVectors.json");
@@ -79,12 +86,18 @@ public sealed class PrimaryVectorTests
         byte[] template = Convert.FromHexString(vector.GetProperty("template").GetString()!);
         byte[] expected = Convert.FromHexString(vector.GetProperty("public").GetString()!);
         var tpm = new TestTpm();
-        tpm.Engine.Persistent.OwnerSeed = Convert.FromHexString(document.RootElement.GetProperty("seeds").GetProperty("SPSeed").GetString()!);
+        JsonElement seeds = document.RootElement.GetProperty("seeds");
+        tpm.Engine.Persistent.EndorsementSeed = Convert.FromHexString(seeds.GetProperty("EPSeed").GetString()!);
+        tpm.Engine.Persistent.OwnerSeed = Convert.FromHexString(seeds.GetProperty("SPSeed").GetString()!);
+        tpm.Engine.Persistent.PlatformSeed = Convert.FromHexString(seeds.GetProperty("PPSeed").GetString()!);
+        tpm.Engine.Persistent.EndorsementProof = Convert.FromHexString(seeds.GetProperty("ehProof").GetString()!);
+        tpm.Engine.Persistent.OwnerProof = Convert.FromHexString(seeds.GetProperty("shProof").GetString()!);
+        uint hierarchy = Convert.ToUInt32(vector.GetProperty("hierarchy").GetString(), 16);
         byte[] parameters = [.. TestTpm.Sized(0, 0, 0, 0), .. TestTpm.Sized(template), 0, 0, 0, 0, 0, 0];
         for (int i = 0; i < 2; i++)
         {
             // After the size of the parameters; the handle is before it.
-            byte[] answer = tpm.Do(0x131, [TestTpm.Owner], parameters, TestTpm.PasswordSession());
+            byte[] answer = tpm.Do(0x131, [hierarchy], parameters, TestTpm.PasswordSession());
             Assert.Equal(TestTpm.Sized(expected), answer[4..(6 + expected.Length)]);
         }
 

@@ -2,7 +2,6 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
-using System.Buffers.Binary;
 using Svsm.Modules.Vtpm.Crypto;
 using Svsm.Modules.Vtpm.Dispatch;
 using Svsm.Modules.Vtpm.State;
@@ -38,42 +37,40 @@ internal static partial class CreatePrimary
             return TpmResponseCode.ObjectMemory;
         }
 
+        TpmHandle hierarchy = request.PrimaryHandle;
         PublicArea template = request.InPublic;
-        TpmResponseCode code = ObjectCreation.CheckTemplate(template, request.InSensitive.Data.Length != 0);
+        ReadOnlyMemory<byte> data = request.InSensitive.Data;
+        TpmResponseCode code = ObjectCreation.CheckTemplate(null, template, data.Length != 0);
         if (code != TpmResponseCode.Success)
         {
             return code.At(At.InPublic);
         }
 
-        ReadOnlySpan<byte> auth = TpmCryptography.TrimAuth(request.InSensitive.UserAuth.Span);
-        if (auth.Length > Algorithms.DigestSize(template.NameHash))
+        if (TpmCryptography.TrimAuth(request.InSensitive.UserAuth.Span).Length > Algorithms.DigestSize(template.NameHash))
         {
             return TpmResponseCode.Size.At(At.InSensitive);
         }
 
-        code = ObjectCreation.CreatePrimary(tpm, request.PrimaryHandle, template, auth, request.InSensitive.Data.Span, out KeyObject? made);
+        code = ObjectCreation.Generate(
+            context,
+            template,
+            request.InSensitive.UserAuth.Span,
+            data.Span,
+            () => ObjectCreation.PrimaryRandom(tpm, hierarchy, template, data.Span),
+            hierarchy == TpmHandle.Endorsement,
+            out PublicArea area,
+            out Sensitive sensitive);
         if (code != TpmResponseCode.Success)
         {
             return code;
         }
 
-        var parent = new byte[sizeof(uint)];
-        BinaryPrimitives.WriteUInt32BigEndian(parent, request.PrimaryHandle.Value);
-        PcrSelection[] selection = Array.ConvertAll(request.CreationPcr, tpm.Pcrs.Filter);
-        var creation = new CreationData(
-            selection,
-            tpm.Pcrs.Digest(selection, template.NameHash),
-            context.Locality < 5 ? (byte)(1 << context.Locality) : context.Locality,
-            AlgorithmId.Null,
-            parent,
-            parent,
-            request.OutsideInfo);
-        var writer = new TpmWriter(new byte[512]);
-        creation.Write(ref writer);
-        byte[] creationHash = tpm.Cryptography.Hash(template.NameHash, writer.Written);
-        Ticket ticket = Tickets.Creation(tpm, request.PrimaryHandle, made!.Name, creationHash);
+        KeyObject made = ObjectCreation.ToObject(tpm.Cryptography, area, sensitive, hierarchy, ObjectCreation.HandleBytes(hierarchy));
+        CreationData creation = ObjectCreation.CreationDataOf(
+            context, null, hierarchy, area.NameHash, request.OutsideInfo, request.CreationPcr, out byte[] creationHash);
+        Ticket ticket = Tickets.Creation(tpm, hierarchy, made.Name, creationHash);
         code = tpm.Objects.Add(made, out TpmHandle handle);
-        response = new Response(handle, made.Public, creation, creationHash, ticket, made.Name);
+        response = new Response(handle, area, creation, creationHash, ticket, made.Name);
         return code;
     }
 }

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Collections.Generic;
 using Org.BouncyCastle.Crypto;
 using Org.BouncyCastle.Crypto.Digests;
 using Org.BouncyCastle.Crypto.Macs;
@@ -10,9 +11,14 @@ using Svsm.Modules.Vtpm.Wire;
 
 namespace Svsm.Modules.Vtpm.Crypto;
 
-/// <summary>The primitives, from BouncyCastle.Cryptography: managed code, without the operating system's libraries.</summary>
+/// <summary>
+/// The primitives: hashes, HMAC and AES from BouncyCastle.Cryptography, managed code without the operating system's libraries; curves from
+/// <see cref="EllipticCurve"/>, because BouncyCastle's take times that depend on the scalar.
+/// </summary>
 internal sealed class BouncyCastleCryptography : ICryptography
 {
+    private readonly Dictionary<EccCurve, EllipticCurve> _curves = [];
+
     public IHashState StartHash(AlgorithmId algorithm) => new HashState(CreateDigest(algorithm));
 
     public IHashState StartHmac(AlgorithmId algorithm, ReadOnlySpan<byte> key)
@@ -22,10 +28,25 @@ internal sealed class BouncyCastleCryptography : ICryptography
         return new HmacState(hmac);
     }
 
-    public IBlockTransform AesEncryptor(ReadOnlySpan<byte> key)
+    public IBlockTransform AesEncryptor(ReadOnlySpan<byte> key) => Aes(key, true);
+
+    public IBlockTransform AesDecryptor(ReadOnlySpan<byte> key) => Aes(key, false);
+
+    public EllipticCurve Curve(EccCurve id)
+    {
+        if (!_curves.TryGetValue(id, out EllipticCurve? curve))
+        {
+            curve = EllipticCurve.Create(id);
+            _curves.Add(id, curve);
+        }
+
+        return curve;
+    }
+
+    private static BlockTransform Aes(ReadOnlySpan<byte> key, bool encrypt)
     {
         IBlockCipher cipher = AesUtilities.CreateEngine();
-        cipher.Init(true, new KeyParameter(key));
+        cipher.Init(encrypt, new KeyParameter(key));
         return new BlockTransform(cipher);
     }
 

@@ -16,7 +16,7 @@ namespace Svsm.Modules.Vtpm.Crypto;
 //
 // Source: NIST SP 800-90A, 10.2.1; the form of the derivation function was established by re-computing keys of a TPM with known seeds
 // (tests: PrimaryVectors).
-internal sealed class CounterDrbg
+internal sealed class CounterDrbg : IRandomSource, IUnfinishedWork
 {
     private const int Block = 16;
     private const int KeySize = 32;
@@ -47,7 +47,7 @@ internal sealed class CounterDrbg
         CryptographicOperations.ZeroMemory(seed);
     }
 
-    internal void Fill(Span<byte> result)
+    public void Fill(Span<byte> result)
     {
         IBlockTransform aes = _cryptography.AesEncryptor(_key);
         Span<byte> block = stackalloc byte[Block];
@@ -68,7 +68,7 @@ internal sealed class CounterDrbg
         return result;
     }
 
-    internal void Clear()
+    public void Clear()
     {
         CryptographicOperations.ZeroMemory(_key);
         CryptographicOperations.ZeroMemory(_counter);

@@ -21,6 +21,13 @@ internal interface ICryptography
     /// <summary>AES in one direction, one block at a time.</summary>
     /// <param name="key">16, 24 or 32 bytes.</param>
     IBlockTransform AesEncryptor(ReadOnlySpan<byte> key);
+
+    /// <summary>AES in the other direction.</summary>
+    /// <param name="key">16, 24 or 32 bytes.</param>
+    IBlockTransform AesDecryptor(ReadOnlySpan<byte> key);
+
+    /// <summary>An elliptic curve. It is not for use by two threads at once.</summary>
+    EllipticCurve Curve(EccCurve id);
 }
 
 /// <summary>A digest or HMAC in progress.</summary>

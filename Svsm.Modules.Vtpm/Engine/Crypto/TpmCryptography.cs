@@ -76,6 +76,60 @@ internal static class TpmCryptography
         return result;
     }
 
+    /// <summary>KDFe: a key from the x coordinate of a shared point. Source: Part 1, "KDFe for ECDH".</summary>
+    /// <param name="cryptography">The primitives.</param>
+    /// <param name="hash">The hash.</param>
+    /// <param name="z">The x coordinate, as long as the curve's.</param>
+    /// <param name="use">The label; the terminating zero is added here.</param>
+    /// <param name="partyU">The x coordinate of the sender's point.</param>
+    /// <param name="partyV">The x coordinate of the receiver's point.</param>
+    /// <param name="bits">Bits of the result; a whole number of bytes.</param>
+    internal static byte[] DeriveKeyFromPoint(
+        this ICryptography cryptography, AlgorithmId hash, ReadOnlySpan<byte> z, string use, ReadOnlySpan<byte> partyU, ReadOnlySpan<byte> partyV, int bits)
+    {
+        var result = new byte[bits / 8];
+        byte[] label = Encoding.ASCII.GetBytes(use + "\0");
+        Span<byte> block = stackalloc byte[TpmLimits.MaxDigest];
+        int done = 0;
+        for (uint counter = 1; done < result.Length; counter++)
+        {
+            IHashState state = cryptography.StartHash(hash);
+            state.UpdateUInt32(counter);
+            state.Update(z);
+            state.Update(label);
+            state.Update(partyU);
+            state.Update(partyV);
+            state.Finish(block);
+            int count = Math.Min(state.Size, result.Length - done);
+            block[..count].CopyTo(result.AsSpan(done));
+            done += count;
+        }
+
+        CryptographicOperations.ZeroMemory(block);
+        return result;
+    }
+
+    /// <summary>MGF1: a mask from a seed. Source: PKCS #1 (RFC 8017), B.2.1.</summary>
+    internal static byte[] Mask(this ICryptography cryptography, AlgorithmId hash, ReadOnlySpan<byte> seed, int size)
+    {
+        var mask = new byte[size];
+        Span<byte> block = stackalloc byte[TpmLimits.MaxDigest];
+        int done = 0;
+        for (uint counter = 0; done < size; counter++)
+        {
+            IHashState state = cryptography.StartHash(hash);
+            state.Update(seed);
+            state.UpdateUInt32(counter);
+            state.Finish(block);
+            int count = Math.Min(state.Size, size - done);
+            block[..count].CopyTo(mask.AsSpan(done));
+            done += count;
+        }
+
+        CryptographicOperations.ZeroMemory(block);
+        return mask;
+    }
+
     /// <summary>AES-CFB in place.</summary>
     internal static void TransformCfb(this ICryptography cryptography, ReadOnlySpan<byte> key, ReadOnlySpan<byte> iv, Span<byte> data, bool encrypt)
     {

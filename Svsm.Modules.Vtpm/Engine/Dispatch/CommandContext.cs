@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using Svsm.Modules.Vtpm.Crypto;
 using Svsm.Modules.Vtpm.State;
 using Svsm.Modules.Vtpm.Wire;
 
@@ -10,6 +11,9 @@ namespace Svsm.Modules.Vtpm.Dispatch;
 /// <summary>One command on its way through the TPM.</summary>
 internal sealed class CommandContext(Tpm tpm, CommandDescriptor command, byte locality)
 {
+    /// <summary>What a command answers that has to be continued: no response code.</summary>
+    internal const TpmResponseCode Unfinished = (TpmResponseCode)uint.MaxValue;
+
     internal Tpm Tpm { get; } = tpm;
 
     internal CommandDescriptor Command { get; } = command;
@@ -30,8 +34,28 @@ internal sealed class CommandContext(Tpm tpm, CommandDescriptor command, byte lo
 
     internal SessionUse[] Sessions { get; set; } = [];
 
+    /// <summary>The command's tag: with or without sessions.</summary>
+    internal StructureTag Tag { get; set; }
+
+    /// <summary>The parameters, decrypted.</summary>
+    internal ReadOnlyMemory<byte> Parameters { get; set; }
+
+    /// <summary>What Execute has begun and not finished: it is called again with the same request until it does not answer <see cref="Unfinished"/>.</summary>
+    internal IUnfinishedWork? Work { get; set; }
+
     /// <summary>The cpHash in the hash of the audit session, if there is one.</summary>
     internal byte[] AuditCommandHash { get; set; } = [];
+
+    /// <summary>Asks whether long work goes on.</summary>
+    /// <returns>Success: yes. <see cref="Unfinished"/>: the slice is over. TPM_RC_RETRY: the command takes too long.</returns>
+    internal TpmResponseCode Pause() => Tpm.CheckTime();
+
+    /// <summary>Forgets finished or given up work.</summary>
+    internal void EndWork()
+    {
+        Work?.Clear();
+        Work = null;
+    }
 }
 
 /// <summary>A session in the authorisation area of a command.</summary>

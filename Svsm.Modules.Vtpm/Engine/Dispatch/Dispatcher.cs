@@ -28,16 +28,18 @@ internal static class Dispatcher
     /// <param name="command">The engine's own copy; parameters are decrypted in it.</param>
     /// <param name="locality">Where the command comes from.</param>
     /// <param name="response">Room for the largest response.</param>
-    /// <returns>The size of the response.</returns>
-    internal static int Run(Tpm tpm, Memory<byte> command, byte locality, Span<byte> response)
+    /// <param name="context">The command; <see cref="Continue"/> goes on with it.</param>
+    /// <returns>The size of the response; 0 when the command has to be continued.</returns>
+    internal static int Run(Tpm tpm, Memory<byte> command, byte locality, Span<byte> response, out CommandContext? context)
     {
+        context = null;
         TpmResponseCode code = ReadHeader(tpm, command.Span, out StructureTag tag, out CommandDescriptor? descriptor);
         if (code != TpmResponseCode.Success)
         {
             return WriteError(response, code);
         }
 
-        var context = new CommandContext(tpm, descriptor!, locality);
+        context = new CommandContext(tpm, descriptor!, locality) { Tag = tag };
         tpm.BeginCommand(descriptor!.Code);
         var reader = new TpmReader(command[HeaderSize..]);
         if ((code = ReadHandles(context, ref reader)) != TpmResponseCode.Success)
@@ -52,7 +54,8 @@ internal static class Dispatcher
             return WriteError(response, code);
         }
 
-        return RunAction(context, tag, parameters, response);
+        context.Parameters = parameters;
+        return Continue(context, response);
     }
 
     /// <summary>A response that is a header only.</summary>
@@ -134,14 +137,22 @@ internal static class Dispatcher
     private static TpmResponseCode CheckNoAuthorization(CommandDescriptor descriptor)
         => Array.Exists(descriptor.Handles, h => h.Role != AuthorizationRole.None) ? TpmResponseCode.AuthMissing : TpmResponseCode.Success;
 
-    private static int RunAction(CommandContext context, StructureTag tag, ReadOnlyMemory<byte> parameters, Span<byte> response)
+    /// <summary>Does the action of a command whose handles and sessions are checked, or goes on with it.</summary>
+    /// <returns>The size of the response; 0 when the command has to be continued.</returns>
+    internal static int Continue(CommandContext context, Span<byte> response)
     {
         CommandDescriptor descriptor = context.Command;
-        bool hasSessions = tag == StructureTag.Sessions;
+        bool hasSessions = context.Tag == StructureTag.Sessions;
         int start = HeaderSize + (descriptor.HasResponseHandle ? sizeof(uint) : 0) + (hasSessions ? sizeof(uint) : 0);
-        var reader = new TpmReader(parameters);
+        var reader = new TpmReader(context.Parameters);
         var writer = new TpmWriter(response[start..]);
         TpmResponseCode code = descriptor.Run(context, ref reader, ref writer);
+        if (code == CommandContext.Unfinished)
+        {
+            return 0;
+        }
+
+        context.EndWork();
         if (code == TpmResponseCode.Success && !context.Tpm.EndCommand())
         {
             code = TpmResponseCode.Failure;
@@ -168,7 +179,7 @@ internal static class Dispatcher
         }
 
         var header = new TpmWriter(response);
-        header.WriteUInt16((ushort)tag);
+        header.WriteUInt16((ushort)context.Tag);
         header.WriteUInt32((uint)size);
         header.WriteUInt32((uint)TpmResponseCode.Success);
         if (descriptor.HasResponseHandle)

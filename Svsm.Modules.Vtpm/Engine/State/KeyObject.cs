@@ -2,17 +2,20 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System.Security.Cryptography;
+using Svsm.Modules.Vtpm.Crypto;
 using Svsm.Modules.Vtpm.Wire;
 
 namespace Svsm.Modules.Vtpm.State;
 
-/// <summary>A key or sealed data with its secret part.</summary>
+/// <summary>A key or sealed data, with its secret part or without.</summary>
 internal sealed class KeyObject : TransientObject
 {
+    private RsaPrivateKey? _rsa;
+
     internal KeyObject(PublicArea publicArea)
     {
         Public = publicArea;
-        Policy = new AuthPolicy(publicArea.NameHash, publicArea.Policy);
+        Policy = new AuthPolicy(publicArea.Policy.Length == 0 ? AlgorithmId.Null : publicArea.NameHash, publicArea.Policy);
         IsNoDictionaryAttack = publicArea.Has(ObjectAttributes.NoDictionaryAttack);
         IsUserWithAuth = publicArea.Has(ObjectAttributes.UserWithAuth);
         IsAdminWithPolicy = publicArea.Has(ObjectAttributes.AdminWithPolicy);
@@ -29,10 +32,31 @@ internal sealed class KeyObject : TransientObject
     /// <summary>TPMT_SENSITIVE.seedValue: obfuscates the public part; the seed of children for a parent.</summary>
     internal byte[] SeedValue { get; init; } = [];
 
+    /// <summary>There is no secret part (TPM2_LoadExternal).</summary>
+    internal bool IsPublicOnly { get; init; }
+
+    /// <summary>It came by TPM2_LoadExternal: no object of this TPM's, so it has no children.</summary>
+    internal bool IsExternal { get; init; }
+
+    /// <summary>It can have children, or is the source of derived objects.</summary>
+    internal bool IsParent => Public.IsParent && !IsPublicOnly && !IsExternal;
+
+    /// <summary>It is the source of derived objects.</summary>
+    internal bool IsDerivationParent => IsParent && Public.Type == AlgorithmId.KeyedHash;
+
+    /// <summary>It has children that are stored encrypted.</summary>
+    internal bool IsStorageParent => IsParent && Public.Type != AlgorithmId.KeyedHash;
+
+    internal Sensitive Sensitive => new(Public.Type, Auth, SeedValue, Secret);
+
+    /// <summary>The private key of an RSA key; null when what is there is none.</summary>
+    internal RsaPrivateKey? Rsa => _rsa ??= IsPublicOnly ? null : RsaPrivateKey.Create(Public.Unique, Secret, RsaPublicKey.ExponentOf(Public));
+
     internal override void Clear()
     {
         base.Clear();
         CryptographicOperations.ZeroMemory(Secret);
         CryptographicOperations.ZeroMemory(SeedValue);
+        _rsa?.Clear();
     }
 }

@@ -10,7 +10,8 @@ namespace Svsm.Modules.Vtpm.State;
 
 // Known-answer tests of every algorithm that has a row in the table. A failed one puts the TPM into failure mode.
 //
-// Sources: FIPS 180-4 examples ("abc"); RFC 4231, test case 1; NIST SP 800-38A, F.3.13 (CFB128-AES128); KDFa by an independent computation.
+// Sources: FIPS 180-4 examples ("abc"); RFC 4231, test case 1; NIST SP 800-38A, F.3.13 (CFB128-AES128);
+// RFC 6979, A.2.5 (P-256); KDFa, KDFe, MGF1 and the RSA private operation by independent computations.
 internal sealed class SelfTests(Tpm tpm)
 {
     /// <summary>The largest list of algorithms in a command or response.</summary>
@@ -116,9 +117,61 @@ internal sealed class SelfTests(Tpm tpm)
                 return Same(
                     cryptography.DeriveKey(AlgorithmId.Sha256, secret, "ATH", contexts[..16], contexts[16..], 256),
                     "3ebbbc6a56e0cce9b3cac004ef1dd9ab7989cebce76447be0249a9b007f0f588");
+            case AlgorithmId.Rsa:
+            case AlgorithmId.RsaSsa:
+            case AlgorithmId.RsaEs:
+            case AlgorithmId.RsaPss:
+            case AlgorithmId.Oaep:
+                return RsaPasses();
+            case AlgorithmId.Ecc:
+            case AlgorithmId.EcDsa:
+            case AlgorithmId.EcDh:
+            case AlgorithmId.EcDaa:
+            case AlgorithmId.EcSchnorr:
+                return EccPasses();
+            case AlgorithmId.Mgf1:
+                return Same(
+                    cryptography.Mask(AlgorithmId.Sha256, "bar"u8, 50),
+                    "382576a7841021cc28fc4c0948753fb8312090cea942ea4c4e735d10dc724b155f9f6069f289d61daca0cb814502ef04eae1");
+            case AlgorithmId.Kdf1Sp80056A:
+                return Same(
+                    cryptography.DeriveKeyFromPoint(AlgorithmId.Sha256, "Z"u8, "TEST", "U"u8, "V"u8, 384),
+                    "38941d8d6c87dd4908a6cc986398e9201ec28b22f4a8632ee02e67d3c38dd3665b7b3cd259e86b290ea7502874d2daf9");
             default:
                 throw new InvalidOperationException($"algorithm {algorithm} has a row and no self test");
         }
+    }
+
+    // The private operation with a key that was made for this test, on the bytes 0 to 255.
+    private bool RsaPasses()
+    {
+        const string TestModulus =
+            "acec480a28376d33ed8d8de6977f608cd697696fe8ed5a3ae34024b5e838645bbce64bdd6af6b03f72cb8fd1360254d6ef06295599fe2c94b784f3acb0cedf16"
+            + "95b6b7524b1f9fcccfe04861cddab4ec7131451ac330084c8a32ea5811abebf8f14522261d3673e07195c3443664c4f0f7f5fd6626304b416a9ed6aa2b93b6fe"
+            + "411401c28d670cad709b612a5415aa9fb24aced0705c8217c570ad0205d2f7c9d228ea324a1a16108cf8d167a158eb2afc9a6ef655718f0e7c0676fdb6d01dc3"
+            + "fcc8108e123c47b9e0bc8f5a6d1b1a5a04ed110cb9029dae4631356b4c22824312e93b1efb83e061deacfac37eb6bf574b362767746e05821f32a271f9fec961";
+        const string TestPrime =
+            "ddd4ba2c1b76f37b46154480599e0a3cfa4d3cdd6ce546087171dea0d3cc8788fca96b688de5e65bba88831be75a90e0015f3a0871b7d41ffa23b0c58bb49583"
+            + "9d0b3b41e66cccf08896dd7ff32203ad54ad2cbd65da7856cc0f3f636638536ea8c4a9a05dda019bfd7269c30cef85b08c3266dd9ab612cd6a253d837745974d";
+        RsaPrivateKey? key = RsaPrivateKey.Create(Convert.FromHexString(TestModulus), Convert.FromHexString(TestPrime), RsaPublicKey.DefaultExponent);
+        var value = new byte[256];
+        for (int i = 0; i < value.Length; i++)
+        {
+            value[i] = (byte)i;
+        }
+
+        return key is not null && key.TryApply(value, value, tpm.Random)
+            && Same(tpm.Cryptography.Hash(AlgorithmId.Sha256, value), "4d98fa911fe6c51bd880e46e3600c798a431216f5834752da4de9b75ea591336");
+    }
+
+    private bool EccPasses()
+    {
+        EllipticCurve curve = tpm.Cryptography.Curve(EccCurve.NistP256);
+        byte[] scalar = Convert.FromHexString("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721");
+        EccPoint? point = curve.Encode(curve.MultiplyGenerator(BigIntegers.Read(scalar, curve.Limbs)));
+        return point is not null && Same(
+            [.. point.Value.X.Span, .. point.Value.Y.Span],
+            "60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb67903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299");
     }
 
     private bool Digest(AlgorithmId algorithm, string expected) => Same(tpm.Cryptography.Hash(algorithm, "abc"u8), expected);

@@ -89,6 +89,21 @@ internal enum AlgorithmUse
 
     /// <summary>TPMI_ALG_MAC_SCHEME: a hash algorithm here.</summary>
     Mac = 128,
+
+    /// <summary>TPMI_ALG_RSA_SCHEME: for signing or decrypting.</summary>
+    RsaScheme = 256,
+
+    /// <summary>TPMI_ALG_RSA_DECRYPT.</summary>
+    RsaDecrypt = 512,
+
+    /// <summary>TPMI_ALG_ECC_SCHEME: for signing or key exchange.</summary>
+    EccScheme = 1024,
+
+    /// <summary>TPMI_ALG_SIG_SCHEME.</summary>
+    SignatureScheme = 2048,
+
+    /// <summary>TPMI_ECC_KEY_EXCHANGE.</summary>
+    KeyExchange = 4096,
 }
 
 /// <summary>A row of the table.</summary>
@@ -106,15 +121,27 @@ internal static class Algorithms
 
     private static readonly AlgorithmRow[] s_rows =
     [
+        new(AlgorithmId.Rsa, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Object, AlgorithmUse.Public),
         new(AlgorithmId.Sha1, AlgorithmAttributes.Hash, HashUse, 20, 64),
-        new(AlgorithmId.Hmac, AlgorithmAttributes.Hash | AlgorithmAttributes.Signing, AlgorithmUse.KeyedHashScheme),
+        new(AlgorithmId.Hmac, AlgorithmAttributes.Hash | AlgorithmAttributes.Signing, AlgorithmUse.KeyedHashScheme | AlgorithmUse.SignatureScheme),
         new(AlgorithmId.Aes, AlgorithmAttributes.Symmetric, AlgorithmUse.Symmetric | AlgorithmUse.SymmetricObject),
+        new(AlgorithmId.Mgf1, AlgorithmAttributes.Hash | AlgorithmAttributes.Method, AlgorithmUse.KeyDerivation),
         new(AlgorithmId.KeyedHash, AlgorithmAttributes.Hash | AlgorithmAttributes.Object | AlgorithmAttributes.Signing | AlgorithmAttributes.Encrypting, AlgorithmUse.Public),
         new(AlgorithmId.Xor, AlgorithmAttributes.Hash | AlgorithmAttributes.Symmetric, AlgorithmUse.Symmetric | AlgorithmUse.KeyedHashScheme),
         new(AlgorithmId.Sha256, AlgorithmAttributes.Hash, HashUse, 32, 64),
         new(AlgorithmId.Sha384, AlgorithmAttributes.Hash, HashUse, 48, 128),
         new(AlgorithmId.Sha512, AlgorithmAttributes.Hash, HashUse, 64, 128),
+        new(AlgorithmId.RsaSsa, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Signing, AlgorithmUse.RsaScheme | AlgorithmUse.SignatureScheme),
+        new(AlgorithmId.RsaEs, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.RsaScheme | AlgorithmUse.RsaDecrypt),
+        new(AlgorithmId.RsaPss, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Signing, AlgorithmUse.RsaScheme | AlgorithmUse.SignatureScheme),
+        new(AlgorithmId.Oaep, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.RsaScheme | AlgorithmUse.RsaDecrypt),
+        new(AlgorithmId.EcDsa, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Signing, AlgorithmUse.EccScheme | AlgorithmUse.SignatureScheme),
+        new(AlgorithmId.EcDh, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Method, AlgorithmUse.EccScheme | AlgorithmUse.KeyExchange),
+        new(AlgorithmId.EcDaa, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Signing, AlgorithmUse.EccScheme | AlgorithmUse.SignatureScheme),
+        new(AlgorithmId.EcSchnorr, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Signing, AlgorithmUse.EccScheme | AlgorithmUse.SignatureScheme),
+        new(AlgorithmId.Kdf1Sp80056A, AlgorithmAttributes.Hash | AlgorithmAttributes.Method, AlgorithmUse.KeyDerivation),
         new(AlgorithmId.Kdf1Sp800108, AlgorithmAttributes.Hash | AlgorithmAttributes.Method, AlgorithmUse.KeyDerivation),
+        new(AlgorithmId.Ecc, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Object, AlgorithmUse.Public),
         new(AlgorithmId.SymmetricCipher, AlgorithmAttributes.Object | AlgorithmAttributes.Symmetric, AlgorithmUse.Public),
         new(AlgorithmId.CipherFeedback, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
     ];
@@ -158,6 +185,7 @@ internal static class Algorithms
             AlgorithmUse.SymmetricMode => TpmResponseCode.Mode,
             AlgorithmUse.KeyDerivation => TpmResponseCode.KeyDerivation,
             AlgorithmUse.Public => TpmResponseCode.Type,
+            AlgorithmUse.EccScheme or AlgorithmUse.SignatureScheme or AlgorithmUse.KeyExchange => TpmResponseCode.Scheme,
             _ => TpmResponseCode.Value,
         };
     }

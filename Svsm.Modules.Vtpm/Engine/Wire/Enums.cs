@@ -45,11 +45,20 @@ internal enum CommandCode : uint
     Startup = 0x144,
     Shutdown = 0x145,
     StirRandom = 0x146,
+    ActivateCredential = 0x147,
+    Duplicate = 0x14B,
+    ObjectChangeAuth = 0x150,
+    Rewrap = 0x152,
+    Create = 0x153,
     Hmac = 0x155,
+    Import = 0x156,
+    Load = 0x157,
     HmacStart = 0x15B,
     SequenceUpdate = 0x15C,
     Unseal = 0x15E,
     FlushContext = 0x165,
+    LoadExternal = 0x167,
+    MakeCredential = 0x168,
     ReadPublic = 0x173,
     StartAuthSession = 0x176,
     GetCapability = 0x17A,
@@ -62,6 +71,17 @@ internal enum CommandCode : uint
     EventSequenceComplete = 0x185,
     HashSequenceStart = 0x186,
     TestParms = 0x18A,
+    CreateLoaded = 0x191,
+}
+
+/// <summary>TPM_ECC_CURVE: the curves that this TPM has.</summary>
+[WireError(TpmResponseCode.Curve)]
+internal enum EccCurve : ushort
+{
+    NistP256 = 0x0003,
+    NistP384 = 0x0004,
+    NistP521 = 0x0005,
+    BnP256 = 0x0010,
 }
 
 /// <summary>TPM_SU.</summary>

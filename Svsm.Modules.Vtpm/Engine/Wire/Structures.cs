@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Security.Cryptography;
 
 namespace Svsm.Modules.Vtpm.Wire;
 
@@ -173,15 +174,111 @@ internal readonly record struct SymmetricDefinition(AlgorithmId Algorithm, ushor
     }
 }
 
-/// <summary>TPMT_PUBLIC_PARMS: the type of a key and its parameters.</summary>
-/// <param name="Type">The type.</param>
-/// <param name="Symmetric">Of a symmetric cipher.</param>
-/// <param name="Scheme">Of a keyed hash: TPM_ALG_HMAC, TPM_ALG_XOR or TPM_ALG_NULL.</param>
-/// <param name="SchemeHash">Of a keyed hash with a scheme.</param>
-/// <param name="SchemeKdf">Of TPM_ALG_XOR.</param>
-internal readonly record struct PublicParameters(
-    AlgorithmId Type, SymmetricDefinition Symmetric, AlgorithmId Scheme, AlgorithmId SchemeHash, AlgorithmId SchemeKdf)
+/// <summary>TPMT_SYM_DEF_OBJECT: a block cipher.</summary>
+internal readonly record struct ObjectCipher(SymmetricDefinition Definition)
 {
+    internal AlgorithmId Algorithm => Definition.Algorithm;
+
+    internal ushort KeyBits => Definition.KeyBits;
+
+    internal static TpmResponseCode ReadOrNull(ref TpmReader reader, out ObjectCipher value)
+    {
+        TpmResponseCode code = SymmetricDefinition.Read(ref reader, AlgorithmUse.SymmetricObject, true, out SymmetricDefinition definition);
+        value = new ObjectCipher(definition);
+        return code;
+    }
+}
+
+/// <summary>TPMS_ECC_POINT: coordinates of any length up to the largest.</summary>
+[TpmStructure]
+internal readonly partial record struct EccPoint(
+    [Size(TpmLimits.MaxEccKey)] ReadOnlyMemory<byte> X, [Size(TpmLimits.MaxEccKey)] ReadOnlyMemory<byte> Y)
+{
+    /// <summary>The structure's bytes.</summary>
+    internal byte[] ToBytes()
+    {
+        var writer = new TpmWriter(new byte[(2 * TpmLimits.MaxEccKey) + 4]);
+        Write(ref writer);
+        return writer.Written.ToArray();
+    }
+}
+
+/// <summary>A scheme with its hash and, for TPM_ALG_ECDAA, the count of the commitment: TPMT_SIG_SCHEME, TPMT_RSA_SCHEME, TPMT_RSA_DECRYPT, TPMT_ECC_SCHEME.</summary>
+internal readonly record struct AsymmetricScheme(AlgorithmId Scheme, AlgorithmId Hash, ushort Count)
+{
+    internal static AsymmetricScheme None => new(AlgorithmId.Null, AlgorithmId.Null, 0);
+
+    /// <summary>Whether the scheme has no hash.</summary>
+    private bool IsBare => Scheme is AlgorithmId.Null or AlgorithmId.RsaEs;
+
+    internal static TpmResponseCode Read(ref TpmReader reader, AlgorithmUse use, bool orNull, out AsymmetricScheme value)
+    {
+        value = None;
+        TpmResponseCode code = reader.ReadAlgorithm(use, orNull, out AlgorithmId scheme);
+        if (code != TpmResponseCode.Success)
+        {
+            return code;
+        }
+
+        value = new AsymmetricScheme(scheme, AlgorithmId.Null, 0);
+        ushort count = 0;
+        if (value.IsBare)
+        {
+            return TpmResponseCode.Success;
+        }
+
+        if ((code = reader.ReadAlgorithm(AlgorithmUse.Hash, false, out AlgorithmId hash)) == TpmResponseCode.Success && scheme == AlgorithmId.EcDaa)
+        {
+            code = reader.ReadUInt16(out count);
+        }
+
+        value = new AsymmetricScheme(scheme, hash, count);
+        return code;
+    }
+
+    internal void Write(ref TpmWriter writer)
+    {
+        writer.WriteUInt16((ushort)Scheme);
+        if (!IsBare)
+        {
+            writer.WriteUInt16((ushort)Hash);
+            if (Scheme == AlgorithmId.EcDaa)
+            {
+                writer.WriteUInt16(Count);
+            }
+        }
+    }
+}
+
+/// <summary>TPMT_PUBLIC_PARMS: the type of a key and its parameters; what a type does not have is TPM_ALG_NULL or 0.</summary>
+internal readonly record struct PublicParameters(AlgorithmId Type)
+{
+    /// <summary>The cipher of a symmetric key; of an asymmetric storage key the cipher that protects its children.</summary>
+    internal SymmetricDefinition Symmetric { get; init; } = SymmetricDefinition.None;
+
+    /// <summary>Of a keyed hash TPM_ALG_HMAC, TPM_ALG_XOR or none; of an asymmetric key what it signs or decrypts with.</summary>
+    internal AsymmetricScheme KeyScheme { get; init; } = AsymmetricScheme.None;
+
+    internal AlgorithmId Scheme => KeyScheme.Scheme;
+
+    internal AlgorithmId SchemeHash => KeyScheme.Hash;
+
+    /// <summary>The key derivation of TPM_ALG_XOR, or of an ECC key.</summary>
+    internal AlgorithmId SchemeKdf { get; init; } = AlgorithmId.Null;
+
+    /// <summary>The hash of an ECC key's key derivation.</summary>
+    internal AlgorithmId KdfHash { get; init; } = AlgorithmId.Null;
+
+    /// <summary>Bits of an RSA modulus.</summary>
+    internal ushort KeyBits { get; init; }
+
+    /// <summary>The public exponent of an RSA key; 0 stands for 65537.</summary>
+    internal uint Exponent { get; init; }
+
+    internal EccCurve Curve { get; init; }
+
+    internal bool IsAsymmetric => Type is AlgorithmId.Rsa or AlgorithmId.Ecc;
+
     internal static TpmResponseCode Read(ref TpmReader reader, out PublicParameters value)
     {
         value = default;
@@ -190,30 +287,13 @@ internal readonly record struct PublicParameters(
     }
 
     /// <summary>TPMU_PUBLIC_PARMS: the type was read elsewhere.</summary>
-    internal static TpmResponseCode ReadDetail(ref TpmReader reader, AlgorithmId type, out PublicParameters value)
+    internal static TpmResponseCode ReadDetail(ref TpmReader reader, AlgorithmId type, out PublicParameters value) => type switch
     {
-        value = default;
-        TpmResponseCode code;
-        if (type == AlgorithmId.SymmetricCipher)
-        {
-            code = SymmetricDefinition.Read(ref reader, AlgorithmUse.SymmetricObject, false, out SymmetricDefinition symmetric);
-            value = new PublicParameters(type, symmetric, AlgorithmId.Null, AlgorithmId.Null, AlgorithmId.Null);
-            return code;
-        }
-
-        // TPM_ALG_KEYEDHASH: the only other type in the table.
-        AlgorithmId hash = AlgorithmId.Null;
-        AlgorithmId kdf = AlgorithmId.Null;
-        if ((code = reader.ReadAlgorithm(AlgorithmUse.KeyedHashScheme, true, out AlgorithmId scheme)) != TpmResponseCode.Success
-            || (scheme != AlgorithmId.Null && (code = reader.ReadAlgorithm(AlgorithmUse.Hash, false, out hash)) != TpmResponseCode.Success)
-            || (scheme == AlgorithmId.Xor && (code = reader.ReadAlgorithm(AlgorithmUse.KeyDerivation, true, out kdf)) != TpmResponseCode.Success))
-        {
-            return code;
-        }
-
-        value = new PublicParameters(type, SymmetricDefinition.None, scheme, hash, kdf);
-        return TpmResponseCode.Success;
-    }
+        AlgorithmId.Rsa => ReadRsa(ref reader, out value),
+        AlgorithmId.Ecc => ReadEcc(ref reader, out value),
+        AlgorithmId.SymmetricCipher => ReadCipher(ref reader, out value),
+        _ => ReadKeyedHash(ref reader, out value),
+    };
 
     internal void Write(ref TpmWriter writer)
     {
@@ -224,50 +304,136 @@ internal readonly record struct PublicParameters(
     /// <summary>TPMU_PUBLIC_PARMS: without the type.</summary>
     internal void WriteDetail(ref TpmWriter writer)
     {
-        if (Type == AlgorithmId.SymmetricCipher)
+        if (Type != AlgorithmId.KeyedHash)
         {
             Symmetric.Write(ref writer);
-            return;
         }
 
-        writer.WriteUInt16((ushort)Scheme);
-        if (Scheme != AlgorithmId.Null)
+        if (Type != AlgorithmId.SymmetricCipher)
         {
-            writer.WriteUInt16((ushort)SchemeHash);
+            KeyScheme.Write(ref writer);
         }
 
-        if (Scheme == AlgorithmId.Xor)
+        if (Type == AlgorithmId.Rsa)
+        {
+            writer.WriteUInt16(KeyBits);
+            writer.WriteUInt32(Exponent);
+        }
+
+        if (Type == AlgorithmId.Ecc)
+        {
+            writer.WriteUInt16((ushort)Curve);
+        }
+
+        if (Type == AlgorithmId.Ecc || Scheme == AlgorithmId.Xor)
         {
             writer.WriteUInt16((ushort)SchemeKdf);
         }
+
+        if (Type == AlgorithmId.Ecc && SchemeKdf != AlgorithmId.Null)
+        {
+            writer.WriteUInt16((ushort)KdfHash);
+        }
+    }
+
+    private static TpmResponseCode ReadCipher(ref TpmReader reader, out PublicParameters value)
+    {
+        TpmResponseCode code = SymmetricDefinition.Read(ref reader, AlgorithmUse.SymmetricObject, false, out SymmetricDefinition symmetric);
+        value = new PublicParameters(AlgorithmId.SymmetricCipher) { Symmetric = symmetric };
+        return code;
+    }
+
+    private static TpmResponseCode ReadKeyedHash(ref TpmReader reader, out PublicParameters value)
+    {
+        AlgorithmId kdf = AlgorithmId.Null;
+        TpmResponseCode code = AsymmetricScheme.Read(ref reader, AlgorithmUse.KeyedHashScheme, true, out AsymmetricScheme scheme);
+        if (code == TpmResponseCode.Success && scheme.Scheme == AlgorithmId.Xor)
+        {
+            code = reader.ReadAlgorithm(AlgorithmUse.KeyDerivation, true, out kdf);
+        }
+
+        value = new PublicParameters(AlgorithmId.KeyedHash) { KeyScheme = scheme, SchemeKdf = kdf };
+        return code;
+    }
+
+    private static TpmResponseCode ReadRsa(ref TpmReader reader, out PublicParameters value)
+    {
+        ushort bits = 0;
+        uint exponent = 0;
+        TpmResponseCode code = ReadAsymmetric(ref reader, AlgorithmUse.RsaScheme, out SymmetricDefinition symmetric, out AsymmetricScheme scheme);
+        if (code == TpmResponseCode.Success && (code = reader.ReadUInt16(out bits)) == TpmResponseCode.Success)
+        {
+            code = bits is 2048 or 3072 or 4096 ? reader.ReadUInt32(out exponent) : TpmResponseCode.Value;
+        }
+
+        value = new PublicParameters(AlgorithmId.Rsa) { Symmetric = symmetric, KeyScheme = scheme, KeyBits = bits, Exponent = exponent };
+        return code;
+    }
+
+    private static TpmResponseCode ReadEcc(ref TpmReader reader, out PublicParameters value)
+    {
+        ushort curve = 0;
+        AlgorithmId kdf = AlgorithmId.Null;
+        AlgorithmId kdfHash = AlgorithmId.Null;
+        TpmResponseCode code = ReadAsymmetric(ref reader, AlgorithmUse.EccScheme, out SymmetricDefinition symmetric, out AsymmetricScheme scheme);
+        if (code == TpmResponseCode.Success && (code = reader.ReadUInt16(out curve)) == TpmResponseCode.Success)
+        {
+            code = !Enum.IsDefined((EccCurve)curve) ? TpmResponseCode.Curve : reader.ReadAlgorithm(AlgorithmUse.KeyDerivation, true, out kdf);
+        }
+
+        if (code == TpmResponseCode.Success && kdf != AlgorithmId.Null)
+        {
+            code = reader.ReadAlgorithm(AlgorithmUse.Hash, false, out kdfHash);
+        }
+
+        value = new PublicParameters(AlgorithmId.Ecc)
+        {
+            Symmetric = symmetric, KeyScheme = scheme, Curve = (EccCurve)curve, SchemeKdf = kdf, KdfHash = kdfHash,
+        };
+        return code;
+    }
+
+    private static TpmResponseCode ReadAsymmetric(ref TpmReader reader, AlgorithmUse use, out SymmetricDefinition symmetric, out AsymmetricScheme scheme)
+    {
+        scheme = AsymmetricScheme.None;
+        TpmResponseCode code = SymmetricDefinition.Read(ref reader, AlgorithmUse.SymmetricObject, true, out symmetric);
+        return code != TpmResponseCode.Success ? code : AsymmetricScheme.Read(ref reader, use, true, out scheme);
     }
 }
 
 /// <summary>TPMT_PUBLIC: what anybody may know about an object.</summary>
+/// <param name="Parameters">The type and its parameters.</param>
+/// <param name="NameHash">The algorithm of the Name; TPM_ALG_NULL for external objects that need none.</param>
+/// <param name="Attributes">TPMA_OBJECT.</param>
+/// <param name="Policy">The policy's digest, or nothing.</param>
+/// <param name="Unique">The modulus, a digest, or x of a point.</param>
+/// <param name="UniqueY">Of an ECC key: y of the point. Of a template for derivation: the context, with the label in <paramref name="Unique"/>.</param>
 internal readonly record struct PublicArea(
-    PublicParameters Parameters, AlgorithmId NameHash, ObjectAttributes Attributes, byte[] Policy, byte[] Unique)
+    PublicParameters Parameters, AlgorithmId NameHash, ObjectAttributes Attributes, byte[] Policy, byte[] Unique, byte[] UniqueY)
 {
+    /// <summary>Bytes of the largest.</summary>
+    internal const int MaxSize = TpmLimits.MaxRsaKey + 128;
+
     internal AlgorithmId Type => Parameters.Type;
 
-    internal static TpmResponseCode Read(ref TpmReader reader, out PublicArea value)
-    {
-        value = default;
-        TpmResponseCode code;
-        if ((code = reader.ReadAlgorithm(AlgorithmUse.Public, false, out AlgorithmId type)) != TpmResponseCode.Success
-            || (code = reader.ReadAlgorithm(AlgorithmUse.Hash, false, out AlgorithmId nameHash)) != TpmResponseCode.Success
-            || (code = ObjectFlags.Read(ref reader, out ObjectFlags flags)) != TpmResponseCode.Success
-            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] policy)) != TpmResponseCode.Success
-            || (code = PublicParameters.ReadDetail(ref reader, type, out PublicParameters parameters)) != TpmResponseCode.Success
-            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] unique)) != TpmResponseCode.Success)
-        {
-            return code;
-        }
+    /// <summary>The public point of an ECC key.</summary>
+    internal EccPoint Point => new(Unique, UniqueY);
 
-        value = new PublicArea(parameters, nameHash, flags.Attributes, policy, unique);
-        return TpmResponseCode.Success;
-    }
+    /// <summary>A restricted decryption key: a parent of other objects, or the source of derived ones.</summary>
+    internal bool IsParent => (Attributes & (ObjectAttributes.Restricted | ObjectAttributes.Decrypt | ObjectAttributes.Sign)) == (ObjectAttributes.Restricted | ObjectAttributes.Decrypt);
+
+    internal static TpmResponseCode Read(ref TpmReader reader, out PublicArea value) => Read(ref reader, false, false, out value);
+
+    /// <summary>Also without a name algorithm.</summary>
+    internal static TpmResponseCode ReadOrNull(ref TpmReader reader, out PublicArea value) => Read(ref reader, true, false, out value);
+
+    /// <summary>A template for derivation: label and context (TPMS_DERIVE) are in the place of the unique value.</summary>
+    internal static TpmResponseCode ReadDerivation(ref TpmReader reader, out PublicArea value) => Read(ref reader, false, true, out value);
 
     internal bool Has(ObjectAttributes attribute) => (Attributes & attribute) != 0;
+
+    /// <summary>Whether one of several attributes is set.</summary>
+    internal bool HasAny(ObjectAttributes attributes) => (Attributes & attributes) != 0;
 
     internal void Write(ref TpmWriter writer)
     {
@@ -277,15 +443,97 @@ internal readonly record struct PublicArea(
         writer.WriteSized(Policy);
         Parameters.WriteDetail(ref writer);
         writer.WriteSized(Unique);
+        if (Type == AlgorithmId.Ecc)
+        {
+            writer.WriteSized(UniqueY);
+        }
     }
 
     /// <summary>The structure's bytes, as Names are made of.</summary>
     internal byte[] ToBytes()
     {
-        var writer = new TpmWriter(new byte[512]);
+        var writer = new TpmWriter(new byte[MaxSize]);
         Write(ref writer);
         return writer.Written.ToArray();
     }
+
+    private static TpmResponseCode Read(ref TpmReader reader, bool nameOrNull, bool isDerivation, out PublicArea value)
+    {
+        value = default;
+        TpmResponseCode code;
+        if ((code = reader.ReadAlgorithm(AlgorithmUse.Public, false, out AlgorithmId type)) != TpmResponseCode.Success
+            || (code = reader.ReadAlgorithm(AlgorithmUse.Hash, nameOrNull, out AlgorithmId nameHash)) != TpmResponseCode.Success
+            || (code = ObjectFlags.Read(ref reader, out ObjectFlags flags)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] policy)) != TpmResponseCode.Success
+            || (code = PublicParameters.ReadDetail(ref reader, type, out PublicParameters parameters)) != TpmResponseCode.Success)
+        {
+            return code;
+        }
+
+        int limit = isDerivation ? TpmLimits.MaxLabel
+            : type == AlgorithmId.Rsa ? TpmLimits.MaxRsaKey
+            : type == AlgorithmId.Ecc ? TpmLimits.MaxEccKey
+            : TpmLimits.MaxDigest;
+        byte[] second = [];
+        if ((code = reader.ReadSizedCopy(limit, out byte[] unique)) != TpmResponseCode.Success
+            || ((isDerivation || type == AlgorithmId.Ecc) && (code = reader.ReadSizedCopy(limit, out second)) != TpmResponseCode.Success))
+        {
+            return code;
+        }
+
+        value = new PublicArea(parameters, nameHash, flags.Attributes, policy, unique, second);
+        return TpmResponseCode.Success;
+    }
+}
+
+/// <summary>TPMT_SENSITIVE: the secret part of an object.</summary>
+/// <param name="Type">The object's type.</param>
+/// <param name="Auth">The authValue.</param>
+/// <param name="SeedValue">Obfuscates the public part; of a parent, the seed of what protects its children.</param>
+/// <param name="Secret">The private key, one prime, the symmetric key or the data.</param>
+internal readonly record struct Sensitive(AlgorithmId Type, byte[] Auth, byte[] SeedValue, byte[] Secret)
+{
+    /// <summary>Bytes of the largest.</summary>
+    internal const int MaxSize = 8 + (2 * TpmLimits.MaxDigest) + (TpmLimits.MaxRsaKey / 2);
+
+    internal static TpmResponseCode Read(ref TpmReader reader, out Sensitive value)
+    {
+        value = default;
+        TpmResponseCode code;
+        if ((code = reader.ReadAlgorithm(AlgorithmUse.Public, false, out AlgorithmId type)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] auth)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] seed)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(SecretLimit(type), out byte[] secret)) != TpmResponseCode.Success)
+        {
+            return code;
+        }
+
+        value = new Sensitive(type, auth, seed, secret);
+        return TpmResponseCode.Success;
+    }
+
+    internal void Write(ref TpmWriter writer)
+    {
+        writer.WriteUInt16((ushort)Type);
+        writer.WriteSized(Auth);
+        writer.WriteSized(SeedValue);
+        writer.WriteSized(Secret);
+    }
+
+    internal void Clear()
+    {
+        CryptographicOperations.ZeroMemory(Auth);
+        CryptographicOperations.ZeroMemory(SeedValue);
+        CryptographicOperations.ZeroMemory(Secret);
+    }
+
+    private static int SecretLimit(AlgorithmId type) => type switch
+    {
+        AlgorithmId.Rsa => TpmLimits.MaxRsaKey / 2,
+        AlgorithmId.Ecc => TpmLimits.MaxEccKey,
+        AlgorithmId.SymmetricCipher => 32,
+        _ => TpmLimits.MaxSensitiveData,
+    };
 }
 
 [TpmStructure]

@@ -99,6 +99,9 @@ internal enum HandleKind
 
     /// <summary>TPMI_RH_LOCKOUT.</summary>
     Lockout,
+
+    /// <summary>TPMI_DH_PARENT.</summary>
+    Parent,
 }
 
 /// <summary>The data behind <see cref="HandleKind"/>.</summary>
@@ -132,6 +135,7 @@ internal static class HandleKinds
         [s_owner, s_platform],
         [s_lockout, s_platform],
         [s_lockout],
+        [s_owner, s_endorsement, s_platform, s_transient, s_persistent],
     ];
 
     /// <summary>TPM_RC_VALUE for a handle that is not of the kind.</summary>

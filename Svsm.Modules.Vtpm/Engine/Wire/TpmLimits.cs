@@ -24,6 +24,24 @@ internal static class TpmLimits
     /// <summary>The largest sealed data or symmetric key in bytes (TPM2B_SENSITIVE_DATA).</summary>
     internal const int MaxSensitiveData = 128;
 
+    /// <summary>The largest RSA modulus in bytes.</summary>
+    internal const int MaxRsaKey = 512;
+
+    /// <summary>The largest coordinate or private key of a curve in bytes: P-521.</summary>
+    internal const int MaxEccKey = 66;
+
+    /// <summary>The largest private part of an object (TPM2B_PRIVATE): of an RSA-4096 key, with both wraps of a duplication.</summary>
+    internal const int MaxPrivate = 1024;
+
+    /// <summary>The largest credential (TPM2B_ID_OBJECT): a digest and its integrity.</summary>
+    internal const int MaxCredential = 2 * (MaxDigest + 2);
+
+    /// <summary>The largest template (TPM2B_TEMPLATE).</summary>
+    internal const int MaxTemplate = 1024;
+
+    /// <summary>The largest label of TPM2B_LABEL and TPMS_DERIVE.</summary>
+    internal const int MaxLabel = 32;
+
     internal const int PcrCount = 24;
 
     /// <summary>Bytes in a PCR selection.</summary>

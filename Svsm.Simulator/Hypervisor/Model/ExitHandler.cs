@@ -69,6 +69,9 @@ internal static unsafe class ExitHandler
                 return cpu.Raise(Amd64.VectorInvalidOpcode);
             case ExitCode.Halt:
                 return machine.Wait(cpu, exitCode, HaltLength);
+            case ExitCode.Interrupt:
+                machine.Interrupts.HandlePhysical(cpu);
+                return true;
             case ExitCode.Pause:
                 cpu.Yields = true;
                 return cpu.Skip(PauseLength);

@@ -112,7 +112,9 @@ internal static unsafe class GhcbRequests
                 case GhcbExitCode.Wbinvd:
                 case GhcbExitCode.Monitor:
                 case GhcbExitCode.Mwait:
+                    return Complete();
                 case GhcbExitCode.NmiComplete:
+                    Cpu.Current.Apic.NmiMasked = false;
                     return Complete();
                 case GhcbExitCode.ApResetHold:
                     ClearBitmap();
@@ -232,7 +234,7 @@ internal static unsafe class GhcbRequests
             if (write)
             {
                 ulong value = (uint)Ghcb->Rax | (Ghcb->Rdx << 32);
-                if (!MsrModel.TryWrite(msr, value))
+                if (!MsrModel.TryWrite(Machine, Cpu, msr, value))
                 {
                     return RaiseGeneralProtection();
                 }
@@ -241,7 +243,7 @@ internal static unsafe class GhcbRequests
                 return Complete();
             }
 
-            return MsrModel.TryRead(Cpu, Machine.Processor, msr, out ulong result) ? Complete64(result) : RaiseGeneralProtection();
+            return MsrModel.TryRead(Machine, Cpu, msr, out ulong result) ? Complete64(result) : RaiseGeneralProtection();
         }
 
         private readonly bool PortAccess()

@@ -21,4 +21,17 @@ internal abstract unsafe class HostProcessor
 
     /// <summary>Writes debug registers 0 to 3.</summary>
     public abstract void WriteDebugRegisters(ulong* values);
+
+    /// <summary>The TSC_AUX register.</summary>
+    public abstract ulong TscAux { get; set; }
+
+    /// <summary>Has the timer interrupt once, in place of what it was set to before.</summary>
+    /// <param name="nanoseconds">From now, not 0; the timer may come earlier than a long time.</param>
+    public abstract void SetTimer(ulong nanoseconds);
+
+    /// <summary>Takes the interrupt that ended the guest's run.</summary>
+    public abstract void AcknowledgeInterrupt();
+
+    /// <summary>Waits until the timer interrupts, and takes the interrupt.</summary>
+    public abstract void WaitForInterrupt();
 }

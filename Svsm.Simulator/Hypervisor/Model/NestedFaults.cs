@@ -72,16 +72,6 @@ internal static unsafe class NestedFaults
             return cpu.Stop(ViolationKind.Unsupported, gpa);
         }
 
-        // An interrupt whose delivery was interrupted is delivered again; everything else happens again with the instruction.
-        ulong pending = cpu.Vmcb->ExitIntInfo;
-        const ulong TypeMask = 7ul << 8;
-        const ulong TypeInterrupt = 0;
-        const ulong TypeNmi = 2ul << 8;
-        if ((pending & EventValid) != 0 && (pending & TypeMask) is TypeInterrupt or TypeNmi)
-        {
-            cpu.Vmcb->EventInjection = pending;
-        }
-
         return true;
     }
 

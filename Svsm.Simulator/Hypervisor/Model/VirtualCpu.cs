@@ -62,6 +62,9 @@ internal sealed unsafe class VmplContext
 
     /// <summary>Counters.</summary>
     public VmplStatistics* Statistics { get; set; }
+
+    /// <summary>The interrupt controller.</summary>
+    public required LocalApic Apic { get; init; }
 }
 
 /// <summary>Why the run is to end.</summary>
@@ -127,7 +130,7 @@ internal sealed unsafe class VirtualCpu
         {
             statistics[vmpl].Vcpu = (uint)id;
             statistics[vmpl].Vmpl = (uint)vmpl;
-            Contexts[vmpl] = new VmplContext { Statistics = &statistics[vmpl] };
+            Contexts[vmpl] = new VmplContext { Statistics = &statistics[vmpl], Apic = new LocalApic((uint)id) };
         }
     }
 
@@ -162,8 +165,23 @@ internal sealed unsafe class VirtualCpu
     /// <summary>Whether it has a VMSA in use; otherwise it was never started, halted, or is in AP reset hold.</summary>
     public bool IsRunning { get; set; }
 
+    /// <summary>Whether it halted and an event may wake it.</summary>
+    public bool IsHalted { get; set; }
+
+    /// <summary>Whether interrupts wake it while <see cref="IsHalted"/>: RFLAGS.IF of the HLT.</summary>
+    public bool HaltIsInterruptible { get; set; }
+
     /// <summary>Whether the next vCPU may run now.</summary>
     public bool Yields { get; set; }
+
+    /// <summary>Vector of the virtual interrupt that was offered on entry, or 0.</summary>
+    public int Offered { get; set; }
+
+    /// <summary>EXITINTINFO of an event whose delivery the last exit interrupted, to be injected again, or 0.</summary>
+    public ulong InterruptedEvent { get; set; }
+
+    /// <summary>TSC_AUX while another vCPU is on the processor.</summary>
+    public ulong TscAux { get; set; }
 
     /// <summary>SEV_FEATURES of the VMSA that runs.</summary>
     public SevFeatures Features { get; set; }

@@ -21,6 +21,7 @@ internal sealed unsafe class VirtualMachine
 
     private readonly ulong[] _debugRegisters = new ulong[MaxCpus * DebugRegisterCount];
     private VirtualCpu? _onProcessor;
+    private bool _resumeFailed;
 
     /// <summary>Makes a machine without vCPUs.</summary>
     /// <param name="pool">Its memory's source.</param>
@@ -33,6 +34,7 @@ internal sealed unsafe class VirtualMachine
         Processor = processor;
         Memory = new GuestMemory(pool);
         Ports = new PortSpace(link);
+        Interrupts = new Interrupts(this);
     }
 
     /// <summary>The hypervisor's memory.</summary>
@@ -49,6 +51,12 @@ internal sealed unsafe class VirtualMachine
 
     /// <summary>I/O ports.</summary>
     public PortSpace Ports { get; }
+
+    /// <summary>Interrupts.</summary>
+    public Interrupts Interrupts { get; }
+
+    /// <summary>Speed of the time-stamp counters; a nanosecond per tick unless it was measured.</summary>
+    public GuestClock Clock { get; set; } = new(1, 1);
 
     /// <summary>The vCPUs; the number is the APIC id.</summary>
     public VirtualCpu[] Cpus { get; set; } = [];
@@ -90,9 +98,11 @@ internal sealed unsafe class VirtualMachine
             LoadDebugRegisters(cpu, &vmsa->Dr0);
         }
 
+        LoadTscAux(cpu, vmsa->TscAux);
         cpu.SelectNestedTables(Memory.NestedTables);
         Intercepts.Select(cpu, alone: Cpus.Length == 1);
         cpu.IsRunning = true;
+        cpu.IsHalted = false;
         return true;
     }
 
@@ -109,6 +119,7 @@ internal sealed unsafe class VirtualMachine
             Processor.ReadDebugRegisters(&vmsa->Dr0);
         }
 
+        vmsa->TscAux = (uint)(ReferenceEquals(cpu, _onProcessor) ? Processor.TscAux : cpu.TscAux);
         if (context.VmsaPage != null)
         {
             context.VmsaPage->IsRunning = false;
@@ -119,12 +130,19 @@ internal sealed unsafe class VirtualMachine
 
     /// <summary>Takes a vCPU off the processor until something starts it again.</summary>
     /// <param name="cpu">The vCPU.</param>
-    /// <param name="exitCode">GUEST_EXITCODE.</param>
+    /// <param name="exitCode">GUEST_EXITCODE. After <see cref="ExitCode.Halt"/> events wake it.</param>
     /// <param name="length">Length of the instruction that waits, if RIP is not behind it yet.</param>
-    /// <returns>False when no other vCPU runs, so that nothing ever will: the run must stop, which has been asked for.</returns>
+    /// <returns>False when nothing ever will run again: the run must stop, which has been asked for.</returns>
     public bool Wait(VirtualCpu cpu, ulong exitCode, int length)
     {
-        if (ReferenceEquals(Next(cpu), cpu))
+        bool halts = exitCode == ExitCode.Halt;
+        bool interruptible = halts && (cpu.State->Rflags & Amd64.FlagInterrupt) != 0;
+        if (halts && Interrupts.HasEvent(cpu, interruptible))
+        {
+            return cpu.Skip(length);
+        }
+
+        if (ReferenceEquals(Next(cpu), cpu) && !Interrupts.WillWake(cpu, interruptible) && !WillAnyWake())
         {
             return cpu.Stop(ViolationKind.HaltForever, 0);
         }
@@ -132,15 +150,40 @@ internal sealed unsafe class VirtualMachine
         // The VMSA of a halted vCPU points behind its HLT, so that another start of this VMPL goes on there.
         cpu.Skip(length);
         Leave(cpu, exitCode);
+        cpu.IsHalted = halts;
+        cpu.HaltIsInterruptible = interruptible;
         return true;
     }
 
-    /// <summary>Chooses who runs next: the same vCPU until it waits or yields, then the others in turn.</summary>
+    /// <summary>Goes on with a halted vCPU.</summary>
+    public void Resume(VirtualCpu cpu)
+    {
+        _resumeFailed |= !Enter(cpu, cpu.Vmpl);
+    }
+
+    /// <summary>Chooses who runs next: the same vCPU until it waits, yields or its turn ends, then the others in turn.</summary>
     /// <param name="cpu">Who ran last.</param>
-    public VirtualCpu Schedule(VirtualCpu cpu)
+    /// <returns>Who runs; null when the run must stop, which has been asked for.</returns>
+    public VirtualCpu? Schedule(VirtualCpu cpu)
     {
         VirtualCpu next = cpu.IsRunning && !cpu.Yields ? cpu : Next(cpu);
         cpu.Yields = false;
+        while (!next.IsRunning && !_resumeFailed)
+        {
+            Interrupts.WaitForTimer();
+            next = Next(cpu);
+        }
+
+        if (_resumeFailed)
+        {
+            return null;
+        }
+
+        if (Cpus.Length != 1 && !Interrupts.TurnIsLimited && !ReferenceEquals(Next(next), next))
+        {
+            Interrupts.LimitTurn();
+        }
+
         if (!ReferenceEquals(next, _onProcessor))
         {
             fixed (ulong* saved = _debugRegisters)
@@ -148,9 +191,11 @@ internal sealed unsafe class VirtualMachine
                 if (_onProcessor is { } previous)
                 {
                     Processor.ReadDebugRegisters(saved + (previous.Id * DebugRegisterCount));
+                    previous.TscAux = Processor.TscAux;
                 }
 
                 Processor.WriteDebugRegisters(saved + (next.Id * DebugRegisterCount));
+                Processor.TscAux = next.TscAux;
             }
 
             _onProcessor = next;
@@ -186,6 +231,29 @@ internal sealed unsafe class VirtualMachine
         {
             Processor.WriteDebugRegisters(values);
         }
+    }
+
+    // The processor has the TSC_AUX of the vCPU that runs, likewise.
+    private void LoadTscAux(VirtualCpu cpu, uint value)
+    {
+        cpu.TscAux = value;
+        if (ReferenceEquals(cpu, _onProcessor))
+        {
+            Processor.TscAux = value;
+        }
+    }
+
+    private bool WillAnyWake()
+    {
+        for (int i = 0; i < Cpus.Length; i++)
+        {
+            if (Cpus[i].IsHalted && Interrupts.WillWake(Cpus[i], Cpus[i].HaltIsInterruptible))
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private VirtualCpu Next(VirtualCpu cpu)

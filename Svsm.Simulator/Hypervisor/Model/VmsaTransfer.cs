@@ -76,6 +76,7 @@ internal static unsafe class VmsaTransfer
         CopyCommon(state, vmsa);
         cpu.Features = (SevFeatures)vmsa->SevFeatures;
         cpu.Vmcb->EventInjection = 0;
+        cpu.InterruptedEvent = 0;
         cpu.Vmcb->InterruptShadow = (vmsa->VirtualInterruptControl >> InterruptShadowBit) & 1;
 
         ulong* registers = cpu.Registers;

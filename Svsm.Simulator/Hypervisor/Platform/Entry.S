@@ -20,7 +20,8 @@
         .set    IMAGE_DIRECTORY_OFFSET, 0x40    # page directory entry of the link address, 16 MiB
         .set    PTE_NX_HIGH, 0x80000000
         .set    STACK_SIZE, 0x10000
-        .set    HEAP_SIZE, 0x20000
+        .set    HEAP_SIZE, 0x40000
+        .set    APIC_END_OF_INTERRUPT, 0xFEE000B0
 
         .section .multiboot, "a", @progbits
         .p2align 2
@@ -226,10 +227,30 @@ long_mode:
         ret
         end_function svsm_world_switch
 
-        function svsm_clgi
+# Interrupts wait outside of the guest from now on. IF is set for good: with it, those of the outer machine end the guest's run.
+        function svsm_hold_interrupts
+        clgi
+        sti
+        ret
+        end_function svsm_hold_interrupts
+
+# Takes what waits.
+        function svsm_take_interrupt
+        stgi
+        nop
         clgi
         ret
-        end_function svsm_clgi
+        end_function svsm_take_interrupt
+
+# Waits for an interrupt and takes it. The shadow of STI ends behind HLT: what comes before is not lost.
+        function svsm_wait_for_interrupt
+        cli
+        stgi
+        sti
+        hlt
+        clgi
+        ret
+        end_function svsm_wait_for_interrupt
 
 # Debug registers 0 to 3, which the VMCB does not hold.
         function svsm_read_debug_registers
@@ -272,6 +293,20 @@ exception_stubs:
         jmp     exception_common
         .set    vector, vector + 1
         .endr
+
+# Outer timer: OuterApic.cs asks the clock, so all there is to do is to end the interrupt. Spurious: not even that.
+        .p2align 4
+        jmp     timer_interrupt
+        .p2align 4
+        iretq
+
+timer_interrupt:
+        push    %rax
+        mov     $APIC_END_OF_INTERRUPT, %eax
+        movl    $0, (%rax)
+        pop     %rax
+        iretq
+
 exception_common:
         mov     %rsp, %rdi
         mov     %rbp, %rsi

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The hypervisor's interrupt descriptor table: every exception of its own ends the run with a log line.
+// The hypervisor's interrupt descriptor table: every exception of its own ends the run with a log line. Interrupts come only where Entry.S
+// lets them.
 
 using System.Runtime.InteropServices;
 using Svsm.Platform;
@@ -11,7 +12,10 @@ namespace Svsm.Hypervisor;
 /// <summary>The interrupt descriptor table.</summary>
 internal static unsafe class ExceptionTable
 {
-    private const int Vectors = 32;
+    /// <summary>Number of exceptions; the vectors behind them are the outer timer's and the spurious one (OuterApic.cs).</summary>
+    public const int Exceptions = 32;
+
+    private const int Vectors = Exceptions + 2;
     private const int BytesPerStub = 16;
     private const ushort CodeSelector = 8;
     private const byte PresentInterruptGate = 0x8E;

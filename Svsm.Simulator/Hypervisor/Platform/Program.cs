@@ -61,7 +61,7 @@ internal static unsafe class Program
         EnableSvm(pool);
         Intercepts.Initialize(pool);
 
-        var machine = new VirtualMachine(pool, link, new LevelOneProcessor());
+        var machine = new VirtualMachine(pool, link, new LevelOneProcessor()) { Clock = OuterApic.Start() };
         var loader = new LaunchLoader(machine, (byte*)(ulong)module->Start, module->End - module->Start);
         if (!loader.TryLoad())
         {
@@ -78,13 +78,15 @@ internal static unsafe class Program
         VirtualCpu cpu = machine.Cpus[0];
         while (true)
         {
+            machine.Interrupts.Offer(cpu);
             WorldSwitch.Run(cpu);
-            if (!ExitHandler.Handle(machine, cpu))
+            Interrupts.Settle(cpu);
+            if (!ExitHandler.Handle(machine, cpu) || machine.Schedule(cpu) is not { } next)
             {
                 return machine.FindStopped(cpu);
             }
 
-            cpu = machine.Schedule(cpu);
+            cpu = next;
         }
     }
 
@@ -104,14 +106,14 @@ internal static unsafe class Program
         }
     }
 
-    // Interrupts of the outer machine are nobody's: GIF stays clear here, and the guest must not see those of the 8259.
+    // Of the outer machine's interrupts only those of its APIC timer are wanted: none of the 8259.
     private static void EnableSvm(FramePool pool)
     {
         X64.Out8(MasterPicMask, 0xFF);
         X64.Out8(SlavePicMask, 0xFF);
         X64.WriteMsr(MsrEfer, X64.ReadMsr(MsrEfer) | Amd64.EferSvme);
         X64.WriteMsr(MsrHostSave, (ulong)pool.AllocateZeroed());
-        ClearGlobalInterruptFlag();
+        HoldInterrupts();
     }
 
     private static ulong EndOfModules(MultibootInformation* boot)
@@ -220,7 +222,7 @@ internal static unsafe class Program
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern void ImageLayout(ulong* values);
 
-    [RuntimeImport("*", "svsm_clgi")]
+    [RuntimeImport("*", "svsm_hold_interrupts")]
     [MethodImpl(MethodImplOptions.InternalCall)]
-    private static extern void ClearGlobalInterruptFlag();
+    private static extern void HoldInterrupts();
 }

@@ -51,11 +51,29 @@ internal static unsafe class WorldSwitch
 /// <summary>The processor that the hypervisor runs on.</summary>
 internal sealed unsafe class LevelOneProcessor : HostProcessor
 {
+    private const uint MsrTscAux = 0xC000_0103;
+
     /// <inheritdoc/>
     public override CpuidResult Cpuid(uint function, uint index) => X64.Cpuid(function, index);
 
     /// <inheritdoc/>
     public override ulong ReadTimeStampCounter() => X64.ReadTimeStampCounter();
+
+    /// <inheritdoc/>
+    public override ulong TscAux
+    {
+        get => X64.ReadMsr(MsrTscAux);
+        set => X64.WriteMsr(MsrTscAux, value);
+    }
+
+    /// <inheritdoc/>
+    public override void SetTimer(ulong nanoseconds) => OuterApic.SetTimer(nanoseconds);
+
+    /// <inheritdoc/>
+    public override void AcknowledgeInterrupt() => OuterApic.Take();
+
+    /// <inheritdoc/>
+    public override void WaitForInterrupt() => OuterApic.Wait();
 
     /// <inheritdoc/>
     public override void ReadDebugRegisters(ulong* values) => ReadRegisters(values);

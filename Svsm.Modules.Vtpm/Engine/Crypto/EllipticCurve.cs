@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using Svsm.Modules.Vtpm.Wire;
+
+namespace Svsm.Modules.Vtpm.Crypto;
+
+// The elliptic curves y^2 = x^3 + a x + b of the TPM, with a = -3 (NIST) or a = 0 (Barreto-Naehrig), all of prime order.
+//
+// Points are in projective coordinates (x = X / Z, y = Y / Z; Z = 0 is the point at infinity), three field elements in Montgomery form one
+// after the other. The formulas of addition and doubling are complete: they hold for all points, also equal ones and infinity, so a
+// multiplication does the same steps for every scalar and every point.
+//
+// Sources: NIST SP 800-186 (P-256, P-384, P-521); ISO/IEC 15946-5 and TCG Algorithm Registry (BN P-256); J. Renes, C. Costello, L. Batina,
+// "Complete addition formulas for prime order elliptic curves", algorithms 4, 6 and 7.
+internal sealed class EllipticCurve
+{
+    private const int WindowBits = 4;
+    private const int TemporaryCount = 5;
+
+    private readonly bool _isMinusThree;
+    private readonly ulong[] _b;
+    private readonly ulong[] _tripleB;
+    private readonly ulong[] _generator;
+    private readonly ulong[] _temporaries;
+    private ulong[]? _generatorTable;
+
+    private EllipticCurve(EccCurve id, int bits, string p, string n, int a, string b, string x, string y)
+    {
+        Id = id;
+        Bits = bits;
+        P = Convert.FromHexString(p);
+        N = Convert.FromHexString(n);
+        B = Convert.FromHexString(b);
+        X = Convert.FromHexString(x);
+        Y = Convert.FromHexString(y);
+        Field = new Modulus(BigIntegers.Read(P));
+        Order = new Modulus(BigIntegers.Read(N));
+        _isMinusThree = a == -3;
+        _b = Enter(B);
+        _tripleB = new ulong[Limbs];
+        Field.Add(_b, _b, _tripleB);
+        Field.Add(_tripleB, _b, _tripleB);
+        _generator = [.. Enter(X), .. Enter(Y), .. Field.One];
+        _temporaries = new ulong[(TemporaryCount + 3) * Limbs];
+    }
+
+    internal EccCurve Id { get; }
+
+    /// <summary>Bits of the field and of the order.</summary>
+    internal int Bits { get; }
+
+    /// <summary>Bytes of a coordinate and of a private key.</summary>
+    internal int Size => (Bits + 7) / 8;
+
+    internal Modulus Field { get; }
+
+    /// <summary>The group's order, a prime.</summary>
+    internal Modulus Order { get; }
+
+    internal int Limbs => Field.Limbs;
+
+    /// <summary>The field's prime.</summary>
+    internal byte[] P { get; }
+
+    /// <summary>The order.</summary>
+    internal byte[] N { get; }
+
+    /// <summary>p - 3 or 0.</summary>
+    internal byte[] A
+    {
+        get
+        {
+            var a = new byte[Size];
+            if (_isMinusThree)
+            {
+                P.CopyTo(a, 0);
+                a[^1] -= 3;
+            }
+
+            return a;
+        }
+    }
+
+    internal byte[] B { get; }
+
+    /// <summary>The generator's coordinates.</summary>
+    internal byte[] X { get; }
+
+    internal byte[] Y { get; }
+
+    internal static EllipticCurve Create(EccCurve id) => id switch
+    {
+        EccCurve.NistP256 => new(
+            id,
+            256,
+            "FFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF",
+            "FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551",
+            -3,
+            "5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B",
+            "6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296",
+            "4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5"),
+        EccCurve.NistP384 => new(
+            id,
+            384,
+            "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEFFFFFFFF0000000000000000FFFFFFFF",
+            "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973",
+            -3,
+            "B3312FA7E23EE7E4988E056BE3F82D19181D9C6EFE8141120314088F5013875AC656398D8A2ED19D2A85C8EDD3EC2AEF",
+            "AA87CA22BE8B05378EB1C71EF320AD746E1D3B628BA79B9859F741E082542A385502F25DBF55296C3A545E3872760AB7",
+            "3617DE4A96262C6F5D9E98BF9292DC29F8F41DBD289A147CE9DA3113B5F0B8C00A60B1CE1D7E819D7A431D7C90EA0E5F"),
+        EccCurve.NistP521 => new(
+            id,
+            521,
+            "01FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF",
+            "01FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFA51868783BF2F966B7FCC0148F709A5D03BB5C9B8899C47AEBB6FB71E91386409",
+            -3,
+            "0051953EB9618E1C9A1F929A21A0B68540EEA2DA725B99B315F3B8B489918EF109E156193951EC7E937B1652C0BD3BB1BF073573DF883D2C34F1EF451FD46B503F00",
+            "00C6858E06B70404E9CD9E3ECB662395B4429C648139053FB521F828AF606B4D3DBAA14B5E77EFE75928FE1DC127A2FFA8DE3348B3C1856A429BF97E7E31C2E5BD66",
+            "011839296A789A3BC0045C8A5FB42C7D1BD998F54449579B446817AFBD17273E662C97EE72995EF42640C550B9013FAD0761353C7086A272C24088BE94769FD16650"),
+        EccCurve.BnP256 => new(
+            id,
+            256,
+            "FFFFFFFFFFFCF0CD46E5F25EEE71A49F0CDC65FB12980A82D3292DDBAED33013",
+            "FFFFFFFFFFFCF0CD46E5F25EEE71A49E0CDC65FB1299921AF62D536CD10B500D",
+            0,
+            "0000000000000000000000000000000000000000000000000000000000000003",
+            "0000000000000000000000000000000000000000000000000000000000000001",
+            "0000000000000000000000000000000000000000000000000000000000000002"),
+        _ => throw new ArgumentOutOfRangeException(nameof(id), id, "not a curve of this TPM"),
+    };
+
+    /// <summary>Reads a point that anybody may have made.</summary>
+    /// <param name="point">Its coordinates.</param>
+    /// <param name="result">The point.</param>
+    /// <returns>False when a coordinate is not below the prime, or the point is not on the curve.</returns>
+    internal bool TryDecode(in EccPoint point, out ulong[] result)
+    {
+        result = new ulong[3 * Limbs];
+        Span<ulong> x = result.AsSpan(0, Limbs);
+        Span<ulong> y = result.AsSpan(Limbs, Limbs);
+        if (!BigIntegers.TryRead(point.X.Span, x) || !BigIntegers.TryRead(point.Y.Span, y) || Field.BelowMask(x) == 0 || Field.BelowMask(y) == 0)
+        {
+            return false;
+        }
+
+        Field.Enter(x, x);
+        Field.Enter(y, y);
+        Field.One.CopyTo(result.AsSpan(2 * Limbs));
+        var right = new ulong[Limbs];
+        EvaluateRight(x, right);
+        var left = new ulong[Limbs];
+        Field.Multiply(y, y, left);
+        return Modulus.EqualMask(left, right) != 0;
+    }
+
+    /// <summary>The point with the given x, if there is one, and the y that a square root gives.</summary>
+    /// <remarks>Every prime here is 3 modulo 4, so the root is a power.</remarks>
+    internal bool TryDecompress(ReadOnlySpan<byte> xBytes, out ulong[] result)
+    {
+        result = new ulong[3 * Limbs];
+        Span<ulong> x = result.AsSpan(0, Limbs);
+        Span<ulong> y = result.AsSpan(Limbs, Limbs);
+        if (!BigIntegers.TryRead(xBytes, x) || Field.BelowMask(x) == 0)
+        {
+            return false;
+        }
+
+        Field.Enter(x, x);
+        Field.One.CopyTo(result.AsSpan(2 * Limbs));
+        var right = new ulong[Limbs];
+        EvaluateRight(x, right);
+
+        // (p + 1) / 4.
+        var exponent = Field.Value.ToArray();
+        BigIntegers.Add(exponent, [1]);
+        BigIntegers.Divide(exponent, 4);
+        Field.Power(right, exponent, y);
+        var square = new ulong[Limbs];
+        Field.Multiply(y, y, square);
+        return Modulus.EqualMask(square, right) != 0;
+    }
+
+    /// <summary>Affine coordinates; null for the point at infinity.</summary>
+    internal EccPoint? Encode(ReadOnlySpan<ulong> point)
+    {
+        ReadOnlySpan<ulong> z = point.Slice(2 * Limbs, Limbs);
+        if (Modulus.ZeroMask(z) != 0)
+        {
+            return null;
+        }
+
+        Span<ulong> inverse = stackalloc ulong[Limbs];
+        Span<ulong> coordinate = stackalloc ulong[Limbs];
+        Field.InvertPrime(z, inverse);
+        Field.Multiply(point[..Limbs], inverse, coordinate);
+        Field.Leave(coordinate, coordinate);
+        byte[] x = BigIntegers.ToBytes(coordinate, Size);
+        Field.Multiply(point.Slice(Limbs, Limbs), inverse, coordinate);
+        Field.Leave(coordinate, coordinate);
+        byte[] y = BigIntegers.ToBytes(coordinate, Size);
+        inverse.Clear();
+        coordinate.Clear();
+        return new EccPoint(x, y);
+    }
+
+    /// <summary>scalar * generator.</summary>
+    internal ulong[] MultiplyGenerator(ReadOnlySpan<ulong> scalar)
+    {
+        // The table is the same for all: it has no secrets and is kept.
+        _generatorTable ??= MakeTable(_generator);
+        return MultiplyTable(scalar, _generatorTable);
+    }
+
+    /// <summary>scalar * point.</summary>
+    /// <param name="scalar">As many limbs as the order has.</param>
+    /// <param name="point">A point of the curve.</param>
+    internal ulong[] Multiply(ReadOnlySpan<ulong> scalar, ReadOnlySpan<ulong> point)
+    {
+        ulong[] table = MakeTable(point);
+        ulong[] result = MultiplyTable(scalar, table);
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(table.AsSpan()));
+        return result;
+    }
+
+    /// <summary>The sum of two points.</summary>
+    internal void Add(ReadOnlySpan<ulong> first, ReadOnlySpan<ulong> second, Span<ulong> result)
+    {
+        Span<ulong> t = _temporaries;
+        int n = Limbs;
+        if (_isMinusThree)
+        {
+            AddMinusThree(first, second, t[..(TemporaryCount * n)], t[(TemporaryCount * n)..]);
+        }
+        else
+        {
+            AddZero(first, second, t[..(TemporaryCount * n)], t[(TemporaryCount * n)..]);
+        }
+
+        t[(TemporaryCount * n)..].CopyTo(result);
+    }
+
+    /// <summary>Whether a private key is in the range from 1 to the order less 1.</summary>
+    internal bool IsPrivateKey(ReadOnlySpan<byte> key)
+    {
+        Span<ulong> scalar = stackalloc ulong[Limbs];
+        bool valid = BigIntegers.TryRead(key, scalar) && (Order.BelowMask(scalar) & ~Modulus.ZeroMask(scalar)) != 0;
+        scalar.Clear();
+        return valid;
+    }
+
+    /// <summary>A private key from 64 more random bits than it has: from 1 to the order less 1, evenly but for 2^-64.</summary>
+    /// <remarks>Source: FIPS 186-4, B.4.1.</remarks>
+    internal byte[] PrivateKeyFrom(ReadOnlySpan<byte> random)
+    {
+        Span<ulong> lessOne = stackalloc ulong[Limbs];
+        Order.Value.CopyTo(lessOne);
+        lessOne[0] ^= 1;
+        ulong[] wide = BigIntegers.Read(random);
+        Span<ulong> key = stackalloc ulong[Limbs];
+        BigIntegers.Reduce(wide, lessOne, key);
+        BigIntegers.Add(key, [1]);
+        byte[] result = BigIntegers.ToBytes(key, Size);
+        key.Clear();
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(wide.AsSpan()));
+        return result;
+    }
+
+    private ulong[] MultiplyTable(ReadOnlySpan<ulong> scalar, ReadOnlySpan<ulong> table)
+    {
+        var result = new ulong[3 * Limbs];
+        Span<ulong> entry = stackalloc ulong[3 * Limbs];
+        Field.One.CopyTo(result.AsSpan(Limbs));
+        for (int window = ((Bits + WindowBits - 1) / WindowBits) - 1; window >= 0; window--)
+        {
+            for (int i = 0; i < WindowBits; i++)
+            {
+                Double(result, result);
+            }
+
+            Modulus.Select(table, 3 * Limbs, Modulus.Bits(scalar, window * WindowBits, WindowBits), entry);
+            Add(result, entry, result);
+        }
+
+        entry.Clear();
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_temporaries.AsSpan()));
+        Field.ClearProduct();
+        return result;
+    }
+
+    private ulong[] Enter(byte[] value)
+    {
+        var limbs = new ulong[Limbs];
+        BigIntegers.Read(value, limbs);
+        Field.Enter(limbs, limbs);
+        return limbs;
+    }
+
+    // x^3 + a x + b.
+    private void EvaluateRight(ReadOnlySpan<ulong> x, Span<ulong> result)
+    {
+        Field.Multiply(x, x, result);
+        Field.Multiply(result, x, result);
+        for (int i = 0; _isMinusThree && i < 3; i++)
+        {
+            Field.Subtract(result, x, result);
+        }
+
+        Field.Add(result, _b, result);
+    }
+
+    // 0, 1, 2, ... times the point.
+    private ulong[] MakeTable(ReadOnlySpan<ulong> point)
+    {
+        int size = 3 * Limbs;
+        var table = new ulong[(1 << WindowBits) * size];
+        Field.One.CopyTo(table.AsSpan(Limbs));
+        point.CopyTo(table.AsSpan(size));
+        for (int i = 2; i < 1 << WindowBits; i++)
+        {
+            Add(table.AsSpan((i - 1) * size, size), point, table.AsSpan(i * size, size));
+        }
+
+        return table;
+    }
+
+    private void Double(ReadOnlySpan<ulong> point, Span<ulong> result)
+    {
+        if (!_isMinusThree)
+        {
+            Add(point, point, result);
+            return;
+        }
+
+        int n = Limbs;
+        Modulus f = Field;
+        ReadOnlySpan<ulong> x = point[..n];
+        ReadOnlySpan<ulong> y = point.Slice(n, n);
+        ReadOnlySpan<ulong> z = point.Slice(2 * n, n);
+        Span<ulong> t0 = _temporaries.AsSpan(0, n);
+        Span<ulong> t1 = _temporaries.AsSpan(n, n);
+        Span<ulong> t2 = _temporaries.AsSpan(2 * n, n);
+        Span<ulong> t3 = _temporaries.AsSpan(3 * n, n);
+        Span<ulong> x3 = _temporaries.AsSpan(TemporaryCount * n, n);
+        Span<ulong> y3 = _temporaries.AsSpan((TemporaryCount + 1) * n, n);
+        Span<ulong> z3 = _temporaries.AsSpan((TemporaryCount + 2) * n, n);
+
+        f.Multiply(x, x, t0);
+        f.Multiply(y, y, t1);
+        f.Multiply(z, z, t2);
+        f.Multiply(x, y, t3);
+        f.Add(t3, t3, t3);
+        f.Multiply(x, z, z3);
+        f.Add(z3, z3, z3);
+        f.Multiply(_b, t2, y3);
+        f.Subtract(y3, z3, y3);
+        f.Add(y3, y3, x3);
+        f.Add(x3, y3, y3);
+        f.Subtract(t1, y3, x3);
+        f.Add(t1, y3, y3);
+        f.Multiply(x3, y3, y3);
+        f.Multiply(x3, t3, x3);
+        f.Add(t2, t2, t3);
+        f.Add(t2, t3, t2);
+        f.Multiply(_b, z3, z3);
+        f.Subtract(z3, t2, z3);
+        f.Subtract(z3, t0, z3);
+        f.Add(z3, z3, t3);
+        f.Add(z3, t3, z3);
+        f.Add(t0, t0, t3);
+        f.Add(t3, t0, t0);
+        f.Subtract(t0, t2, t0);
+        f.Multiply(t0, z3, t0);
+        f.Add(y3, t0, y3);
+        f.Multiply(y, z, t0);
+        f.Add(t0, t0, t0);
+        f.Multiply(t0, z3, z3);
+        f.Subtract(x3, z3, x3);
+        f.Multiply(t0, t1, z3);
+        f.Add(z3, z3, z3);
+        f.Add(z3, z3, z3);
+        _temporaries.AsSpan(TemporaryCount * n).CopyTo(result);
+    }
+
+    private void AddMinusThree(ReadOnlySpan<ulong> first, ReadOnlySpan<ulong> second, Span<ulong> t, Span<ulong> result)
+    {
+        int n = Limbs;
+        Modulus f = Field;
+        ReadOnlySpan<ulong> x1 = first[..n];
+        ReadOnlySpan<ulong> y1 = first.Slice(n, n);
+        ReadOnlySpan<ulong> z1 = first.Slice(2 * n, n);
+        ReadOnlySpan<ulong> x2 = second[..n];
+        ReadOnlySpan<ulong> y2 = second.Slice(n, n);
+        ReadOnlySpan<ulong> z2 = second.Slice(2 * n, n);
+        Span<ulong> t0 = t[..n];
+        Span<ulong> t1 = t.Slice(n, n);
+        Span<ulong> t2 = t.Slice(2 * n, n);
+        Span<ulong> t3 = t.Slice(3 * n, n);
+        Span<ulong> t4 = t.Slice(4 * n, n);
+        Span<ulong> x3 = result[..n];
+        Span<ulong> y3 = result.Slice(n, n);
+        Span<ulong> z3 = result.Slice(2 * n, n);
+
+        AddCommon(x1, y1, z1, x2, y2, z2, t0, t1, t2, t3, t4, x3, y3);
+        f.Multiply(_b, t2, z3);
+        f.Subtract(y3, z3, x3);
+        f.Add(x3, x3, z3);
+        f.Add(x3, z3, x3);
+        f.Subtract(t1, x3, z3);
+        f.Add(t1, x3, x3);
+        f.Multiply(_b, y3, y3);
+        f.Add(t2, t2, t1);
+        f.Add(t1, t2, t2);
+        f.Subtract(y3, t2, y3);
+        f.Subtract(y3, t0, y3);
+        f.Add(y3, y3, t1);
+        f.Add(t1, y3, y3);
+        f.Add(t0, t0, t1);
+        f.Add(t1, t0, t0);
+        f.Subtract(t0, t2, t0);
+        f.Multiply(t4, y3, t1);
+        f.Multiply(t0, y3, t2);
+        f.Multiply(x3, z3, y3);
+        f.Add(y3, t2, y3);
+        f.Multiply(t3, x3, x3);
+        f.Subtract(x3, t1, x3);
+        f.Multiply(t4, z3, z3);
+        f.Multiply(t3, t0, t1);
+        f.Add(z3, t1, z3);
+    }
+
+    private void AddZero(ReadOnlySpan<ulong> first, ReadOnlySpan<ulong> second, Span<ulong> t, Span<ulong> result)
+    {
+        int n = Limbs;
+        Modulus f = Field;
+        Span<ulong> t0 = t[..n];
+        Span<ulong> t1 = t.Slice(n, n);
+        Span<ulong> t2 = t.Slice(2 * n, n);
+        Span<ulong> t3 = t.Slice(3 * n, n);
+        Span<ulong> t4 = t.Slice(4 * n, n);
+        Span<ulong> x3 = result[..n];
+        Span<ulong> y3 = result.Slice(n, n);
+        Span<ulong> z3 = result.Slice(2 * n, n);
+
+        AddCommon(
+            first[..n], first.Slice(n, n), first.Slice(2 * n, n), second[..n], second.Slice(n, n), second.Slice(2 * n, n), t0, t1, t2, t3, t4, x3, y3);
+        f.Add(t0, t0, x3);
+        f.Add(x3, t0, t0);
+        f.Multiply(_tripleB, t2, t2);
+        f.Add(t1, t2, z3);
+        f.Subtract(t1, t2, t1);
+        f.Multiply(_tripleB, y3, y3);
+        f.Multiply(t4, y3, x3);
+        f.Multiply(t3, t1, t2);
+        f.Subtract(t2, x3, x3);
+        f.Multiply(y3, t0, y3);
+        f.Multiply(t1, z3, t1);
+        f.Add(t1, y3, y3);
+        f.Multiply(t0, t3, t0);
+        f.Multiply(z3, t4, z3);
+        f.Add(z3, t0, z3);
+    }
+
+    // The products that both kinds of addition begin with: t0 = x1 x2, t1 = y1 y2, t2 = z1 z2, and the cross sums t3 = x1 y2 + x2 y1,
+    // t4 = y1 z2 + y2 z1, y3 = x1 z2 + x2 z1.
+    private void AddCommon(
+        ReadOnlySpan<ulong> x1,
+        ReadOnlySpan<ulong> y1,
+        ReadOnlySpan<ulong> z1,
+        ReadOnlySpan<ulong> x2,
+        ReadOnlySpan<ulong> y2,
+        ReadOnlySpan<ulong> z2,
+        Span<ulong> t0,
+        Span<ulong> t1,
+        Span<ulong> t2,
+        Span<ulong> t3,
+        Span<ulong> t4,
+        Span<ulong> x3,
+        Span<ulong> y3)
+    {
+        Modulus f = Field;
+        f.Multiply(x1, x2, t0);
+        f.Multiply(y1, y2, t1);
+        f.Multiply(z1, z2, t2);
+        f.Add(x1, y1, t3);
+        f.Add(x2, y2, t4);
+        f.Multiply(t3, t4, t3);
+        f.Add(t0, t1, t4);
+        f.Subtract(t3, t4, t3);
+        f.Add(y1, z1, t4);
+        f.Add(y2, z2, x3);
+        f.Multiply(t4, x3, t4);
+        f.Add(t1, t2, x3);
+        f.Subtract(t4, x3, t4);
+        f.Add(x1, z1, x3);
+        f.Add(x2, z2, y3);
+        f.Multiply(x3, y3, x3);
+        f.Add(t0, t2, y3);
+        f.Subtract(x3, y3, y3);
+    }
+}

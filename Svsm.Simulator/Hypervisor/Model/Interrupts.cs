@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Interrupts of the machine: who gets which, when a vCPU is woken, and whose turn ends.
+//
+// INTR is always intercepted: the one physical APIC belongs to the hypervisor, and only its timer is used, for the earliest timer of any
+// virtual APIC or the end of a turn, whatever comes first. What is requested from the APIC of a VMPL that does not run waits there.
+//
+//   Offer    before an entry: the highest interrupt that may be delivered becomes the virtual interrupt (V_IRQ), which the processor takes when
+//            RFLAGS.IF allows; an event whose delivery the last exit interrupted is injected again
+//   Settle   after an exit: an interrupt that was taken goes into service
+//
+// A turn ends after a millisecond if another vCPU can run. Guest time is what the time-stamp counter of vCPU 0 shows.
+
+using System;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>Interrupt routing and timers.</summary>
+internal sealed unsafe class Interrupts
+{
+    // SAFETY (whole type): VMCB and save area belong to the vCPU.
+
+    /// <summary>A turn, when others can run: one millisecond.</summary>
+    public const ulong TurnNanoseconds = 1_000_000;
+
+    private const ulong Never = ulong.MaxValue;
+
+    // VMCB offset 0x60: 7:0 V_TPR, 8 V_IRQ, 19:16 priority, 20 ignore V_TPR, 24 V_INTR_MASKING, 39:32 vector.
+    private const ulong VirtualPriorityMask = 0xF;
+    private const ulong VirtualRequest = 1ul << 8;
+    private const ulong VirtualOffer = VirtualRequest | (0xFul << 16) | (1ul << 20);
+    private const ulong VirtualMasking = 1ul << 24;
+    private const int VirtualVectorShift = 32;
+
+    private const ulong EventValid = 1ul << 31;
+    private const int EventTypeShift = 8;
+    private const ulong EventTypeMask = 7;
+    private const ulong EventInterrupt = 0;
+    private const ulong EventNmi = 2;
+    private const ulong EventException = 3;
+    private const ulong EventSoftware = 4;
+    private const ulong VectorNmi = 2;
+
+    private const byte HaltOpcode = 0xF4;
+
+    private readonly VirtualMachine _machine;
+
+    // Not later than the earliest timer of any APIC.
+    private ulong _nextTimer = Never;
+    private ulong _armed = Never;
+
+    /// <summary>Makes the interrupts of a machine.</summary>
+    public Interrupts(VirtualMachine machine)
+    {
+        _machine = machine;
+    }
+
+    /// <summary>Whether the current turn will end.</summary>
+    public bool TurnIsLimited { get; private set; }
+
+    /// <summary>Now, in time-stamp ticks of the guest.</summary>
+    public ulong Now => _machine.Processor.ReadTimeStampCounter() + _machine.Cpus[0].TimeStampOffset;
+
+    /// <summary>Prepares the delivery of events on the next entry.</summary>
+    public void Offer(VirtualCpu cpu)
+    {
+        LocalApic apic = cpu.Current.Apic;
+        cpu.Vmcb->VirtualInterrupt = VirtualMasking | ((uint)apic.TaskPriority >> 4);
+        if (apic.HasRequests || cpu.InterruptedEvent != 0)
+        {
+            OfferEvent(cpu, apic);
+        }
+    }
+
+    /// <summary>Finds out what was delivered until the exit.</summary>
+    public static void Settle(VirtualCpu cpu)
+    {
+        LocalApic apic = cpu.Current.Apic;
+        ulong control = cpu.Vmcb->VirtualInterrupt;
+        if ((control & VirtualPriorityMask) != (uint)apic.TaskPriority >> 4)
+        {
+            // CR8.
+            apic.TaskPriority = (byte)((control & VirtualPriorityMask) << 4);
+        }
+
+        if (((cpu.Vmcb->ExitIntInfo & EventValid) | (uint)cpu.Offered) != 0)
+        {
+            SettleEvent(cpu, apic, (control & VirtualRequest) != 0);
+        }
+    }
+
+    /// <summary>Handles the exit for a physical interrupt: the only source is the timer.</summary>
+    public void HandlePhysical(VirtualCpu cpu)
+    {
+        _machine.Processor.AcknowledgeInterrupt();
+        cpu.Yields = true;
+        Expire();
+    }
+
+    /// <summary>Waits until a timer expires. No vCPU runs.</summary>
+    public void WaitForTimer()
+    {
+        Arm(_nextTimer);
+        _machine.Processor.WaitForInterrupt();
+        Expire();
+    }
+
+    /// <summary>Sees to it that the current turn ends.</summary>
+    public void LimitTurn()
+    {
+        TurnIsLimited = true;
+        Arm(Now + _machine.Clock.ToTicks(TurnNanoseconds));
+    }
+
+    /// <summary>The timer of an APIC was set.</summary>
+    public void NoteTimer(LocalApic apic)
+    {
+        if (apic.Deadline < _nextTimer)
+        {
+            _nextTimer = apic.Deadline;
+            Arm(_nextTimer);
+        }
+    }
+
+    /// <summary>Sends an interrupt to other vCPUs, or to the sender.</summary>
+    /// <param name="sender">Who sends, to APICs of the same VMPL.</param>
+    /// <param name="command">What and to whom.</param>
+    /// <returns>False when this kind is refused: INIT and start-up, which an SNP guest does by AP creation.</returns>
+    public bool TrySend(VirtualCpu sender, InterruptCommand command)
+    {
+        const int ToSelf = 1;
+        const int ToAll = 2;
+        const int ToOthers = 3;
+        if (command.Mode is not (DeliveryMode.Fixed or DeliveryMode.LowestPriority or DeliveryMode.Nmi))
+        {
+            return false;
+        }
+
+        for (int i = 0; i < _machine.Cpus.Length; i++)
+        {
+            VirtualCpu target = _machine.Cpus[i];
+            bool self = ReferenceEquals(target, sender);
+            bool chosen = command.Shorthand switch
+            {
+                ToSelf => self,
+                ToAll => true,
+                ToOthers => !self,
+                _ => Destinations.Matches((uint)i, command.Destination, command.IsLogical),
+            };
+            if (chosen)
+            {
+                Deliver(target, sender.Vmpl, command.Mode, command.Vector, level: false);
+                if (command.Mode == DeliveryMode.LowestPriority)
+                {
+                    break;
+                }
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Delivers an interrupt to the APIC of one vCPU and VMPL, and wakes the vCPU if it waits for it.</summary>
+    public void Deliver(VirtualCpu target, int vmpl, int mode, int vector, bool level)
+    {
+        LocalApic apic = target.Contexts[vmpl].Apic;
+        if (mode == DeliveryMode.Nmi)
+        {
+            apic.RequestNmi();
+        }
+        else
+        {
+            apic.Request(vector, level);
+        }
+
+        Wake(target);
+    }
+
+    /// <summary>Whether an event is there that a halted VMPL would be woken by, or that a running one would take at once.</summary>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="interruptible">Whether RFLAGS.IF is set.</param>
+    public static bool HasEvent(VirtualCpu cpu, bool interruptible)
+    {
+        LocalApic apic = cpu.Current.Apic;
+        return apic.HasRequests && TakesInterrupts(cpu)
+            && ((apic.NmiPending && !apic.NmiMasked) || (interruptible && apic.Pending >= 0));
+    }
+
+    /// <summary>Whether a timer will wake a vCPU that halts.</summary>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="interruptible">Whether RFLAGS.IF is set.</param>
+    public static bool WillWake(VirtualCpu cpu, bool interruptible) => interruptible && TakesInterrupts(cpu) && cpu.Current.Apic.TimerArmed;
+
+    private static bool TakesInterrupts(VirtualCpu cpu) => (cpu.Features & SevFeatures.RestrictedInjection) == 0;
+
+    private void Wake(VirtualCpu cpu)
+    {
+        // A VMPL whose VMSA must not run stays halted.
+        if (cpu.IsHalted && HasEvent(cpu, cpu.HaltIsInterruptible) && _machine.IsRunnable(cpu.Current))
+        {
+            _machine.Resume(cpu);
+        }
+    }
+
+    private void Expire()
+    {
+        _armed = Never;
+        TurnIsLimited = false;
+        ulong now = Now;
+        if (now >= _nextTimer)
+        {
+            _nextTimer = Never;
+            for (int i = 0; i < _machine.Cpus.Length; i++)
+            {
+                VirtualCpu cpu = _machine.Cpus[i];
+                for (int vmpl = 0; vmpl < cpu.Contexts.Length; vmpl++)
+                {
+                    LocalApic apic = cpu.Contexts[vmpl].Apic;
+                    if (apic.Expire(_machine.Clock, now))
+                    {
+                        Wake(cpu);
+                    }
+
+                    _nextTimer = Math.Min(_nextTimer, apic.Deadline);
+                }
+            }
+        }
+
+        if (_nextTimer != Never)
+        {
+            Arm(_nextTimer);
+        }
+    }
+
+    private void Arm(ulong deadline)
+    {
+        if (deadline < _armed)
+        {
+            _armed = deadline;
+            ulong now = Now;
+            _machine.Processor.SetTimer(deadline <= now ? 1 : _machine.Clock.ToNanoseconds(deadline - now) + 1);
+        }
+    }
+
+    private void OfferEvent(VirtualCpu cpu, LocalApic apic)
+    {
+        Vmcb* vmcb = cpu.Vmcb;
+        ulong interrupted = cpu.InterruptedEvent;
+        cpu.InterruptedEvent = 0;
+        if (interrupted != 0 && vmcb->EventInjection == 0)
+        {
+            vmcb->EventInjection = interrupted;
+        }
+
+        if (!TakesInterrupts(cpu))
+        {
+            return;
+        }
+
+        if (apic.NmiPending && !apic.NmiMasked && vmcb->EventInjection == 0)
+        {
+            apic.AcceptNmi();
+            vmcb->EventInjection = EventValid | (EventNmi << EventTypeShift) | VectorNmi;
+        }
+
+        int vector = apic.Pending;
+        if (vector < 0)
+        {
+            return;
+        }
+
+        if ((vmcb->InterruptShadow & 1) != 0 && (cpu.State->Rflags & Amd64.FlagInterrupt) != 0)
+        {
+            // QEMU 7.2 forgets the shadow of STI at an entry. Between STI and HLT that would lose the wake-up, so the HLT is done with.
+            byte opcode = 0;
+            if (GuestCode.Read(_machine.Memory, cpu, new Span<byte>(ref opcode)) == 1 && opcode == HaltOpcode)
+            {
+                cpu.Skip(1);
+            }
+        }
+
+        cpu.Offered = vector;
+        vmcb->VirtualInterrupt |= VirtualOffer | ((ulong)vector << VirtualVectorShift);
+    }
+
+    private static void SettleEvent(VirtualCpu cpu, LocalApic apic, bool stillOffered)
+    {
+        ulong interrupted = cpu.Vmcb->ExitIntInfo;
+        ulong type = (interrupted >> EventTypeShift) & EventTypeMask;
+        bool valid = (interrupted & EventValid) != 0;
+        int offered = cpu.Offered;
+        cpu.Offered = 0;
+        if (offered != 0)
+        {
+            // The emulator calls it an exception, and does not withdraw the request. It is still in IRR, and will be offered again.
+            bool cutShort = valid && (byte)interrupted == offered && type is EventInterrupt or EventException;
+            if (cutShort)
+            {
+                return;
+            }
+
+            if (!stillOffered)
+            {
+                apic.Accept(offered);
+            }
+        }
+
+        // A software interrupt happens again with its instruction.
+        cpu.InterruptedEvent = valid && type != EventSoftware ? interrupted : 0;
+    }
+}
