@@ -62,6 +62,8 @@ public sealed class Tpm
         Persistent = persistent;
         Random = random;
         Pcrs = new PcrBanks(Cryptography);
+        Sessions = new SessionTable(this);
+        Objects = new ObjectTable(this);
         Hierarchies = new Hierarchies(this);
         DictionaryAttack = new DictionaryAttack(this);
         SelfTests = new SelfTests(this);
@@ -103,9 +105,9 @@ public sealed class Tpm
 
     internal PcrBanks Pcrs { get; }
 
-    internal SessionTable Sessions { get; } = new();
+    internal SessionTable Sessions { get; }
 
-    internal ObjectTable Objects { get; } = new();
+    internal ObjectTable Objects { get; }
 
     internal Hierarchies Hierarchies { get; }
 
@@ -115,6 +117,9 @@ public sealed class Tpm
 
     /// <summary>Milliseconds since power-on.</summary>
     internal ulong Time { get; private set; }
+
+    /// <summary>Another one each time that <see cref="Time"/> begins anew.</summary>
+    internal ulong TimeEpoch { get; private set; }
 
     /// <summary>TPM2_PCR_Allocate was done since the last TPM Reset.</summary>
     internal bool IsPcrAllocationPending { get; set; }
@@ -208,6 +213,7 @@ public sealed class Tpm
         ClearState = new ClearState();
         SelfTests.Restart();
         Time = 0;
+        TimeEpoch = System.Buffers.Binary.BinaryPrimitives.ReadUInt64BigEndian(Random.Generate(sizeof(ulong)));
         _lastMilliseconds = _platform.Clock.Milliseconds;
     }
 
@@ -453,7 +459,7 @@ public sealed class Tpm
 
     internal static byte[] Serialize(ResetState reset, ClearState clear)
     {
-        var writer = new TpmWriter(new byte[4096]);
+        var writer = new TpmWriter(new byte[PersistentState.MaxSavedSize]);
         reset.Write(ref writer);
         clear.Write(ref writer);
         return writer.Written.ToArray();
@@ -535,6 +541,7 @@ public sealed class Tpm
         }
 
         Persistent = persistent;
+        Objects.Reload();
         return true;
     }
 

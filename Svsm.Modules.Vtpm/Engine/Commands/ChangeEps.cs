@@ -21,7 +21,7 @@ internal static partial class ChangeEps
         tpm.Persistent.EndorsementAuth = [];
         tpm.Persistent.EndorsementPolicy = AuthPolicy.None;
         tpm.ClearState.IsEndorsementEnabled = true;
-        tpm.Objects.RemoveAll(static o => o.Hierarchy == TpmHandle.Endorsement);
+        tpm.Objects.RemoveHierarchy(TpmHandle.Endorsement);
         tpm.MarkDirty();
         return TpmResponseCode.Success;
     }

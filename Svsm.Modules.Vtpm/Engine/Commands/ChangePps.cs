@@ -19,7 +19,7 @@ internal static partial class ChangePps
         tpm.Persistent.PlatformSeed = tpm.NewSecret();
         tpm.Persistent.PlatformProof = tpm.NewSecret();
         tpm.ClearState.PlatformPolicy = AuthPolicy.None;
-        tpm.Objects.RemoveAll(static o => o.Hierarchy == TpmHandle.Platform);
+        tpm.Objects.RemoveHierarchy(TpmHandle.Platform);
         tpm.MarkDirty();
         return TpmResponseCode.Success;
     }

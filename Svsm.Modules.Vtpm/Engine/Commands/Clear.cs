@@ -42,7 +42,8 @@ internal static partial class Clear
         tpm.ResetState.ClearCount = 0;
         tpm.ClearState.IsOwnerEnabled = true;
         tpm.ClearState.IsEndorsementEnabled = true;
-        tpm.Objects.RemoveAll(static o => o.Hierarchy == TpmHandle.Owner || o.Hierarchy == TpmHandle.Endorsement);
+        tpm.Objects.RemoveHierarchy(TpmHandle.Owner);
+        tpm.Objects.RemoveHierarchy(TpmHandle.Endorsement);
         tpm.DictionaryAttack.RestartTimers();
         tpm.ResetState.PcrCounter++;
         tpm.MarkDirty();

@@ -28,12 +28,18 @@ internal static partial class FlushContext
         }
 
         // Both types of session handles name the same sessions.
-        if (tpm.Sessions.Find(request.FlushHandle) is not Session session)
+        if (tpm.Sessions.Find(request.FlushHandle) is Session session)
+        {
+            tpm.Sessions.Remove(session);
+            return TpmResponseCode.Success;
+        }
+
+        if (!tpm.Sessions.IsSaved(request.FlushHandle))
         {
             return TpmResponseCode.Handle.At(At.FlushHandle);
         }
 
-        tpm.Sessions.Remove(session);
+        tpm.Sessions.RemoveSaved(request.FlushHandle);
         return TpmResponseCode.Success;
     }
 }

@@ -141,9 +141,14 @@ internal static partial class GetCapability
                 handles = tpm.Sessions.LoadedHandles();
                 return ToItems(handles, h => h.Index >= first.Index);
             case HandleType.PolicySession:
-            case HandleType.NvIndex:
+                // TPM_HT_SAVED_SESSION: as HMAC sessions, whatever type they have.
+                handles = tpm.Sessions.SavedHandles();
+                return ToItems(handles, h => h.Index >= first.Index);
             case HandleType.Persistent:
-                // TPM_HT_SAVED_SESSION, NV indices, persistent objects: there are none.
+                handles = Array.ConvertAll(tpm.Persistent.Objects, o => o.Handle);
+                break;
+            case HandleType.NvIndex:
+                // There are none.
                 handles = [];
                 break;
             default:

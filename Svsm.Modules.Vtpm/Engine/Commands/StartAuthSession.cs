@@ -68,9 +68,16 @@ internal static partial class StartAuthSession
         bool isBound = request.Bind != TpmHandle.Null;
         byte[] bindAuth = isBound ? Entities.Auth(tpm, request.Bind) : [];
         byte[] nonce = tpm.Random.Generate(request.NonceCaller.Length);
-        var session = new Session(handle, request.SessionType, request.AuthHash, request.Symmetric)
+        var session = new Session
         {
+            Handle = handle,
+            Type = request.SessionType,
+            Hash = request.AuthHash,
+            Symmetric = request.Symmetric,
             NonceTpm = nonce,
+            StartTime = tpm.Time,
+            TimeEpoch = tpm.TimeEpoch,
+            Policy = PolicyState.Create(request.AuthHash),
 
             // Bound and unsalted: the key comes from the authValue alone. Neither: there is no key.
             Key = isBound ? tpm.Cryptography.DeriveKey(request.AuthHash, bindAuth, "ATH", nonce, request.NonceCaller.Span, digestSize * 8) : [],
@@ -78,8 +85,7 @@ internal static partial class StartAuthSession
             IsAttackBound = isBound && request.SessionType == SessionType.Hmac && !Entities.IsExemptFromAttackProtection(tpm, request.Bind),
             IsLockoutBound = isBound && request.SessionType == SessionType.Hmac && request.Bind == TpmHandle.Lockout,
         };
-        tpm.Sessions.Add(session);
         response = new Response(handle, nonce);
-        return TpmResponseCode.Success;
+        return tpm.Sessions.Add(session);
     }
 }

@@ -18,6 +18,12 @@ internal interface ICryptography
     /// <param name="key">Any length.</param>
     IHashState StartHmac(AlgorithmId algorithm, ReadOnlySpan<byte> key);
 
+    /// <summary>Goes on with a digest that <see cref="IHashState.Save"/> wrote.</summary>
+    TpmResponseCode LoadHash(AlgorithmId algorithm, ref TpmReader reader, out IHashState state);
+
+    /// <summary>Goes on with an HMAC that <see cref="IHashState.Save"/> wrote.</summary>
+    TpmResponseCode LoadHmac(AlgorithmId algorithm, ref TpmReader reader, out IHashState state);
+
     /// <summary>AES in one direction, one block at a time.</summary>
     /// <param name="key">16, 24 or 32 bytes.</param>
     IBlockTransform AesEncryptor(ReadOnlySpan<byte> key);
@@ -40,6 +46,12 @@ internal interface IHashState
 
     /// <summary>Writes <see cref="Size"/> bytes; the state cannot be used afterwards.</summary>
     void Finish(Span<byte> result);
+
+    /// <summary>Writes all that is needed to go on later. It is as secret as the data.</summary>
+    void Save(ref TpmWriter writer);
+
+    /// <summary>Forgets the data; the state cannot be used afterwards.</summary>
+    void Clear();
 }
 
 /// <summary>A block cipher with its key.</summary>

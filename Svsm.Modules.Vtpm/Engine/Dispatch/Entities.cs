@@ -25,7 +25,11 @@ internal static class Entities
             : TpmResponseCode.ReferenceH0 + (uint)index,
         HandleType.Pcr => TpmResponseCode.Success,
 
-        // Persistent objects and NV indices: none can be made yet.
+        HandleType.Persistent => tpm.Objects.Find(handle) is TransientObject found && tpm.Hierarchies.IsEnabled(found.Hierarchy)
+            ? TpmResponseCode.Success
+            : TpmResponseCode.Handle.At(ErrorPlace.Handle(index + 1)),
+
+        // NV indices: none can be made yet.
         _ => TpmResponseCode.Handle.At(ErrorPlace.Handle(index + 1)),
     };
 

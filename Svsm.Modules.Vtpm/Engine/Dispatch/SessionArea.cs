@@ -348,7 +348,7 @@ internal static class SessionArea
         }
 
         // Without TPM2_PolicyCommandCode no policy is good for the admin or duplication role.
-        return policy.Algorithm == use.Session!.Hash && TpmCryptography.AreEqual(policy.Digest, use.Session.PolicyDigest) && role == AuthorizationRole.User
+        return policy.Algorithm == use.Session!.Hash && TpmCryptography.AreEqual(policy.Digest, use.Session.Policy.Digest) && role == AuthorizationRole.User
             ? TpmResponseCode.Success
             : TpmResponseCode.PolicyFail;
     }

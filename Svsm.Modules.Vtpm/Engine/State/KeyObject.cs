@@ -52,6 +52,55 @@ internal sealed class KeyObject : TransientObject
     /// <summary>The private key of an RSA key; null when what is there is none.</summary>
     internal RsaPrivateKey? Rsa => _rsa ??= IsPublicOnly ? null : RsaPrivateKey.Create(Public.Unique, Secret, RsaPublicKey.ExponentOf(Public));
 
+    /// <summary>Whether TPM2_EvictControl takes the object: it outlives startups and belongs to a hierarchy that does.</summary>
+    internal bool CanBePersistent => Hierarchy != TpmHandle.Null && !IsPublicOnly && !IsExternal && !Public.Has(ObjectAttributes.StClear);
+
+    /// <summary>Writes the whole object, for saved contexts and persistent objects.</summary>
+    internal override void Save(ref TpmWriter writer)
+    {
+        Public.Write(ref writer);
+        Hierarchy.Write(ref writer);
+        writer.WriteSized(Auth);
+        writer.WriteSized(Name);
+        writer.WriteSized(QualifiedName);
+        writer.WriteSized(Secret);
+        writer.WriteSized(SeedValue);
+        writer.WriteYesNo(IsPublicOnly);
+        writer.WriteYesNo(IsExternal);
+    }
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    internal static TpmResponseCode Load(ref TpmReader reader, out TransientObject? loaded)
+    {
+        loaded = null;
+        TpmResponseCode code;
+        if ((code = PublicArea.Read(ref reader, out PublicArea area)) != TpmResponseCode.Success
+            || (code = TpmHandle.Read(ref reader, out TpmHandle hierarchy)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] auth)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxData, out byte[] name)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxData, out byte[] qualifiedName)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxContext, out byte[] secret)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] seedValue)) != TpmResponseCode.Success
+            || (code = reader.ReadYesNo(out bool isPublicOnly)) != TpmResponseCode.Success
+            || (code = reader.ReadYesNo(out bool isExternal)) != TpmResponseCode.Success)
+        {
+            return code;
+        }
+
+        loaded = new KeyObject(area)
+        {
+            Hierarchy = hierarchy,
+            Auth = auth,
+            Name = name,
+            QualifiedName = qualifiedName,
+            Secret = secret,
+            SeedValue = seedValue,
+            IsPublicOnly = isPublicOnly,
+            IsExternal = isExternal,
+        };
+        return TpmResponseCode.Success;
+    }
+
     internal override void Clear()
     {
         base.Clear();

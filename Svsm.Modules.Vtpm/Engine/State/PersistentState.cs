@@ -36,8 +36,11 @@ internal sealed partial class PersistentState
     /// <summary>Bytes of a seed and of a proof.</summary>
     internal const int SecretSize = 64;
 
+    /// <summary>Enough for what a suspended TPM keeps.</summary>
+    internal const int MaxSavedSize = 6144;
+
     /// <summary>Enough for the largest blob.</summary>
-    internal const int MaxBlobSize = 8192;
+    internal const int MaxBlobSize = 8192 + MaxSavedSize + TpmLimits.NvCapacity;
 
     [Size(SecretSize)]
     internal byte[] EndorsementSeed = [];
@@ -85,8 +88,12 @@ internal sealed partial class PersistentState
     [Count(TpmLimits.HashCount)]
     internal PcrSelection[] PcrAllocation = [];
 
+    /// <summary>By ascending handle.</summary>
+    [Count(TpmLimits.NvCapacity / NvStorage.Overhead)]
+    internal StoredObject[] Objects = [];
+
     /// <summary>What TPM2_Shutdown(STATE) saved: <see cref="ResetState"/>, <see cref="ClearState"/>; empty otherwise.</summary>
-    [Size(4096)]
+    [Size(MaxSavedSize)]
     internal byte[] Saved = [];
 }
 
@@ -111,6 +118,16 @@ internal sealed partial class ResetState
 
     /// <summary>Counts the changes of PCRs.</summary>
     internal uint PcrCounter;
+
+    /// <summary>Numbers the contexts that TPM2_ContextSave makes of objects.</summary>
+    internal ulong ObjectContextCounter;
+
+    /// <summary>Numbers those of sessions.</summary>
+    internal ulong ContextCounter;
+
+    /// <summary>For each session handle the number of the context that the session is saved in; 0 for none.</summary>
+    [Count(TpmLimits.ActiveSessions)]
+    internal ulong[] SavedSessions = new ulong[TpmLimits.ActiveSessions];
 
     /// <summary>The PCR allocation in effect.</summary>
     [Count(TpmLimits.HashCount)]

@@ -36,7 +36,7 @@ internal static class TpmProperties
         (Fixed + 12, static _ => 0x0000_0000), // TPM_PT_FIRMWARE_VERSION_2
         (Fixed + 13, static _ => TpmLimits.MaxBuffer), // TPM_PT_INPUT_BUFFER
         (Fixed + 14, static _ => TpmLimits.LoadedObjects), // TPM_PT_HR_TRANSIENT_MIN
-        (Fixed + 15, static _ => 0), // TPM_PT_HR_PERSISTENT_MIN: TPM2_EvictControl is not served
+        (Fixed + 15, static _ => TpmLimits.NvCapacity / TpmLimits.MaxContext), // TPM_PT_HR_PERSISTENT_MIN: of the largest objects
         (Fixed + 16, static _ => TpmLimits.LoadedSessions), // TPM_PT_HR_LOADED_MIN
         (Fixed + 17, static _ => TpmLimits.ActiveSessions), // TPM_PT_ACTIVE_SESSIONS_MAX
         (Fixed + 18, static _ => TpmLimits.PcrCount), // TPM_PT_PCR_COUNT
@@ -53,8 +53,8 @@ internal static class TpmProperties
         (Fixed + 30, static _ => TpmLimits.MaxCommandSize), // TPM_PT_MAX_COMMAND_SIZE
         (Fixed + 31, static _ => TpmLimits.MaxCommandSize), // TPM_PT_MAX_RESPONSE_SIZE
         (Fixed + 32, static _ => TpmLimits.MaxDigest), // TPM_PT_MAX_DIGEST
-        (Fixed + 33, static _ => 0), // TPM_PT_MAX_OBJECT_CONTEXT: TPM2_ContextSave is not served
-        (Fixed + 34, static _ => 0), // TPM_PT_MAX_SESSION_CONTEXT
+        (Fixed + 33, static _ => TpmLimits.MaxContext), // TPM_PT_MAX_OBJECT_CONTEXT
+        (Fixed + 34, static _ => TpmLimits.MaxContext), // TPM_PT_MAX_SESSION_CONTEXT
         (Fixed + 35, static _ => 1), // TPM_PT_PS_FAMILY_INDICATOR: PC client
         (Fixed + 36, static _ => 0), // TPM_PT_PS_LEVEL
         (Fixed + 37, static _ => 0x107), // TPM_PT_PS_REVISION
@@ -75,8 +75,8 @@ internal static class TpmProperties
         (Variable + 5, static tpm => (uint)tpm.Sessions.ActiveCount), // TPM_PT_HR_ACTIVE
         (Variable + 6, static tpm => (uint)(TpmLimits.ActiveSessions - tpm.Sessions.ActiveCount)), // TPM_PT_HR_ACTIVE_AVAIL
         (Variable + 7, static tpm => (uint)(TpmLimits.LoadedObjects - tpm.Objects.LoadedCount)), // TPM_PT_HR_TRANSIENT_AVAIL
-        (Variable + 8, static _ => 0), // TPM_PT_HR_PERSISTENT
-        (Variable + 9, static _ => 0), // TPM_PT_HR_PERSISTENT_AVAIL
+        (Variable + 8, static tpm => (uint)tpm.Persistent.Objects.Length), // TPM_PT_HR_PERSISTENT
+        (Variable + 9, static tpm => (uint)((TpmLimits.NvCapacity - NvStorage.Used(tpm)) / TpmLimits.MaxContext)), // TPM_PT_HR_PERSISTENT_AVAIL
         (Variable + 10, static _ => 0), // TPM_PT_NV_COUNTERS
         (Variable + 11, static _ => 0), // TPM_PT_NV_COUNTERS_AVAIL
         (Variable + 12, static _ => 0), // TPM_PT_ALGORITHM_SET

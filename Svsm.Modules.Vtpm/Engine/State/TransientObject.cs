@@ -31,6 +31,9 @@ internal abstract class TransientObject
     /// <summary>The hierarchy whose end ends the object too.</summary>
     internal TpmHandle Hierarchy { get; init; } = TpmHandle.Null;
 
+    /// <summary>Writes all of it.</summary>
+    internal abstract void Save(ref TpmWriter writer);
+
     internal virtual void Clear() => CryptographicOperations.ZeroMemory(Auth);
 }
 
@@ -60,6 +63,69 @@ internal sealed class SequenceObject : TransientObject
     /// <summary>Whether the data does not begin like a structure that the TPM itself makes.</summary>
     internal bool IsSafeForTicket => Tickets.IsSafe(_head.AsSpan(0, _headSize));
 
+    internal override void Save(ref TpmWriter writer)
+    {
+        writer.WriteByte((byte)Kind);
+        writer.WriteUInt16((ushort)Algorithm);
+        writer.WriteSized(Auth);
+        writer.WriteByte((byte)_headSize);
+        writer.WriteBytes(_head);
+        foreach (IHashState state in States)
+        {
+            state.Save(ref writer);
+        }
+    }
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    internal static TpmResponseCode Load(ICryptography cryptography, ref TpmReader reader, out TransientObject? loaded)
+    {
+        loaded = null;
+        TpmResponseCode code;
+        if ((code = reader.ReadByte(out byte kind)) != TpmResponseCode.Success
+            || (code = reader.ReadUInt16(out ushort number)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] auth)) != TpmResponseCode.Success
+            || (code = reader.ReadByte(out byte headSize)) != TpmResponseCode.Success
+            || (code = reader.ReadBytes(sizeof(uint), out ReadOnlyMemory<byte> head)) != TpmResponseCode.Success)
+        {
+            return code;
+        }
+
+        var algorithm = (AlgorithmId)number;
+        var states = new System.Collections.Generic.List<IHashState>();
+        foreach (AlgorithmRow row in Algorithms.Rows)
+        {
+            if ((row.Uses & AlgorithmUse.Hash) == 0 || ((SequenceKind)kind != SequenceKind.Event && row.Id != algorithm))
+            {
+                continue;
+            }
+
+            IHashState state;
+            code = (SequenceKind)kind == SequenceKind.Hmac
+                ? cryptography.LoadHmac(row.Id, ref reader, out state)
+                : cryptography.LoadHash(row.Id, ref reader, out state);
+            if (code != TpmResponseCode.Success)
+            {
+                return code;
+            }
+
+            states.Add(state);
+        }
+
+        var sequence = new SequenceObject((SequenceKind)kind, [.. states]) { Algorithm = algorithm, Auth = auth, _headSize = headSize };
+        head.CopyTo(sequence._head);
+        loaded = sequence;
+        return TpmResponseCode.Success;
+    }
+
+    internal override void Clear()
+    {
+        base.Clear();
+        foreach (IHashState state in States)
+        {
+            state.Clear();
+        }
+    }
+
     internal void Update(ReadOnlySpan<byte> data)
     {
         int count = Math.Min(_head.Length - _headSize, data.Length);
@@ -80,15 +146,57 @@ internal enum SequenceKind
     Event,
 }
 
-/// <summary>The transient slots.</summary>
-internal sealed class ObjectTable
+/// <summary>The transient slots and the persistent objects.</summary>
+internal sealed class ObjectTable(Tpm tpm)
 {
     private readonly TransientObject?[] _slots = new TransientObject?[TpmLimits.LoadedObjects];
+
+    // What was read from the persistent state already.
+    private readonly System.Collections.Generic.Dictionary<TpmHandle, KeyObject> _persistent = [];
 
     internal int LoadedCount => Array.FindAll(_slots, s => s is not null).Length;
 
     internal TransientObject? Find(TpmHandle handle)
-        => handle.Type == HandleType.Transient && handle.Index < _slots.Length ? _slots[handle.Index] : null;
+        => handle.Type == HandleType.Transient && handle.Index < _slots.Length ? _slots[handle.Index]
+            : handle.Type == HandleType.Persistent ? FindPersistent(handle)
+            : null;
+
+    /// <summary>Stores a copy of an object.</summary>
+    /// <returns>TPM_RC_NV_DEFINED when the handle is taken, TPM_RC_NV_SPACE when there is no room.</returns>
+    internal TpmResponseCode AddPersistent(TpmHandle handle, KeyObject added)
+    {
+        StoredObject[] objects = tpm.Persistent.Objects;
+        if (Array.Exists(objects, o => o.Handle == handle))
+        {
+            return TpmResponseCode.NvDefined;
+        }
+
+        var writer = new TpmWriter(new byte[TpmLimits.MaxContext]);
+        added.Save(ref writer);
+        if (!NvStorage.HasRoom(tpm, writer.Length))
+        {
+            return TpmResponseCode.NvSpace;
+        }
+
+        StoredObject[] more = [.. objects, new StoredObject(handle, writer.Written.ToArray())];
+        CryptographicOperations.ZeroMemory(writer.Written);
+        Array.Sort(more, static (a, b) => a.Handle.Value.CompareTo(b.Handle.Value));
+        tpm.Persistent.Objects = more;
+        tpm.MarkDirty();
+        return TpmResponseCode.Success;
+    }
+
+    internal void RemovePersistent(TpmHandle handle) => RemovePersistent(o => o.Handle == handle);
+
+    /// <summary>Forgets what was read from a persistent state that is another one now.</summary>
+    internal void Reload() => _persistent.Clear();
+
+    /// <summary>Removes the objects of a hierarchy for good, the persistent ones too.</summary>
+    internal void RemoveHierarchy(TpmHandle hierarchy)
+    {
+        RemoveAll(o => o.Hierarchy == hierarchy);
+        RemovePersistent(o => FindPersistent(o.Handle)!.Hierarchy == hierarchy);
+    }
 
     /// <summary>Takes an object.</summary>
     /// <returns><see cref="TpmResponseCode.ObjectMemory"/> when every slot is taken.</returns>
@@ -138,5 +246,46 @@ internal sealed class ObjectTable
         }
 
         return [.. handles];
+    }
+
+    private KeyObject? FindPersistent(TpmHandle handle)
+    {
+        if (_persistent.TryGetValue(handle, out KeyObject? found))
+        {
+            return found;
+        }
+
+        foreach (StoredObject stored in tpm.Persistent.Objects)
+        {
+            if (stored.Handle == handle)
+            {
+                var reader = new TpmReader(stored.Blob);
+                if (KeyObject.Load(ref reader, out TransientObject? loaded) != TpmResponseCode.Success || reader.Remaining != 0)
+                {
+                    throw new InvalidOperationException($"the persistent object {handle.Value:X8} does not parse");
+                }
+
+                found = (KeyObject)loaded!;
+                _persistent[handle] = found;
+                return found;
+            }
+        }
+
+        return null;
+    }
+
+    private void RemovePersistent(Predicate<StoredObject> match)
+    {
+        foreach (StoredObject stored in Array.FindAll(tpm.Persistent.Objects, match))
+        {
+            if (_persistent.Remove(stored.Handle, out KeyObject? removed))
+            {
+                removed.Clear();
+            }
+
+            CryptographicOperations.ZeroMemory(stored.Blob);
+            tpm.Persistent.Objects = Array.FindAll(tpm.Persistent.Objects, o => o.Handle != stored.Handle);
+            tpm.MarkDirty();
+        }
     }
 }

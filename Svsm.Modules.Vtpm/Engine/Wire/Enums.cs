@@ -25,6 +25,7 @@ internal enum StructureTag : ushort
 [OpenEnum]
 internal enum CommandCode : uint
 {
+    EvictControl = 0x120,
     HierarchyControl = 0x121,
     ChangeEps = 0x124,
     ChangePps = 0x125,
@@ -56,6 +57,8 @@ internal enum CommandCode : uint
     HmacStart = 0x15B,
     SequenceUpdate = 0x15C,
     Unseal = 0x15E,
+    ContextLoad = 0x161,
+    ContextSave = 0x162,
     FlushContext = 0x165,
     LoadExternal = 0x167,
     MakeCredential = 0x168,

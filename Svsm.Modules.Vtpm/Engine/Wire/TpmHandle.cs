@@ -102,6 +102,9 @@ internal enum HandleKind
 
     /// <summary>TPMI_DH_PARENT.</summary>
     Parent,
+
+    /// <summary>TPMI_DH_PERSISTENT.</summary>
+    Persistent,
 }
 
 /// <summary>The data behind <see cref="HandleKind"/>.</summary>
@@ -136,6 +139,7 @@ internal static class HandleKinds
         [s_lockout, s_platform],
         [s_lockout],
         [s_owner, s_endorsement, s_platform, s_transient, s_persistent],
+        [s_persistent],
     ];
 
     /// <summary>TPM_RC_VALUE for a handle that is not of the kind.</summary>

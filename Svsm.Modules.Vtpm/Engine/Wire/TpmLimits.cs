@@ -42,6 +42,12 @@ internal static class TpmLimits
     /// <summary>The largest label of TPM2B_LABEL and TPMS_DERIVE.</summary>
     internal const int MaxLabel = 32;
 
+    /// <summary>The largest saved context in bytes (TPM2B_CONTEXT_DATA).</summary>
+    internal const int MaxContext = 3072;
+
+    /// <summary>Bytes for persistent objects and NV indices together.</summary>
+    internal const int NvCapacity = 64 * 1024;
+
     internal const int PcrCount = 24;
 
     /// <summary>Bytes in a PCR selection.</summary>

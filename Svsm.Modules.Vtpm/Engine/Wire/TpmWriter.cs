@@ -49,13 +49,13 @@ internal ref struct TpmWriter
         }
     }
 
-    internal void WriteBytes(ReadOnlySpan<byte> value)
+    internal void WriteBytes(scoped ReadOnlySpan<byte> value)
     {
         value.CopyTo(_buffer[Length..]);
         Length += value.Length;
     }
 
-    internal void WriteSized(ReadOnlySpan<byte> value)
+    internal void WriteSized(scoped ReadOnlySpan<byte> value)
     {
         WriteUInt16(checked((ushort)value.Length));
         WriteBytes(value);
