@@ -76,6 +76,11 @@ internal static unsafe class KernelMain
             Panic.Stop(TerminationReason.CpuidPage, "the CPUID page has no physical-address size from 32 to 52 bits"u8);
         }
 
+        if (!cpuid.HasInvlpgb)
+        {
+            Panic.Stop(TerminationReason.NoInvlpgb, "the CPUID page has no INVLPGB (function 0x80000008, EBX bit 3)"u8);
+        }
+
         bool isShared = ReadParameters();
         KernelMemory.ReadMap(in configuration, pageLimit);
         KernelMemory.ValidateHeap(in configuration, isShared);
@@ -90,7 +95,7 @@ internal static unsafe class KernelMain
 
         GuestStart.PrepareRanges(in configuration, isShared);
         GuestStart.PreparePages(in configuration);
-        FirstVcpu.Create(in configuration, KernelMemory.PageStates);
+        FirstVcpu.Create(in configuration);
         ApplicationProcessors.Start(in configuration, GuestVcpus.All.Length);
         Log.Text("svsm: the guest starts at VMPL"u8);
         Log.Decimal((ulong)configuration.GuestVmpl);

@@ -144,6 +144,19 @@
         ret
         end_function svsm_x64_invlpg
 
+# rdx is already the third argument.
+        function svsm_x64_invlpgb
+        mov     %rdi, %rax
+        mov     %esi, %ecx
+        invlpgb
+        ret
+        end_function svsm_x64_invlpgb
+
+        function svsm_x64_tlbsync
+        tlbsync
+        ret
+        end_function svsm_x64_tlbsync
+
         function svsm_x64_sti
         sti
         ret

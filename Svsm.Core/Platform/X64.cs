@@ -179,6 +179,19 @@ public static unsafe class X64
     [MethodImpl(MethodImplOptions.InternalCall)]
     public static extern void InvalidatePage(ulong virtualAddress);
 
+    /// <summary>Drops translations on all processors (INVLPGB). Complete when <see cref="SynchronizeInvalidations"/> returns.</summary>
+    /// <param name="what">RAX: bit 0 address valid, 1 PCID valid, 2 ASID valid, 3 global ones too, 4 last level only, 5 nested ones only, 63:12 address.</param>
+    /// <param name="count">ECX: bits 15:0 number of further pages, bit 31 in steps of 2 MiB.</param>
+    /// <param name="space">EDX: bits 15:0 ASID, 27:16 PCID.</param>
+    [RuntimeImport("*", "svsm_x64_invlpgb")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    public static extern void InvalidateBroadcast(ulong what, uint count, uint space);
+
+    /// <summary>Waits until all processors have done what this one asked for by <see cref="InvalidateBroadcast"/> (TLBSYNC).</summary>
+    [RuntimeImport("*", "svsm_x64_tlbsync")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    public static extern void SynchronizeInvalidations();
+
     /// <summary>Enables interrupts (STI).</summary>
     [RuntimeImport("*", "svsm_x64_sti")]
     [MethodImpl(MethodImplOptions.InternalCall)]

@@ -90,6 +90,9 @@ public enum SvsmResultCode : ulong
     /// <summary>PVALIDATE returned FAIL_INPUT.</summary>
     PValidateFailInput = 0x8000_1001,
 
+    /// <summary>RMPADJUST returned FAIL_INUSE: the VMSA runs.</summary>
+    VmsaInUse = 0x8000_1003,
+
     /// <summary>PVALIDATE returned FAIL_SIZEMISMATCH: repeat with 4-KiB entries.</summary>
     PValidateSizeMismatch = 0x8000_1006,
 

@@ -37,6 +37,9 @@ public enum TerminationReason : byte
     /// <summary>The measured image configuration is not one that this kernel understands.</summary>
     Configuration = 0x13,
 
+    /// <summary>The CPUID page has no INVLPGB: translations of other processors could not be dropped.</summary>
+    NoInvlpgb = 0x14,
+
     /// <summary>The host does not speak version 2 of the GHCB protocol.</summary>
     GhcbVersion = 0x18,
 

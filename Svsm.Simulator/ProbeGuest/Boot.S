@@ -21,7 +21,9 @@
         .set    OWN_LARGE_PAGE, 8
         .set    OWN_BASE, 0x1000000
         .set    FUNCTION_ENCRYPTION, 0x8000001F
-        .set    STACK_BYTES, 0x8000
+        .set    MAX_CPUS, 16                    # Cpus.cs
+        .set    STACK_BYTES, 0x4000             # Cpus.cs
+        .set    MXCSR_RESET, 0x1F80
         .set    TERMINATE_NO_ENCRYPTION_BIT, 0x100 | 6 << 12 | 1 << 16
 
         .section .boot, "ax", @progbits
@@ -118,10 +120,21 @@ probe_boot:
         mov     $page_map, %eax
         or      probe_start + 24, %rax
         mov     %rax, %cr3
-        lea     stack_top(%rip), %rsp
+        lea     probe_stacks + STACK_BYTES(%rip), %rsp
         xor     %ebp, %ebp
         lea     probe_start(%rip), %rdi
         call    probe_main
+        ud2
+
+# From the VMSA that CREATE_VCPU made of: rsp = top of the vCPU's stack, on the same page tables.
+        .globl  probe_cpu_entry
+probe_cpu_entry:
+        fninit
+        pushq   $MXCSR_RESET
+        ldmxcsr (%rsp)
+        pop     %rax
+        xor     %ebp, %ebp
+        call    probe_cpu_main
         ud2
 
         .p2align 3
@@ -165,6 +178,16 @@ probe_command:
         ret
         end_function probe_call
 
+        function probe_stack_pointer
+        mov     %rsp, %rax
+        ret
+        end_function probe_stack_pointer
+
+        function probe_store_gdt
+        sgdt    (%rdi)
+        ret
+        end_function probe_store_gdt
+
         function probe_undefined
         ud2
         end_function probe_undefined
@@ -181,7 +204,11 @@ probe_command:
         address_of probe_exception_stubs_address, probe_exception_stubs
         address_of probe_command_address, probe_command
         address_of probe_page_table_address, probe_page_table
-        address_of probe_ghcb_address, probe_ghcb
+        address_of probe_ghcbs_address, probe_ghcbs
+        address_of probe_stacks_address, probe_stacks
+        address_of probe_vmsas_address, probe_vmsas
+        address_of probe_areas_address, probe_areas
+        address_of probe_cpu_entry_address, probe_cpu_entry
         address_of probe_pages_address, probe_pages
 
         .bss
@@ -194,12 +221,17 @@ page_directories:
         .skip   4 * 4096
 probe_page_table:
         .skip   4096
-probe_ghcb:
-        .skip   4096
 probe_pages:
         .skip   4 * 4096
-        .skip   STACK_BYTES
-stack_top:
+probe_ghcbs:
+        .skip   MAX_CPUS * 4096
+probe_vmsas:
+        .skip   MAX_CPUS * 4096
+probe_areas:
+        .skip   MAX_CPUS * 4096
+        .p2align 14                             # STACK_BYTES: Cpus.cs finds the vCPU by its stack
+probe_stacks:
+        .skip   MAX_CPUS * STACK_BYTES
 # ProbeStart (Program.cs): CPUID page, secrets page, memory map, C-bit mask.
 probe_start:
         .skip   32

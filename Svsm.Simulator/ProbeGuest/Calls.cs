@@ -26,16 +26,14 @@ internal struct SvsmCall
 /// <summary>Makes calls.</summary>
 internal static unsafe class Calls
 {
-    private static byte* s_area;
-
-    /// <summary>The calling area in use.</summary>
-    public static ulong Area => (ulong)s_area;
+    /// <summary>The calling area that this vCPU uses.</summary>
+    public static ulong Area => (ulong)Cpus.Current.Area;
 
     /// <summary>Where argument lists go unless a check wants them elsewhere.</summary>
-    public static ulong Buffer => (ulong)(s_area + CallingArea.BufferOffset);
+    public static ulong Buffer => (ulong)(Cpus.Current.Area + CallingArea.BufferOffset);
 
     /// <summary>Uses a calling area from now on.</summary>
-    public static void UseArea(ulong gpa) => s_area = (byte*)gpa;
+    public static void UseArea(ulong gpa) => Cpus.Current.Area = (byte*)gpa;
 
     /// <summary>Makes a call; repeats it while the SVSM says INCOMPLETE or BUSY.</summary>
     public static SvsmResultCode Call(SvsmProtocol protocol, uint call, ref SvsmCall registers)
@@ -99,7 +97,7 @@ internal static unsafe class Calls
     {
         ulong saved = X64.ReadMsr(SevMsr.Ghcb);
         X64.WriteMsr(SevMsr.Ghcb, GhcbMsr.RunVmplRequest);
-        ulong pending = Call((SvsmCall*)Unsafe.AsPointer(ref registers), s_area);
+        ulong pending = Call((SvsmCall*)Unsafe.AsPointer(ref registers), Cpus.Current.Area);
         ulong answer = X64.ReadMsr(SevMsr.Ghcb);
         X64.WriteMsr(SevMsr.Ghcb, saved);
         if (pending != 0 || answer != GhcbMsr.RunVmplResponse)

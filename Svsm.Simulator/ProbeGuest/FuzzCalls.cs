@@ -61,7 +61,7 @@ internal static unsafe class FuzzCalls
 
         return (CoreCall)call switch
         {
-            CoreCall.RemapCallingArea or CoreCall.PValidate => result is SvsmResultCode.InvalidAddress or SvsmResultCode.InvalidParameter,
+            CoreCall.RemapCallingArea or CoreCall.PValidate or CoreCall.CreateVcpu or CoreCall.DeleteVcpu => result is SvsmResultCode.InvalidAddress or SvsmResultCode.InvalidParameter,
             CoreCall.QueryProtocol => result == SvsmResultCode.Success,
             CoreCall.ConfigureVtom => result is SvsmResultCode.Success or SvsmResultCode.InvalidRequest,
             _ => result == SvsmResultCode.UnsupportedCall,

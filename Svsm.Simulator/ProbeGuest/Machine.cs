@@ -114,18 +114,36 @@ internal static unsafe class Machine
     }
 
     private static Gates s_idt;
-    private static ulong* s_ghcb;
     private static byte* s_cpuidPage;
-    private static uint s_vcCount;
+    private static ulong s_encryptionMask;
 
-    /// <summary>Number of #VC handled so far.</summary>
-    public static uint VcCount => s_vcCount;
+    private static ulong* Ghcb => Cpus.Current.Ghcb;
 
-    /// <summary>Loads the IDT, makes the GHCB page shared and registers it. From here on there is a console.</summary>
+    /// <summary>Number of #VC that this vCPU has handled so far.</summary>
+    public static uint VcCount => Cpus.Current.VcCount;
+
+    /// <summary>CPUID as the CPUID page has it.</summary>
+    public static CpuidEntry Cpuid(uint function, uint index)
+    {
+        uint count = ((CpuidPageHeader*)s_cpuidPage)->Count;
+        CpuidEntry* entries = (CpuidEntry*)(s_cpuidPage + CpuidPageHeader.EntriesOffset);
+        for (uint i = 0; i < count && i < CpuidPageHeader.MaxEntries; i++)
+        {
+            if (entries[i].Function == function && entries[i].Index == index)
+            {
+                return entries[i];
+            }
+        }
+
+        return default;
+    }
+
+    /// <summary>Builds the IDT, and opens the boot vCPU.</summary>
     /// <param name="start">What Boot.S kept.</param>
     public static void Open(in ProbeStart start)
     {
         s_cpuidPage = (byte*)start.CpuidPage;
+        s_encryptionMask = start.EncryptionMask;
         ulong stub = ExceptionStubs();
         for (int vector = 0; vector < VectorCount; vector++)
         {
@@ -134,14 +152,45 @@ internal static unsafe class Machine
             s_idt[(vector * 2) + 1] = handler >> 32;
         }
 
+        OpenCpu();
+    }
+
+    /// <summary>Loads the IDT, makes the GHCB page of this vCPU shared and registers it. From here on it has a console.</summary>
+    public static void OpenCpu()
+    {
         DescriptorTable table;
         table.Limit = (VectorCount * 2 * sizeof(ulong)) - 1;
         table.Base = (ulong)Unsafe.AsPointer(ref s_idt);
         X64.LoadIdt(&table);
 
         // As Linux does it: rescind through the SVSM, then hand the page to the host, then look at it without the C-bit.
-        s_ghcb = (ulong*)GhcbAddress();
-        ulong gpa = (ulong)s_ghcb;
+        ulong gpa = (ulong)Ghcb;
+        ulong* entry = (ulong*)PageTable() + ((gpa >> 12) & 511);
+        bool isShared = (Volatile.Read(ref *entry) & s_encryptionMask) == 0;
+        if (!isShared)
+        {
+            Share(gpa, entry);
+        }
+
+        if (MsrExchange(gpa | GhcbMsr.RegisterGhcbRequest) != (gpa | GhcbMsr.RegisterGhcbResponse))
+        {
+            Terminate(ProbeTermination.GhcbRegister);
+        }
+    }
+
+    /// <summary>Tells the host of the VMSA of another vCPU, to run at once.</summary>
+    /// <returns>Whether the host took it.</returns>
+    public static bool CreateVcpu(uint apicId, ulong vmsa, SevFeatures features)
+    {
+        const ulong Now = 1;
+        Clear();
+        Set(RaxIndex, (ulong)features);
+        return TryRequest(GhcbExitCode.ApCreation, ((ulong)apicId << 32) | ((ulong)Vmpl.Vmpl2 << 16) | Now, vmsa);
+    }
+
+    // From an earlier life of the vCPU the page may be shared already.
+    private static void Share(ulong gpa, ulong* entry)
+    {
         if (Calls.PValidateOne(gpa, validate: false, ignoreNoChange: false, large: false) != SvsmResultCode.Success)
         {
             Terminate(ProbeTermination.GhcbRescind);
@@ -152,14 +201,9 @@ internal static unsafe class Machine
             Terminate(ProbeTermination.GhcbShare);
         }
 
-        ulong* entry = (ulong*)PageTable() + ((gpa >> 12) & 511);
-        Volatile.Write(ref *entry, *entry & ~start.EncryptionMask);
+        Volatile.Write(ref *entry, *entry & ~s_encryptionMask);
         X64.InvalidatePage(gpa);
-        new Span<byte>(s_ghcb, 4096).Clear();
-        if (MsrExchange(gpa | GhcbMsr.RegisterGhcbRequest) != (gpa | GhcbMsr.RegisterGhcbResponse))
-        {
-            Terminate(ProbeTermination.GhcbRegister);
-        }
+        new Span<byte>(Ghcb, 4096).Clear();
     }
 
     /// <summary>Changes the state of one 4-KiB page by the register protocol.</summary>
@@ -169,13 +213,13 @@ internal static unsafe class Machine
     /// <summary>Makes a 2-MiB page private as a whole, by a page state change through the GHCB page.</summary>
     public static bool MakeLargePagePrivate(ulong gpa)
     {
-        ulong* buffer = s_ghcb + (GhcbPage.SharedBufferOffset / sizeof(ulong));
+        ulong* buffer = Ghcb + (GhcbPage.SharedBufferOffset / sizeof(ulong));
         Volatile.Write(ref buffer[0], 0);
         Volatile.Write(ref buffer[1], gpa | ((ulong)PageStateOperation.Private << PageStateChangeBuffer.OperationShift) | PageStateChangeBuffer.Large);
         Clear();
-        Set(ScratchIndex, (ulong)s_ghcb + GhcbPage.SharedBufferOffset);
+        Set(ScratchIndex, (ulong)Ghcb + GhcbPage.SharedBufferOffset);
         Request(GhcbExitCode.PageStateChange, 0, 0);
-        return Volatile.Read(ref s_ghcb[Info2Index]) == 0 && (Volatile.Read(ref buffer[0]) & 0xFFFF) == 1;
+        return Volatile.Read(ref Ghcb[Info2Index]) == 0 && (Volatile.Read(ref buffer[0]) & 0xFFFF) == 1;
     }
 
     /// <summary>Asks the host by the register protocol.</summary>
@@ -243,7 +287,7 @@ internal static unsafe class Machine
     // The instructions are the probe guest's own and of few forms: the functions of Svsm.Platform.X64.
     private static void HandleVc(TrapFrame* frame)
     {
-        s_vcCount++;
+        Cpus.Current.VcCount++;
         byte* code = (byte*)frame->Rip;
         switch ((GhcbExitCode)frame->ErrorCode)
         {
@@ -317,20 +361,7 @@ internal static unsafe class Machine
 
     private static void AnswerCpuid(TrapFrame* frame)
     {
-        uint function = (uint)frame->Rax;
-        uint index = (uint)frame->Rcx;
-        uint count = ((CpuidPageHeader*)s_cpuidPage)->Count;
-        CpuidEntry* entries = (CpuidEntry*)(s_cpuidPage + CpuidPageHeader.EntriesOffset);
-        CpuidEntry found = default;
-        for (uint i = 0; i < count && i < CpuidPageHeader.MaxEntries; i++)
-        {
-            if (entries[i].Function == function && entries[i].Index == index)
-            {
-                found = entries[i];
-                break;
-            }
-        }
-
+        CpuidEntry found = Cpuid((uint)frame->Rax, (uint)frame->Rcx);
         frame->Rax = found.Eax;
         frame->Rbx = found.Ebx;
         frame->Rcx = found.Ecx;
@@ -339,48 +370,49 @@ internal static unsafe class Machine
 
     private static void Clear()
     {
-        Volatile.Write(ref s_ghcb[BitmapIndex], 0);
-        Volatile.Write(ref s_ghcb[BitmapIndex + 1], 0);
+        Volatile.Write(ref Ghcb[BitmapIndex], 0);
+        Volatile.Write(ref Ghcb[BitmapIndex + 1], 0);
     }
 
     private static void Set(int index, ulong value)
     {
-        Volatile.Write(ref s_ghcb[index], value);
-        s_ghcb[BitmapIndex + (index / 64)] |= 1ul << (index % 64);
+        Volatile.Write(ref Ghcb[index], value);
+        Ghcb[BitmapIndex + (index / 64)] |= 1ul << (index % 64);
     }
 
     private static ulong Get(int index)
     {
-        if ((Volatile.Read(ref s_ghcb[BitmapIndex + (index / 64)]) >> (index % 64) & 1) == 0)
+        if ((Volatile.Read(ref Ghcb[BitmapIndex + (index / 64)]) >> (index % 64) & 1) == 0)
         {
             Terminate(ProbeTermination.GhcbRequest);
         }
 
-        return Volatile.Read(ref s_ghcb[index]);
+        return Volatile.Read(ref Ghcb[index]);
     }
 
     private static void Request(GhcbExitCode code, ulong info1, ulong info2)
     {
-        Set(ExitCodeIndex, (ulong)code);
-        Set(Info1Index, info1);
-        Set(Info2Index, info2);
-        ((GhcbPage*)s_ghcb)->ProtocolVersion = 2;
-        ((GhcbPage*)s_ghcb)->Usage = 0;
-        X64.WriteMsr(SevMsr.Ghcb, (ulong)s_ghcb);
-        X64.VmgExit();
-        if ((uint)Volatile.Read(ref s_ghcb[Info1Index]) != (uint)GhcbCompletion.Success)
+        if (!TryRequest(code, info1, info2))
         {
             Terminate(ProbeTermination.GhcbRequest);
         }
+    }
+
+    private static bool TryRequest(GhcbExitCode code, ulong info1, ulong info2)
+    {
+        Set(ExitCodeIndex, (ulong)code);
+        Set(Info1Index, info1);
+        Set(Info2Index, info2);
+        ((GhcbPage*)Ghcb)->ProtocolVersion = 2;
+        ((GhcbPage*)Ghcb)->Usage = 0;
+        X64.WriteMsr(SevMsr.Ghcb, (ulong)Ghcb);
+        X64.VmgExit();
+        return (uint)Volatile.Read(ref Ghcb[Info1Index]) == (uint)GhcbCompletion.Success;
     }
 
     [RuntimeImport("*", "probe_exception_stubs_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern ulong ExceptionStubs();
-
-    [RuntimeImport("*", "probe_ghcb_address")]
-    [MethodImpl(MethodImplOptions.InternalCall)]
-    private static extern ulong GhcbAddress();
 
     [RuntimeImport("*", "probe_page_table_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]

@@ -38,6 +38,7 @@ internal static unsafe class Program
     [UnmanagedCallersOnly(EntryPoint = "probe_main")]
     private static void Main(ProbeStart* start)
     {
+        Cpus.Initialize();
         Calls.UseArea(((SecretsPage*)start->SecretsPage)->SvsmCallingArea);
         Machine.Open(in *start);
         if (Commands.TryRun(in *start))
@@ -50,6 +51,7 @@ internal static unsafe class Program
         CallChecks.Run();
         PvalidateChecks.Run(in *start);
         RemapChecks.Run(in *start);
+        VcpuChecks.Run(in *start);
         Probe.Summarize();
         Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
     }

@@ -18,12 +18,14 @@ namespace Svsm.EndToEnd.Tests;
 
 public sealed partial class BootTests
 {
-    [Fact]
-    public async Task Boot_ProbeGuest_AnswersEveryCall()
+    [Theory]
+    [InlineData(1)]
+    [InlineData(4)]
+    public async Task Boot_ProbeGuest_AnswersEveryCall(int vcpuCount)
     {
         using ImageUnderTest image = ImageUnderTest.Build();
 
-        MachineResult result = await image.RunAsync();
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = vcpuCount });
 
         string guest = result.ConsoleText((int)Vmpl.Vmpl2);
         Assert.True(result.ExitStatus == 0, result + "\n" + guest);

@@ -30,8 +30,6 @@ public sealed class CoreProtocolTests
     }
 
     [Theory]
-    [InlineData(2u)]
-    [InlineData(3u)]
     [InlineData(4u)]
     [InlineData(5u)]
     [InlineData(8u)]

@@ -87,6 +87,13 @@ public sealed class CpuidTableTests
     public void TryGetPageLimit_SizeThatNoProcessorHas_IsRefused(uint eax) =>
         Assert.False(Open(new CpuidEntry { Function = CpuidTable.AddressSizes, Eax = eax }).TryGetPageLimit(51, out _));
 
+    [Theory]
+    [InlineData(0x8000_0008u, 0x8u, true)]
+    [InlineData(0x8000_0008u, 0xFFFF_FFF7u, false)]
+    [InlineData(0x8000_0007u, 0x8u, false)]
+    public void HasInvlpgb_OneBitOfOneFunction_Tells(uint function, uint ebx, bool expected) =>
+        Assert.Equal(expected, Open(new CpuidEntry { Function = function, Ebx = ebx }).HasInvlpgb);
+
     [Fact]
     public void TryGetPageLimit_TableWithoutAddressSizes_IsRefused() =>
         Assert.False(Open(new CpuidEntry { Function = 1, Eax = 48 }).TryGetPageLimit(51, out _));

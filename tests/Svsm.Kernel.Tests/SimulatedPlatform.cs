@@ -28,6 +28,9 @@ internal sealed class SimulatedPage
     /// <summary>Part of a 2-MiB entry of the reverse map.</summary>
     public bool IsLarge { get; set; }
 
+    /// <summary>A VMSA that runs.</summary>
+    public bool IsRunning { get; set; }
+
     public RmpPermissions[] Permissions { get; } = new RmpPermissions[4];
 
     public byte[] Contents { get; } = GC.AllocateArray<byte>(Page.Size, pinned: true);
@@ -139,6 +142,11 @@ internal sealed class SimulatedPlatform : IGuestPlatform
         if (IsSizeMismatch())
         {
             return RmpResult.FailSizeMismatch;
+        }
+
+        if (this[_open.Value].IsRunning)
+        {
+            return RmpResult.FailInUse;
         }
 
         if (OpenPages().Any(page => page.IsGone))

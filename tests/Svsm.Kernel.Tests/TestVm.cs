@@ -20,6 +20,7 @@ internal sealed class TestVm
     public const ulong LargePage = 0x40_0000;
     public const Vmpl Guest = Vmpl.Vmpl2;
     public const int VcpuCount = 4;
+    public const SevFeatures Features = SevFeatures.SnpActive | SevFeatures.BtbIsolation;
 
     private readonly PageRange[] _ranges = [new(0, 0xA0), new(0x100, 0xF00), new(RegionBase >> 12, 0x100)];
     private readonly PageStates _states;
@@ -34,7 +35,7 @@ internal sealed class TestVm
         Give(ListPage);
         GuestPages.ClaimCallingArea(Table, new PhysicalAddress(CallingArea));
         _platform.Operations.Clear();
-        _vcpus[0] = new GuestVcpu { Exists = true, IsFirst = true, Vmsa = new PhysicalAddress(RegionBase + 0x1000), CallingArea = new PhysicalAddress(CallingArea) };
+        _vcpus[0] = new GuestVcpu { Exists = true, IsFirst = true, Features = Features, Vmsa = new PhysicalAddress(RegionBase + 0x1000), CallingArea = new PhysicalAddress(CallingArea) };
     }
 
     public SimulatedPlatform Platform => _platform;
@@ -64,14 +65,19 @@ internal sealed class TestVm
 
     public PageResult GrantLaunched(ulong address) => GuestPages.GrantLaunched(Table, ref _platform, new PhysicalAddress(address), Guest);
 
-    public (CallOutcome Outcome, SvsmResultCode Result, SvsmRequest Registers) Call(ulong protocol, uint call, ulong rcx = 0, ulong rdx = 0)
+    /// <summary>Which vCPU calls.</summary>
+    public int Caller { get; set; }
+
+    public ref GuestVcpu Vcpu(int index) => ref _vcpus[index];
+
+    public (CallOutcome Outcome, SvsmResultCode Result, SvsmRequest Registers) Call(ulong protocol, uint call, ulong rcx = 0, ulong rdx = 0, ulong r8 = 0x88)
     {
-        SvsmRequest request = new() { Selector = (protocol << 32) | call, Rcx = rcx, Rdx = rdx, R8 = 0x88, R9 = 0x99 };
-        CallOutcome outcome = ProtocolTable.Dispatch(ref request, new GuestContext(_vcpus, 0, Guest), Table, ref _platform, out SvsmResultCode result);
+        SvsmRequest request = new() { Selector = (protocol << 32) | call, Rcx = rcx, Rdx = rdx, R8 = r8, R9 = 0x99 };
+        CallOutcome outcome = ProtocolTable.Dispatch(ref request, new GuestContext(_vcpus, Caller, Guest), Table, ref _platform, out SvsmResultCode result);
         return (outcome, result, request);
     }
 
-    public SvsmResultCode Core(CoreCall call, ulong rcx) => Call(0, (uint)call, rcx).Result;
+    public SvsmResultCode Core(CoreCall call, ulong rcx, ulong rdx = 0, ulong r8 = 0x88) => Call(0, (uint)call, rcx, rdx, r8).Result;
 
     /// <summary>Writes a PVALIDATE list.</summary>
     public void WriteList(ulong address, ushort count, ushort next, params ReadOnlySpan<ulong> entries)

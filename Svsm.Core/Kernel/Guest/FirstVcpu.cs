@@ -15,9 +15,8 @@ internal static unsafe class FirstVcpu
 {
     /// <summary>Makes the VMSA page of the boot vCPU and tells the host about it.</summary>
     /// <param name="configuration">The measured configuration.</param>
-    /// <param name="table">The page states.</param>
     /// <remarks>Ends the VM when it cannot be made. The calling area is claimed already.</remarks>
-    public static void Create(in ImageConfiguration configuration, in PageStateTable table)
+    public static void Create(in ImageConfiguration configuration)
     {
         if (!VmsaFrame.TryAllocate(out PhysicalAddress frame))
         {
@@ -36,7 +35,7 @@ internal static unsafe class FirstVcpu
         platform.Open(frame, PageSize.Small);
         RmpResult result = platform.RmpAdjust(configuration.GuestVmpl, RmpPermissions.VmsaPage);
         platform.Close();
-        if (result != RmpResult.Success || !table.TrySet(new PageRange(frame.PageNumber, 1), PageState.Vmsa))
+        if (result != RmpResult.Success)
         {
             Panic.Stop(TerminationReason.RmpAdjust, "the guest's VMSA could not be made"u8, (ulong)result);
         }
@@ -50,6 +49,7 @@ internal static unsafe class FirstVcpu
         ref GuestVcpu vcpu = ref GuestVcpus.All[0];
         vcpu.Vmsa = frame;
         vcpu.CallingArea = new PhysicalAddress(configuration.GuestCallingArea);
+        vcpu.Features = features;
         vcpu.IsFirst = true;
         vcpu.Exists = true;
     }

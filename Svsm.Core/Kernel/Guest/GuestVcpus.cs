@@ -11,6 +11,7 @@ using System;
 using System.Runtime.CompilerServices;
 using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
+using Svsm.Wire;
 
 namespace Svsm.Kernel.Guest;
 
@@ -28,6 +29,9 @@ internal struct GuestVcpu
 
     /// <summary>Its VMSA.</summary>
     public PhysicalAddress Vmsa;
+
+    /// <summary>SEV_FEATURES in its VMSA; those of all vCPUs of the guest.</summary>
+    public SevFeatures Features;
 
     /// <summary>Its calling area.</summary>
     public PhysicalAddress CallingArea;

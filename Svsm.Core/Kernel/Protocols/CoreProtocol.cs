@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The core protocol: QUERY_PROTOCOL, PVALIDATE and REMAP_CA. Served by the kernel itself, because page states are its business.
+// The core protocol. Served by the kernel itself, because page states and vCPUs are its business. PvalidateCall.cs and VcpuCalls.cs have the
+// larger calls.
 //
-// CONFIGURE_VTOM: a query says "not supported", a set is refused. CREATE_VCPU, DELETE_VCPU, DEPOSIT_MEM and WITHDRAW_MEM are not
-// served: UNSUPPORTED_CALL.
+// CONFIGURE_VTOM: a query says "not supported", a set is refused. DEPOSIT_MEM and WITHDRAW_MEM are not served: UNSUPPORTED_CALL.
 //
 // Order of checks: alignment (INVALID_PARAMETER), then whether the address is the guest's memory (INVALID_ADDRESS). An address with
 // the C-bit, or beyond the limit, lies in no range of the page state table and thus is no memory.
@@ -35,6 +35,15 @@ internal static class CoreProtocol
             case CoreCall.PValidate:
                 return PvalidateCall.Handle(new PhysicalAddress(request.Rcx), context.Vmpl, table, ref platform, out result);
 
+            case CoreCall.CreateVcpu:
+                result = VcpuCalls.Create(
+                    new PhysicalAddress(request.Rcx), new PhysicalAddress(request.Rdx), (uint)request.R8, in context, table, ref platform);
+                return CallOutcome.Answered;
+
+            case CoreCall.DeleteVcpu:
+                result = VcpuCalls.Delete(new PhysicalAddress(request.Rcx), in context, table, ref platform);
+                return CallOutcome.Answered;
+
             case CoreCall.QueryProtocol:
                 request.Rcx = ProtocolTable.Query((SvsmProtocol)(uint)(request.Rcx >> 32), (uint)request.Rcx);
                 result = SvsmResultCode.Success;
@@ -58,6 +67,14 @@ internal static class CoreProtocol
                 return CallOutcome.Answered;
         }
     }
+
+    /// <summary>The code for a page that cannot be worked on.</summary>
+    public static SvsmResultCode ToResultCode(PageResult result) => result switch
+    {
+        PageResult.Busy => SvsmResultCode.Busy,
+        PageResult.FailInput => SvsmResultCode.PValidateFailInput,
+        _ => SvsmResultCode.InvalidAddress,
+    };
 
     private static SvsmResultCode RemapCallingArea<TPlatform>(
         PhysicalAddress address, in GuestContext context, in PageStateTable table, ref TPlatform platform)

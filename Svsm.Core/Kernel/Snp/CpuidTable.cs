@@ -51,6 +51,7 @@ internal readonly ref struct CpuidTable
     /// <summary>Memory encryption: the C-bit position is in EBX 5:0.</summary>
     public const uint Encryption = 0x8000_001F;
 
+    private const uint EbxInvlpgb = 1u << 3;
     private const int MinAddressBits = 32;
     private const int MaxAddressBits = 52;
 
@@ -60,6 +61,9 @@ internal readonly ref struct CpuidTable
 
     /// <summary>Number of entries.</summary>
     public int Count => _entries.Length;
+
+    /// <summary>The processor has INVLPGB and TLBSYNC.</summary>
+    public bool HasInvlpgb => (Get(AddressSizes, 0).Ebx & EbxInvlpgb) != 0;
 
     /// <summary>Opens a table.</summary>
     /// <param name="privateCopy">The 4096 bytes of the page, in memory that the host cannot change.</param>

@@ -3,10 +3,7 @@
 
 // The processor behind IGuestPlatform: PVALIDATE, RMPADJUST and access to pages, each through a mapping made for it.
 //
-// Translations: the guest's VMPL shares its address-space identifier with the SVSM, so a change of CR4.PGE drops the guest's
-// translations on this CPU, global ones included. A host that runs the guest's VMPL on another CPU keeps those there. They reach a page
-// that left the guest and can come back to the guest alone. A page of the guest that becomes the SVSM's (a VMSA, a deposit) needs
-// INVLPGB and TLBSYNC first.
+// Translations: Translations.cs.
 
 using System.Runtime.CompilerServices;
 using Svsm.Kernel.Arch;
@@ -67,5 +64,5 @@ internal unsafe struct SnpPlatform : IGuestPlatform
     public readonly void Unmap(GuestWindow window) => AddressSpace.UnmapWindow((ulong)Unsafe.AsPointer(ref window.Start));
 
     /// <inheritdoc/>
-    public readonly void FlushGuestTranslations() => Processor.FlushTranslations();
+    public readonly void FlushGuestTranslations() => Translations.DropAll();
 }
