@@ -52,6 +52,7 @@ internal static unsafe class Program
         PvalidateChecks.Run(in *start);
         RemapChecks.Run(in *start);
         VcpuChecks.Run(in *start);
+        GoneChecks.Run();
         Probe.Summarize();
         Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
     }

@@ -85,6 +85,23 @@ public sealed partial class BootTests
         Assert.Contains("svsm: guest RAM 0x100000000-", log, StringComparison.Ordinal);
     }
 
+    // The page states do not fit into the region, so RAM is claimed for them: it is missing from the guest's map, and every check passes.
+    [Fact]
+    public async Task Boot_8GiB_PageStatesAreOnClaimedRam()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { MemoryMiB = 8192 });
+
+        Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2));
+        Match claimed = Regex.Match(result.ConsoleText((int)Vmpl.Vmpl0), "^svsm: claimed RAM 0x([0-9a-f]+)-0x([0-9a-f]+)$", RegexOptions.Multiline);
+        Match last = Regex.Matches(result.ConsoleText((int)Vmpl.Vmpl0), "^svsm: guest RAM 0x([0-9a-f]+)-0x([0-9a-f]+)$", RegexOptions.Multiline).Last();
+        Assert.True(claimed.Success, result.ConsoleText((int)Vmpl.Vmpl0));
+        ulong first = Convert.ToUInt64(claimed.Groups[1].Value, 16);
+        Assert.Equal(first - 1, Convert.ToUInt64(last.Groups[2].Value, 16));
+        Assert.InRange(Convert.ToUInt64(claimed.Groups[2].Value, 16) + 1 - first, 1ul, (8ul << 30) / 1000);
+    }
+
     [Fact]
     public async Task Boot_FlippedByte_IsRefusedBeforeItRuns()
     {
