@@ -12,6 +12,8 @@
 //   triple-fault   an exception without an IDT
 //   loop           runs for ever
 //   bench          1000 QUERY_PROTOCOL calls without a word in between, then exit status 0
+//   validate       one PVALIDATE call with a list of 510 4-KiB pages, then exit status 0
+//   validate-large one PVALIDATE call with a list of four 2-MiB pages, then exit status 0
 //   null-exits     1000 exits that only read a register of the simulated processor, then exit status 0
 //   vc-exits       1000 times CPUID, answered in the guest's #VC handler without another exit; then exit status 0
 //   vmpl-trips     1000 times to VMPL0 and back without a call, then exit status 0
@@ -33,6 +35,10 @@ internal static unsafe class Commands
     private const int Length = 16;
     private const int BenchCalls = 1000;
     private const int BenchExits = 1000;
+    private const int ValidatedPages = 510;
+    private const int ValidatedLargePages = 4;
+    private const ulong Page = 0x1000;
+    private const ulong LargePage = 0x20_0000;
     private const ProbeTermination RequestedTermination = (ProbeTermination)7;
 
     /// <summary>Runs the command, if there is one.</summary>
@@ -89,6 +95,14 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("bench"u8))
         {
             Bench();
+        }
+        else if (text.SequenceEqual("validate"u8))
+        {
+            ValidateList(TestMemory.Base, Page, ValidatedPages);
+        }
+        else if (text.SequenceEqual("validate-large"u8))
+        {
+            ValidateList(TestMemory.Base, LargePage, ValidatedLargePages);
         }
         else if (text.SequenceEqual("null-exits"u8))
         {
@@ -147,6 +161,24 @@ internal static unsafe class Commands
 
         Text<Com1>.WriteLine("probe: bench ends"u8);
         Machine.Exit(ExitStatus.Passed);
+    }
+
+    private static void ValidateList(ulong first, ulong pageBytes, int count)
+    {
+        bool large = pageBytes == LargePage;
+        Calls.WriteHead(Calls.Buffer, (ushort)count, 0);
+        for (int i = 0; i < count; i++)
+        {
+            ulong page = first + ((ulong)i * pageBytes);
+            if (!(large ? Machine.MakeLargePagePrivate(page) : Machine.ChangePageState(page, PageStateOperation.Private)))
+            {
+                Machine.Terminate(ProbeTermination.SvsmCall);
+            }
+
+            Calls.WriteEntry(Calls.Buffer, i, page | PvalidateList.Validate | (large ? 1u : 0u));
+        }
+
+        Machine.Exit(Calls.Core(CoreCall.PValidate, Calls.Buffer) == SvsmResultCode.Success ? ExitStatus.Passed : ExitStatus.Failed);
     }
 
     private static void DoNullExits()
