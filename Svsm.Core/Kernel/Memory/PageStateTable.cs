@@ -27,6 +27,7 @@
 // GuestPages.cs holds the transitions; nothing else changes states after booting.
 
 using System;
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics.X86;
 using System.Threading;
 
@@ -272,18 +273,17 @@ internal readonly unsafe ref struct PageStateTable
             throw new ArgumentOutOfRangeException(nameof(address));
         }
 
-        ref uint chunk = ref _chunks[index];
-        uint word = Lock(ref chunk);
-        if (size == PageSize.Large)
+        if (size == PageSize.Small)
         {
-            word = (uint)state;
-        }
-        else
-        {
-            _pages[Byte(index, address.PageNumber)] = (byte)state;
+            // Nobody but the caller writes the byte of a page that changes, and a 2-MiB page with such a byte stays split.
+            Volatile.Write(ref _pages[Byte(index, address.PageNumber)], (byte)state);
+            return;
         }
 
-        Unlock(ref chunk, word);
+        // The lock: else someone who looks at the word just now writes the old one back.
+        ref uint chunk = ref _chunks[index];
+        Lock(ref chunk);
+        Unlock(ref chunk, (uint)state);
     }
 
     /// <summary>Keeps a page of the guest in its state until <see cref="Unpin"/>.</summary>
@@ -332,6 +332,7 @@ internal readonly unsafe ref struct PageStateTable
         Unlock(ref chunk, word);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static PageResult Admit(uint entry, PageState from, PageState to)
     {
         PageState state = (PageState)(entry & StateMask);
@@ -395,6 +396,7 @@ internal readonly unsafe ref struct PageStateTable
 
     private static ulong Byte(ulong index, ulong page) => (index << ChunkShift) + (page % Page.PerLarge);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool TryFind(ulong page, out ulong index)
     {
         ulong number = page >> ChunkShift;
@@ -425,6 +427,7 @@ internal readonly unsafe ref struct PageStateTable
     }
 
     // Returns the word without the lock bit.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static uint Lock(ref uint chunk)
     {
         while (true)

@@ -20,6 +20,7 @@
 // 0x8000_1010 (no change, unless the entry ignores it).
 
 using System;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Svsm.Kernel.Memory;
 using Svsm.Wire;
@@ -110,7 +111,8 @@ internal static class PvalidateCall
         PageResult pageResult = PageResult.Success;
         result = SvsmResultCode.Success;
         int pages = 0;
-        for (done = 0; done < entries.Length; done++)
+        int next = 0;
+        for (; next < entries.Length; next++)
         {
             if (pages >= MaxPages)
             {
@@ -118,7 +120,7 @@ internal static class PvalidateCall
                 break;
             }
 
-            ulong entry = entries[done];
+            ulong entry = entries[next];
             result = CheckEntry(entry, list, out PhysicalAddress address, out PageSize size);
             if (result == SvsmResultCode.Success)
             {
@@ -143,6 +145,7 @@ internal static class PvalidateCall
             pages += PhysicalAddress.PagesOf(size);
         }
 
+        done = next;
         if (rescinded)
         {
             platform.FlushGuestTranslations();
@@ -151,6 +154,7 @@ internal static class PvalidateCall
         return pageResult == PageResult.HostViolation ? CallOutcome.HostViolation : CallOutcome.Answered;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static SvsmResultCode CheckEntry(ulong entry, PhysicalAddress list, out PhysicalAddress address, out PageSize size)
     {
         address = new PhysicalAddress(entry & ~(ulong)(Page.Size - 1));
@@ -164,6 +168,7 @@ internal static class PvalidateCall
         return coversList && (entry & PvalidateList.Validate) == 0 ? SvsmResultCode.InvalidParameter : SvsmResultCode.Success;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static SvsmResultCode ToResultCode(PageResult result, bool ignoreNoChange) => result switch
     {
         PageResult.Success => SvsmResultCode.Success,

@@ -29,7 +29,8 @@ internal unsafe struct SnpPlatform : IGuestPlatform
         }
         else
         {
-            _address = AddressSpace.MapWindow(page);
+            AddressSpace.MapPageWindow(page);
+            _address = KernelLayout.PageWindow;
         }
     }
 
@@ -42,7 +43,7 @@ internal unsafe struct SnpPlatform : IGuestPlatform
         }
         else
         {
-            AddressSpace.UnmapWindow(_address);
+            AddressSpace.UnmapPageWindow();
         }
     }
 

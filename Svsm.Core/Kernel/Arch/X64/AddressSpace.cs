@@ -25,6 +25,9 @@ internal static unsafe class AddressSpace
 {
     private const int LargeWindowSlot = 2;
 
+    // The last window is not handed out: it is PageWindow.
+    private const int PageWindowSlot = KernelAddressSpace.WindowPageCount - 1;
+
     private static ulong s_encryptionMask;
     private static KernelLock s_sharedLock;
 
@@ -73,8 +76,13 @@ internal static unsafe class AddressSpace
             if (free != 0)
             {
                 ulong lowest = free & (~free + 1);
-                cpu.UsedWindows[word] |= lowest;
                 int slot = (word * 64) + System.Numerics.BitOperations.TrailingZeroCount(lowest);
+                if (slot == PageWindowSlot)
+                {
+                    break;
+                }
+
+                cpu.UsedWindows[word] |= lowest;
                 Volatile.Write(ref Windows[slot], Entry(frame));
                 return KernelAddressSpace.WindowBase + ((ulong)slot * Page.Size);
             }
@@ -97,6 +105,16 @@ internal static unsafe class AddressSpace
         Volatile.Write(ref Windows[slot], 0);
         X64.InvalidatePage(address);
         PerCpu.Current.UsedWindows[slot / 64] &= ~(1ul << (int)(slot % 64));
+    }
+
+    /// <summary>Maps a page at <see cref="KernelLayout.PageWindow"/>. One at a time; faster than a window of its own.</summary>
+    public static void MapPageWindow(PhysicalAddress page) => Volatile.Write(ref Windows[PageWindowSlot], Entry(page));
+
+    /// <summary>Ends the mapping at <see cref="KernelLayout.PageWindow"/>.</summary>
+    public static void UnmapPageWindow()
+    {
+        Volatile.Write(ref Windows[PageWindowSlot], 0);
+        X64.InvalidatePage(KernelLayout.PageWindow);
     }
 
     /// <summary>Maps a 2-MiB page at <see cref="KernelLayout.LargeWindow"/>. One at a time.</summary>

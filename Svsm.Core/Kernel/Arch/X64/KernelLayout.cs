@@ -35,6 +35,9 @@ internal static class KernelLayout
     /// <summary>First byte after the stack of NMI and #MC.</summary>
     public const ulong NmiStackTop = KernelAddressSpace.PerCpuBase + 0x1_6000;
 
+    /// <summary>Where the current CPU maps one page that PVALIDATE or RMPADJUST works on: its last window.</summary>
+    public const ulong PageWindow = KernelAddressSpace.WindowBase + ((KernelAddressSpace.WindowPageCount - 1) * (ulong)Page.Size);
+
     /// <summary>Where the current CPU maps one 2-MiB page.</summary>
     public const ulong LargeWindow = KernelAddressSpace.PerCpuBase + 0x40_0000;
 
