@@ -254,6 +254,12 @@ public static class SvsmDiagnostics
         "The virtual TPM cannot be served there",
         "Name another port or path, or end the process that has it.");
 
+    /// <summary>No attack has this name. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic AttackUnknown = new(
+        "SVSM6020",
+        "There is no such attack",
+        "Take a name from the list in docs/hostile-host.md, and a decimal number as the seed.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)

@@ -2,11 +2,29 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Collections.Generic;
 using System.IO;
 using System.Threading;
 using Svsm.Simulator.Shared;
 
 namespace Svsm.Simulator;
+
+/// <summary>Single events of a run.</summary>
+[Flags]
+public enum TraceKinds
+{
+    /// <summary>None.</summary>
+    None = 0,
+
+    /// <summary>Every exit to the hypervisor.</summary>
+    Exits = (int)LaunchOptions.TraceExits,
+
+    /// <summary>PVALIDATE, RMPADJUST, and pages that change between private and shared.</summary>
+    Rmp = (int)LaunchOptions.TraceRmp,
+
+    /// <summary>Requests by GHCB and their answers.</summary>
+    Ghcb = (int)LaunchOptions.TraceGhcb,
+}
 
 /// <summary>What to run, and on what machine.</summary>
 public sealed record MachineOptions
@@ -65,8 +83,20 @@ public sealed record MachineOptions
     /// <summary>Version of attestation reports: 2, 3 or 5.</summary>
     public int ReportVersion { get; init; } = AttestationReport.DefaultVersion;
 
+    /// <summary>What a hostile host does during the run.</summary>
+    public IReadOnlyList<Attack> Attacks { get; init; } = [];
+
+    /// <summary>What to write a line about, to <see cref="Output"/>.</summary>
+    public TraceKinds Trace { get; init; }
+
+    /// <summary>Receives lines about the start: how far it is; null = nowhere.</summary>
+    public TextWriter? Progress { get; init; }
+
     /// <summary>Receives console lines while the machine runs, each with its source in front; null = nowhere.</summary>
     public TextWriter? Output { get; init; }
+
+    // The guest waits before its first instruction for a debugger.
+    internal bool StartPaused { get; init; }
 
     // A test decides when the time is up.
     internal TimeProvider TimeProvider { get; init; } = TimeProvider.System;

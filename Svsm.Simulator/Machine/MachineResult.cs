@@ -32,6 +32,9 @@ public enum MachineStop
     /// <summary>The guest asked for a reset of the machine.</summary>
     Reset = (int)StopReason.Reset,
 
+    /// <summary>It was stopped from outside, with <see cref="MachineTest.StopAsync"/>.</summary>
+    Stopped = (int)StopReason.Stopped,
+
     /// <summary>The time was up.</summary>
     Timeout = 0x100,
 
@@ -58,8 +61,22 @@ public sealed record MachineResult
     /// <summary>What QEMU or the link said, for <see cref="MachineStop.QemuFailed"/> and <see cref="MachineStop.LinkBroken"/>; else empty.</summary>
     public string Message { get; init; } = "";
 
-    /// <summary>Who was where, or null when the hypervisor sent no report.</summary>
-    public StopReport? Report { get; init; }
+    /// <summary>
+    /// Who was where: the vCPU that ended the run, or every vCPU when the run was stopped or the time was up (unless the hypervisor did not answer).
+    /// </summary>
+    public ImmutableArray<StopReport> Reports { get; init; } = [];
+
+    /// <summary>The first of <see cref="Reports"/>, or null when the hypervisor sent none.</summary>
+    public StopReport? Report => Reports.IsEmpty ? null : Reports[0];
+
+    /// <summary>The state of guest memory at the end.</summary>
+    public RmpMap Memory { get; init; } = RmpMap.Empty;
+
+    /// <summary>How often what happened, by VMPL: exits by cause, and requests by GHCB.</summary>
+    public ImmutableArray<EventCount> Events { get; init; } = [];
+
+    /// <summary>What the attacks of the run did, in order.</summary>
+    public ImmutableArray<AttackEvent> Attacks { get; init; } = [];
 
     /// <summary>The launch digest of the guest, 48 bytes.</summary>
     public required ReadOnlyMemory<byte> LaunchDigest { get; init; }
@@ -87,6 +104,10 @@ public sealed record MachineResult
     /// <returns>The lines, each followed by a line feed.</returns>
     public string ConsoleText(int vmpl) =>
         string.Concat(Console.Where(line => line.Source.Vmpl == vmpl).Select(line => line.Text + "\n"));
+
+    /// <summary>The run on one page: who did how much and what for, and the state of memory at the end; for a person.</summary>
+    /// <returns>Lines, without a line end after the last.</returns>
+    public string ToSummary() => Summary.Render(this);
 
     /// <summary>The run as one JSON object, see docs/simulated-machine.md.</summary>
     /// <returns>Indented JSON.</returns>

@@ -5,7 +5,9 @@
 // docs/simulated-machine.md is its manual.
 
 using System;
+using System.Collections.Generic;
 using System.IO;
+using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Diagnostics;
@@ -56,6 +58,9 @@ public sealed record RunCommand
     /// <summary>What to run. <see cref="MachineOptions.Output"/> is set by the command.</summary>
     public required MachineOptions Machine { get; init; }
 
+    /// <summary>Attacks as the user named them (<see cref="Attack.Parse"/>).</summary>
+    public IReadOnlyList<string> Attacks { get; init; } = [];
+
     /// <summary>The expected launch digest as the user gave it: digits or a file (<see cref="LaunchDigestFile"/>); null = what <see cref="Machine"/> says.</summary>
     public string? Digest { get; init; }
 
@@ -86,6 +91,8 @@ public sealed record RunCommand
                 Machine with
                 {
                     Output = Json ? error : output,
+                    Progress = error,
+                    Attacks = [.. Machine.Attacks, .. Attacks.Select(Attack.Parse)],
                     ExpectedDigest = Digest is string digest ? LaunchDigestFile.Read(digest) : Machine.ExpectedDigest,
                 },
                 cancellationToken).ConfigureAwait(false);
@@ -93,9 +100,14 @@ public sealed record RunCommand
             {
                 await output.WriteLineAsync(result.ToJson()).ConfigureAwait(false);
             }
-            else if (result.Stop != MachineStop.GuestExit)
+            else
             {
-                await error.WriteLineAsync(result.ToString()).ConfigureAwait(false);
+                if (result.Stop != MachineStop.GuestExit)
+                {
+                    await error.WriteLineAsync(result.ToString()).ConfigureAwait(false);
+                }
+
+                await error.WriteLineAsync(result.ToSummary()).ConfigureAwait(false);
             }
 
             if (ExpectedViolation == ViolationKind.None)
@@ -114,7 +126,7 @@ public sealed record RunCommand
         catch (SvsmDiagnosticException exception)
         {
             await error.WriteLineAsync($"error {exception.Diagnostic.Code}: {exception.Message}").ConfigureAwait(false);
-            return exception.Diagnostic == SvsmDiagnostics.RunOptionInvalid ? RunExitStatus.Usage
+            return exception.Diagnostic == SvsmDiagnostics.RunOptionInvalid || exception.Diagnostic == SvsmDiagnostics.AttackUnknown ? RunExitStatus.Usage
                 : exception.Diagnostic == SvsmDiagnostics.QemuMissing || exception.Diagnostic == SvsmDiagnostics.QemuUnusable ? RunExitStatus.Qemu
                 : RunExitStatus.Refused;
         }

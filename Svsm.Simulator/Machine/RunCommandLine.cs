@@ -3,7 +3,10 @@
 
 // The command `run` as users type it: its options, once, for svsm-simulator and for svsm. docs/simulated-machine.md is its manual.
 
+using System;
+using System.Collections.Generic;
 using System.CommandLine;
+using System.Linq;
 using System.Threading;
 using Svsm.Simulator.Shared;
 
@@ -12,6 +15,13 @@ namespace Svsm.Simulator;
 /// <summary>Makes the command line of <see cref="RunCommand"/>.</summary>
 public static class RunCommandLine
 {
+    private static readonly Dictionary<string, TraceKinds> s_traces = new(StringComparer.Ordinal)
+    {
+        ["exits"] = TraceKinds.Exits,
+        ["rmp"] = TraceKinds.Rmp,
+        ["ghcb"] = TraceKinds.Ghcb,
+    };
+
     /// <summary>Makes the command.</summary>
     /// <returns>A command called <c>run</c>, which writes to the output and error writers of the invocation.</returns>
     public static Command Create()
@@ -24,8 +34,11 @@ public static class RunCommandLine
         var icount = new Option<bool>("--icount") { Description = "count instructions: statistics repeat exactly from run to run" };
         var singleVmpl = new Option<bool>("--single-vmpl") { Description = "the host offers VMPL0 only, as a stock Linux host does" };
         var expectViolation = new Option<ViolationKind>("--expect-violation") { Description = "succeed if and only if the run ends with this violation", HelpName = "KIND" };
+        var attack = new Option<string[]>("--attack") { Description = "a hostile host does this; can be given several times. docs/hostile-host.md lists the names", HelpName = "NAME[:SEED]", DefaultValueFactory = _ => [] };
+        var trace = new Option<string[]>("--trace") { Description = "a line per event: exits, rmp or ghcb; can be given several times", HelpName = "WHAT", DefaultValueFactory = _ => [] };
+        trace.AcceptOnlyFromAmong([.. s_traces.Keys]);
         var json = new Option<bool>("--json") { Description = "print the outcome as one JSON object; console lines go to the error output" };
-        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, json };
+        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, attack, trace, json };
         command.SetAction((parsed, cancellationToken) => new RunCommand
         {
             Machine = new MachineOptions
@@ -36,7 +49,9 @@ public static class RunCommandLine
                 Timeout = parsed.GetValue(timeout) is double seconds ? RunCommand.ParseTimeout(seconds) : Timeout.InfiniteTimeSpan,
                 CountInstructions = parsed.GetValue(icount),
                 SingleVmpl = parsed.GetValue(singleVmpl),
+                Trace = parsed.GetValue(trace)!.Aggregate(TraceKinds.None, (all, name) => all | s_traces[name]),
             },
+            Attacks = parsed.GetValue(attack)!,
             Digest = parsed.GetValue(digest),
             ExpectedViolation = parsed.GetValue(expectViolation),
             Json = parsed.GetValue(json),

@@ -5,7 +5,7 @@
 // For the machine (host side, writes it) and the hypervisor (freestanding, reads it). Both are parts of the simulator,
 // of one version: the version number only catches a mixed-up file.
 //
-//   LaunchHeader | LaunchRam x RamCount | LaunchPage x PageCount | padding to 4096 | page data
+//   LaunchHeader | LaunchRam x RamCount | LaunchPage x PageCount | LaunchAttack x AttackCount | padding to 4096 | page data
 //
 // The machine plays the VMM and the security processor: it has read the IGVM file, filled parameter pages,
 // made the secrets page and computed the launch digest. The hypervisor plays the host kernel and the processor:
@@ -23,13 +23,16 @@ public struct LaunchHeader
     public const ulong MagicValue = 0x4843_4E4C_4D53_5653;
 
     /// <summary>The version of this layout.</summary>
-    public const uint CurrentVersion = 1;
+    public const uint CurrentVersion = 2;
 
     /// <summary>Most vCPUs that the hypervisor runs.</summary>
     public const uint MaxVcpuCount = 64;
 
     /// <summary>Most <see cref="LaunchRam"/> entries that the hypervisor takes.</summary>
     public const uint MaxRamCount = 32;
+
+    /// <summary>Most <see cref="LaunchAttack"/> entries that the hypervisor takes, at launch and later.</summary>
+    public const uint MaxAttackCount = 64;
 
     /// <summary><see cref="MagicValue"/>.</summary>
     [FieldOffset(0x00)]
@@ -54,6 +57,10 @@ public struct LaunchHeader
     /// <summary>Switches of the run.</summary>
     [FieldOffset(0x18)]
     public LaunchOptions Options;
+
+    /// <summary>Number of <see cref="LaunchAttack"/> entries.</summary>
+    [FieldOffset(0x1C)]
+    public uint AttackCount;
 
     /// <summary>Byte offset of the page data in the blob, a multiple of 4096.</summary>
     [FieldOffset(0x20)]
@@ -80,6 +87,18 @@ public enum LaunchOptions : uint
 
     /// <summary>The host offers VMPL0 only (what stock KVM does): no multi-VMPL feature bit, RUN_VMPL refused.</summary>
     SingleVmpl = 1 << 1,
+
+    /// <summary>Send a <see cref="LinkFrame.Trace"/> for each exit.</summary>
+    TraceExits = 1 << 2,
+
+    /// <summary>Send a <see cref="LinkFrame.Trace"/> for each change of the RMP.</summary>
+    TraceRmp = 1 << 3,
+
+    /// <summary>Send a <see cref="LinkFrame.Trace"/> for each request by GHCB and its answer.</summary>
+    TraceGhcb = 1 << 4,
+
+    /// <summary>Stand still before the first instruction, until a command says otherwise.</summary>
+    StartPaused = 1 << 5,
 }
 
 /// <summary>A range of guest RAM. 16 bytes.</summary>

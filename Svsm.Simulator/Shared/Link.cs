@@ -2,8 +2,9 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // The serial link between the hypervisor and the machine: frames over the outer COM1 (0x3F8 of the level-1 machine).
-// For both. The machine speaks only when it is asked: a GuestRequest is answered by Certificates frames, if wanted, and one GuestResponse,
-// and the hypervisor sends nothing before it has them. A frame is
+// For both. A GuestRequest is answered by Certificates frames, if wanted, and one GuestResponse; the hypervisor sends no other request before
+// it has them. Unasked, the machine sends Commands only, at any time; what arrives interrupts the guest (the receiver of COM1 raises an NMI).
+// A run to which none is sent is not influenced by the time of the host. A frame is
 //
 //   u8 0xA5 | u8 type | u16 length | payload (length bytes)
 //
@@ -39,7 +40,7 @@ public static class Link
     public const uint MaxCertificatePages = 16;
 
     /// <summary>Version of frames and payloads, in <see cref="LinkFrame.Hello"/>.</summary>
-    public const uint Version = 2;
+    public const uint Version = 3;
 
     /// <summary>Port with which a guest ends the run: the byte written is the exit status. (QEMU's isa-debug-exit default port)</summary>
     public const ushort GuestExitPort = 0xF4;
@@ -57,7 +58,7 @@ public enum LinkFrame : byte
     /// <summary>Text of the hypervisor itself, UTF-8.</summary>
     Log = 3,
 
-    /// <summary>A <see cref="StopReport"/>, just before <see cref="Exit"/>.</summary>
+    /// <summary>A <see cref="StopReport"/>, before <see cref="Exit"/>; one, or for <see cref="StopReason.Stopped"/> one per vCPU.</summary>
     Report = 4,
 
     /// <summary>Counters: <see cref="VmplStatistics"/> entries.</summary>
@@ -80,6 +81,30 @@ public enum LinkFrame : byte
     /// u32 zero, then the response message, empty when there is none.
     /// </summary>
     GuestResponse = 9,
+
+    /// <summary>
+    /// <c>RmpRange</c> entries in ascending order: the state of all guest memory, over as many frames as it takes. Sent before the end, and
+    /// as the answer to <c>CommandKind.QueryRmp</c>.
+    /// </summary>
+    RmpMap = 10,
+
+    /// <summary>Counters by cause: <c>EventCount</c> entries. Sent before the end.</summary>
+    EventCounts = 11,
+
+    /// <summary>Something happened that the launch asked to be told of: a <c>TraceRecord</c>.</summary>
+    Trace = 12,
+
+    /// <summary>From the machine: a <c>CommandHeader</c>, then its data.</summary>
+    Command = 13,
+
+    /// <summary>The end of the answer to a Command: u32 <c>CommandKind</c>, u32 zero if it was done, then data.</summary>
+    CommandDone = 14,
+
+    /// <summary>An attack acted: u32 its index, u32 <c>AttackOutcome</c>, u64 the number of the event that it acted on.</summary>
+    Attack = 15,
+
+    /// <summary>The guest stands still until the machine says otherwise: u32 vCPU, u32 <c>PauseReason</c>.</summary>
+    Paused = 16,
 }
 
 /// <summary>Why a run ended.</summary>
@@ -105,6 +130,9 @@ public enum StopReason : uint
 
     /// <summary>The guest asked for a reset of the machine by port 0x64 or 0xCF9; detail = the port.</summary>
     Reset = 6,
+
+    /// <summary>The machine asked for the end (<c>CommandKind.Stop</c>); a report of each vCPU says where it was.</summary>
+    Stopped = 7,
 }
 
 /// <summary>What a violation is.</summary>

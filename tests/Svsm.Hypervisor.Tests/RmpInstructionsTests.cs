@@ -258,7 +258,7 @@ public sealed unsafe class RmpInstructionsTests
         machine.Cpu.Registers[VirtualCpu.Rax] = linear;
         machine.Cpu.Registers[VirtualCpu.Rcx] = large ? 1ul : 0;
         machine.Cpu.Registers[VirtualCpu.Rdx] = validate ? 1ul : 0;
-        return RmpInstructions.Validate(machine.Memory, machine.Cpu, in s_instruction);
+        return RmpInstructions.Validate(machine.Machine, machine.Cpu, in s_instruction);
     }
 
     private static bool Adjust(TestMachine machine, ulong linear, ulong operand)
@@ -266,6 +266,6 @@ public sealed unsafe class RmpInstructionsTests
         machine.Cpu.Registers[VirtualCpu.Rax] = linear;
         machine.Cpu.Registers[VirtualCpu.Rcx] = 0;
         machine.Cpu.Registers[VirtualCpu.Rdx] = operand;
-        return RmpInstructions.Adjust(machine.Memory, machine.Cpu, in s_instruction);
+        return RmpInstructions.Adjust(machine.Machine, machine.Cpu, in s_instruction);
     }
 }

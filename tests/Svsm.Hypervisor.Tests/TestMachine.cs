@@ -28,6 +28,14 @@ internal sealed class ListPort : LinkPort
 
     /// <inheritdoc/>
     public override byte Read() => Answers.Dequeue();
+
+    /// <inheritdoc/>
+    public override bool CanRead => Answers.Count != 0;
+
+    /// <inheritdoc/>
+    public override void SetInterrupts(bool enabled)
+    {
+    }
 }
 
 /// <summary>A processor with recognisable answers.</summary>
@@ -71,6 +79,12 @@ internal sealed unsafe class FakeProcessor : HostProcessor
 
     /// <inheritdoc/>
     public override ulong ReadTimeStampCounter() => TimeStamp += TimeStep;
+
+    /// <summary>How often an NMI was taken.</summary>
+    public int NonMaskableInterrupts { get; private set; }
+
+    /// <inheritdoc/>
+    public override void TakeNonMaskableInterrupt() => NonMaskableInterrupts++;
 
     /// <inheritdoc/>
     public override void ReadDebugRegisters(ulong* values) => DebugRegisters.CopyTo(new Span<ulong>(values, 4));

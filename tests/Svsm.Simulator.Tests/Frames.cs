@@ -25,6 +25,10 @@ internal static class Frames
 
     public static byte[] Statistics(params VmplStatistics[] entries) => Frame(LinkFrame.Statistics, MemoryMarshal.AsBytes(entries.AsSpan()));
 
+    public static byte[] Map(params RmpRange[] ranges) => Frame(LinkFrame.RmpMap, MemoryMarshal.AsBytes(ranges.AsSpan()));
+
+    public static byte[] Events(params EventCount[] entries) => Frame(LinkFrame.EventCounts, MemoryMarshal.AsBytes(entries.AsSpan()));
+
     public static byte[] GuestRequest(uint room, byte[] page) => Frame(LinkFrame.GuestRequest, [.. BitConverter.GetBytes((ulong)room), .. page]);
 
     public static byte[] Exit(StopReason reason, ulong detail)

@@ -19,7 +19,7 @@ public sealed class LaunchBlobTests
         LaunchPlan plan = HostLoader.Load(TestImage.File, new GuestRam(4ul << 30), 5);
         var stream = new MemoryStream();
 
-        LaunchBlob.Write(plan, LaunchOptions.None, stream);
+        LaunchBlob.Write(plan, LaunchOptions.None, [], stream);
 
         byte[] blob = stream.ToArray();
         LaunchHeader header = MemoryMarshal.Read<LaunchHeader>(blob);
@@ -53,7 +53,7 @@ public sealed class LaunchBlobTests
         LaunchPlan plan = HostLoader.Load(TestImage.With(TestImage.Page(0x1000, default), TestImage.Context(TestImage.Vmsa)), new GuestRam(256 << 20), 1);
         var stream = new MemoryStream();
 
-        LaunchBlob.Write(plan, LaunchOptions.None, stream);
+        LaunchBlob.Write(plan, LaunchOptions.None, [], stream);
 
         LaunchPage[] pages = MemoryMarshal.Cast<byte, LaunchPage>(stream.ToArray().AsSpan(64 + 16, 2 * 32)).ToArray();
         Assert.Equal([LaunchPage.NoData, 0], pages.Select(page => page.DataBlock));

@@ -50,7 +50,7 @@ public sealed class MachineTests
         Assert.Contains("-smp 1 ", arguments, StringComparison.Ordinal);
         Assert.Contains("-m 1161M ", arguments, StringComparison.Ordinal);
         Assert.Contains("-initrd launch", arguments, StringComparison.Ordinal);
-        Assert.EndsWith("-icount shift=0", arguments, StringComparison.Ordinal);
+        Assert.EndsWith("-icount shift=0,sleep=off -seed 0", arguments, StringComparison.Ordinal);
         byte[] blob = File.ReadAllBytes(qemu.Path("blob"));
         Assert.Equal(3u, System.Runtime.InteropServices.MemoryMarshal.Read<LaunchHeader>(blob).VcpuCount);
     }

@@ -63,6 +63,24 @@ public sealed class ProgramTests : IDisposable
         Assert.False(Directory.Exists(qemu.WorkingFolder));
     }
 
+    // Nobody can clean up after itself then; a guard does.
+    [Fact]
+    public async Task Run_Killed_LeavesNoQemuAndNoFolder()
+    {
+        using var qemu = new FakeQemu("echo $$ > \"$here/pid\"; cat \"$here/frames\"; exec tail -f /dev/null", Frames.Hello, Frames.Console(0, 0, "ready\n"));
+
+        using Process process = Start(qemu, "run", qemu.Path("image.igvm"));
+        Assert.Equal("[vmpl0] ready", await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken));
+        process.Kill();
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+
+        await qemu.WaitUntilGoneAsync("pid");
+        while (Directory.Exists(qemu.WorkingFolder))
+        {
+            await Task.Delay(10, TestContext.Current.CancellationToken);
+        }
+    }
+
     [Theory]
     [InlineData("run")]
     [InlineData("run", "x.igvm", "--vcpus", "many")]

@@ -18,7 +18,7 @@ public sealed class ResultTextTests
     {
         Stop = MachineStop.Violation,
         Detail = (ulong)ViolationKind.PrivateAccessToSharedPage,
-        Report = Report(),
+        Reports = [Report()],
         LaunchDigest = Convert.FromHexString(TestImage.Digest),
         Symbols = SymbolMap.Read(new StringReader("0xFFFFFF8000201000 Svsm_Kernel_Memory__Touch\n0xFFFFFF8000203000 Svsm_Kernel__Main\n")),
     };
@@ -55,7 +55,7 @@ public sealed class ResultTextTests
         StopReport report = Report();
         report.Vmpl = 2;
 
-        string text = (s_violation with { Report = report }).ToString();
+        string text = (s_violation with { Reports = [report] }).ToString();
 
         Assert.DoesNotContain("Svsm_Kernel", text, StringComparison.Ordinal);
     }
@@ -69,7 +69,7 @@ public sealed class ResultTextTests
         StopReport report = Report();
         report.CsAttributes = (ushort)attributes;
 
-        Assert.Contains(instruction, (s_violation with { Report = report }).ToString(), StringComparison.Ordinal);
+        Assert.Contains(instruction, (s_violation with { Reports = [report] }).ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -78,7 +78,7 @@ public sealed class ResultTextTests
         StopReport report = Report();
         report.CodeLength = 0;
 
-        Assert.Contains("\n  code      not readable\n", (s_violation with { Report = report }).ToString(), StringComparison.Ordinal);
+        Assert.Contains("\n  code      not readable\n", (s_violation with { Reports = [report] }).ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -88,7 +88,7 @@ public sealed class ResultTextTests
         "\x06"u8.CopyTo(report.Code);
         report.CodeLength = 1;
 
-        Assert.Contains("06                    (not an instruction)", (s_violation with { Report = report }).ToString(), StringComparison.Ordinal);
+        Assert.Contains("06                    (not an instruction)", (s_violation with { Reports = [report] }).ToString(), StringComparison.Ordinal);
     }
 
     [Theory]
@@ -101,7 +101,7 @@ public sealed class ResultTextTests
         StopReport report = Report();
         report.ExitInfo1 = info;
 
-        Assert.Contains(text + "\n", (s_violation with { Report = report }).ToString(), StringComparison.Ordinal);
+        Assert.Contains(text + "\n", (s_violation with { Reports = [report] }).ToString(), StringComparison.Ordinal);
     }
 
     [Theory]
@@ -113,7 +113,7 @@ public sealed class ResultTextTests
         StopReport report = Report();
         report.RmpEntry = entry;
 
-        Assert.Contains(": " + text + "\n", (s_violation with { Report = report }).ToString(), StringComparison.Ordinal);
+        Assert.Contains(": " + text + "\n", (s_violation with { Reports = [report] }).ToString(), StringComparison.Ordinal);
     }
 
     [Theory]
@@ -147,7 +147,7 @@ public sealed class ResultTextTests
     {
         StopReport report = System.Runtime.InteropServices.MemoryMarshal.Read<StopReport>(bytes);
         report.CodeLength %= 17;
-        MachineResult result = s_violation with { Report = report };
+        MachineResult result = s_violation with { Reports = [report] };
         using JsonDocument json = JsonDocument.Parse(result.ToJson());
         return result.ToString().Length > 100;
     });

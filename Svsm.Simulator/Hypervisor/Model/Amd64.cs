@@ -101,6 +101,12 @@ internal static class Amd64
     /// <summary>RFLAGS.AC.</summary>
     public const ulong FlagAlignment = 1ul << 18;
 
+    /// <summary>Vector of #DB.</summary>
+    public const int VectorDebug = 1;
+
+    /// <summary>Vector of #HV.</summary>
+    public const int VectorHypervisor = 28;
+
     /// <summary>Vector of #UD.</summary>
     public const int VectorInvalidOpcode = 6;
 

@@ -99,7 +99,7 @@ internal static unsafe class ExitHandler
 
         cpu.Skip(instruction.Length);
         cpu.Yields = true;
-        return VmgExit.Handle(machine, cpu);
+        return machine.Attacks.Any ? machine.Attacks.VmgExit(cpu) : VmgExit.Handle(machine, cpu);
     }
 
     private static bool InvalidOpcode(VirtualMachine machine, VirtualCpu cpu)
@@ -110,9 +110,9 @@ internal static unsafe class ExitHandler
             switch (instruction.Repeat, instruction.ModRm)
             {
                 case (RepeatNotEqual, ModRmPValidate):
-                    return RmpInstructions.Validate(machine.Memory, cpu, in instruction);
+                    return RmpInstructions.Validate(machine, cpu, in instruction);
                 case (RepeatEqual, ModRmRmpAdjust):
-                    return RmpInstructions.Adjust(machine.Memory, cpu, in instruction);
+                    return RmpInstructions.Adjust(machine, cpu, in instruction);
                 case (0, ModRmRmpAdjust):
                     return InvalidatePages(cpu, in instruction);
                 case (0, ModRmPValidate):

@@ -76,6 +76,7 @@ internal static unsafe class GhcbRequests
             _info1 = Ghcb->SwExitInfo1;
             _info2 = Ghcb->SwExitInfo2;
             ushort version = Ghcb->ProtocolVersion;
+            Machine.Events.GhcbPage(Cpu, exitCode, _info1, _info2);
             if (Ghcb->Usage != 0)
             {
                 return Refuse(GhcbError.InvalidUsage);
@@ -473,7 +474,7 @@ internal static unsafe class GhcbRequests
             }
 
             ClearBitmap();
-            if (!GuestRequests.TryHandle(Machine, in request, out ulong info2, out uint pagesNeeded))
+            if (!GuestRequests.TryHandle(Machine, Cpu, in request, out ulong info2, out uint pagesNeeded))
             {
                 Machine.Link.Log("the machine's answer to a guest request is broken"u8).EndLog();
                 return Cpu.Stop(StopReason.HypervisorFault, 0);

@@ -97,6 +97,22 @@ internal sealed unsafe class GuestMemory
     /// <summary>Changes when a page that remembered translations go through changes. Never 0.</summary>
     public ulong Generation { get; private set; } = 1;
 
+    /// <summary>Number of ranges of RAM.</summary>
+    public int RangeCount => _rangeCount;
+
+    /// <summary>A range of RAM.</summary>
+    /// <param name="index">Below <see cref="RangeCount"/>.</param>
+    public LaunchRam Range(int index) => _ranges[index];
+
+    /// <summary>The page at an address of RAM, or null when nothing ever happened to it.</summary>
+    /// <param name="gpa">In a range.</param>
+    public GuestPage* FindTouched(ulong gpa)
+    {
+        // SAFETY: gpa lies in a range, so below the end that the directory was sized for; a table has 512 pages.
+        GuestPage* table = _directory[gpa / Amd64.LargePageSize];
+        return table == null ? null : &table[(gpa / Amd64.PageSize) % PagesPerDirectoryEntry];
+    }
+
     /// <summary>Adds RAM. All of it must be added before <see cref="Seal"/>.</summary>
     /// <param name="range">Page-aligned, not empty, below the C-bit.</param>
     /// <returns>False when the range is malformed, overlaps another, or is one too many.</returns>

@@ -45,11 +45,12 @@ internal static unsafe class GuestRequests
 
     /// <summary>Has the machine answer a request.</summary>
     /// <param name="machine">The machine.</param>
+    /// <param name="cpu">Who asks.</param>
     /// <param name="request">The request.</param>
     /// <param name="exitInfo2">SW_EXITINFO2 for the guest.</param>
     /// <param name="pagesNeeded">Pages that certificates need, if there was too little room; else 0.</param>
     /// <returns>False when the machine sent something else.</returns>
-    public static bool TryHandle(VirtualMachine machine, in GuestRequest request, out ulong exitInfo2, out uint pagesNeeded)
+    public static bool TryHandle(VirtualMachine machine, VirtualCpu cpu, in GuestRequest request, out ulong exitInfo2, out uint pagesNeeded)
     {
         ulong start = machine.Processor.ReadTimeStampCounter();
         Span<byte> payload = stackalloc byte[Link.MaxPayload];
@@ -58,17 +59,12 @@ internal static unsafe class GuestRequests
         new ReadOnlySpan<byte>(request.Request, (int)Amd64.PageSize).CopyTo(payload[Link.GuestRequestHeaderLength..]);
         machine.Link.FlushConsole();
         machine.Link.Send(LinkFrame.GuestRequest, payload[..(Link.GuestRequestHeaderLength + (int)Amd64.PageSize)]);
-        bool answered = TryReceive(machine, in request, payload, out exitInfo2, out pagesNeeded);
-        ulong waited = machine.Processor.ReadTimeStampCounter() - start;
-        for (int i = 0; i < machine.Cpus.Length; i++)
-        {
-            machine.Cpus[i].TimeStampOffset -= waited;
-        }
-
+        bool answered = TryReceive(machine, cpu, in request, payload, out exitInfo2, out pagesNeeded);
+        machine.HoldTimeSince(start);
         return answered;
     }
 
-    private static bool TryReceive(VirtualMachine machine, in GuestRequest request, Span<byte> payload, out ulong exitInfo2, out uint pagesNeeded)
+    private static bool TryReceive(VirtualMachine machine, VirtualCpu cpu, in GuestRequest request, Span<byte> payload, out ulong exitInfo2, out uint pagesNeeded)
     {
         const int PagesOffset = 8;
         exitInfo2 = 0;
@@ -76,6 +72,12 @@ internal static unsafe class GuestRequests
         for (uint page = 0; ; page++)
         {
             int length = machine.Link.Receive(payload, out LinkFrame type);
+            while (type == LinkFrame.Command)
+            {
+                machine.Commands.Execute(cpu, payload[..length]);
+                length = machine.Link.Receive(payload, out type);
+            }
+
             if (type == LinkFrame.Certificates && length == (int)Amd64.PageSize && request.CertificatePages != Link.NoCertificates && page < request.CertificatePages)
             {
                 GuestPage* certificates = machine.Memory.Find(request.CertificatesGpa + (page * Amd64.PageSize));

@@ -16,6 +16,9 @@ internal abstract unsafe class HostProcessor
     /// <summary>Reads the time-stamp counter.</summary>
     public abstract ulong ReadTimeStampCounter();
 
+    /// <summary>Takes the NMI that ended the guest's run: an intercepted one stays pending.</summary>
+    public abstract void TakeNonMaskableInterrupt();
+
     /// <summary>Reads debug registers 0 to 3.</summary>
     public abstract void ReadDebugRegisters(ulong* values);
 

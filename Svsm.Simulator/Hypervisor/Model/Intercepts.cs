@@ -54,7 +54,7 @@ internal static unsafe class Intercepts
         bool debugSwap = (cpu.Features & SevFeatures.DebugSwap) != 0;
         vmcb->InterceptDebugRegisters = debugSwap ? 0 : (1u << 7) | (1u << 23);
         vmcb->InterceptExceptions = 1u << Amd64.VectorInvalidOpcode;
-        vmcb->Intercepts = Bit(ExitCode.Interrupt) | Bit(ExitCode.Cr0SelectiveWrite) | Bit(ExitCode.Rdpmc) | Bit(ExitCode.Cpuid) | Bit(ExitCode.Invd)
+        vmcb->Intercepts = Bit(ExitCode.Interrupt) | Bit(ExitCode.NonMaskableInterrupt) | Bit(ExitCode.Cr0SelectiveWrite) | Bit(ExitCode.Rdpmc) | Bit(ExitCode.Cpuid) | Bit(ExitCode.Invd)
             | Bit(ExitCode.Halt) | Bit(ExitCode.Invlpga) | Bit(ExitCode.Ioio) | Bit(ExitCode.Msr) | Bit(ExitCode.Shutdown)
             | Bit(ExitCode.Wbinvd) | Bit(ExitCode.Monitor) | Bit(ExitCode.Mwait) | Bit(ExitCode.MwaitConditional)
             | (alone ? 0 : Bit(ExitCode.Pause));

@@ -70,7 +70,7 @@ internal unsafe ref struct LaunchLoader
         }
 
         ulong tables = (ulong)sizeof(LaunchHeader) + ((ulong)_header.RamCount * (ulong)sizeof(LaunchRam))
-            + ((ulong)_header.PageCount * (ulong)sizeof(LaunchPage));
+            + ((ulong)_header.PageCount * (ulong)sizeof(LaunchPage)) + ((ulong)_header.AttackCount * (ulong)sizeof(LaunchAttack));
         if (tables > _header.DataOffset)
         {
             return Fail("launch blob: its tables overlap the page data; length of the tables"u8, tables);
@@ -84,7 +84,7 @@ internal unsafe ref struct LaunchLoader
         }
 
         _machine.Cpus = cpus;
-        return TryAddRam() && TryAddPages() && TryStart();
+        return TryAddRam() && TryAddPages() && TryAddAttacks() && TryStart();
     }
 
     private bool TryAddRam()
@@ -111,6 +111,20 @@ internal unsafe ref struct LaunchLoader
             if (!TryAddPage(pages[i]))
             {
                 return Fail("launch blob: page malformed, outside RAM, or launched twice; index"u8, i);
+            }
+        }
+
+        return true;
+    }
+
+    private bool TryAddAttacks()
+    {
+        var attacks = (LaunchAttack*)(_blob + sizeof(LaunchHeader) + (_header.RamCount * (uint)sizeof(LaunchRam)) + (_header.PageCount * (uint)sizeof(LaunchPage)));
+        for (uint i = 0; i < _header.AttackCount; i++)
+        {
+            if (!_machine.Attacks.TryAdd(attacks[i]))
+            {
+                return Fail("launch blob: attack malformed, or one of too many; index"u8, i);
             }
         }
 
@@ -249,6 +263,11 @@ internal unsafe ref struct LaunchLoader
         }
 
         _machine.Schedule(_machine.Cpus[0]);
+        if ((_header.Options & LaunchOptions.StartPaused) != 0)
+        {
+            _machine.Commands.AskForPause();
+        }
+
         return true;
     }
 

@@ -20,6 +20,12 @@ internal abstract class LinkPort
 
     /// <summary>Waits for a byte.</summary>
     public abstract byte Read();
+
+    /// <summary>Whether a byte has arrived.</summary>
+    public abstract bool CanRead { get; }
+
+    /// <summary>Whether a byte that arrives interrupts the guest.</summary>
+    public abstract void SetInterrupts(bool enabled);
 }
 
 /// <summary>The hypervisor's end of the link.</summary>
@@ -56,11 +62,23 @@ internal sealed class LinkWriter
         }
     }
 
+    /// <summary>Whether the machine is sending a frame.</summary>
+    public bool CanReceive => _port.CanRead;
+
     /// <summary>Waits for a frame of the machine.</summary>
     /// <param name="payload">Takes its payload; <see cref="Link.MaxPayload"/> bytes.</param>
     /// <param name="type">Its type; 0 when the link is broken.</param>
     /// <returns>Length of the payload.</returns>
     public int Receive(Span<byte> payload, out LinkFrame type)
+    {
+        // What is waited for shall not interrupt the guest afterwards: runs in which nothing else is sent repeat exactly.
+        _port.SetInterrupts(false);
+        int length = ReceiveFrame(payload, out type);
+        _port.SetInterrupts(true);
+        return length;
+    }
+
+    private int ReceiveFrame(Span<byte> payload, out LinkFrame type)
     {
         type = 0;
         if (_port.Read() != Link.Start)

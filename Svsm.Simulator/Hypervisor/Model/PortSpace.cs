@@ -3,7 +3,8 @@
 
 // The I/O ports of the simulated machine, as the host answers them in GHCB requests. There is no passage to real ports.
 //
-//   0x3F8 to 0x3FF  a 16550 that only sends; what is sent becomes console output of the vCPU and VMPL that sent it
+//   0x3F8 to 0x3FF  a 16550 without interrupts; what is sent becomes console output of the vCPU and VMPL that sent it, and what the machine
+//                   types is received by whoever reads first
 //   0xF4            the byte written ends the run as the guest's exit status
 //   0x64, 0xCF9     a reset request ends the run
 //   others          reads float (all ones), writes are lost
@@ -38,7 +39,13 @@ internal sealed class PortSpace
     private const byte CarrierClearSetReady = 0xB0;
     private const byte Loopback = 0x10;
 
+    private const int TypedCapacity = 256;
+    private const byte DataReady = 0x01;
+
     private readonly LinkWriter _link;
+    private readonly byte[] _typed = new byte[TypedCapacity];
+    private int _typedFirst;
+    private int _typedCount;
     private ushort _divisor = 12;
     private byte _interruptEnable;
     private byte _fifoControl;
@@ -50,6 +57,23 @@ internal sealed class PortSpace
     public PortSpace(LinkWriter link)
     {
         _link = link;
+    }
+
+    /// <summary>Adds console input.</summary>
+    /// <returns>False when there is no room for all of it; then nothing was added.</returns>
+    public bool TryType(System.ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length > TypedCapacity - _typedCount)
+        {
+            return false;
+        }
+
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            _typed[(_typedFirst + _typedCount++) % TypedCapacity] = bytes[i];
+        }
+
+        return true;
     }
 
     /// <summary>Reads a port.</summary>
@@ -102,15 +126,28 @@ internal sealed class PortSpace
         bool divisor = (_lineControl & DivisorLatchAccess) != 0;
         return (port - Com1) switch
         {
-            DataRegister => divisor ? (byte)_divisor : (byte)0,
+            DataRegister => divisor ? (byte)_divisor : TakeTyped(),
             InterruptEnableRegister => divisor ? (byte)(_divisor >> 8) : _interruptEnable,
             InterruptIdentificationRegister => (byte)(NoInterruptPending | ((_fifoControl & FifoEnable) != 0 ? FifosEnabled : 0)),
             LineControlRegister => _lineControl,
             ModemControlRegister => _modemControl,
-            LineStatusRegister => TransmitterIdle,
+            LineStatusRegister => (byte)(TransmitterIdle | (_typedCount != 0 ? DataReady : 0)),
             ModemStatusRegister => (_modemControl & Loopback) != 0 ? ReadLoopback() : CarrierClearSetReady,
             _ => _scratch,
         };
+    }
+
+    private byte TakeTyped()
+    {
+        if (_typedCount == 0)
+        {
+            return 0;
+        }
+
+        byte value = _typed[_typedFirst];
+        _typedFirst = (_typedFirst + 1) % TypedCapacity;
+        _typedCount--;
+        return value;
     }
 
     // Loopback: DTR, RTS, OUT1, OUT2 appear as DSR, CTS, RI, DCD. Drivers look for a 16550 this way.

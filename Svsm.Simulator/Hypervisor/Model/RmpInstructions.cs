@@ -40,14 +40,16 @@ internal static unsafe class RmpInstructions
     private const ulong VmsaMask = 1ul << 16;
     private const ulong LargePage = 1;
     private const ulong PagesPerLargePage = 512;
+    private const byte RepeatNotEqual = 0xF2;
 
     /// <summary>Runs PVALIDATE.</summary>
-    /// <param name="memory">The guest's memory.</param>
+    /// <param name="machine">The machine.</param>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="instruction">The decoded instruction.</param>
     /// <returns>False when the run must stop, which has been asked for.</returns>
-    public static bool Validate(GuestMemory memory, VirtualCpu cpu, in Instruction instruction)
+    public static bool Validate(VirtualMachine machine, VirtualCpu cpu, in Instruction instruction)
     {
+        GuestMemory memory = machine.Memory;
         cpu.Current.Statistics->PValidates++;
         if (cpu.State->Cpl != 0 || cpu.Vmpl != 0)
         {
@@ -58,7 +60,7 @@ internal static unsafe class RmpInstructions
         bool validate = (cpu.Registers[VirtualCpu.Rdx] & 1) != 0;
         if (!TryLocate(memory, cpu, in instruction, large, out ulong gpa, out GuestPage* page, out RmpResult early, out bool resume))
         {
-            return resume ? Complete(cpu, in instruction, early, unchanged: false) : Pending(cpu);
+            return resume ? Complete(machine, cpu, in instruction, early, unchanged: false) : Pending(cpu);
         }
 
         if (page->IsRunning && !validate)
@@ -74,16 +76,22 @@ internal static unsafe class RmpInstructions
             memory.Unmap(each, gpa + (i * Amd64.PageSize));
         }
 
-        return Complete(cpu, in instruction, RmpResult.Success, unchanged);
+        if (validate && !unchanged && machine.Attacks.Any)
+        {
+            machine.Attacks.AfterValidate(cpu, gpa);
+        }
+
+        return Complete(machine, cpu, in instruction, RmpResult.Success, unchanged);
     }
 
     /// <summary>Runs RMPADJUST.</summary>
-    /// <param name="memory">The guest's memory.</param>
+    /// <param name="machine">The machine.</param>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="instruction">The decoded instruction.</param>
     /// <returns>False when the run must stop, which has been asked for.</returns>
-    public static bool Adjust(GuestMemory memory, VirtualCpu cpu, in Instruction instruction)
+    public static bool Adjust(VirtualMachine machine, VirtualCpu cpu, in Instruction instruction)
     {
+        GuestMemory memory = machine.Memory;
         cpu.Current.Statistics->RmpAdjusts++;
         if (cpu.State->Cpl != 0)
         {
@@ -98,17 +106,17 @@ internal static unsafe class RmpInstructions
             || target >= NestedPageTables.VmplCount;
         if (reserved)
         {
-            return Complete(cpu, in instruction, RmpResult.FailInput, unchanged: false);
+            return Complete(machine, cpu, in instruction, RmpResult.FailInput, unchanged: false);
         }
 
         if (target <= cpu.Vmpl)
         {
-            return Complete(cpu, in instruction, RmpResult.FailPermission, unchanged: false);
+            return Complete(machine, cpu, in instruction, RmpResult.FailPermission, unchanged: false);
         }
 
         if (!TryLocate(memory, cpu, in instruction, large, out ulong gpa, out GuestPage* page, out RmpResult early, out bool resume))
         {
-            return resume ? Complete(cpu, in instruction, early, unchanged: false) : Pending(cpu);
+            return resume ? Complete(machine, cpu, in instruction, early, unchanged: false) : Pending(cpu);
         }
 
         if (!page->Validated)
@@ -119,13 +127,13 @@ internal static unsafe class RmpInstructions
 
         if (page->IsRunning)
         {
-            return Complete(cpu, in instruction, RmpResult.FailInUse, unchanged: false);
+            return Complete(machine, cpu, in instruction, RmpResult.FailInUse, unchanged: false);
         }
 
         var permissions = (RmpPermissions)wanted;
         if ((permissions & ~page->GetPermissions(cpu.Vmpl)) != 0)
         {
-            return Complete(cpu, in instruction, RmpResult.FailPermission, unchanged: false);
+            return Complete(machine, cpu, in instruction, RmpResult.FailPermission, unchanged: false);
         }
 
         for (ulong i = 0; i < (large ? PagesPerLargePage : 1); i++)
@@ -140,7 +148,7 @@ internal static unsafe class RmpInstructions
             memory.Unmap(each, gpa + (i * Amd64.PageSize));
         }
 
-        return Complete(cpu, in instruction, RmpResult.Success, unchanged: false);
+        return Complete(machine, cpu, in instruction, RmpResult.Success, unchanged: false);
     }
 
     /// <summary>Translates RAX and finds the RMP entry.</summary>
@@ -241,11 +249,17 @@ internal static unsafe class RmpInstructions
     private static bool Pending(VirtualCpu cpu) => !cpu.StopRequest.IsSet;
 
     /// <summary>Sets EAX and the flags, which tell about EAX as a comparison with 0 would; CF tells that the RMP entry did not change.</summary>
-    private static bool Complete(VirtualCpu cpu, in Instruction instruction, RmpResult result, bool unchanged)
+    private static bool Complete(VirtualMachine machine, VirtualCpu cpu, in Instruction instruction, RmpResult result, bool unchanged)
     {
         const ulong Flags = Amd64.FlagCarry | Amd64.FlagParity | Amd64.FlagAdjust | Amd64.FlagZero | Amd64.FlagSign | Amd64.FlagOverflow;
         var value = (uint)result;
         bool evenParity = (System.Numerics.BitOperations.PopCount(value & 0xFF) & 1) == 0;
+        machine.Events.Rmp(
+            cpu,
+            instruction.Repeat == RepeatNotEqual ? EventKind.PValidate : EventKind.RmpAdjust,
+            value | (unchanged ? 1ul << 32 : 0),
+            cpu.Registers[VirtualCpu.Rax],
+            (uint)cpu.Registers[VirtualCpu.Rdx] | (cpu.Registers[VirtualCpu.Rcx] << 32));
         cpu.Registers[VirtualCpu.Rax] = value;
         cpu.State->Rflags = (cpu.State->Rflags & ~Flags)
             | (unchanged ? Amd64.FlagCarry : 0)

@@ -28,13 +28,21 @@ internal static unsafe class StopReporter
         if ((machine.Options & LaunchOptions.Statistics) != 0)
         {
             SendStatistics(machine);
+            machine.Events.SendCounts();
+            machine.Events.SendMap();
         }
 
         StopRequest stop = cpu.StopRequest;
-        if (stop.Reason != StopReason.GuestExit)
+        if (stop.Reason == StopReason.Stopped)
         {
-            StopReport report = Build(machine, cpu);
-            machine.Link.Send(LinkFrame.Report, new ReadOnlySpan<byte>(&report, sizeof(StopReport)));
+            for (int i = 0; i < machine.Cpus.Length; i++)
+            {
+                SendReport(machine, machine.Cpus[i], stop.Reason);
+            }
+        }
+        else if (stop.Reason != StopReason.GuestExit)
+        {
+            SendReport(machine, cpu, stop.Reason);
         }
 
         SendExit(machine.Link, stop.Reason, stop.Detail);
@@ -84,6 +92,13 @@ internal static unsafe class StopReporter
         report.CodeLength = (byte)GuestCode.Read(machine.Memory, cpu, new Span<byte>(&report.Code, CodeBytes));
         WalkFrames(machine.Memory, cpu, new Span<ulong>(&report.Frames, FrameCount));
         return report;
+    }
+
+    private static void SendReport(VirtualMachine machine, VirtualCpu cpu, StopReason reason)
+    {
+        StopReport report = Build(machine, cpu);
+        report.Reason = reason;
+        machine.Link.Send(LinkFrame.Report, new ReadOnlySpan<byte>(&report, sizeof(StopReport)));
     }
 
     private static void SendStatistics(VirtualMachine machine)

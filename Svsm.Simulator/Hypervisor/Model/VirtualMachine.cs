@@ -35,6 +35,9 @@ internal sealed unsafe class VirtualMachine
         Memory = new GuestMemory(pool);
         Ports = new PortSpace(link);
         Interrupts = new Interrupts(this);
+        Events = new Observer(this);
+        Commands = new HostCommands(this);
+        Attacks = new Attacks(this);
     }
 
     /// <summary>The hypervisor's memory.</summary>
@@ -58,11 +61,31 @@ internal sealed unsafe class VirtualMachine
     /// <summary>Speed of the time-stamp counters; a nanosecond per tick unless it was measured.</summary>
     public GuestClock Clock { get; set; } = new(1, 1);
 
+    /// <summary>What is told of the run.</summary>
+    public Observer Events { get; }
+
+    /// <summary>What the machine's host side asks for.</summary>
+    public HostCommands Commands { get; }
+
+    /// <summary>What the host does that it should not.</summary>
+    public Attacks Attacks { get; }
+
     /// <summary>The vCPUs; the number is the APIC id.</summary>
     public VirtualCpu[] Cpus { get; set; } = [];
 
     /// <summary>Switches of the run.</summary>
     public LaunchOptions Options { get; set; }
+
+    /// <summary>Sets the guest's time back: it stood still while the machine's host side was asked.</summary>
+    /// <param name="start">Time-stamp counter of the processor when that began.</param>
+    public void HoldTimeSince(ulong start)
+    {
+        ulong waited = Processor.ReadTimeStampCounter() - start;
+        for (int i = 0; i < Cpus.Length; i++)
+        {
+            Cpus[i].TimeStampOffset -= waited;
+        }
+    }
 
     /// <summary>Answers CPUID for a vCPU.</summary>
     public CpuidResult Cpuid(VirtualCpu cpu, uint function, uint index)
@@ -171,6 +194,11 @@ internal sealed unsafe class VirtualMachine
         while (!next.IsRunning && !_resumeFailed)
         {
             Interrupts.WaitForTimer();
+            if (!Commands.WhileWaiting(cpu))
+            {
+                return null;
+            }
+
             next = Next(cpu);
         }
 

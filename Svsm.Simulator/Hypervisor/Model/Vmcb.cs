@@ -116,6 +116,9 @@ internal static class ExitCode
     /// <summary>DR7 write.</summary>
     public const ulong Dr7Write = 0x37;
 
+    /// <summary>#DB.</summary>
+    public const ulong Debug = 0x41;
+
     /// <summary>#UD.</summary>
     public const ulong InvalidOpcode = 0x46;
 
@@ -124,6 +127,9 @@ internal static class ExitCode
 
     /// <summary>Physical interrupt.</summary>
     public const ulong Interrupt = 0x60;
+
+    /// <summary>Physical NMI.</summary>
+    public const ulong NonMaskableInterrupt = 0x61;
 
     /// <summary>RDTSC. The emulator reports RDTSCP as this as well.</summary>
     public const ulong Rdtsc = 0x6E;

@@ -43,6 +43,11 @@ internal static unsafe class VmgExit
         VmplContext context = cpu.Current;
         context.Statistics->VmgExits++;
         ulong request = context.GhcbMsr;
+        if ((request & GhcbMsr.CodeMask) != 0)
+        {
+            machine.Events.GhcbMsr(cpu, request);
+        }
+
         switch (request & GhcbMsr.CodeMask)
         {
             case 0:
@@ -102,6 +107,7 @@ internal static unsafe class VmgExit
             return true;
         }
 
+        machine.Events.Rmp(cpu, EventKind.PageState, (ulong)operation, gpa, 0);
         if (operation == PageStateOperation.Private)
         {
             machine.Memory.Assign(page, gpa, large);

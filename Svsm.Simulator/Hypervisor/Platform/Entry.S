@@ -252,6 +252,13 @@ long_mode:
         ret
         end_function svsm_wait_for_interrupt
 
+# Lets a pending NMI come; its stub returns at once.
+        function svsm_take_nmi
+        stgi
+        nop
+        jmp     svsm_clgi
+        end_function svsm_take_nmi
+
 # Debug registers 0 to 3, which the VMCB does not hold.
         function svsm_read_debug_registers
         mov     %db0, %rax
@@ -277,7 +284,7 @@ long_mode:
         ret
         end_function svsm_write_debug_registers
 
-# Exceptions of the hypervisor itself: none is expected, all end the run. 16 bytes per stub.
+# Exceptions of the hypervisor itself: none is expected, all but the NMI end the run. 16 bytes per stub.
 # Frame for svsm_hypervisor_exception(ulong* frame): vector, error code, rip, cs, rflags, rsp, ss.
         .section .text.exception_stubs, "ax", @progbits
         .p2align 4
@@ -285,6 +292,9 @@ exception_stubs:
         .set    vector, 0
         .rept   32
         .p2align 4
+        .if vector == 2
+        iretq
+        .endif
         .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17)
         .else
         push    $0

@@ -79,15 +79,37 @@ internal static unsafe class Program
         while (true)
         {
             machine.Interrupts.Offer(cpu);
+            if (!machine.Commands.BeforeEntry(cpu))
+            {
+                break;
+            }
+
             WorldSwitch.Run(cpu);
             Interrupts.Settle(cpu);
-            if (!ExitHandler.Handle(machine, cpu) || machine.Schedule(cpu) is not { } next)
+            machine.Events.Exit(cpu);
+            if (!machine.Commands.TryHandle(cpu, out bool resume))
             {
-                return machine.FindStopped(cpu);
+                resume = Handle(machine, cpu);
+            }
+
+            if (!resume || machine.Schedule(cpu) is not { } next)
+            {
+                break;
             }
 
             cpu = next;
         }
+
+        return machine.FindStopped(cpu);
+    }
+
+    private static bool Handle(VirtualMachine machine, VirtualCpu cpu)
+    {
+        int vmpl = cpu.Vmpl;
+        ulong code = cpu.Vmcb->ExitCode;
+        return ExitHandler.Handle(machine, cpu)
+            && machine.Commands.AfterExit(cpu)
+            && (!machine.Attacks.Any || machine.Attacks.AfterExit(cpu, vmpl, code));
     }
 
     private static void CheckProcessor(LinkWriter link)

@@ -4,6 +4,7 @@
 // Writes a launch plan in the form that the hypervisor reads: Shared/LaunchDescription.cs.
 
 using System;
+using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Runtime.CompilerServices;
@@ -16,7 +17,7 @@ internal static class LaunchBlob
 {
     private const ulong PageSize = SecurityProcessor.PageSize;
 
-    public static void Write(LaunchPlan plan, LaunchOptions options, Stream stream)
+    public static void Write(LaunchPlan plan, LaunchOptions options, IReadOnlyList<LaunchAttack> attacks, Stream stream)
     {
         var pages = new LaunchPage[plan.Updates.Count + plan.Required.Count];
         ulong blockCount = 0;
@@ -44,7 +45,8 @@ internal static class LaunchBlob
             };
         }
 
-        ulong tablesEnd = (ulong)(Unsafe.SizeOf<LaunchHeader>() + (plan.Ram.Count * Unsafe.SizeOf<LaunchRam>()) + (pages.Length * Unsafe.SizeOf<LaunchPage>()));
+        ulong tablesEnd = (ulong)(Unsafe.SizeOf<LaunchHeader>() + (plan.Ram.Count * Unsafe.SizeOf<LaunchRam>()) + (pages.Length * Unsafe.SizeOf<LaunchPage>())
+            + (attacks.Count * Unsafe.SizeOf<LaunchAttack>()));
         ulong dataOffset = (tablesEnd + PageSize - 1) / PageSize * PageSize;
         var header = new LaunchHeader
         {
@@ -53,6 +55,7 @@ internal static class LaunchBlob
             VcpuCount = (uint)plan.VcpuCount,
             RamCount = (uint)plan.Ram.Count,
             PageCount = (uint)pages.Length,
+            AttackCount = (uint)attacks.Count,
             Options = LaunchOptions.Statistics | options,
             DataOffset = dataOffset,
             TotalLength = dataOffset + (blockCount * PageSize),
@@ -61,6 +64,7 @@ internal static class LaunchBlob
         stream.Write(MemoryMarshal.AsBytes(new ReadOnlySpan<LaunchHeader>(in header)));
         stream.Write(MemoryMarshal.AsBytes(plan.Ram.ToArray().AsSpan()));
         stream.Write(MemoryMarshal.AsBytes(pages.AsSpan()));
+        stream.Write(MemoryMarshal.AsBytes(attacks.ToArray().AsSpan()));
         stream.Write(new byte[dataOffset - tablesEnd]);
         foreach (LaunchUpdate update in plan.Updates)
         {

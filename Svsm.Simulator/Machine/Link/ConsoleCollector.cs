@@ -37,6 +37,9 @@ internal sealed class ConsoleCollector
         _showVcpu = showVcpu;
     }
 
+    // Called for each line, on the thread that writes.
+    public Action<ConsoleLine>? LineCompleted { get; set; }
+
     public bool Truncated { get; private set; }
 
     public ImmutableArray<ConsoleLine> Lines => _lines.ToImmutable();
@@ -111,6 +114,7 @@ internal sealed class ConsoleCollector
         }
 
         _output?.WriteLine(Prefix(from) + MakeVisible(text));
+        LineCompleted?.Invoke(new ConsoleLine(from, text));
     }
 
     private string Prefix(ConsoleSource from) =>

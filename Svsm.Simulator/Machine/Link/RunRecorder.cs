@@ -2,7 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // What the frames of a run say, checked field by field: the hypervisor shares a machine with a guest that may be hostile.
-// The order is Hello, then Console, Log, GuestRequest, Statistics and at most one Report, then Exit.
+// The order is Hello, then everything else, then Exit.
 
 using System;
 using System.Buffers.Binary;
@@ -18,10 +18,20 @@ internal sealed class RunRecorder
     private const int ConsoleHeaderLength = 4;
     private const int ExitLength = 16;
     private const int VmplCount = 4;
+    private const int MaxAttackEvents = 10_000;
+    private const int MaxRanges = 1 << 24;
+
+    // The C-bit: no guest-physical address reaches it.
+    private const ulong MemoryEnd = 1ul << 47;
 
     private readonly ConsoleCollector _console;
     private readonly int _vcpuCount;
     private readonly List<VmplStatistics> _statistics = [];
+    private readonly List<EventCount> _events = [];
+    private readonly List<StopReport> _reports = [];
+    private readonly List<AttackEvent> _attacks = [];
+    private List<RmpRange> _map = [];
+    private ulong _mapEnd;
 
     // Payload of a GuestRequest that waits for its answer.
     private byte[]? _guestRequest;
@@ -40,7 +50,23 @@ internal sealed class RunRecorder
 
     public ulong Detail { get; private set; }
 
-    public StopReport? Report { get; private set; }
+    public IReadOnlyList<StopReport> Reports => _reports;
+
+    public IReadOnlyList<EventCount> Events => _events;
+
+    public IReadOnlyList<AttackEvent> Attacks => _attacks;
+
+    // Names of the attacks, by their index; more are added while the machine runs.
+    public List<string> AttackNames { get; } = [];
+
+    public Action? Greeted { get; set; }
+
+    // Receives what answers commands, and traces.
+    public Action<CommandKind, bool, byte[]>? CommandDone { get; set; }
+
+    public Action<uint, PauseReason>? Paused { get; set; }
+
+    public Action<TraceRecord>? Traced { get; set; }
 
     public IReadOnlyList<VmplStatistics> Statistics => _statistics;
 
@@ -50,6 +76,15 @@ internal sealed class RunRecorder
         byte[]? request = _guestRequest;
         _guestRequest = null;
         return request;
+    }
+
+    // The state of memory that was sent last.
+    public RmpMap TakeMap()
+    {
+        var map = new RmpMap(_map);
+        _map = [];
+        _mapEnd = 0;
+        return map;
     }
 
     public void Accept(LinkFrame type, ReadOnlySpan<byte> payload)
@@ -64,9 +99,9 @@ internal sealed class RunRecorder
             throw new LinkException(SaidHello ? "A second Hello frame." : $"The first frame has type {(byte)type}; wanted Hello ({(byte)LinkFrame.Hello}).");
         }
 
-        if (_guestRequest is not null)
+        if (_guestRequest is not null && type == LinkFrame.GuestRequest)
         {
-            throw new LinkException($"A frame of type {(byte)type} follows a GuestRequest frame that has no answer yet.");
+            throw new LinkException("A GuestRequest frame follows another that has no answer yet.");
         }
 
         switch (type)
@@ -90,6 +125,24 @@ internal sealed class RunRecorder
                 RequireLength(LinkFrame.GuestRequest, payload, Link.GuestRequestHeaderLength + SecurityProcessor.PageSize);
                 _guestRequest = payload.ToArray();
                 break;
+            case LinkFrame.RmpMap:
+                AcceptMap(payload);
+                break;
+            case LinkFrame.EventCounts:
+                AcceptEvents(payload);
+                break;
+            case LinkFrame.Trace:
+                AcceptTrace(payload);
+                break;
+            case LinkFrame.CommandDone:
+                AcceptCommandDone(payload);
+                break;
+            case LinkFrame.Attack:
+                AcceptAttack(payload);
+                break;
+            case LinkFrame.Paused:
+                AcceptPaused(payload);
+                break;
             case LinkFrame.Exit:
                 AcceptExit(payload);
                 break;
@@ -108,6 +161,7 @@ internal sealed class RunRecorder
         }
 
         SaidHello = true;
+        Greeted?.Invoke();
     }
 
     private void AcceptConsole(ReadOnlySpan<byte> payload)
@@ -131,9 +185,9 @@ internal sealed class RunRecorder
     private void AcceptReport(ReadOnlySpan<byte> payload)
     {
         RequireLength(LinkFrame.Report, payload, Unsafe.SizeOf<StopReport>());
-        if (Report is not null)
+        if (_reports.Count == _vcpuCount)
         {
-            throw new LinkException("A second Report frame.");
+            throw new LinkException($"More than {_vcpuCount} Report frames from {_vcpuCount} vCPUs.");
         }
 
         StopReport report = MemoryMarshal.Read<StopReport>(payload);
@@ -143,18 +197,12 @@ internal sealed class RunRecorder
             throw new LinkException($"A Report frame has {report.CodeLength} code bytes; the most is {Unsafe.SizeOf<Code16>()}.");
         }
 
-        Report = report;
+        _reports.Add(report);
     }
 
     private void AcceptStatistics(ReadOnlySpan<byte> payload)
     {
-        int size = Unsafe.SizeOf<VmplStatistics>();
-        if (payload.Length % size != 0)
-        {
-            throw new LinkException($"A Statistics frame has {payload.Length} bytes; wanted a multiple of {size}.");
-        }
-
-        foreach (VmplStatistics entry in MemoryMarshal.Cast<byte, VmplStatistics>(payload))
+        foreach (VmplStatistics entry in Entries<VmplStatistics>(LinkFrame.Statistics, payload))
         {
             CheckSource(LinkFrame.Statistics, entry.Vcpu, entry.Vmpl);
             if (_statistics.Count == _vcpuCount * VmplCount)
@@ -164,6 +212,87 @@ internal sealed class RunRecorder
 
             _statistics.Add(entry);
         }
+    }
+
+    private void AcceptMap(ReadOnlySpan<byte> payload)
+    {
+        foreach (RmpRange range in Entries<RmpRange>(LinkFrame.RmpMap, payload))
+        {
+            if (range.PageCount == 0 || range.Gpa < _mapEnd || range.Gpa % SecurityProcessor.PageSize != 0 || range.Gpa >= MemoryEnd || _map.Count == MaxRanges)
+            {
+                throw new LinkException($"A RmpMap frame has the range 0x{range.Gpa:X}, {range.PageCount} pages, behind 0x{_mapEnd:X}.");
+            }
+
+            _mapEnd = range.Gpa + (range.PageCount * SecurityProcessor.PageSize);
+            _map.Add(range);
+        }
+    }
+
+    private void AcceptEvents(ReadOnlySpan<byte> payload)
+    {
+        foreach (EventCount entry in Entries<EventCount>(LinkFrame.EventCounts, payload))
+        {
+            CheckSource(LinkFrame.EventCounts, 0, entry.Vmpl);
+            if (entry.Kind > EventKind.GhcbMsr || _events.Count == VmplCount * EventCounters.Slots)
+            {
+                throw new LinkException($"An EventCounts frame has the kind {(byte)entry.Kind}, or there are more than {VmplCount * EventCounters.Slots} entries.");
+            }
+
+            _events.Add(entry);
+        }
+    }
+
+    private void AcceptTrace(ReadOnlySpan<byte> payload)
+    {
+        RequireLength(LinkFrame.Trace, payload, Unsafe.SizeOf<TraceRecord>());
+        TraceRecord record = MemoryMarshal.Read<TraceRecord>(payload);
+        CheckSource(LinkFrame.Trace, record.Vcpu, record.Vmpl);
+        Traced?.Invoke(record);
+    }
+
+    private void AcceptCommandDone(ReadOnlySpan<byte> payload)
+    {
+        if (payload.Length < 2 * sizeof(uint))
+        {
+            throw new LinkException($"A CommandDone frame has {payload.Length} bytes; wanted {2 * sizeof(uint)} or more.");
+        }
+
+        var kind = (CommandKind)BinaryPrimitives.ReadUInt32LittleEndian(payload);
+        bool done = BinaryPrimitives.ReadUInt32LittleEndian(payload[sizeof(uint)..]) == 0;
+        CommandDone?.Invoke(kind, done, payload[(2 * sizeof(uint))..].ToArray());
+    }
+
+    private void AcceptAttack(ReadOnlySpan<byte> payload)
+    {
+        RequireLength(LinkFrame.Attack, payload, ExitLength);
+        uint index = BinaryPrimitives.ReadUInt32LittleEndian(payload);
+        var outcome = (AttackOutcome)BinaryPrimitives.ReadUInt32LittleEndian(payload[sizeof(uint)..]);
+        if (index >= (uint)AttackNames.Count || !Enum.IsDefined(outcome))
+        {
+            throw new LinkException($"An Attack frame tells outcome {(uint)outcome} of attack {index}; there are {AttackNames.Count}.");
+        }
+
+        if (_attacks.Count < MaxAttackEvents)
+        {
+            _attacks.Add(new AttackEvent(AttackNames[(int)index], outcome, BinaryPrimitives.ReadUInt64LittleEndian(payload[sizeof(ulong)..])));
+        }
+    }
+
+    private void AcceptPaused(ReadOnlySpan<byte> payload)
+    {
+        RequireLength(LinkFrame.Paused, payload, 2 * sizeof(uint));
+        uint vcpu = BinaryPrimitives.ReadUInt32LittleEndian(payload);
+        CheckSource(LinkFrame.Paused, vcpu, 0);
+        Paused?.Invoke(vcpu, (PauseReason)BinaryPrimitives.ReadUInt32LittleEndian(payload[sizeof(uint)..]));
+    }
+
+    private static ReadOnlySpan<T> Entries<T>(LinkFrame type, ReadOnlySpan<byte> payload)
+        where T : unmanaged
+    {
+        int size = Unsafe.SizeOf<T>();
+        return payload.Length % size == 0
+            ? MemoryMarshal.Cast<byte, T>(payload)
+            : throw new LinkException($"A {type} frame has {payload.Length} bytes; wanted a multiple of {size}.");
     }
 
     private void AcceptExit(ReadOnlySpan<byte> payload)

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// A running QEMU: its output as a stream, its messages, and a sure end. Whoever disposes of it leaves no process behind.
+// A running QEMU: its output as a stream, its messages, and a sure end. Whoever disposes of it leaves no process behind, and whoever is killed
+// before that does not either: a shell waits at a pipe whose other end only this process has. When the pipe ends without the word that all is
+// well, the shell kills QEMU and removes its working folder. (A parent-death signal would come when the thread ends that started QEMU.)
 
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
 using System.IO;
+using System.IO.Pipes;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
@@ -20,12 +23,20 @@ internal sealed class QemuProcess : IAsyncDisposable
     // After a kill only the kernel is in the way; it may be busy freeing memory.
     private static readonly TimeSpan s_killTimeout = TimeSpan.FromSeconds(10);
 
+    // QEMU takes the place of the shell that starts the guard, so the guard knows its number. $1 is the pipe, $2 the folder.
+    private const string GuardScript =
+        "guard=$1 folder=$2; shift 2; " +
+        "{ read -r word < \"/dev/fd/$guard\" || { kill -KILL $$; rm -rf \"$folder\"; }; } </dev/null >/dev/null 2>&1 & " +
+        "exec \"$@\"";
+
     private readonly Process _process;
     private readonly Task<string> _messages;
+    private readonly AnonymousPipeServerStream? _guard;
 
-    private QemuProcess(Process process)
+    private QemuProcess(Process process, AnonymousPipeServerStream? guard)
     {
         _process = process;
+        _guard = guard;
         _messages = DrainMessagesAsync(process.StandardError);
     }
 
@@ -34,8 +45,29 @@ internal sealed class QemuProcess : IAsyncDisposable
     // A pipe: the caller's terminal stays the caller's.
     private Stream Input => _process.StandardInput.BaseStream;
 
+    // With a guard: the working folder is removed when this process is killed.
+    public static QemuProcess StartGuarded(string file, IEnumerable<string> arguments, string workingDirectory)
+    {
+        var guard = new AnonymousPipeServerStream(PipeDirection.Out, HandleInheritability.Inheritable);
+        try
+        {
+            return Start("/bin/sh", ["-c", GuardScript, "svsm-guard", guard.GetClientHandleAsString(), workingDirectory, file, .. arguments], workingDirectory, guard);
+        }
+        catch
+        {
+            guard.Dispose();
+            throw;
+        }
+        finally
+        {
+            guard.DisposeLocalCopyOfClientHandle();
+        }
+    }
+
     // Throws Win32Exception when the file is no program.
-    public static QemuProcess Start(string file, IEnumerable<string> arguments, string workingDirectory)
+    public static QemuProcess Start(string file, IEnumerable<string> arguments, string workingDirectory) => Start(file, arguments, workingDirectory, guard: null);
+
+    private static QemuProcess Start(string file, IEnumerable<string> arguments, string workingDirectory, AnonymousPipeServerStream? guard)
     {
         var process = new Process
         {
@@ -58,7 +90,7 @@ internal sealed class QemuProcess : IAsyncDisposable
             throw;
         }
 
-        return new QemuProcess(process);
+        return new QemuProcess(process, guard);
     }
 
     // Waits for the end; the status, or null when it has not come by then.
@@ -126,7 +158,8 @@ internal sealed class QemuProcess : IAsyncDisposable
         }
     }
 
-    public async ValueTask DisposeAsync()
+    // With its children. The guard, which is one, ends as well; its folder is the caller's then.
+    public async Task KillAsync()
     {
         try
         {
@@ -138,7 +171,27 @@ internal sealed class QemuProcess : IAsyncDisposable
         }
 
         await WaitAsync(s_killTimeout).ConfigureAwait(false);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await KillAsync().ConfigureAwait(false);
+        DismissGuard();
         _process.Dispose();
+    }
+
+    private void DismissGuard()
+    {
+        try
+        {
+            _guard?.Write("end\n"u8);
+        }
+        catch (IOException)
+        {
+            // It was killed together with QEMU.
+        }
+
+        _guard?.Dispose();
     }
 
     private static async Task<string> DrainMessagesAsync(StreamReader reader)

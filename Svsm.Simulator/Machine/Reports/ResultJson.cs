@@ -53,8 +53,22 @@ internal static class ResultJson
             json.WriteString("launchDigest", Convert.ToHexStringLower(result.LaunchDigest.Span));
             if (result.Report is StopReport report)
             {
-                WriteReport(json, in report, result.Symbols);
+                WriteReport(json, "report", in report, result.Symbols);
             }
+
+            if (result.Reports.Length > 1)
+            {
+                json.WriteStartArray("reports");
+                foreach (StopReport each in result.Reports)
+                {
+                    WriteReport(json, null, in each, result.Symbols);
+                }
+
+                json.WriteEndArray();
+            }
+
+            WriteAttacks(json, result);
+            WriteEvents(json, result);
 
             WriteConsole(json, result);
             WriteStatistics(json, result);
@@ -64,9 +78,56 @@ internal static class ResultJson
         return Encoding.UTF8.GetString(buffer.WrittenSpan);
     }
 
-    private static void WriteReport(Utf8JsonWriter json, in StopReport report, SymbolMap symbols)
+    private static void WriteAttacks(Utf8JsonWriter json, MachineResult result)
     {
-        json.WriteStartObject("report");
+        json.WriteStartArray("attacks");
+        foreach (AttackEvent attack in result.Attacks)
+        {
+            json.WriteStartObject();
+            json.WriteString("name", attack.Name);
+            json.WriteString("outcome", Camel(attack.Outcome.ToString()));
+            json.WriteNumber("event", attack.Number);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WriteEvents(Utf8JsonWriter json, MachineResult result)
+    {
+        json.WriteStartArray("events");
+        foreach (EventCount entry in result.Events)
+        {
+            json.WriteStartObject();
+            json.WriteString("kind", Camel(entry.Kind.ToString()));
+            json.WriteNumber("vmpl", entry.Vmpl);
+            WriteHex(json, "code", entry.Code);
+            json.WriteString("name", EventText.Name(entry.Kind, entry.Code));
+            json.WriteNumber("count", entry.Count);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteStartObject("pages");
+        foreach ((_, string property, Func<RmpEntry, bool> predicate) in Summary.PageStates)
+        {
+            json.WriteNumber(property, result.Memory.Count(predicate));
+        }
+
+        json.WriteEndObject();
+    }
+
+    private static void WriteReport(Utf8JsonWriter json, string? property, in StopReport report, SymbolMap symbols)
+    {
+        if (property is null)
+        {
+            json.WriteStartObject();
+        }
+        else
+        {
+            json.WriteStartObject(property);
+        }
+
         json.WriteNumber("vcpu", report.Vcpu);
         json.WriteNumber("vmpl", report.Vmpl);
         json.WriteNumber("cpl", report.Cpl);

@@ -41,7 +41,7 @@ internal static class ResultText
             AddExplanation(text, ViolationText.For(result.Violation).Explanation);
         }
 
-        if (result.Report is StopReport report)
+        foreach (StopReport report in result.Reports)
         {
             AddReport(text, in report, result.Symbols);
         }
@@ -58,6 +58,7 @@ internal static class ResultText
         MachineStop.Reset => Invariant($"The guest asked for a reset of the machine, by port 0x{result.Detail:X}."),
         MachineStop.HypervisorFault => "The hypervisor of the simulator failed. This is a fault of the simulator.",
         MachineStop.BadLaunch => "The hypervisor refused the launch. This is a fault of the simulator.",
+        MachineStop.Stopped => "The run was stopped.",
         MachineStop.Timeout => "The time was up.",
         MachineStop.QemuFailed => "QEMU failed.",
         MachineStop.LinkBroken => "The link to the hypervisor broke. This is a fault of the simulator.",
@@ -98,7 +99,7 @@ internal static class ResultText
         AddCode(text, in report);
         if (report.Gpa != 0 || report.RmpEntry != 0 || report.ExitCode == NestedPageFault)
         {
-            AddLine(text, "page", Invariant($"GPA 0x{report.Gpa:X}: {RmpEntry(report.RmpEntry)}"));
+            AddLine(text, "page", Invariant($"GPA 0x{report.Gpa:X}: {new RmpEntry((uint)report.RmpEntry)}"));
         }
 
         AddLine(text, "exit", Invariant($"code 0x{report.ExitCode:X}, info1 0x{report.ExitInfo1:X}, info2 0x{report.ExitInfo2:X}{PageFault(in report)}"));
@@ -197,35 +198,6 @@ internal static class ResultText
 
         bool Has(int bit) => (info & (1ul << bit)) != 0;
     }
-
-    private static string RmpEntry(ulong entry)
-    {
-        if ((entry & 1) == 0)
-        {
-            return "not assigned (shared)";
-        }
-
-        string text = (entry & 2) != 0 ? "assigned, validated" : "assigned, not validated";
-        text += (entry & 4) != 0 ? ", VMSA" : "";
-        text += (entry & 8) != 0 ? ", 2 MiB" : "";
-        for (int vmpl = 1; vmpl <= 3; vmpl++)
-        {
-            text += Invariant($"; VMPL{vmpl} {Permissions((entry >> (4 + (4 * vmpl))) & 0xF)}");
-        }
-
-        return text;
-    }
-
-    // Read, write, user execute, supervisor execute.
-    private static string Permissions(ulong bits) =>
-        string.Create(4, bits, static (span, value) =>
-        {
-            const string Letters = "rwus";
-            for (int i = 0; i < span.Length; i++)
-            {
-                span[i] = (value & (1ul << i)) != 0 ? Letters[i] : '-';
-            }
-        });
 
     // The symbols are those of the SVSM's kernel.
     private static string Address(ulong address, in StopReport report, SymbolMap symbols)

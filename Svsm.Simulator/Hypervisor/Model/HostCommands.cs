@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What the machine asks for while the guest runs: the state of memory, console input, attacks, the end, and the services of a debugger.
+//
+// A byte on the link interrupts the guest (COM1's receiver raises an NMI, which is intercepted), so a guest that never exits by itself can be
+// asked, too. While the guest stands still its time does as well.
+//
+// Single steps are RFLAGS.TF with #DB intercepted; TF is out of the guest's sight whenever the hypervisor looks at or stores RFLAGS. An exception
+// that the guest's own processor delivers meanwhile has TF in its frame, so a trap that nobody waits for is taken as left over from a step and
+// swallowed. A breakpoint is an opcode that is undefined in 64-bit code and only one byte long; it shows to a guest that reads its code.
+
+using System;
+using System.Runtime.InteropServices;
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+
+namespace Svsm.Hypervisor;
+
+/// <summary>Commands of the machine.</summary>
+internal sealed unsafe class HostCommands
+{
+    // SAFETY (whole type): guest bytes are reached through GuestMemory.Access only, and never beyond their page.
+
+    private const int MaxBreakpoints = 32;
+    private const byte BreakpointOpcode = 0x06;
+    private const int NumberOfRip = 16;
+    private const int NumberOfRflags = 17;
+    private const uint Failed = 1;
+
+    private readonly VirtualMachine _machine;
+    private readonly ulong[] _breakpoints = new ulong[MaxBreakpoints];
+    private readonly byte[] _original = new byte[MaxBreakpoints];
+    private int _breakpointCount;
+    private bool _stopped;
+    private bool _paused;
+    private bool _pauseAsked;
+    private VirtualCpu? _stepped;
+    private uint _stepsLeft;
+    private bool _armed;
+    private bool _everStepped;
+    private ulong _dr6;
+    private ulong _rip;
+
+    /// <summary>Makes the commands of a machine.</summary>
+    public HostCommands(VirtualMachine machine)
+    {
+        _machine = machine;
+    }
+
+    /// <summary>What there is to do before a vCPU runs.</summary>
+    /// <param name="cpu">The vCPU.</param>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool BeforeEntry(VirtualCpu cpu)
+    {
+        if (_pauseAsked && !Pause(cpu, PauseReason.Asked))
+        {
+            return false;
+        }
+
+        if (_everStepped)
+        {
+            cpu.Vmcb->InterceptExceptions |= 1u << Amd64.VectorDebug;
+        }
+
+        _rip = cpu.State->Rip;
+        if (ReferenceEquals(cpu, _stepped) && (cpu.Vmcb->EventInjection >> 31 & 1) == 0 && cpu.Offered == 0)
+        {
+            _dr6 = cpu.State->Dr6;
+            cpu.State->Rflags |= Amd64.FlagTrap;
+            _armed = true;
+        }
+
+        return true;
+    }
+
+    /// <summary>Takes the exits that are the hypervisor's own.</summary>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="resume">What the handler returns, if it was one of these.</param>
+    /// <returns>Whether it was.</returns>
+    public bool TryHandle(VirtualCpu cpu, out bool resume)
+    {
+        resume = true;
+        if (_armed)
+        {
+            cpu.State->Rflags &= ~Amd64.FlagTrap;
+        }
+
+        switch (cpu.Vmcb->ExitCode)
+        {
+            case ExitCode.NonMaskableInterrupt:
+                _machine.Processor.TakeNonMaskableInterrupt();
+                resume = Attend(cpu);
+                _armed = false;
+                return true;
+            case ExitCode.Debug:
+                cpu.State->Rflags &= ~Amd64.FlagTrap;
+                cpu.State->Dr6 = _dr6;
+                resume = !_armed || Stepped(cpu);
+                return true;
+            case ExitCode.InvalidOpcode when Find(cpu.State->Rip) >= 0 && cpu.IsLongCode:
+                EndSteps();
+                resume = Pause(cpu, PauseReason.Breakpoint);
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    /// <summary>After the handler of another exit: an instruction that was emulated is a step, too.</summary>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool AfterExit(VirtualCpu cpu)
+    {
+        bool moved = _armed && (cpu.State->Rip != _rip || (cpu.Vmcb->EventInjection >> 31 & 1) != 0);
+        _armed = false;
+        return !moved || Stepped(cpu);
+    }
+
+    /// <summary>Has a vCPU make steps. After them the attack that waits for them acts, or the guest stands still.</summary>
+    public void Step(VirtualCpu cpu, uint count)
+    {
+        _stepped = cpu;
+        _stepsLeft = count;
+        _everStepped = true;
+    }
+
+    /// <summary>Has the guest stand still before its next instruction.</summary>
+    public void AskForPause() => _pauseAsked = true;
+
+    /// <summary>What there is to do while no vCPU runs.</summary>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool WhileWaiting(VirtualCpu cpu) => Attend(cpu) && (!_pauseAsked || Pause(cpu, PauseReason.Asked));
+
+    /// <summary>Carries out the commands that have arrived.</summary>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool Attend(VirtualCpu cpu)
+    {
+        while (_machine.Link.CanReceive)
+        {
+            ReceiveAndExecute(cpu);
+        }
+
+        return !_stopped || cpu.Stop(StopReason.Stopped, 0);
+    }
+
+    /// <summary>Carries out a command.</summary>
+    /// <param name="cpu">The vCPU that runs.</param>
+    /// <param name="payload">The frame's payload.</param>
+    public void Execute(VirtualCpu cpu, Span<byte> payload)
+    {
+        if (payload.Length < sizeof(CommandHeader))
+        {
+            return;
+        }
+
+        CommandHeader header = MemoryMarshal.Read<CommandHeader>(payload);
+        Span<byte> data = payload[sizeof(CommandHeader)..];
+        VirtualCpu target = header.Vcpu < (uint)_machine.Cpus.Length ? _machine.Cpus[(int)header.Vcpu] : cpu;
+        switch (header.Kind)
+        {
+            case CommandKind.QueryRmp:
+                _machine.Events.SendMap();
+                break;
+            case CommandKind.Stop:
+                _stopped = true;
+                _paused = false;
+                return;
+            case CommandKind.ConsoleInput:
+                Answer(header.Kind, _machine.Ports.TryType(data), default);
+                return;
+            case CommandKind.Attack:
+                Answer(header.Kind, data.Length == sizeof(LaunchAttack) && _machine.Attacks.TryAdd(MemoryMarshal.Read<LaunchAttack>(data)), default);
+                return;
+            case CommandKind.Pause:
+                _pauseAsked = true;
+                break;
+            case CommandKind.Resume:
+                _paused = false;
+                break;
+            case CommandKind.Step:
+                Step(target, 1);
+                _paused = false;
+                break;
+            case CommandKind.ReadRegisters:
+                StopReport report = StopReporter.Build(_machine, target);
+                Answer(header.Kind, true, new ReadOnlySpan<byte>(&report, sizeof(StopReport)));
+                return;
+            case CommandKind.WriteRegister:
+                Answer(header.Kind, TryWriteRegister(target, header.Address, header.Value), default);
+                return;
+            case CommandKind.ReadMemory:
+                ReadMemory(target, header.Address, header.Value);
+                return;
+            case CommandKind.WriteMemory:
+                Answer(header.Kind, TryWriteMemory(target, header.Address, data), default);
+                return;
+            case CommandKind.Breakpoint:
+                Answer(header.Kind, header.Value == 0 ? TryRemove(target, header.Address) : TryInsert(target, header.Address), default);
+                return;
+            default:
+                Answer(header.Kind, false, default);
+                return;
+        }
+
+        Answer(header.Kind, true, default);
+    }
+
+    private void ReceiveAndExecute(VirtualCpu cpu)
+    {
+        Span<byte> payload = stackalloc byte[Link.MaxPayload];
+        int length = _machine.Link.Receive(payload, out LinkFrame type);
+        if (type == LinkFrame.Command)
+        {
+            Execute(cpu, payload[..length]);
+        }
+    }
+
+    private bool Pause(VirtualCpu cpu, PauseReason reason)
+    {
+        ulong start = _machine.Processor.ReadTimeStampCounter();
+        uint* told = stackalloc uint[2] { (uint)cpu.Id, (uint)reason };
+        _pauseAsked = false;
+        _paused = true;
+        _machine.Link.FlushConsole();
+        _machine.Link.Send(LinkFrame.Paused, new ReadOnlySpan<byte>(told, 2 * sizeof(uint)));
+        while (_paused)
+        {
+            ReceiveAndExecute(cpu);
+        }
+
+        _machine.HoldTimeSince(start);
+        return !_stopped || cpu.Stop(StopReason.Stopped, 0);
+    }
+
+    private bool Stepped(VirtualCpu cpu)
+    {
+        _armed = false;
+        if (--_stepsLeft != 0)
+        {
+            return true;
+        }
+
+        _stepped = null;
+        return _machine.Attacks.IsWaiting ? _machine.Attacks.AfterSteps(cpu) : Pause(cpu, PauseReason.Stepped);
+    }
+
+    private void EndSteps()
+    {
+        _stepped = null;
+        _armed = false;
+    }
+
+    private void Answer(CommandKind kind, bool done, ReadOnlySpan<byte> data)
+    {
+        Span<byte> payload = stackalloc byte[Link.MaxPayload];
+        uint kindValue = (uint)kind;
+        uint status = done ? 0 : Failed;
+        MemoryMarshal.Write(payload, in kindValue);
+        MemoryMarshal.Write(payload[sizeof(uint)..], in status);
+        data.CopyTo(payload[(2 * sizeof(uint))..]);
+        _machine.Link.FlushConsole();
+        _machine.Link.Send(LinkFrame.CommandDone, payload[..((2 * sizeof(uint)) + data.Length)]);
+    }
+
+    private static bool TryWriteRegister(VirtualCpu cpu, ulong number, ulong value)
+    {
+        if (!cpu.IsRunning || number > NumberOfRflags)
+        {
+            return false;
+        }
+
+        if (number == NumberOfRip)
+        {
+            cpu.State->Rip = value;
+        }
+        else if (number == NumberOfRflags)
+        {
+            cpu.State->Rflags = value | Amd64.FlagReserved;
+        }
+        else
+        {
+            cpu.Registers[number] = value;
+        }
+
+        return true;
+    }
+
+    private void ReadMemory(VirtualCpu cpu, ulong address, ulong length)
+    {
+        Span<byte> data = stackalloc byte[(int)Amd64.PageSize];
+        int count = 0;
+        while ((ulong)count < length && count < data.Length)
+        {
+            byte* bytes = Reach(cpu, address + (ulong)count);
+            if (bytes == null)
+            {
+                break;
+            }
+
+            // What a breakpoint covers is told, not the breakpoint.
+            int breakpoint = Find(address + (ulong)count);
+            data[count++] = breakpoint >= 0 ? _original[breakpoint] : *bytes;
+        }
+
+        Answer(CommandKind.ReadMemory, count != 0 || length == 0, data[..count]);
+    }
+
+    private bool TryWriteMemory(VirtualCpu cpu, ulong address, ReadOnlySpan<byte> data)
+    {
+        for (int i = 0; i < data.Length; i++)
+        {
+            byte* bytes = Reach(cpu, address + (ulong)i);
+            if (bytes == null)
+            {
+                return false;
+            }
+
+            *bytes = data[i];
+        }
+
+        return true;
+    }
+
+    private bool TryInsert(VirtualCpu cpu, ulong address)
+    {
+        byte* bytes = Reach(cpu, address);
+        if (bytes == null || _breakpointCount == MaxBreakpoints)
+        {
+            return false;
+        }
+
+        if (Find(address) < 0)
+        {
+            _breakpoints[_breakpointCount] = address;
+            _original[_breakpointCount++] = *bytes;
+            *bytes = BreakpointOpcode;
+        }
+
+        return true;
+    }
+
+    private bool TryRemove(VirtualCpu cpu, ulong address)
+    {
+        byte* bytes = Reach(cpu, address);
+        int index = Find(address);
+        if (bytes == null || index < 0)
+        {
+            return false;
+        }
+
+        *bytes = _original[index];
+        _breakpoints[index] = _breakpoints[--_breakpointCount];
+        _original[index] = _original[_breakpointCount];
+        return true;
+    }
+
+    private int Find(ulong address)
+    {
+        for (int i = 0; i < _breakpointCount; i++)
+        {
+            if (_breakpoints[i] == address)
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+
+    // A byte of the guest as its VMPL sees it, user pages included.
+    private byte* Reach(VirtualCpu cpu, ulong linear)
+    {
+        if (!cpu.IsRunning)
+        {
+            return null;
+        }
+
+        WalkResult walk = GuestPageWalk.Translate(_machine.Memory, cpu.State, cpu.Vmpl, linear, AccessKind.Read, user: false);
+        if (walk.Status != WalkStatus.Done)
+        {
+            walk = GuestPageWalk.Translate(_machine.Memory, cpu.State, cpu.Vmpl, linear, AccessKind.Read, user: true);
+        }
+
+        byte* bytes = null;
+        if (walk.Status == WalkStatus.Done)
+        {
+            _machine.Memory.Access(walk.Gpa, cpu.Vmpl, walk.IsPrivate, AccessKind.Read, user: false, out bytes);
+        }
+
+        return bytes;
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What attacks do in this process: to the launch, and to the messages between guest and security processor, which pass through the host.
+
+using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.Linq;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Simulator;
+
+internal sealed class HostileHost
+{
+    private readonly List<Attack> _attacks;
+    private readonly List<AttackEvent> _events = [];
+    private byte[] _lastAnswer = [];
+    private int _answers;
+
+    // Attacks by name choose among the pages of the launch.
+    public HostileHost(IEnumerable<Attack> attacks, LaunchPlan plan) => _attacks = [.. attacks.Select(attack => attack.Maker?.Invoke(plan) ?? attack)];
+
+    // For the hypervisor, and their names in the same order.
+    public IEnumerable<(string Name, LaunchAttack Description)> Descriptions =>
+        _attacks.Where(attack => attack.Description is not null).Select(attack => (attack.Name, attack.Description!.Value));
+
+    public IReadOnlyList<AttackEvent> Events => _events;
+
+    // Pages that are not measured can hold what the host likes; and so can those that it alone fills.
+    public LaunchPlan Corrupt(LaunchPlan plan)
+    {
+        foreach (Attack attack in _attacks.Where(attack => attack.ParameterSeed != 0))
+        {
+            ulong state = attack.ParameterSeed;
+            LaunchUpdate[] updates = [.. plan.Updates];
+            AttackOutcome outcome = AttackOutcome.NoTarget;
+            for (int i = 0; i < updates.Length; i++)
+            {
+                if (updates[i].Type != LaunchPageType.Unmeasured)
+                {
+                    continue;
+                }
+
+                byte[] page = new byte[SecurityProcessor.PageSize];
+                updates[i].Contents.Span.CopyTo(page);
+
+                // The beginning is where parameters are; the rest is mostly unused.
+                const int Used = 256;
+                for (int change = 0; change < 8; change++)
+                {
+                    state = (state * 6364136223846793005) + 1442695040888963407;
+                    page[(int)((state >> 33) % Used)] = (byte)(state >> 56);
+                }
+
+                updates[i] = updates[i] with { Contents = page };
+                outcome = AttackOutcome.Done;
+            }
+
+            _events.Add(new AttackEvent(attack.Name, outcome, 0));
+            plan = plan with { Updates = updates };
+        }
+
+        return plan;
+    }
+
+    // The frames that answer a guest request; the last one has the message.
+    public byte[] Answer(byte[] frames)
+    {
+        int number = ++_answers;
+        byte[] honest = frames;
+        foreach (Attack attack in _attacks.Where(attack => attack.MessageNumber == number))
+        {
+            int start = LastFrame(frames) + Link.HeaderLength + Link.GuestResponseHeaderLength;
+            AttackOutcome outcome = AttackOutcome.NoTarget;
+            if (attack.MessageTear is ulong seed)
+            {
+                if (start < frames.Length)
+                {
+                    frames = [.. frames];
+                    int index = start + (int)(seed % (ulong)(frames.Length - start));
+                    frames[index] ^= (byte)(((seed >> 32) & 0xFF) | 1);
+                    outcome = AttackOutcome.Done;
+                }
+            }
+            else if (_lastAnswer.Length != 0)
+            {
+                frames = [.. frames.AsSpan(0, LastFrame(frames)), .. _lastAnswer.AsSpan(LastFrame(_lastAnswer))];
+                outcome = AttackOutcome.Done;
+            }
+
+            _events.Add(new AttackEvent(attack.Name, outcome, (ulong)number));
+        }
+
+        _lastAnswer = honest;
+        return frames;
+    }
+
+    private static int LastFrame(byte[] frames)
+    {
+        int start = 0;
+        while (true)
+        {
+            int next = start + Link.HeaderLength + BinaryPrimitives.ReadUInt16LittleEndian(frames.AsSpan(start + 2));
+            if (next >= frames.Length)
+            {
+                return start;
+            }
+
+            start = next;
+        }
+    }
+}

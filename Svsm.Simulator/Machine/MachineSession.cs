@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// A run from the start of QEMU to its result. One task reads the link; whoever has a question for the hypervisor sends a command and waits for
+// its answer, one at a time.
+
+using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.ComponentModel;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Threading;
+using System.Threading.Tasks;
+using Svsm.Diagnostics;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Simulator;
+
+internal sealed class MachineSession : IAsyncDisposable
+{
+    // Relative to QEMU's working folder: commas and spaces in the path of a temporary folder would mean something to -initrd.
+    private const string LaunchFileName = "launch";
+
+    // Memory of the level-1 machine beyond the guest's: the hypervisor and SeaBIOS.
+    private const ulong HypervisorMemory = 128ul << 20;
+
+    // What QEMU says on SIGINT, and how a process ends that does not handle it yet.
+    private const string QemuInterruptedMessage = "terminating on signal 2";
+    private const int QemuInterruptedStatus = 128 + 2;
+
+    // After its last frame the hypervisor ends QEMU; and on request it reports and ends, which on a busy PC takes a while.
+    private static readonly TimeSpan s_endTimeout = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan s_reportTimeout = TimeSpan.FromSeconds(10);
+
+    private readonly MachineOptions _options;
+    private readonly LaunchPlan _plan;
+    private readonly SymbolMap _symbols;
+    private readonly HostileHost _hostile;
+    private readonly DirectoryInfo _folder;
+    private readonly QemuProcess _process;
+    private readonly ConsoleCollector _console;
+    private readonly RunRecorder _recorder;
+    private readonly LinkReader _reader;
+    private readonly GuestRequestService _guestRequests;
+    private readonly SemaphoreSlim _sending = new(1, 1);
+    private readonly SemaphoreSlim _commanding = new(1, 1);
+    private readonly TaskCompletionSource _greeted = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly CancellationTokenSource _stopRequest = new();
+    private TaskCompletionSource<(bool Done, byte[] Data)>? _answer;
+    private SimulatedChip? _chip;
+
+    private MachineSession(MachineOptions options, LaunchPlan plan, SymbolMap symbols, HostileHost hostile, DirectoryInfo folder, QemuProcess process)
+    {
+        _options = options;
+        _plan = plan;
+        _symbols = symbols;
+        _hostile = hostile;
+        _folder = folder;
+        _process = process;
+        _console = new ConsoleCollector(options.Output, symbols, showVcpu: options.VcpuCount > 1);
+        _recorder = new RunRecorder(_console, options.VcpuCount)
+        {
+            Greeted = Greet,
+            CommandDone = (_, done, data) => _answer?.TrySetResult((done, data)),
+            Paused = (vcpu, reason) => Paused?.Invoke(vcpu, reason),
+            Traced = record => options.Output?.WriteLine("[trace] " + EventText.Render(in record, symbols)),
+        };
+        _recorder.AttackNames.AddRange(hostile.Descriptions.Select(attack => attack.Name));
+        _reader = new LinkReader(_recorder.Accept);
+        _guestRequests = new GuestRequestService(new GuestMessages(plan.Guest, OpenChip, options.ReportVersion), OpenChip);
+    }
+
+    /// <summary>Called for each console line, on the thread that reads the link. Set before <see cref="RunAsync"/>.</summary>
+    public Action<ConsoleLine>? LineCompleted
+    {
+        get => _console.LineCompleted;
+        set => _console.LineCompleted = value;
+    }
+
+    /// <summary>Called when the guest stands still, on the thread that reads the link.</summary>
+    public Action<uint, PauseReason>? Paused { get; set; }
+
+    /// <summary>Starts QEMU.</summary>
+    public static MachineSession Start(MachineOptions options, LaunchPlan plan, SymbolMap symbols, QemuExecutable qemu)
+    {
+        var hostile = new HostileHost(options.Attacks, plan);
+        plan = hostile.Corrupt(plan);
+
+        // Readable by this user only: the launch contains the message keys of the guest.
+        DirectoryInfo folder = Machine.WithFile("a folder for a temporary file", Path.GetTempPath(), _ => Directory.CreateTempSubdirectory("svsm-"));
+        try
+        {
+            string launchFile = Path.Combine(folder.FullName, LaunchFileName);
+            ulong launchLength = Machine.WithFile("a temporary file with the launch, writable", launchFile, file =>
+            {
+                using FileStream stream = File.Create(file);
+                LaunchBlob.Write(plan, BlobOptions(options), [.. hostile.Descriptions.Select(attack => attack.Description)], stream);
+                return (ulong)stream.Length;
+            });
+            try
+            {
+                var process = QemuProcess.StartGuarded(qemu.Path, Arguments(options, plan, launchLength), folder.FullName);
+                var session = new MachineSession(options, plan, symbols, hostile, folder, process);
+                session.Progress(string.Create(CultureInfo.InvariantCulture, $"launch: {plan.Updates.Count} pages, digest {Convert.ToHexStringLower(plan.Digest.Span)}"));
+                session.Progress(string.Create(CultureInfo.InvariantCulture, $"QEMU {qemu.Version} starts: {options.VcpuCount} vCPU, {options.MemoryMiB} MiB"));
+                return session;
+            }
+            catch (Win32Exception exception)
+            {
+                throw SvsmDiagnostics.QemuUnusable.Error($"'{qemu.Path}' does not start: {exception.Message}", "an executable program", exception);
+            }
+        }
+        catch
+        {
+            folder.Delete(recursive: true);
+            throw;
+        }
+    }
+
+    /// <summary>Follows the run to its end. Once.</summary>
+    /// <param name="cancellationToken">Ends the run at once.</param>
+    /// <returns>The result.</returns>
+    public async Task<MachineResult> RunAsync(CancellationToken cancellationToken)
+    {
+        using var timeout = new CancellationTokenSource(_options.Timeout, _options.TimeProvider);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, timeout.Token, _stopRequest.Token);
+        MachineStop reason;
+        string message = "";
+        Task pump = PumpAsync();
+        try
+        {
+            try
+            {
+                await pump.WaitAsync(stop.Token).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested && !pump.IsCompleted)
+            {
+                await ReportAndEndAsync(pump, cancellationToken).ConfigureAwait(false);
+            }
+
+            if (_recorder.Finished)
+            {
+                reason = _recorder.Reason == StopReason.Stopped && !_stopRequest.IsCancellationRequested ? MachineStop.Timeout : (MachineStop)_recorder.Reason;
+                await _process.WaitAsync(s_endTimeout).ConfigureAwait(false);
+            }
+            else if (stop.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
+            {
+                reason = _stopRequest.IsCancellationRequested ? MachineStop.Stopped : MachineStop.Timeout;
+                message = "The hypervisor did not say where the vCPUs were.";
+            }
+            else
+            {
+                reason = MachineStop.QemuFailed;
+                (message, bool interrupted) = await DescribeEndAsync().ConfigureAwait(false);
+
+                // Ctrl-C at a terminal goes to QEMU as well. It may be faster than this process to notice; then ours is about to come.
+                if (interrupted)
+                {
+                    await Task.Delay(s_endTimeout, _options.TimeProvider, cancellationToken).ConfigureAwait(false);
+                }
+
+                cancellationToken.ThrowIfCancellationRequested();
+            }
+        }
+        catch (LinkException exception)
+        {
+            reason = MachineStop.LinkBroken;
+            message = exception.Message;
+        }
+        finally
+        {
+            await EndPumpAsync(pump).ConfigureAwait(false);
+            _console.Flush();
+            _chip?.Dispose();
+            _ended.TrySetResult();
+        }
+
+        return new MachineResult
+        {
+            Stop = reason,
+            Detail = _recorder.Detail,
+            Message = message,
+            Reports = [.. _recorder.Reports],
+            LaunchDigest = _plan.Digest,
+            Console = _console.Lines,
+            ConsoleTruncated = _console.Truncated,
+            Statistics = [.. _recorder.Statistics],
+            Memory = _recorder.TakeMap(),
+            Events = [.. _recorder.Events],
+            Attacks = [.. _hostile.Events, .. _recorder.Attacks],
+            Symbols = _symbols,
+        };
+    }
+
+    /// <summary>Asks for the end of the run; <see cref="RunAsync"/> gives its result.</summary>
+    public void RequestStop() => _stopRequest.Cancel();
+
+    /// <summary>Has the hypervisor do something.</summary>
+    /// <returns>Whether it did it, and the data of its answer.</returns>
+    /// <exception cref="InvalidOperationException">The run ended before it did it.</exception>
+    public async Task<(bool Done, byte[] Data)> CommandAsync(CommandHeader header, ReadOnlyMemory<byte> data, CancellationToken cancellationToken)
+    {
+        await _commanding.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            var answer = new TaskCompletionSource<(bool Done, byte[] Data)>(TaskCreationOptions.RunContinuationsAsynchronously);
+            _answer = answer;
+            await Task.WhenAny(_greeted.Task, _ended.Task).WaitAsync(cancellationToken).ConfigureAwait(false);
+            await SendAsync(header, data, cancellationToken).ConfigureAwait(false);
+            await Task.WhenAny(answer.Task, _ended.Task).WaitAsync(cancellationToken).ConfigureAwait(false);
+            return answer.Task.IsCompleted ? await answer.Task.ConfigureAwait(false) : throw new InvalidOperationException("The run has ended.");
+        }
+        finally
+        {
+            _answer = null;
+            _commanding.Release();
+        }
+    }
+
+    /// <summary>The state of guest memory now.</summary>
+    public async Task<RmpMap> QueryRmpAsync(CancellationToken cancellationToken)
+    {
+        await CommandAsync(new CommandHeader { Kind = CommandKind.QueryRmp }, default, cancellationToken).ConfigureAwait(false);
+        return _recorder.TakeMap();
+    }
+
+    /// <summary>Adds an attack.</summary>
+    public async Task AttackAsync(Attack attack, CancellationToken cancellationToken)
+    {
+        foreach ((string name, LaunchAttack description) in new HostileHost([attack], _plan).Descriptions)
+        {
+            _recorder.AttackNames.Add(name);
+            LaunchAttack value = description;
+            (bool done, _) = await CommandAsync(
+                new CommandHeader { Kind = CommandKind.Attack }, MemoryMarshal.AsBytes(new ReadOnlySpan<LaunchAttack>(in value)).ToArray(), cancellationToken).ConfigureAwait(false);
+            if (!done)
+            {
+                throw new InvalidOperationException($"The hypervisor takes at most {LaunchHeader.MaxAttackCount} attacks.");
+            }
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _process.DisposeAsync().ConfigureAwait(false);
+        _folder.Delete(recursive: true);
+        _sending.Dispose();
+        _commanding.Dispose();
+        _stopRequest.Dispose();
+    }
+
+    private SimulatedChip OpenChip() => _chip ??= SimulatedChip.Open(_options.ChipFolder ?? SimulatedChip.DefaultFolder);
+
+    private void Progress(string text) => _options.Progress?.WriteLine("[host] " + text);
+
+    // Reads the link until the last frame or the end of QEMU's output.
+    private async Task PumpAsync()
+    {
+        byte[] buffer = new byte[64 * 1024];
+        while (!_recorder.Finished && await _process.ReadAsync(buffer, CancellationToken.None).ConfigureAwait(false) is int count and not 0)
+        {
+            _reader.Push(buffer.AsSpan(0, count));
+            if (_recorder.TakeGuestRequest() is { } request)
+            {
+                await SendAsync(_hostile.Answer(_guestRequests.Answer(request)), CancellationToken.None).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private void Greet()
+    {
+        // QEMU has read it.
+        File.Delete(Path.Combine(_folder.FullName, LaunchFileName));
+        Progress("the hypervisor runs; VMPL0 starts");
+        _greeted.TrySetResult();
+    }
+
+    private async Task ReportAndEndAsync(Task pump, CancellationToken cancellationToken)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(s_reportTimeout);
+        try
+        {
+            await _greeted.Task.WaitAsync(limit.Token).ConfigureAwait(false);
+            await SendAsync(new CommandHeader { Kind = CommandKind.Stop }, default, limit.Token).ConfigureAwait(false);
+            await pump.WaitAsync(limit.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            // A hypervisor that does not answer is killed.
+        }
+    }
+
+    // Nothing changes the records once this is over.
+    private async Task EndPumpAsync(Task pump)
+    {
+        await _process.KillAsync().ConfigureAwait(false);
+        try
+        {
+            await pump.WaitAsync(s_reportTimeout).ConfigureAwait(false);
+        }
+        catch (Exception exception) when (exception is LinkException or TimeoutException or IOException or SvsmDiagnosticException)
+        {
+            // Told already, or of no interest any more.
+        }
+    }
+
+    private Task SendAsync(CommandHeader header, ReadOnlyMemory<byte> data, CancellationToken cancellationToken)
+    {
+        int headerLength = Unsafe.SizeOf<CommandHeader>();
+        byte[] frame = new byte[Link.HeaderLength + headerLength + data.Length];
+        frame[0] = Link.Start;
+        frame[1] = (byte)LinkFrame.Command;
+        BinaryPrimitives.WriteUInt16LittleEndian(frame.AsSpan(2), checked((ushort)(headerLength + data.Length)));
+        MemoryMarshal.Write(frame.AsSpan(Link.HeaderLength), in header);
+        data.Span.CopyTo(frame.AsSpan(Link.HeaderLength + headerLength));
+        return SendAsync(frame, cancellationToken);
+    }
+
+    // Frames stay whole.
+    private async Task SendAsync(ReadOnlyMemory<byte> frames, CancellationToken cancellationToken)
+    {
+        await _sending.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            await _process.WriteAsync(frames, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            _sending.Release();
+        }
+    }
+
+    private async Task<(string Text, bool Interrupted)> DescribeEndAsync()
+    {
+        // The output can end before the process does.
+        int? status = await _process.WaitAsync(s_endTimeout).ConfigureAwait(false);
+        string end = status is int known ? string.Create(CultureInfo.InvariantCulture, $"QEMU ended with status {known}") : "QEMU closed its output";
+        string text = end + (_reader.AtFrameBoundary ? " before the hypervisor reported an end." : " in the middle of a frame.");
+        if (status is not null && await _process.ReadMessagesAsync().ConfigureAwait(false) is { Length: not 0 } messages)
+        {
+            text += "\n" + messages.TrimEnd();
+        }
+
+        bool interrupted = status == QemuInterruptedStatus || text.Contains(QemuInterruptedMessage, StringComparison.Ordinal);
+        return (_reader.Chatter.Length == 0 ? text : $"{text}\nIts output began with:\n{_reader.Chatter.TrimEnd()}", interrupted);
+    }
+
+    private static LaunchOptions BlobOptions(MachineOptions options) =>
+        (options.SingleVmpl ? LaunchOptions.SingleVmpl : LaunchOptions.None)
+        | (LaunchOptions)options.Trace
+        | (options.StartPaused ? LaunchOptions.StartPaused : LaunchOptions.None);
+
+    private static List<string> Arguments(MachineOptions options, LaunchPlan plan, ulong launchLength)
+    {
+        ulong memory = HypervisorMemory + launchLength + GuestMemory(plan.Ram);
+        List<string> arguments =
+        [
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display", "none",
+            "-monitor", "none",
+            "-accel", "tcg",
+            "-M", "q35",
+
+            // The C-bit is bit 47, so addresses need 48 bits; TCG has 40 of its own accord.
+            "-cpu", "EPYC,+svm,+npt,phys-bits=48",
+
+            // The hypervisor lets all vCPUs take turns on one.
+            "-smp", "1",
+            "-m", string.Create(CultureInfo.InvariantCulture, $"{(memory + (1 << 20) - 1) >> 20}M"),
+            "-chardev", "stdio,id=link,signal=off",
+            "-serial", "chardev:link",
+            "-device", "isa-debug-exit,iobase=0x501,iosize=2",
+            "-kernel", Path.GetFullPath(options.HypervisorPath),
+            "-initrd", LaunchFileName,
+        ];
+        if (options.CountInstructions)
+        {
+            arguments.AddRange(["-icount", "shift=0,sleep=off", "-seed", "0"]);
+        }
+
+        return arguments;
+    }
+
+    // What the hypervisor needs for the guest's memory, if the guest uses all of it. QEMU takes from its host what is really used.
+    private static ulong GuestMemory(IReadOnlyList<LaunchRam> ram)
+    {
+        const ulong Views = 2;
+        const ulong TableBytesPerPage = 64;
+        const ulong DirectoryReach = 2 << 20;
+        const ulong DirectoryEntry = 8;
+        ulong length = RangeSet.Length(ram);
+        LaunchRam last = ram[^1];
+        ulong directory = (last.Base + last.Length) / DirectoryReach * DirectoryEntry;
+        return (Views * length) + (length / SecurityProcessor.PageSize * TableBytesPerPage) + directory;
+    }
+}

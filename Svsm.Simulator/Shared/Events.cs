@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What the hypervisor tells about a run beside its consoles: the state of memory, counters by cause, and single events. For both ends of the
+// link (Link.cs); the machine names them.
+
+using System.Runtime.InteropServices;
+
+namespace Svsm.Simulator.Shared;
+
+/// <summary>A range of guest memory whose pages are all in one state. 16 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct RmpRange
+{
+    /// <summary>First GPA, page-aligned.</summary>
+    public ulong Gpa;
+
+    /// <summary>Length in 4-KiB pages.</summary>
+    public uint PageCount;
+
+    /// <summary>The RMP entry of each page, as in <see cref="StopReport.RmpEntry"/>.</summary>
+    public uint Entry;
+}
+
+/// <summary>What an <see cref="EventCount"/> or a <see cref="TraceRecord"/> is about.</summary>
+public enum EventKind : byte
+{
+    /// <summary>An exit to the hypervisor; code = hardware's exit code (all ones: VMRUN refused).</summary>
+    Exit = 0,
+
+    /// <summary>A request by GHCB page; code = SW_EXITCODE.</summary>
+    GhcbPage = 1,
+
+    /// <summary>A request by the GHCB MSR; code = GHCBInfo, bits 11:0.</summary>
+    GhcbMsr = 2,
+
+    /// <summary>PVALIDATE; code = EAX afterwards, bit 32 = CF; info1 = linear address, info2 = EDX, in bits 63:32 ECX.</summary>
+    PValidate = 3,
+
+    /// <summary>RMPADJUST; the same.</summary>
+    RmpAdjust = 4,
+
+    /// <summary>The host changed the owner of a page; code = 1 private, 2 shared; info1 = GPA.</summary>
+    PageState = 5,
+
+    /// <summary>A request by GHCB page was answered; code = SW_EXITCODE, info = SW_EXITINFO1 and 2 of the answer.</summary>
+    GhcbPageAnswer = 6,
+
+    /// <summary>A request by the GHCB MSR was answered; code = GHCBInfo, info1 = the MSR.</summary>
+    GhcbMsrAnswer = 7,
+}
+
+/// <summary>How often something happened at a VMPL, on all vCPUs. 16 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct EventCount
+{
+    /// <summary>Class for counting: <see cref="EventKind.Exit"/>, <see cref="EventKind.GhcbPage"/> or <see cref="EventKind.GhcbMsr"/>.</summary>
+    public EventKind Kind;
+
+    /// <summary>VMPL.</summary>
+    public byte Vmpl;
+
+    /// <summary>Zero.</summary>
+    public ushort Reserved;
+
+    /// <summary>The code; <see cref="EventCounters.Other"/> for the rare ones taken together.</summary>
+    public uint Code;
+
+    /// <summary>How often.</summary>
+    public ulong Count;
+}
+
+/// <summary>Where the hypervisor counts: a slot per VMPL, kind and code.</summary>
+public static class EventCounters
+{
+    /// <summary>Slots per VMPL.</summary>
+    public const int Slots = 1024;
+
+    /// <summary>Code of the slot for codes that have none.</summary>
+    public const uint Other = 0xFFFF_FFFE;
+
+    private const int NestedPageFault = 0xF0;
+    private const int Invalid = 0xF1;
+    private const int OtherExit = 0xFF;
+    private const int Page = 0x100;
+    private const int PageSynthetic = 0xC0;
+    private const int PageFeatures = 0xE0;
+    private const int OtherPage = 0xFF;
+    private const int Msr = 0x200;
+    private const int OtherMsr = 0x1FF;
+
+    /// <summary>The slot of an exit.</summary>
+    public static int ExitSlot(ulong code) => code < NestedPageFault ? (int)code : code == 0x400 ? NestedPageFault : code == ulong.MaxValue ? Invalid : OtherExit;
+
+    /// <summary>The slot of a request by page.</summary>
+    public static int PageSlot(ulong code) =>
+        Page + (code < PageSynthetic ? (int)code
+            : code - 0x8000_0000 < 0x20 ? PageSynthetic + (int)(code & 0x1F)
+            : code - 0x8000_FFF0 < 0x10 ? PageFeatures + (int)(code & 0xF)
+            : OtherPage);
+
+    /// <summary>The slot of a request by MSR.</summary>
+    public static int MsrSlot(ulong request) => Msr + ((request & 0xFFF) < OtherMsr ? (int)(request & 0xFFF) : OtherMsr);
+
+    /// <summary>Kind and code of a slot.</summary>
+    public static uint CodeOf(int slot, out EventKind kind)
+    {
+        kind = slot < Page ? EventKind.Exit : slot < Msr ? EventKind.GhcbPage : EventKind.GhcbMsr;
+        if (kind == EventKind.GhcbMsr)
+        {
+            return slot - Msr == OtherMsr ? Other : (uint)(slot - Msr);
+        }
+
+        int code = slot & 0xFF;
+        if (kind == EventKind.Exit)
+        {
+            return code < NestedPageFault ? (uint)code : code == NestedPageFault ? 0x400u : code == Invalid ? uint.MaxValue : Other;
+        }
+
+        return code < PageSynthetic ? (uint)code
+            : code < PageFeatures ? 0x8000_0000u + (uint)(code - PageSynthetic)
+            : code < PageFeatures + 0x10 ? 0x8000_FFF0u + (uint)(code - PageFeatures)
+            : Other;
+    }
+}
+
+/// <summary>A single event. 40 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct TraceRecord
+{
+    /// <summary>What it is.</summary>
+    public EventKind Kind;
+
+    /// <summary>VMPL that ran.</summary>
+    public byte Vmpl;
+
+    /// <summary>vCPU.</summary>
+    public ushort Vcpu;
+
+    /// <summary>CPL that ran.</summary>
+    public uint Cpl;
+
+    /// <summary>RIP.</summary>
+    public ulong Rip;
+
+    /// <summary>By kind.</summary>
+    public ulong Code;
+
+    /// <summary>By kind.</summary>
+    public ulong Info1;
+
+    /// <summary>By kind.</summary>
+    public ulong Info2;
+}
+
+/// <summary>What the machine asks of the hypervisor while the guest runs.</summary>
+public enum CommandKind : uint
+{
+    /// <summary>Sends the state of all guest memory.</summary>
+    QueryRmp = 1,
+
+    /// <summary>Ends the run. No answer but the end.</summary>
+    Stop = 2,
+
+    /// <summary>The data are typed at the console, COM1.</summary>
+    ConsoleInput = 3,
+
+    /// <summary>The data are a <see cref="LaunchAttack"/>; it is added to the others.</summary>
+    Attack = 4,
+
+    /// <summary>The guest stands still before its next instruction, which a Paused frame tells.</summary>
+    Pause = 5,
+
+    /// <summary>The guest goes on.</summary>
+    Resume = 6,
+
+    /// <summary>The vCPU executes one instruction; a Paused frame tells that it did.</summary>
+    Step = 7,
+
+    /// <summary>The answer has the <see cref="StopReport"/> of the vCPU.</summary>
+    ReadRegisters = 8,
+
+    /// <summary>Sets a general register of the vCPU: address = number (16 RIP, 17 RFLAGS), value.</summary>
+    WriteRegister = 9,
+
+    /// <summary>The answer has <see cref="CommandHeader.Value"/> bytes at a linear address, read as the vCPU at its VMPL would.</summary>
+    ReadMemory = 10,
+
+    /// <summary>Writes the data at a linear address.</summary>
+    WriteMemory = 11,
+
+    /// <summary>Adds (value 1) or removes (value 0) a breakpoint at a linear address of 64-bit code.</summary>
+    Breakpoint = 12,
+}
+
+/// <summary>Head of a Command. 24 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct CommandHeader
+{
+    /// <summary>What is to be done.</summary>
+    public CommandKind Kind;
+
+    /// <summary>vCPU, for commands about one.</summary>
+    public uint Vcpu;
+
+    /// <summary>By kind.</summary>
+    public ulong Address;
+
+    /// <summary>By kind.</summary>
+    public ulong Value;
+}
+
+/// <summary>Why the guest stands still.</summary>
+public enum PauseReason : uint
+{
+    /// <summary>It was asked to.</summary>
+    Asked = 0,
+
+    /// <summary>It executed one instruction.</summary>
+    Stepped = 1,
+
+    /// <summary>It came to a breakpoint.</summary>
+    Breakpoint = 2,
+}
