@@ -252,13 +252,6 @@ long_mode:
         ret
         end_function svsm_wait_for_interrupt
 
-# Lets a pending NMI come; its stub returns at once.
-        function svsm_take_nmi
-        stgi
-        nop
-        jmp     svsm_clgi
-        end_function svsm_take_nmi
-
 # Debug registers 0 to 3, which the VMCB does not hold.
         function svsm_read_debug_registers
         mov     %db0, %rax
