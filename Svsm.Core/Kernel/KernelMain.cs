@@ -88,14 +88,20 @@ internal static unsafe class KernelMain
         KernelMemory.RescindLowArea(in configuration);
         LogMemory(in configuration);
 
-        if (configuration.GuestKind != GuestKind.Payload)
+        if (configuration.GuestKind is not (GuestKind.Payload or GuestKind.Linux))
         {
             Panic.Stop(TerminationReason.NoGuest, "the image has no guest"u8);
         }
 
         GuestStart.PrepareRanges(in configuration, isShared);
         GuestStart.PreparePages(in configuration);
-        FirstVcpu.Create(in configuration);
+        if (configuration.GuestKind == GuestKind.Linux)
+        {
+            GuestStart.PrepareLinux(in configuration, (uint)GuestVcpus.All.Length, encryptionMask);
+            GuestStart.ValidateRam(in configuration, isShared);
+        }
+
+        FirstVcpu.Create(in configuration, encryptionMask);
         ApplicationProcessors.Start(in configuration, GuestVcpus.All.Length);
         Log.Text("svsm: the guest starts at VMPL"u8);
         Log.Decimal((ulong)configuration.GuestVmpl);

@@ -141,6 +141,12 @@ public enum GuestKind : uint
     /// EDI = CPUID page, ESI = secrets page, EDX = memory map, all GPAs.
     /// </summary>
     Payload = 1,
+
+    /// <summary>
+    /// A Linux kernel by its 64-bit boot protocol: paging on with the tables at <see cref="ImageConfiguration.GuestPageTables"/>, RIP =
+    /// <see cref="ImageConfiguration.GuestEntry"/>, RSI = <see cref="ImageConfiguration.GuestBootParameters"/>. All of its RAM is validated.
+    /// </summary>
+    Linux = 2,
 }
 
 /// <summary>What is to be done with a range before the guest gets it.</summary>
@@ -151,6 +157,19 @@ public enum GuestRangeKind : uint
 
     /// <summary>Not launched: validated and zeroed, then rights.</summary>
     Prevalidate = 1,
+}
+
+/// <summary>What the guest is told about a range. The values are those of the E820 memory map that Linux gets.</summary>
+public enum GuestRangeUse : uint
+{
+    /// <summary>Ordinary RAM once the guest has taken what it needs from it.</summary>
+    Ram = 1,
+
+    /// <summary>To be left alone for as long as the guest runs.</summary>
+    Reserved = 2,
+
+    /// <summary>ACPI tables.</summary>
+    AcpiTables = 3,
 }
 
 /// <summary>A range of the guest's memory that exists when the guest starts. 24 bytes.</summary>
@@ -166,8 +185,8 @@ public struct GuestRange
     /// <summary>What is to be done with it.</summary>
     public GuestRangeKind Kind;
 
-    /// <summary>Zero.</summary>
-    public uint Reserved;
+    /// <summary>What the guest is told about it; without meaning to a payload, which finds it in its memory map as RAM.</summary>
+    public GuestRangeUse Use;
 }
 
 /// <summary>The ranges of an <see cref="ImageConfiguration"/>.</summary>
@@ -185,7 +204,7 @@ public struct ImageConfiguration
     public const ulong MagicValue = 0x464E_4F43_4D53_5653;
 
     /// <summary>The version of this layout.</summary>
-    public const uint CurrentVersion = 1;
+    public const uint CurrentVersion = 2;
 
     /// <summary>Most entries of <see cref="GuestRanges"/>.</summary>
     public const int MaxGuestRanges = 16;
@@ -270,15 +289,42 @@ public struct ImageConfiguration
     [FieldOffset(0x78)]
     public ulong GuestCallingArea;
 
-    /// <summary>GPA of the page that gets the guest's memory map.</summary>
+    /// <summary>GPA of the page that gets the guest's memory map; 0 for Linux, whose map is in its boot parameters.</summary>
     [FieldOffset(0x80)]
     public ulong GuestMemoryMap;
 
-    /// <summary>Number of ranges in <see cref="Ranges"/>. The four pages above are listed there too, as <see cref="GuestRangeKind.Prevalidate"/>.</summary>
+    /// <summary>Number of ranges in <see cref="Ranges"/>. The pages above are listed there too, as <see cref="GuestRangeKind.Prevalidate"/>.</summary>
     [FieldOffset(0x88)]
     public uint GuestRangeCount;
 
     /// <summary>The guest's memory at its start; sorted, disjoint.</summary>
     [FieldOffset(0x90)]
     public GuestRanges Ranges;
+
+    /// <summary>Linux: GPA of the boot parameters ("zero page"), launched; the kernel writes the E820 memory map into it.</summary>
+    [FieldOffset(0x210)]
+    public ulong GuestBootParameters;
+
+    /// <summary>Linux: GPA of the first page tables, PML4 first, launched without C-bit; the kernel sets it in every present entry.</summary>
+    [FieldOffset(0x218)]
+    public ulong GuestPageTables;
+
+    /// <summary>Linux: number of pages of <see cref="GuestPageTables"/>.</summary>
+    [FieldOffset(0x220)]
+    public uint GuestPageTableCount;
+
+    /// <summary>Linux: number of bytes of the global descriptor table at <see cref="GuestDescriptorTable"/>.</summary>
+    [FieldOffset(0x224)]
+    public uint GuestDescriptorTableLength;
+
+    /// <summary>Linux: GPA of the first global descriptor table, launched.</summary>
+    [FieldOffset(0x228)]
+    public ulong GuestDescriptorTable;
+
+    /// <summary>
+    /// Linux: GPA of the interrupt-controller table (ACPI "APIC"), launched with its head at the end of a page; the kernel writes the entries
+    /// of the vCPUs into the pages behind it.
+    /// </summary>
+    [FieldOffset(0x230)]
+    public ulong GuestInterruptControllers;
 }

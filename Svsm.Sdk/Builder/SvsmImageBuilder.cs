@@ -43,7 +43,7 @@ public static class SvsmImageBuilder
     /// <summary>Lays out an image for one host.</summary>
     /// <param name="options">What it is built from.</param>
     /// <returns>The image. The same options give the same image.</returns>
-    /// <exception cref="SvsmDiagnosticException">SVSM2001 to SVSM2013: an input cannot be made into an image.</exception>
+    /// <exception cref="SvsmDiagnosticException">SVSM2001 to SVSM2013, SVSM2018 to SVSM2021: an input cannot be made into an image.</exception>
     public static SvsmImage Build(SvsmImageOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -95,6 +95,11 @@ internal sealed class ImageLayoutBuilder
         if ((options.Policy & PolicyReservedOne) == 0 || (options.Policy & ~PolicyDefinedBits) != 0)
         {
             throw SvsmDiagnostics.ImageOptionInvalid.Error($"guest policy 0x{options.Policy:X}", "bit 17 set and bits 63 to 26 clear, for example 0x30000");
+        }
+
+        if (options.Linux is not null && !options.GuestPayload.IsEmpty)
+        {
+            throw SvsmDiagnostics.ImageOptionInvalid.Error("a payload and a Linux kernel", "one guest");
         }
 
         _options = options;
@@ -189,6 +194,10 @@ internal sealed class ImageLayoutBuilder
         if (!_options.GuestPayload.IsEmpty)
         {
             PlaceGuest(ref configuration);
+        }
+        else if (_options.Linux is not null)
+        {
+            PlaceLinux(ref configuration, _options.Linux);
         }
 
         _launch.AddData(configurationGpa, ToPage(in configuration));
@@ -507,7 +516,7 @@ internal sealed class ImageLayoutBuilder
             {
                 _launch.AddData(segment.PhysicalAddress, segment.Data);
                 AddPart(new ImagePart(name, ImagePartGroup.Guest, ImagePartKind.Data, segment.PhysicalAddress, 0, dataLength, PageRights.None));
-                ranges.Add(new GuestRange { Base = segment.PhysicalAddress, Length = dataLength, Kind = GuestRangeKind.Launched });
+                ranges.Add(new GuestRange { Base = segment.PhysicalAddress, Length = dataLength, Kind = GuestRangeKind.Launched, Use = GuestRangeUse.Ram });
             }
 
             if (zeroLength != 0)
@@ -532,10 +541,80 @@ internal sealed class ImageLayoutBuilder
         SetGuestRanges(ref configuration, ranges);
     }
 
-    private GuestRange Prevalidated(string name, ulong gpa, ulong length)
+    private void PlaceLinux(ref ImageConfiguration configuration, LinuxGuestOptions options)
+    {
+        LinuxKernel kernel = LinuxKernel.Parse(options.Kernel);
+        byte[] commandLine = kernel.EncodeCommandLine(options.CommandLine);
+        ulong kernelEnd = PagesUp(kernel.PreferredAddress + kernel.InitialLength);
+        if (kernel.PreferredAddress < LinuxGuest.End || kernelEnd > PayloadLimit || Overlaps(kernel.PreferredAddress, kernelEnd))
+        {
+            throw SvsmDiagnostics.LinuxGuestTooLarge.Error(
+                $"a kernel that takes 0x{kernel.PreferredAddress:X} to 0x{kernelEnd:X} until it has read its memory map", $"addresses from 0x{LinuxGuest.End:X} to 4 GiB, outside of the SVSM's region, 0x{_regionBase:X} to 0x{_regionBase + _regionLength:X}");
+        }
+
+        ulong diskBase = options.InitialRamDisk.IsEmpty ? 0 : PlaceInitialRamDisk(kernel, kernelEnd, (ulong)options.InitialRamDisk.Length);
+        List<GuestRange> ranges =
+        [
+            Launched("guest.linux.boot-parameters", LinuxGuest.BootParameters, kernel.MakeBootParameters(diskBase, (uint)options.InitialRamDisk.Length), GuestRangeUse.Ram),
+            Launched("guest.linux.command-line", LinuxGuest.CommandLine, commandLine, GuestRangeUse.Ram),
+            Launched("guest.linux.descriptors", LinuxGuest.Descriptors, LinuxGuest.MakeDescriptors(), GuestRangeUse.Ram),
+            Launched("guest.linux.page-tables", LinuxGuest.PageTables, LinuxGuest.MakePageTables(), GuestRangeUse.Ram),
+            Launched("guest.linux.setup-data", LinuxGuest.SetupData, LinuxGuest.MakeSetupData(), GuestRangeUse.Reserved),
+            Launched("guest.linux.acpi", LinuxGuest.AcpiTables, AcpiTables.Create(LinuxGuest.AcpiTables), GuestRangeUse.AcpiTables),
+            Prevalidated("guest.secrets", SvsmImageBuilder.GuestSecretsPage, PageSize, GuestRangeUse.Reserved),
+            Prevalidated("guest.cpuid", SvsmImageBuilder.GuestCpuidPage, PageSize, GuestRangeUse.Reserved),
+            Prevalidated("guest.calling-area", SvsmImageBuilder.GuestCallingArea, PageSize, GuestRangeUse.Reserved),
+            Launched("guest.linux.kernel", kernel.PreferredAddress, kernel.ProtectedMode, GuestRangeUse.Ram),
+        ];
+        // Without EFI, Linux looks for tables of a firmware there. It finds zeroes that are measured, rather than what the host likes to show.
+        _launch.AddZeroes(LinuxGuest.FirmwareArea, (int)((LegacyEnd - LinuxGuest.FirmwareArea) / PageSize));
+        AddPart(new ImagePart("guest.linux.firmware-area", ImagePartGroup.Guest, ImagePartKind.Zero, LinuxGuest.FirmwareArea, 0, LegacyEnd - LinuxGuest.FirmwareArea, PageRights.None));
+        ranges.Add(new GuestRange { Base = LinuxGuest.FirmwareArea, Length = LegacyEnd - LinuxGuest.FirmwareArea, Kind = GuestRangeKind.Launched, Use = GuestRangeUse.Reserved });
+        if (!options.InitialRamDisk.IsEmpty)
+        {
+            ranges.Add(Launched("guest.linux.initrd", diskBase, options.InitialRamDisk, GuestRangeUse.Ram));
+        }
+
+        configuration.GuestKind = GuestKind.Linux;
+        configuration.GuestEntry = kernel.Entry;
+        configuration.GuestSecretsPage = SvsmImageBuilder.GuestSecretsPage;
+        configuration.GuestCpuidPage = SvsmImageBuilder.GuestCpuidPage;
+        configuration.GuestCallingArea = SvsmImageBuilder.GuestCallingArea;
+        configuration.GuestBootParameters = LinuxGuest.BootParameters;
+        configuration.GuestPageTables = LinuxGuest.PageTables;
+        configuration.GuestPageTableCount = LinuxGuest.PageTableCount;
+        configuration.GuestDescriptorTable = LinuxGuest.Descriptors;
+        configuration.GuestDescriptorTableLength = LinuxGuest.DescriptorsLength;
+        configuration.GuestInterruptControllers = LinuxGuest.AcpiTables + AcpiTables.InterruptControllersOffset;
+        SetGuestRanges(ref configuration, ranges);
+    }
+
+    // Behind the memory that the kernel needs for itself; behind the region, when that is in the way.
+    private ulong PlaceInitialRamDisk(LinuxKernel kernel, ulong kernelEnd, ulong length)
+    {
+        ulong start = Overlaps(kernelEnd, PagesUp(kernelEnd + length)) ? _regionBase + _regionLength : kernelEnd;
+        ulong limit = Math.Min(PayloadLimit, kernel.InitialRamDiskLimit + 1ul);
+        return start < limit && length <= limit - start
+            ? start
+            : throw SvsmDiagnostics.LinuxGuestTooLarge.Error($"an initial RAM disk of 0x{length:X} bytes at 0x{start:X}", $"an end at or below 0x{limit:X}");
+    }
+
+    private bool Overlaps(ulong first, ulong end) => first < _regionBase + _regionLength && _regionBase < end;
+
+    private static ulong PagesUp(ulong address) => PageCount(address) * PageSize;
+
+    private GuestRange Launched(string name, ulong gpa, ReadOnlyMemory<byte> data, GuestRangeUse use)
+    {
+        ulong length = PagesUp((ulong)data.Length);
+        _launch.AddData(gpa, data);
+        AddPart(new ImagePart(name, ImagePartGroup.Guest, ImagePartKind.Data, gpa, 0, length, PageRights.None));
+        return new GuestRange { Base = gpa, Length = length, Kind = GuestRangeKind.Launched, Use = use };
+    }
+
+    private GuestRange Prevalidated(string name, ulong gpa, ulong length, GuestRangeUse use = GuestRangeUse.Ram)
     {
         AddPart(new ImagePart(name, ImagePartGroup.Reserved, ImagePartKind.Reserved, gpa, 0, length, PageRights.None));
-        return new GuestRange { Base = gpa, Length = length, Kind = GuestRangeKind.Prevalidate };
+        return new GuestRange { Base = gpa, Length = length, Kind = GuestRangeKind.Prevalidate, Use = use };
     }
 
     private void CheckGuestSegment(ElfSegment segment, int number)
@@ -577,7 +656,7 @@ internal sealed class ImageLayoutBuilder
         var merged = new List<GuestRange>();
         foreach (GuestRange range in ranges)
         {
-            if (merged.Count != 0 && merged[^1].Base + merged[^1].Length == range.Base && merged[^1].Kind == range.Kind)
+            if (merged.Count != 0 && merged[^1].Base + merged[^1].Length == range.Base && merged[^1].Kind == range.Kind && merged[^1].Use == range.Use)
             {
                 merged[^1] = merged[^1] with { Length = merged[^1].Length + range.Length };
             }

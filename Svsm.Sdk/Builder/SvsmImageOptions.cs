@@ -17,6 +17,9 @@ public sealed record SvsmImageOptions
     /// <summary>The guest: an ELF64 x86-64 executable that starts in 32-bit protected mode; empty = an image without a guest. Untrusted.</summary>
     public ReadOnlyMemory<byte> GuestPayload { get; init; }
 
+    /// <summary>The guest: a Linux kernel that is started without firmware; null = none. Not together with <see cref="GuestPayload"/>.</summary>
+    public LinuxGuestOptions? Linux { get; init; }
+
     /// <summary>The host that the image is for.</summary>
     public HostFlavour Flavour { get; init; } = HostFlavour.Qemu;
 
@@ -31,6 +34,19 @@ public sealed record SvsmImageOptions
 
     /// <summary>Identity for an ID block; null = none.</summary>
     public ImageIdentity? Identity { get; init; }
+}
+
+/// <summary>A Linux guest.</summary>
+public sealed record LinuxGuestOptions
+{
+    /// <summary>The kernel: a bzImage for x86-64, protocol 2.14 or later. Linux knows SVSMs from version 6.11 on. Untrusted.</summary>
+    public required ReadOnlyMemory<byte> Kernel { get; init; }
+
+    /// <summary>The initial RAM disk; empty = none. Opaque: the kernel unpacks it.</summary>
+    public ReadOnlyMemory<byte> InitialRamDisk { get; init; }
+
+    /// <summary>The command line: printable ASCII, no longer than the kernel's limit.</summary>
+    public string CommandLine { get; init; } = "";
 }
 
 /// <summary>The owner's identity, which an ID block binds to the launch digest and an attestation report repeats.</summary>

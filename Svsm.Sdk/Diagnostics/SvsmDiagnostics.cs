@@ -170,6 +170,30 @@ public static class SvsmDiagnostics
         "A digest file cannot be used",
         "Build the image again, or give the digest itself.");
 
+    /// <summary>The kernel of a Linux guest. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic LinuxKernelDamaged = new(
+        "SVSM2018",
+        "A Linux kernel is damaged, or is none",
+        "Give the bzImage, which distributions install as /boot/vmlinuz-VERSION.");
+
+    /// <summary>The kernel of a Linux guest. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic LinuxKernelUnsupported = new(
+        "SVSM2019",
+        "A Linux kernel is of a kind that an image cannot start",
+        "Use a 64-bit, relocatable kernel of version 6.11 or later.");
+
+    /// <summary>Kernel or initial RAM disk of a Linux guest. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic LinuxGuestTooLarge = new(
+        "SVSM2020",
+        "A Linux guest does not fit into the memory that the image has for it",
+        "Make the initial RAM disk smaller, or use a kernel with less built in.");
+
+    /// <summary>The command line of a Linux guest. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic LinuxCommandLineInvalid = new(
+        "SVSM2021",
+        "The command line of a Linux guest cannot be handed over",
+        "Shorten it, and use printable ASCII characters only.");
+
     /// <summary>Key, family id, image id. Raised by Svsm.Builder and the svsm tool.</summary>
     public static readonly SvsmDiagnostic IdBlockFailed = new(
         "SVSM3001",
@@ -199,6 +223,12 @@ public static class SvsmDiagnostics
         "SVSM4003",
         "A property of the image project has a value that it cannot have",
         "Correct the property in the project.");
+
+    /// <summary>Properties for two guests, or for parts of one that is not there. Raised by the task WriteSvsmImage.</summary>
+    public static readonly SvsmDiagnostic GuestPropertiesContradict = new(
+        "SVSM4004",
+        "Properties of the image project describe no guest together",
+        "Set SvsmGuest, or SvsmGuestKernel with what belongs to it, not both.");
 
     /// <summary>No QEMU. Raised by Svsm.Simulator.Machine.</summary>
     public static readonly SvsmDiagnostic QemuMissing = new(

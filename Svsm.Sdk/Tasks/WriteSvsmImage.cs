@@ -25,9 +25,17 @@ public sealed class WriteSvsmImage : Task
     [Required]
     public string Kernel { get; set; } = "";
 
-    /// <summary>The guest's ELF file (property SvsmGuest).</summary>
-    [Required]
+    /// <summary>The guest's ELF file, or nothing: a Linux guest (property SvsmGuest).</summary>
     public string Guest { get; set; } = "";
+
+    /// <summary>The bzImage of a Linux guest, or nothing (property SvsmGuestKernel).</summary>
+    public string GuestKernel { get; set; } = "";
+
+    /// <summary>The initial RAM disk of a Linux guest, or nothing (property SvsmGuestInitrd).</summary>
+    public string GuestInitrd { get; set; } = "";
+
+    /// <summary>The command line of a Linux guest (property SvsmGuestCommandLine).</summary>
+    public string GuestCommandLine { get; set; } = "";
 
     /// <summary>Names of the host flavours (property SvsmHostFlavours).</summary>
     [Required]
@@ -79,12 +87,19 @@ public sealed class WriteSvsmImage : Task
         try
         {
             HostFlavour[] flavours = [.. HostFlavours.Select(ParseFlavour)];
+            CheckGuest();
             var options = new SvsmImageOptions
             {
                 Policy = ParseNumber(nameof(GuestPolicy), GuestPolicy, ulong.MaxValue),
                 Identity = ReadIdentity(),
                 Kernel = Read(nameof(Kernel), Kernel),
-                GuestPayload = Read(nameof(Guest), Guest),
+                GuestPayload = Guest.Length == 0 ? default : Read(nameof(Guest), Guest),
+                Linux = GuestKernel.Length == 0 ? null : new LinuxGuestOptions
+                {
+                    Kernel = Read(nameof(GuestKernel), GuestKernel),
+                    InitialRamDisk = GuestInitrd.Length == 0 ? default : Read(nameof(GuestInitrd), GuestInitrd),
+                    CommandLine = GuestCommandLine,
+                },
             };
             ImmutableArray<WrittenSvsmImage> written = SvsmImageWriter.WriteFiles(options, OutputDirectory, ImageName, flavours);
             LaunchDigests = [.. written.Select(image => image.Files.LaunchDigest.ToString())];
@@ -142,6 +157,22 @@ public sealed class WriteSvsmImage : Task
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
             throw SvsmDiagnostics.ImageFileFailed.Error($"Svsm{parameter} is '{path}': {exception.Message}", "the path of a file that can be read", exception);
+        }
+    }
+
+    private void CheckGuest()
+    {
+        if (Guest.Length != 0 && GuestKernel.Length != 0)
+        {
+            throw SvsmDiagnostics.GuestPropertiesContradict.Error($"SvsmGuest is '{Guest}' and SvsmGuestKernel is '{GuestKernel}'", "one guest");
+        }
+
+        foreach ((string parameter, string value) in (IEnumerable<(string, string)>)[(nameof(GuestInitrd), GuestInitrd), (nameof(GuestCommandLine), GuestCommandLine)])
+        {
+            if (value.Length != 0 && GuestKernel.Length == 0)
+            {
+                throw SvsmDiagnostics.GuestPropertiesContradict.Error($"Svsm{parameter} is '{value}' and SvsmGuestKernel is not set", "a kernel that it belongs to");
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Writes boot.igvm and the files that belong to it: this repository's kernel, with the probe guest.
-// Arguments: the folder for the files, and the text for the probe guest's command (empty = its checks; ProbeGuest/Commands.cs lists them).
+// Writes boot.igvm and the files that belong to it: this repository's kernel, with the probe guest or a Linux kernel.
+// Arguments: the folder for the files, and the text for the probe guest's command (empty = its checks; ProbeGuest/Commands.cs lists them);
+// or the folder, --linux, a bzImage, an initial RAM disk (empty = none), a command line.
 
 using System;
 using System.IO;
@@ -12,19 +13,36 @@ using Svsm.Builder;
 using Svsm.Diagnostics;
 using Svsm.Wire;
 
-if (args.Length != 2 || Encoding.ASCII.GetByteCount(args[1]) > ProbeCommand.MaxLength)
+bool isLinux = args.Length == 5 && args[1] == "--linux";
+if (!isLinux && (args.Length != 2 || Encoding.ASCII.GetByteCount(args[1]) > ProbeCommand.MaxLength))
 {
-    Console.Error.WriteLine($"wanted: a folder, and a command of at most {ProbeCommand.MaxLength} characters");
+    Console.Error.WriteLine($"wanted: a folder, and a command of at most {ProbeCommand.MaxLength} characters or --linux with three arguments");
     return 64;
 }
 
 try
 {
-    byte[] guest = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "probe-guest.elf"));
-    ProbeCommand.Set(guest, args[1]);
-    SvsmImageWriter.WriteFiles(
-        new SvsmImageOptions { Kernel = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "kernel.elf")), GuestPayload = guest },
-        args[0], "boot", [HostFlavour.Qemu]);
+    var options = new SvsmImageOptions { Kernel = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "kernel.elf")) };
+    if (isLinux)
+    {
+        options = options with
+        {
+            Linux = new LinuxGuestOptions
+            {
+                Kernel = File.ReadAllBytes(args[2]),
+                InitialRamDisk = args[3].Length == 0 ? default : File.ReadAllBytes(args[3]),
+                CommandLine = args[4],
+            },
+        };
+    }
+    else
+    {
+        byte[] guest = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "probe-guest.elf"));
+        ProbeCommand.Set(guest, args[1]);
+        options = options with { GuestPayload = guest };
+    }
+
+    SvsmImageWriter.WriteFiles(options, args[0], "boot", [HostFlavour.Qemu]);
     return 0;
 }
 catch (SvsmDiagnosticException exception)

@@ -110,14 +110,25 @@ public sealed unsafe class LinkWriterTests
     }
 
     [Theory]
-    [InlineData(0x4000_0000u)]
+    [InlineData(0x4000_0001u)]
     [InlineData(0x8000_0020u)]
-    [InlineData(0xEu)]
+    [InlineData(0xCu)]
+    [InlineData(0xDu)]
     [InlineData(0xFFFF_FFFFu)]
     public void Cpuid_UnknownFunction_IsZero(uint function)
     {
         CpuidResult result = CpuidModel.Query(new FakeProcessor(), function, 0, 0, 1);
         Assert.Equal((0u, 0u, 0u, 0u), (result.Eax, result.Ebx, result.Ecx, result.Edx));
+    }
+
+    // Linux believes that there are x2APICs in virtual machines only where it knows the hypervisor.
+    [Fact]
+    public void Cpuid_Hypervisor_HasTheSignatureOfKvm()
+    {
+        CpuidResult result = CpuidModel.Query(new FakeProcessor(), 0x4000_0000, 0, 0, 1);
+        byte[] signature = [.. BitConverter.GetBytes(result.Ebx), .. BitConverter.GetBytes(result.Ecx), .. BitConverter.GetBytes(result.Edx)];
+        Assert.Equal("KVMKVMKVM\0\0\0"u8.ToArray(), signature);
+        Assert.Equal(0x4000_0001u, result.Eax);
     }
 
     [Fact]
@@ -127,7 +138,6 @@ public sealed unsafe class LinkWriterTests
         Assert.Equal(0u, CpuidModel.Query(processor, 1, 0, 0, 1).Ecx & ((1u << 26) | (1u << 27) | (1u << 28) | (1u << 3)));
         Assert.Equal(0u, CpuidModel.Query(processor, 0x8000_0001, 0, 0, 1).Ecx & (1u << 2));
         Assert.Equal(0u, CpuidModel.Query(processor, 7, 0, 0, 1).Ebx & (1u << 5));
-        Assert.Equal(0u, CpuidModel.Query(processor, 0xD, 0, 0, 1).Eax);
         Assert.Equal(7u << 24, CpuidModel.Query(processor, 1, 0, 7, 8).Ebx & (0xFFu << 24));
         Assert.Equal(7u, CpuidModel.Query(processor, 0xB, 0, 7, 8).Edx);
         Assert.Equal(1u << 3, CpuidModel.Query(processor, 0x8000_0008, 0, 0, 1).Ebx & (1u << 3));
@@ -168,6 +178,24 @@ public sealed unsafe class LaunchLoaderTests
         GuestMemory memory = machine.Machine.Memory;
         var entry = (CpuidEntry*)(memory.PrivateBytes(memory.Find(0x1000)) + CpuidPageHeader.EntriesOffset);
         Assert.Equal(47u, entry->Ebx & 0x3F);
+    }
+
+    [Fact]
+    public void TryLoad_CpuidPage_LosesFunctionsThatSayNothing()
+    {
+        using var machine = new LaunchMachine();
+        var page = new byte[4096];
+        page[0] = 3;
+        BitConverter.TryWriteBytes(page.AsSpan(16), 0xDu);
+        BitConverter.TryWriteBytes(page.AsSpan(16 + 48), 0x8000_001F);
+        BitConverter.TryWriteBytes(page.AsSpan(16 + 96), 0x4000_0001u);
+        machine.Builder.AddPage(0x1000, LaunchPageType.Cpuid, page);
+        Assert.True(machine.Load(), machine.Error);
+        GuestMemory memory = machine.Machine.Memory;
+        byte* bytes = memory.PrivateBytes(memory.Find(0x1000));
+        Assert.Equal(1u, ((CpuidPageHeader*)bytes)->Count);
+        Assert.Equal(0x8000_001Fu, ((CpuidEntry*)(bytes + CpuidPageHeader.EntriesOffset))->Function);
+        Assert.True(new ReadOnlySpan<byte>(bytes + 16 + 48, 96).IndexOfAnyExcept((byte)0) < 0);
     }
 
     [Fact]

@@ -80,7 +80,7 @@ public sealed class GuestHandoverTests
     public void FillVmsa_Payload_StartsIn32BitProtectedMode()
     {
         Vmsa vmsa = default;
-        GuestHandover.FillVmsa(ref vmsa, in _configuration, SevFeatures.SnpActive);
+        GuestHandover.FillVmsa(ref vmsa, in _configuration, SevFeatures.SnpActive, 1ul << 51);
         Assert.Equal((0x100_0000ul, 0x80_E000ul, 0x80_D000ul, 0x81_2000ul), (vmsa.Rip, vmsa.Rdi, vmsa.Rsi, vmsa.Rdx));
         Assert.Equal((0x31ul, 0ul, 0ul, 2ul), (vmsa.Cr0, vmsa.Cr3, vmsa.Cr4, vmsa.Rflags));
         Assert.Equal(((ushort)0xC9B, uint.MaxValue, 0ul), (vmsa.Cs.Attributes, vmsa.Cs.Limit, vmsa.Cs.Base));
@@ -88,6 +88,32 @@ public sealed class GuestHandoverTests
 
         // Not runnable until the request loop says so.
         Assert.Equal(0ul, vmsa.Efer);
+    }
+
+    [Fact]
+    public void FillVmsa_Linux_StartsIn64BitModeOnItsPageTables()
+    {
+        ImageConfiguration configuration = _configuration with
+        {
+            GuestKind = GuestKind.Linux,
+            GuestEntry = 0x100_0200,
+            GuestBootParameters = 0x80_0000,
+            GuestPageTables = 0x80_3000,
+            GuestDescriptorTable = 0x80_2000,
+            GuestDescriptorTableLength = 32,
+        };
+        Vmsa vmsa = default;
+        GuestHandover.FillVmsa(ref vmsa, in configuration, SevFeatures.SnpActive, 1ul << 51);
+
+        // 64-bit boot protocol: paging on, identity-mapped, CS = 0x10 and data = 0x18 of a descriptor table that has them, RSI = boot parameters.
+        Assert.Equal((0x100_0200ul, 0x80_0000ul, 0ul, 0ul), (vmsa.Rip, vmsa.Rsi, vmsa.Rdi, vmsa.Rdx));
+        Assert.Equal((0x8000_0031ul, 0x8_0000_0080_3000ul, 0x20ul, 2ul), (vmsa.Cr0, vmsa.Cr3, vmsa.Cr4, vmsa.Rflags));
+        Assert.Equal((0x10, 0xA9B, uint.MaxValue, 0ul), (vmsa.Cs.Selector, vmsa.Cs.Attributes, vmsa.Cs.Limit, vmsa.Cs.Base));
+        Assert.Equal((0x18, 0x18, 0xC93), (vmsa.Ds.Selector, vmsa.Ss.Selector, vmsa.Ss.Attributes));
+        Assert.Equal((0x80_2000ul, 31u), (vmsa.Gdtr.Base, vmsa.Gdtr.Limit));
+
+        // Long mode active; not runnable until the request loop says so.
+        Assert.Equal(0x500ul, vmsa.Efer);
     }
 
     [Theory]

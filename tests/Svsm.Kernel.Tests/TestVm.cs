@@ -61,6 +61,8 @@ internal sealed class TestVm
 
     public PageResult Validate(ulong address, PageSize size = PageSize.Small) => GuestPages.Validate(Table, ref _platform, new PhysicalAddress(address), size, Guest);
 
+    public PageResult ValidateRam(ulong first, ulong count, out PhysicalAddress failed) => GuestRam.Validate(Table, ref _platform, new PageRange(first, count), Guest, out failed);
+
     public PageResult Rescind(ulong address, PageSize size = PageSize.Small) => GuestPages.Rescind(Table, ref _platform, new PhysicalAddress(address), size, Guest);
 
     public PageResult GrantLaunched(ulong address) => GuestPages.GrantLaunched(Table, ref _platform, new PhysicalAddress(address), Guest);

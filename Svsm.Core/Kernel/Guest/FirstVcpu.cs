@@ -15,8 +15,9 @@ internal static unsafe class FirstVcpu
 {
     /// <summary>Makes the VMSA page of the boot vCPU and tells the host about it.</summary>
     /// <param name="configuration">The measured configuration.</param>
+    /// <param name="encryptionMask">The C-bit.</param>
     /// <remarks>Ends the VM when it cannot be made. The calling area is claimed already.</remarks>
-    public static void Create(in ImageConfiguration configuration)
+    public static void Create(in ImageConfiguration configuration, ulong encryptionMask)
     {
         if (!VmsaFrame.TryAllocate(out PhysicalAddress frame))
         {
@@ -27,7 +28,7 @@ internal static unsafe class FirstVcpu
         using (FrameMapping mapping = FrameMapping.Map(frame))
         {
             // SAFETY: a mapped frame, as large as the structure.
-            GuestHandover.FillVmsa(ref *(Vmsa*)mapping.Pointer, in configuration, features);
+            GuestHandover.FillVmsa(ref *(Vmsa*)mapping.Pointer, in configuration, features, encryptionMask);
         }
 
         // The page becomes a VMSA of the guest's VMPL, without any right for it to look inside.

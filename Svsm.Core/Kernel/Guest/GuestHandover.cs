@@ -9,6 +9,7 @@
 //   memory map     the checked RAM without the SVSM's region; type 0 only, ended by an entry of zero pages
 //   VMSA           of a payload (docs/image-layout.md): 32-bit protected mode, flat segments, paging off, EIP = entry,
 //                  EDI = CPUID page, ESI = secrets page, EDX = memory map; the rest is the reset state
+//                  of Linux: 64-bit mode on the launched page tables, RIP = entry, RSI = boot parameters; LinuxHandover.cs has what they find
 
 using System;
 using Svsm.Kernel.Memory;
@@ -24,7 +25,13 @@ internal static class GuestHandover
     private const ushort DataAttributes = 0xC93;
     private const ushort TaskAttributes = 0x8B;
     private const ushort LocalTableAttributes = 0x82;
+    private const ushort LongCodeAttributes = 0xA9B;
+    private const ushort LinuxCodeSelector = 0x10;
+    private const ushort LinuxDataSelector = 0x18;
     private const ulong Cr0ProtectedMode = 0x31;
+    private const ulong Cr0Paging = 1ul << 31;
+    private const ulong Cr4PhysicalAddressExtension = 1ul << 5;
+    private const ulong EferLongMode = 0x500;
     private const ulong RflagsReserved = 2;
     private const ulong Dr6Reset = 0xFFFF_0FF0;
     private const ulong Dr7Reset = 0x400;
@@ -80,16 +87,13 @@ internal static class GuestHandover
         map[ram.Length] = default;
     }
 
-    /// <summary>Fills in the start state of a payload. The page is zero before.</summary>
-    public static void FillVmsa(ref Vmsa vmsa, in ImageConfiguration configuration, SevFeatures features)
+    /// <summary>Fills in the guest's start state. The page is zero before.</summary>
+    /// <param name="vmsa">The page.</param>
+    /// <param name="configuration">The measured configuration.</param>
+    /// <param name="features">SEV_FEATURES of the guest.</param>
+    /// <param name="encryptionMask">The C-bit.</param>
+    public static void FillVmsa(ref Vmsa vmsa, in ImageConfiguration configuration, SevFeatures features, ulong encryptionMask)
     {
-        SegmentRegister data = new() { Selector = 0x10, Attributes = DataAttributes, Limit = uint.MaxValue };
-        vmsa.Cs = new SegmentRegister { Selector = 0x08, Attributes = CodeAttributes, Limit = uint.MaxValue };
-        vmsa.Ds = data;
-        vmsa.Es = data;
-        vmsa.Fs = data;
-        vmsa.Gs = data;
-        vmsa.Ss = data;
         vmsa.Gdtr.Limit = 0xFFFF;
         vmsa.Idtr.Limit = 0xFFFF;
         vmsa.Ldtr = new SegmentRegister { Attributes = LocalTableAttributes, Limit = 0xFFFF };
@@ -106,8 +110,47 @@ internal static class GuestHandover
         vmsa.X87ControlWord = ControlWordReset;
         vmsa.SevFeatures = (ulong)features;
         vmsa.Rip = configuration.GuestEntry;
+        if (configuration.GuestKind == GuestKind.Linux)
+        {
+            StartLinux(ref vmsa, in configuration, encryptionMask);
+        }
+        else
+        {
+            StartPayload(ref vmsa, in configuration);
+        }
+    }
+
+    private static void StartPayload(ref Vmsa vmsa, in ImageConfiguration configuration)
+    {
+        vmsa.Cs = new SegmentRegister { Selector = 0x08, Attributes = CodeAttributes, Limit = uint.MaxValue };
+        SetData(ref vmsa, 0x10);
         vmsa.Rdi = configuration.GuestCpuidPage;
         vmsa.Rsi = configuration.GuestSecretsPage;
         vmsa.Rdx = configuration.GuestMemoryMap;
+    }
+
+    // The 64-bit entry rather than the 32-bit one: the latter asks the host for CPUID and with it for the C-bit's position, before it has
+    // found the CPUID page. Segments are those of the boot protocol, and of the launched descriptor table.
+    private static void StartLinux(ref Vmsa vmsa, in ImageConfiguration configuration, ulong encryptionMask)
+    {
+        vmsa.Cs = new SegmentRegister { Selector = LinuxCodeSelector, Attributes = LongCodeAttributes, Limit = uint.MaxValue };
+        SetData(ref vmsa, LinuxDataSelector);
+        vmsa.Gdtr.Base = configuration.GuestDescriptorTable;
+        vmsa.Gdtr.Limit = configuration.GuestDescriptorTableLength - 1;
+        vmsa.Cr0 = Cr0ProtectedMode | Cr0Paging;
+        vmsa.Cr3 = configuration.GuestPageTables | encryptionMask;
+        vmsa.Cr4 = Cr4PhysicalAddressExtension;
+        vmsa.Efer = EferLongMode;
+        vmsa.Rsi = configuration.GuestBootParameters;
+    }
+
+    private static void SetData(ref Vmsa vmsa, ushort selector)
+    {
+        SegmentRegister data = new() { Selector = selector, Attributes = DataAttributes, Limit = uint.MaxValue };
+        vmsa.Ds = data;
+        vmsa.Es = data;
+        vmsa.Fs = data;
+        vmsa.Gs = data;
+        vmsa.Ss = data;
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// What the guest finds when it starts: its launched ranges, and the pages that the kernel prepares.
-// GuestHandover.cs says what is in them.
+// What the guest finds when it starts: its launched ranges, the pages that the kernel prepares, and for Linux all of its RAM.
+// GuestHandover.cs and LinuxHandover.cs say what is in them.
 
 using System;
 using Svsm.Kernel.Diagnostics;
@@ -20,11 +20,17 @@ internal static unsafe class GuestStart
     /// <param name="isShared">Memory that was not launched has to be made private first.</param>
     public static void PrepareRanges(in ImageConfiguration configuration, bool isShared)
     {
-        ReadOnlySpan<GuestRange> ranges = ((ReadOnlySpan<GuestRange>)configuration.Ranges).Slice(0, (int)configuration.GuestRangeCount);
+        ReadOnlySpan<GuestRange> ranges = RangesOf(in configuration);
         SnpPlatform platform = default;
         PageStateTable table = KernelMemory.PageStates;
         for (int i = 0; i < ranges.Length; i++)
         {
+            if (IsLegacy(in ranges[i]))
+            {
+                GrantLegacy(in ranges[i], configuration.GuestVmpl);
+                continue;
+            }
+
             // The host acts on a request whatever the page is: none is made for memory that is not the guest's to be.
             for (ulong offset = 0; offset < ranges[i].Length; offset += Page.Size)
             {
@@ -54,7 +60,74 @@ internal static unsafe class GuestStart
         }
     }
 
-    /// <summary>Writes the four pages and claims the calling area.</summary>
+    /// <summary>Validates all RAM that <see cref="PrepareRanges"/> left; ends the VM when the host refuses or interferes.</summary>
+    /// <param name="configuration">The measured configuration.</param>
+    /// <param name="isShared">Memory that was not launched has to be made private first.</param>
+    public static void ValidateRam(in ImageConfiguration configuration, bool isShared)
+    {
+        SnpPlatform platform = default;
+        ulong next = 0;
+        while (GuestRam.TryNextGap(KernelMemory.GuestRanges, RangesOf(in configuration), next, out PageRange gap))
+        {
+            if (isShared)
+            {
+                Host.MakePrivate(new PhysicalAddress(gap.First << Page.Shift), gap.Count);
+            }
+
+            PageResult result = GuestRam.Validate(KernelMemory.PageStates, ref platform, gap, configuration.GuestVmpl, out PhysicalAddress failed);
+            if (result != PageResult.Success)
+            {
+                Panic.Stop(TerminationReason.Validation, "the host interferes with the guest's RAM"u8, failed.Value);
+            }
+
+            next = gap.End;
+        }
+    }
+
+    /// <summary>Completes what is launched for a Linux guest: memory map, table of processors, page tables.</summary>
+    /// <param name="configuration">The measured configuration.</param>
+    /// <param name="vcpuCount">Number of vCPUs, checked.</param>
+    /// <param name="encryptionMask">The C-bit.</param>
+    public static void PrepareLinux(in ImageConfiguration configuration, uint vcpuCount, ulong encryptionMask)
+    {
+        PageRange region = new(configuration.RegionBase >> Page.Shift, configuration.RegionLength >> Page.Shift);
+        using (FrameMapping mapping = MapPrepared(configuration.GuestBootParameters))
+        {
+            // SAFETY: a mapped page.
+            if (!LinuxHandover.TryFillMemoryMap(new Span<byte>(mapping.Pointer, Page.Size), KernelMemory.GuestRanges, region, RangesOf(in configuration)))
+            {
+                Panic.Stop(TerminationReason.MemoryMap, "the host's memory map has more ranges than Linux takes"u8);
+            }
+        }
+
+        byte sum = 0;
+        ulong tablePage = configuration.GuestInterruptControllers & ~(ulong)(Page.Size - 1);
+        for (uint first = 0; first < vcpuCount; first += LinuxHandover.ProcessorsPerPage)
+        {
+            using FrameMapping mapping = MapPrepared(tablePage + (((first / LinuxHandover.ProcessorsPerPage) + 1) * Page.Size));
+
+            // SAFETY: a mapped page.
+            sum += LinuxHandover.WriteProcessors(
+                new Span<byte>(mapping.Pointer, Page.Size), first, (int)Math.Min(vcpuCount - first, LinuxHandover.ProcessorsPerPage));
+        }
+
+        using (FrameMapping mapping = MapPrepared(tablePage))
+        {
+            // SAFETY: a mapped page; a head that does not end with the page is refused by the slice.
+            Span<byte> page = new(mapping.Pointer, Page.Size);
+            LinuxHandover.FinishInterruptControllers(page.Slice((int)(configuration.GuestInterruptControllers - tablePage)), vcpuCount, sum);
+        }
+
+        for (ulong i = 0; i < configuration.GuestPageTableCount; i++)
+        {
+            using FrameMapping mapping = MapPrepared(configuration.GuestPageTables + (i * Page.Size));
+
+            // SAFETY: a mapped page.
+            LinuxHandover.Encrypt(new Span<ulong>(mapping.Pointer, Page.Size / sizeof(ulong)), encryptionMask);
+        }
+    }
+
+    /// <summary>Writes secrets, CPUID and memory map pages, and claims the calling area.</summary>
     public static void PreparePages(in ImageConfiguration configuration)
     {
         using (FrameMapping mapping = MapPrepared(configuration.GuestSecretsPage))
@@ -69,8 +142,10 @@ internal static unsafe class GuestStart
             VcHandler.CpuidPage.CopyTo(new Span<byte>(mapping.Pointer, Page.Size));
         }
 
-        using (FrameMapping mapping = MapPrepared(configuration.GuestMemoryMap))
+        if (configuration.GuestKind == GuestKind.Payload)
         {
+            using FrameMapping mapping = MapPrepared(configuration.GuestMemoryMap);
+
             // SAFETY: a mapped page; the entries fit into it.
             GuestHandover.FillMemoryMap(new Span<MemoryMapEntry>(mapping.Pointer, MemoryMap.MaxEntries), KernelMemory.GuestRanges);
         }
@@ -81,6 +156,31 @@ internal static unsafe class GuestStart
             Panic.Stop(TerminationReason.Configuration, "the calling area is not among the guest's pages"u8, area.Value);
         }
     }
+
+    private static bool IsLegacy(in GuestRange range) =>
+        range.Base >> Page.Shift >= MemoryMap.LegacyFirstPage &&
+        (range.Base + range.Length) >> Page.Shift <= MemoryMap.LegacyFirstPage + MemoryMap.LegacyPageCount &&
+        range.Kind == GuestRangeKind.Launched;
+
+    // Linux looks for tables of a firmware below 1 MiB. What is launched there has contents that are measured, so nothing has to be zeroed;
+    // the pages have no state, and so are no memory that the guest could rescind or validate.
+    private static void GrantLegacy(in GuestRange range, Vmpl guest)
+    {
+        SnpPlatform platform = default;
+        for (ulong offset = 0; offset < range.Length; offset += Page.Size)
+        {
+            platform.Open(new PhysicalAddress(range.Base + offset), PageSize.Small);
+            RmpResult result = platform.RmpAdjust(guest, RmpPermissions.All);
+            platform.Close();
+            if (result != RmpResult.Success)
+            {
+                Panic.Stop(TerminationReason.Validation, "the host interferes with a page that the image prepares for its guest"u8, range.Base + offset);
+            }
+        }
+    }
+
+    private static ReadOnlySpan<GuestRange> RangesOf(in ImageConfiguration configuration) =>
+        ((ReadOnlySpan<GuestRange>)configuration.Ranges).Slice(0, (int)configuration.GuestRangeCount);
 
     private static FrameMapping MapPrepared(ulong address)
     {

@@ -36,6 +36,7 @@ public static class CpuidPage
     [
         new(0x8000_001F), new(0), new(1), new(2), new(4, 0), new(4, 1), new(4, 2), new(4, 3), new(5), new(6), new(7, 0), new(7, 1),
         new(0xB, 0), new(0xB, 1), new(0xD, 0), new(0xD, 1), new(0xD, 2),
+        new(0x4000_0000), new(0x4000_0001),
         new(0x8000_0000), new(0x8000_0001), new(0x8000_0002), new(0x8000_0003), new(0x8000_0004), new(0x8000_0005), new(0x8000_0006),
         new(0x8000_0007), new(0x8000_0008), new(0x8000_000A), new(0x8000_0019), new(0x8000_001A),
         new(0x8000_001D, 0), new(0x8000_001D, 1), new(0x8000_001D, 2), new(0x8000_001D, 3), new(0x8000_001E),

@@ -5,7 +5,8 @@
 //
 //   hidden    SVM, XSAVE and AVX (state that the hypervisor does not keep, and forms of XSAVE that the emulator lacks), MONITOR, and the
 //             hypervisor's own leaves
-//   shown     function 0x8000_001F: SEV, SEV-ES, SEV-SNP, VMPLs, C-bit position; INVLPGB
+//   shown     a hypervisor with KVM's signature and none of its features: a guest that knows x2APICs in virtual machines only asks for it
+//             function 0x8000_001F: SEV, SEV-ES, SEV-SNP, VMPLs, C-bit position; INVLPGB
 //   per vCPU  APIC id; OSXSAVE is never shown as XSAVE is not
 
 using Svsm.Platform;
@@ -21,7 +22,10 @@ internal static class CpuidModel
     /// <summary>Highest page count of one INVLPGB, in EDX of function 0x8000_0008.</summary>
     public const uint InvlpgbCountMax = 7;
 
-    private const uint HighestStandard = 0xD;
+    // Below the functions of XSAVE, which is hidden: Linux takes one that knows neither XSAVEC nor XSAVES for the host's forgery.
+    private const uint HighestStandard = 0xB;
+    private const uint HypervisorFunction = 0x4000_0000;
+    private const uint HighestHypervisor = 0x4000_0001;
     private const uint HighestExtended = 0x8000_001F;
 
     private const uint Leaf1EcxHidden = (1u << 3) | (1u << 12) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 29) | (1u << 24);
@@ -43,10 +47,16 @@ internal static class CpuidModel
     /// <param name="vcpuCount">Number of vCPUs.</param>
     public static CpuidResult Query(HostProcessor processor, uint function, uint index, uint apicId, uint vcpuCount)
     {
-        bool known = function <= HighestStandard || (function >= 0x8000_0000 && function <= HighestExtended);
+        bool known = function <= HighestStandard || function == HypervisorFunction || (function >= 0x8000_0000 && function <= HighestExtended);
         if (!known)
         {
             return default;
+        }
+
+        if (function == HypervisorFunction)
+        {
+            // "KVMKVMKVM", ended by zeroes.
+            return new CpuidResult { Eax = HighestHypervisor, Ebx = 0x4B4D_564B, Ecx = 0x564B_4D56, Edx = 0x0000_004D };
         }
 
         if (function == EncryptionFunction)
@@ -91,9 +101,6 @@ internal static class CpuidModel
                 result.Ebx = index == 0 ? 1 : index == 1 ? vcpuCount : 0;
                 result.Ecx = index | (index == 0 ? 1u << 8 : index == 1 ? 2u << 8 : 0);
                 result.Edx = apicId;
-                break;
-            case 0xD:
-                result = default;
                 break;
             case 0x8000_0000:
                 result.Eax = HighestExtended;

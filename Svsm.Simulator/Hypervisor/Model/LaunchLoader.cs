@@ -230,16 +230,26 @@ internal unsafe ref struct LaunchLoader
             return false;
         }
 
+        // Functions that say nothing are left out, as a host does that fills in what it has. To guests it matters for function 0xD: an entry
+        // without XSAVEC and XSAVES is none of an SNP processor to Linux, while a missing one is a processor whose XSAVE is hidden.
         var entries = (CpuidEntry*)(page + CpuidPageHeader.EntriesOffset);
+        uint kept = 0;
         for (uint i = 0; i < count; i++)
         {
-            Platform.CpuidResult result = _machine.Cpuid(_machine.Cpus[0], entries[i].Function, entries[i].Index);
-            entries[i].Eax = result.Eax;
-            entries[i].Ebx = result.Ebx;
-            entries[i].Ecx = result.Ecx;
-            entries[i].Edx = result.Edx;
+            CpuidEntry entry = entries[i];
+            Platform.CpuidResult result = _machine.Cpuid(_machine.Cpus[0], entry.Function, entry.Index);
+            entries[i] = default;
+            if ((result.Eax | result.Ebx | result.Ecx | result.Edx) != 0)
+            {
+                entry.Eax = result.Eax;
+                entry.Ebx = result.Ebx;
+                entry.Ecx = result.Ecx;
+                entry.Edx = result.Edx;
+                entries[kept++] = entry;
+            }
         }
 
+        ((CpuidPageHeader*)page)->Count = kept;
         return true;
     }
 

@@ -17,10 +17,10 @@ public sealed class CpuidPageTests
         byte[] page = CpuidPage.Create(CpuidPage.DefaultLeaves.AsSpan());
 
         Assert.Equal(4096, page.Length);
-        Assert.Equal(34u, BinaryPrimitives.ReadUInt32LittleEndian(page));
+        Assert.Equal(36u, BinaryPrimitives.ReadUInt32LittleEndian(page));
         Assert.Equal(0x8000_001Fu, BinaryPrimitives.ReadUInt32LittleEndian(page.AsSpan(16)));
         Assert.Equal((4u, 1u), (BinaryPrimitives.ReadUInt32LittleEndian(page.AsSpan(16 + (5 * 48))), BinaryPrimitives.ReadUInt32LittleEndian(page.AsSpan(16 + (5 * 48) + 4))));
-        Assert.Equal(-1, page.AsSpan(16 + (34 * 48)).IndexOfAnyExcept((byte)0));
+        Assert.Equal(-1, page.AsSpan(16 + (36 * 48)).IndexOfAnyExcept((byte)0));
         Assert.Equal(CpuidPage.DefaultLeaves.Length, CpuidPage.DefaultLeaves.Distinct().Count());
     }
 
