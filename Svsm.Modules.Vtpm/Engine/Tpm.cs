@@ -64,6 +64,7 @@ public sealed class Tpm
         Pcrs = new PcrBanks(Cryptography);
         Sessions = new SessionTable(this);
         Objects = new ObjectTable(this);
+        Nv = new NvIndices(this);
         Hierarchies = new Hierarchies(this);
         DictionaryAttack = new DictionaryAttack(this);
         SelfTests = new SelfTests(this);
@@ -108,6 +109,8 @@ public sealed class Tpm
     internal SessionTable Sessions { get; }
 
     internal ObjectTable Objects { get; }
+
+    internal NvIndices Nv { get; }
 
     internal Hierarchies Hierarchies { get; }
 

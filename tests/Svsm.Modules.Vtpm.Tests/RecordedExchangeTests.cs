@@ -74,6 +74,12 @@ public sealed class RecordedExchangeTests
         uint[] known = [.. document.RootElement.GetProperty("commandAttributes").GetString()!.Split(' ').Select(text => Convert.ToUInt32(text, 16))];
         foreach (CommandDescriptor command in CommandTable.All)
         {
+            // Codes that came after this version of swtpm.
+            if ((uint)command.Code > 0x197)
+            {
+                continue;
+            }
+
             Assert.Contains(command.Attributes, known);
         }
     }

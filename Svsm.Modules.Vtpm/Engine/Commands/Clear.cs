@@ -44,6 +44,7 @@ internal static partial class Clear
         tpm.ClearState.IsEndorsementEnabled = true;
         tpm.Objects.RemoveHierarchy(TpmHandle.Owner);
         tpm.Objects.RemoveHierarchy(TpmHandle.Endorsement);
+        tpm.Nv.Remove(static i => !i.Has(NvAttributes.PlatformCreate));
         tpm.DictionaryAttack.RestartTimers();
         tpm.ResetState.PcrCounter++;
         tpm.MarkDirty();

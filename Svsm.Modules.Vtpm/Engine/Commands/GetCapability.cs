@@ -36,6 +36,10 @@ internal static partial class GetCapability
         return TpmResponseCode.Success;
     }
 
+    /// <summary>The bytes of one item of a list; null when there is no such item.</summary>
+    internal static byte[]? Item(Tpm tpm, Capability capability, uint property)
+        => capability != Capability.Pcrs && List(tpm, capability, property) is [CapabilityItem first, ..] && first.Property == property ? first.ToBytes() : null;
+
     // The size of the largest item.
     private static int ItemSize(Capability capability) => capability switch
     {
@@ -70,7 +74,7 @@ internal static partial class GetCapability
                 {
                     if ((uint)command.Code >= first)
                     {
-                        items.Add(new CapabilityItem(command.Attributes, 4));
+                        items.Add(new CapabilityItem(command.Attributes, 4) { Property = (uint)command.Code });
                     }
                 }
 
@@ -148,8 +152,7 @@ internal static partial class GetCapability
                 handles = Array.ConvertAll(tpm.Persistent.Objects, o => o.Handle);
                 break;
             case HandleType.NvIndex:
-                // There are none.
-                handles = [];
+                handles = Array.ConvertAll(tpm.Persistent.NvIndices, i => i.Public.Index);
                 break;
             default:
                 return null;
@@ -208,6 +211,7 @@ internal sealed class CapabilityItem
         var writer = new TpmWriter(new byte[width]);
         writer.WriteInteger(value, width);
         _bytes = writer.Written.ToArray();
+        Property = (uint)value;
     }
 
     internal CapabilityItem(ulong first, int firstWidth, ulong second, int secondWidth)
@@ -216,6 +220,7 @@ internal sealed class CapabilityItem
         writer.WriteInteger(first, firstWidth);
         writer.WriteInteger(second, secondWidth);
         _bytes = writer.Written.ToArray();
+        Property = (uint)first;
     }
 
     /// <summary>TPMS_PCR_SELECTION.</summary>
@@ -230,6 +235,7 @@ internal sealed class CapabilityItem
     internal CapabilityItem(PcrProperty property, uint map)
     {
         var writer = new TpmWriter(new byte[5 + TpmLimits.PcrSelectSize]);
+        Property = (uint)property;
         writer.WriteUInt32((uint)property);
         writer.WriteByte(TpmLimits.PcrSelectSize);
         for (int i = 0; i < TpmLimits.PcrSelectSize; i++)
@@ -244,10 +250,16 @@ internal sealed class CapabilityItem
     internal CapabilityItem(TpmHandle handle, HashValue policy)
     {
         var writer = new TpmWriter(new byte[6 + TpmLimits.MaxDigest]);
+        Property = handle.Value;
         handle.Write(ref writer);
         policy.Write(ref writer);
         _bytes = writer.Written.ToArray();
     }
+
+    /// <summary>What the item is about: the code of a command without its attributes, an algorithm, a property, a handle.</summary>
+    internal uint Property { get; init; }
+
+    internal byte[] ToBytes() => _bytes;
 
     internal void Write(ref TpmWriter writer) => writer.WriteBytes(_bytes);
 }

@@ -95,6 +95,7 @@ internal static partial class Startup
             tpm.RecoverClock();
         }
 
+        tpm.Nv.Startup(isResume, tpm.WasOrderly);
         tpm.DictionaryAttack.Startup(isResume, previous);
         persistent.Orderly = OrderlyState.None;
         persistent.Saved = [];

@@ -15,22 +15,23 @@ internal static class Entities
     /// <summary>Whether a handle of the handle area refers to something.</summary>
     /// <param name="tpm">The TPM.</param>
     /// <param name="handle">The handle, of the kind that the command takes.</param>
-    /// <param name="index">Its place in the handle area, from 0.</param>
-    internal static TpmResponseCode CheckPresent(Tpm tpm, TpmHandle handle, int index) => handle.Type switch
+    /// <param name="place">Its place in the handle area, from 0.</param>
+    internal static TpmResponseCode CheckPresent(Tpm tpm, TpmHandle handle, int place) => handle.Type switch
     {
-        HandleType.Permanent => tpm.Hierarchies.IsEnabled(handle) ? TpmResponseCode.Success : TpmResponseCode.Hierarchy.At(ErrorPlace.Handle(index + 1)),
-        HandleType.Transient => tpm.Objects.Find(handle) is not null ? TpmResponseCode.Success : TpmResponseCode.ReferenceH0 + (uint)index,
+        HandleType.Permanent => tpm.Hierarchies.IsEnabled(handle) ? TpmResponseCode.Success : TpmResponseCode.Hierarchy.At(ErrorPlace.Handle(place + 1)),
+        HandleType.Transient => tpm.Objects.Find(handle) is not null ? TpmResponseCode.Success : TpmResponseCode.ReferenceH0 + (uint)place,
         HandleType.HmacSession or HandleType.PolicySession => tpm.Sessions.Find(handle)?.Handle == handle
             ? TpmResponseCode.Success
-            : TpmResponseCode.ReferenceH0 + (uint)index,
+            : TpmResponseCode.ReferenceH0 + (uint)place,
         HandleType.Pcr => TpmResponseCode.Success,
 
         HandleType.Persistent => tpm.Objects.Find(handle) is TransientObject found && tpm.Hierarchies.IsEnabled(found.Hierarchy)
             ? TpmResponseCode.Success
-            : TpmResponseCode.Handle.At(ErrorPlace.Handle(index + 1)),
-
-        // NV indices: none can be made yet.
-        _ => TpmResponseCode.Handle.At(ErrorPlace.Handle(index + 1)),
+            : TpmResponseCode.Handle.At(ErrorPlace.Handle(place + 1)),
+        HandleType.NvIndex => tpm.Nv.Find(handle) is NvIndex index && tpm.Nv.IsAccessible(index)
+            ? TpmResponseCode.Success
+            : TpmResponseCode.Handle.At(ErrorPlace.Handle(place + 1)),
+        _ => TpmResponseCode.Handle.At(ErrorPlace.Handle(place + 1)),
     };
 
     /// <summary>The Name; for what has no public area its handle.</summary>
@@ -41,20 +42,39 @@ internal static class Entities
             return found.Name;
         }
 
+        if (tpm.Nv.Find(handle) is NvIndex index)
+        {
+            return index.Name(tpm.Cryptography);
+        }
+
         var name = new byte[sizeof(uint)];
         BinaryPrimitives.WriteUInt32BigEndian(name, handle.Value);
         return name;
     }
 
-    internal static byte[] Auth(Tpm tpm, TpmHandle handle) => tpm.Objects.Find(handle)?.Auth ?? tpm.Hierarchies.Auth(handle);
+    internal static byte[] Auth(Tpm tpm, TpmHandle handle)
+        => tpm.Objects.Find(handle)?.Auth ?? tpm.Nv.Find(handle)?.Auth ?? tpm.Hierarchies.Auth(handle);
 
-    internal static AuthPolicy Policy(Tpm tpm, TpmHandle handle) => tpm.Objects.Find(handle)?.Policy ?? tpm.Hierarchies.Policy(handle);
+    internal static AuthPolicy Policy(Tpm tpm, TpmHandle handle)
+        => tpm.Objects.Find(handle) is TransientObject found ? found.Policy
+            : tpm.Nv.Find(handle) is NvIndex index ? new AuthPolicy(index.Public.NameHash, index.Public.Policy)
+            : tpm.Hierarchies.Policy(handle);
+
+    /// <summary>The hierarchy whose proof a ticket about the entity has.</summary>
+    internal static TpmHandle Hierarchy(Tpm tpm, TpmHandle handle)
+        => tpm.Objects.Find(handle) is TransientObject found ? found.Hierarchy
+            : tpm.Nv.Find(handle) is NvIndex index ? (index.Has(NvAttributes.PlatformCreate) ? TpmHandle.Platform : TpmHandle.Owner)
+            : handle == TpmHandle.Platform || handle == TpmHandle.Endorsement ? handle
+            : handle == TpmHandle.Owner || handle == TpmHandle.Lockout ? TpmHandle.Owner
+            : TpmHandle.Null;
 
     /// <summary>Name and authValue: what a bound session remembers.</summary>
     internal static byte[] Binding(Tpm tpm, TpmHandle handle) => [.. Name(tpm, handle), .. Auth(tpm, handle)];
 
     internal static bool IsExemptFromAttackProtection(Tpm tpm, TpmHandle handle)
-        => tpm.Objects.Find(handle) is TransientObject found ? found.IsNoDictionaryAttack : handle != TpmHandle.Lockout;
+        => tpm.Objects.Find(handle) is TransientObject found ? found.IsNoDictionaryAttack
+            : tpm.Nv.Find(handle) is NvIndex index ? index.Has(NvAttributes.NoDictionaryAttack)
+            : handle != TpmHandle.Lockout;
 
     /// <summary>Whether only a policy can authorise this use.</summary>
     internal static bool RequiresPolicy(Tpm tpm, TpmHandle handle, AuthorizationRole role)
@@ -62,6 +82,18 @@ internal static class Entities
             || (role == AuthorizationRole.Admin && (tpm.Objects.Find(handle) is not TransientObject found || found.IsAdminWithPolicy));
 
     /// <summary>Whether the authValue can authorise this use.</summary>
-    internal static bool IsAuthAvailable(Tpm tpm, TpmHandle handle, AuthorizationRole role)
-        => tpm.Objects.Find(handle) is not TransientObject found || found.IsUserWithAuth || (role == AuthorizationRole.Admin && !found.IsAdminWithPolicy);
+    internal static bool IsAuthAvailable(Tpm tpm, TpmHandle handle, AuthorizationRole role, CommandTraits traits)
+        => tpm.Nv.Find(handle) is NvIndex index
+            ? index.Has(traits.HasFlag(CommandTraits.NvWrite) ? NvAttributes.AuthWrite : NvAttributes.AuthRead) && IsPinUsable(index)
+            : tpm.Objects.Find(handle) is not TransientObject found || found.IsUserWithAuth || (role == AuthorizationRole.Admin && !found.IsAdminWithPolicy);
+
+    /// <summary>Whether the policy can authorise this use, if there is one.</summary>
+    internal static bool IsPolicyAvailable(Tpm tpm, TpmHandle handle, CommandTraits traits)
+        => tpm.Nv.Find(handle) is not NvIndex index
+            || (traits & (CommandTraits.NvRead | CommandTraits.NvWrite)) == 0
+            || index.Has(traits.HasFlag(CommandTraits.NvWrite) ? NvAttributes.PolicyWrite : NvAttributes.PolicyRead);
+
+    // A PIN that was never set, or was used as often as it may be, authorises nothing.
+    private static bool IsPinUsable(NvIndex index)
+        => !index.IsPin || (index.Has(NvAttributes.Written) && index.PinCount < index.PinLimit);
 }

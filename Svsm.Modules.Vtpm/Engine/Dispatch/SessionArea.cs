@@ -111,19 +111,32 @@ internal static class SessionArea
 
             writer.WriteSized(session.NonceTpm);
             writer.WriteByte((byte)use.Attributes);
-            writer.WriteSized(ResponseHmac(context, use, session, parameters));
+            writer.WriteSized(IsPasswordPolicy(use) ? [] : ResponseHmac(context, use, session, parameters));
         }
 
         foreach (SessionUse use in context.Sessions)
         {
-            if (use.Session is Session session && !use.Has(SessionAttributes.ContinueSession))
+            if (use.Session is not Session session)
+            {
+                continue;
+            }
+
+            if (!use.Has(SessionAttributes.ContinueSession))
             {
                 tpm.Sessions.Remove(session);
+            }
+            else if (session.Type == SessionType.Policy && use.Entity != TpmHandle.Unassigned)
+            {
+                // A policy is good once.
+                session.Policy = PolicyState.Create(session.Hash);
             }
         }
 
         return writer.Length;
     }
+
+    private static bool IsPasswordPolicy(SessionUse use)
+        => use.Entity != TpmHandle.Unassigned && use.Session!.Type == SessionType.Policy && use.Session.Policy.Demand(PolicyDemands.Password);
 
     private static TpmResponseCode ReadSessions(CommandContext context, ref TpmReader area)
     {
@@ -300,13 +313,17 @@ internal static class SessionArea
         SessionUse use = context.Sessions[index];
         AuthorizationRole role = context.Command.Handles[index].Role;
         bool isPolicy = use.Session?.Type == SessionType.Policy;
+        bool takesPassword = use.Session is null;
         if (use.Session is Session session)
         {
-            // A policy session takes no authValue: what would ask for one (PolicyAuthValue, PolicyPassword) is not served.
-            use.IncludesAuth = !isPolicy && !TpmCryptography.AreEqual(session.BoundEntity, Entities.Binding(tpm, use.Entity));
+            // A policy session takes the authValue when the policy asks for it.
+            use.IncludesAuth = isPolicy
+                ? session.Policy.Demand(PolicyDemands.AuthValue)
+                : !TpmCryptography.AreEqual(session.BoundEntity, Entities.Binding(tpm, use.Entity));
+            takesPassword = isPolicy && session.Policy.Demand(PolicyDemands.Password);
         }
 
-        if ((use.Session is null || use.IncludesAuth) && !Entities.IsExemptFromAttackProtection(tpm, use.Entity))
+        if ((takesPassword || use.IncludesAuth) && !Entities.IsExemptFromAttackProtection(tpm, use.Entity))
         {
             TpmResponseCode code = tpm.DictionaryAttack.CheckAllowed(use.Entity == TpmHandle.Lockout);
             if (code != TpmResponseCode.Success)
@@ -322,35 +339,161 @@ internal static class SessionArea
                 return TpmResponseCode.AuthType;
             }
 
-            if (!Entities.IsAuthAvailable(tpm, use.Entity, role))
+            if (!Entities.IsAuthAvailable(tpm, use.Entity, role, context.Command.Traits))
             {
                 return TpmResponseCode.AuthUnavailable;
             }
         }
         else
         {
-            TpmResponseCode code = CheckPolicy(tpm, use, role);
+            TpmResponseCode code = CheckPolicy(context, use, role, parameters);
             if (code != TpmResponseCode.Success)
             {
                 return code;
             }
         }
 
-        return use.Session is null ? CheckPassword(tpm, use) : CheckHmac(context, index, parameters);
+        TpmResponseCode checkedCode = takesPassword ? CheckPassword(tpm, use) : CheckHmac(context, index, parameters);
+        if (checkedCode == TpmResponseCode.Success && (takesPassword || use.IncludesAuth || !isPolicy) && tpm.Nv.Find(use.Entity) is NvIndex { IsPin: true } pin)
+        {
+            CountPin(tpm, pin, isRight: true);
+        }
+
+        return checkedCode;
     }
 
-    private static TpmResponseCode CheckPolicy(Tpm tpm, SessionUse use, AuthorizationRole role)
+    // Everything that the policy commands have put into the session has to hold now.
+    private static TpmResponseCode CheckPolicy(CommandContext context, SessionUse use, AuthorizationRole role, ReadOnlySpan<byte> parameters)
     {
+        Tpm tpm = context.Tpm;
+        Session session = use.Session!;
+        PolicyState state = session.Policy;
         AuthPolicy policy = Entities.Policy(tpm, use.Entity);
-        if (policy.Digest.Length == 0)
+        if (policy.Digest.Length == 0 || !Entities.IsPolicyAvailable(tpm, use.Entity, context.Command.Traits))
         {
             return TpmResponseCode.AuthUnavailable;
         }
 
-        // Without TPM2_PolicyCommandCode no policy is good for the admin or duplication role.
-        return policy.Algorithm == use.Session!.Hash && TpmCryptography.AreEqual(policy.Digest, use.Session.Policy.Digest) && role == AuthorizationRole.User
+        // Who is to show that they know a secret has to show it.
+        if (context.Command.Code == CommandCode.PolicySecret && !state.Demand(PolicyDemands.AuthValue | PolicyDemands.Password))
+        {
+            return TpmResponseCode.Mode;
+        }
+
+        if (state.Demand(PolicyDemands.Pcrs) && state.PcrCounter != tpm.ResetState.PcrCounter)
+        {
+            return TpmResponseCode.PcrChanged;
+        }
+
+        if (policy.Algorithm != session.Hash || !TpmCryptography.AreEqual(policy.Digest, state.Digest))
+        {
+            return TpmResponseCode.PolicyFail;
+        }
+
+        if (state.Timeout != 0 && (state.Timeout < tpm.Time || session.TimeEpoch != tpm.TimeEpoch))
+        {
+            return TpmResponseCode.Expired;
+        }
+
+        if (state.Command != 0 ? state.Command != (uint)context.Command.Code : role != AuthorizationRole.User)
+        {
+            return state.Command != 0 ? TpmResponseCode.PolicyCommandCode : TpmResponseCode.PolicyFail;
+        }
+
+        if (state.Locality != 0 && (state.Locality < 32 ? context.Locality > 4 || (state.Locality & (1 << context.Locality)) == 0 : state.Locality != context.Locality))
+        {
+            return TpmResponseCode.Locality;
+        }
+
+        if (state.Demand(PolicyDemands.PhysicalPresence) && !tpm.IsPhysicallyPresent)
+        {
+            return TpmResponseCode.PhysicalPresence;
+        }
+
+        if (state.Demand(PolicyDemands.NvWrittenState)
+            && (tpm.Nv.Find(use.Entity) is not NvIndex index || index.Has(NvAttributes.Written) != state.Demand(PolicyDemands.NvWritten)))
+        {
+            return TpmResponseCode.PolicyFail;
+        }
+
+        return state.Binding == PolicyBinding.None || TpmCryptography.AreEqual(Bound(context, session, parameters), state.BoundDigest)
             ? TpmResponseCode.Success
             : TpmResponseCode.PolicyFail;
+    }
+
+    // What the policy is bound to, of this command.
+    private static byte[] Bound(CommandContext context, Session session, ReadOnlySpan<byte> parameters)
+    {
+        if (session.Policy.Binding == PolicyBinding.Command)
+        {
+            return CommandHash(context, session.Hash, parameters);
+        }
+
+        IHashState state = context.Tpm.Cryptography.StartHash(session.Hash);
+        switch (session.Policy.Binding)
+        {
+            case PolicyBinding.Names:
+                foreach (byte[] name in context.Names)
+                {
+                    state.Update(name);
+                }
+
+                return state.Finish();
+            case PolicyBinding.Parameters:
+                state.Update(parameters);
+                return state.Finish();
+            default:
+                return Template(context.Command.Code, parameters, out ReadOnlySpan<byte> template) ? Digest(state, template) : [];
+        }
+    }
+
+    private static byte[] Digest(IHashState state, ReadOnlySpan<byte> data)
+    {
+        state.Update(data);
+        return state.Finish();
+    }
+
+    // The public area in a command that makes an object: the second parameter, a TPM2B after another one.
+    private static bool Template(CommandCode code, ReadOnlySpan<byte> parameters, out ReadOnlySpan<byte> template)
+    {
+        template = default;
+        if (code is not (CommandCode.Create or CommandCode.CreatePrimary or CommandCode.CreateLoaded))
+        {
+            return false;
+        }
+
+        for (int i = 0; i < 2; i++)
+        {
+            if (parameters.Length < sizeof(ushort))
+            {
+                return false;
+            }
+
+            int size = BinaryPrimitives.ReadUInt16BigEndian(parameters);
+            if (size > parameters.Length - sizeof(ushort))
+            {
+                return false;
+            }
+
+            template = parameters.Slice(sizeof(ushort), size);
+            parameters = parameters[(sizeof(ushort) + size)..];
+        }
+
+        return true;
+    }
+
+    private static void CountPin(Tpm tpm, NvIndex pin, bool isRight)
+    {
+        if (pin.Type == NvType.PinPass ? isRight : !isRight)
+        {
+            pin.PinCount++;
+            tpm.MarkDirty();
+        }
+        else if (pin.Type == NvType.PinFail && pin.PinCount != 0)
+        {
+            pin.PinCount = 0;
+            tpm.MarkDirty();
+        }
     }
 
     private static TpmResponseCode CheckPassword(Tpm tpm, SessionUse use)
@@ -397,13 +540,20 @@ internal static class SessionArea
     // The failure is committed before the error is answered.
     private static TpmResponseCode Fail(Tpm tpm, SessionUse use)
     {
+        bool isCounted = false;
+        if (tpm.Nv.Find(use.Entity) is NvIndex { Type: NvType.PinFail } pin)
+        {
+            CountPin(tpm, pin, isRight: false);
+            isCounted = true;
+        }
+
         bool isLockout = use.Entity == TpmHandle.Lockout || use.Session is { IsLockoutBound: true };
         bool counts = isLockout
             || use.Session is { IsAttackBound: true }
-            || (use.Entity != TpmHandle.Unassigned && !Entities.IsExemptFromAttackProtection(tpm, use.Entity) && (use.Session is null || use.IncludesAuth));
+            || (use.Entity != TpmHandle.Unassigned && !Entities.IsExemptFromAttackProtection(tpm, use.Entity) && (use.Session is null || use.IncludesAuth || use.Session.Policy.Demand(PolicyDemands.Password)));
         if (!counts)
         {
-            return TpmResponseCode.BadAuth;
+            return !isCounted || tpm.EndCommand() ? TpmResponseCode.BadAuth : TpmResponseCode.Failure;
         }
 
         tpm.DictionaryAttack.Register(isLockout);

@@ -26,6 +26,11 @@ internal static class NvStorage
             used += stored.Blob.Length + Overhead;
         }
 
+        foreach (NvIndex index in tpm.Persistent.NvIndices)
+        {
+            used += index.Data.Length + index.Auth.Length + index.Public.Policy.Length + Overhead;
+        }
+
         return used;
     }
 }

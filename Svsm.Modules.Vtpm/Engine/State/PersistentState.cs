@@ -92,6 +92,13 @@ internal sealed partial class PersistentState
     [Count(TpmLimits.NvCapacity / NvStorage.Overhead)]
     internal StoredObject[] Objects = [];
 
+    /// <summary>By ascending handle.</summary>
+    [Count(TpmLimits.NvCapacity / NvStorage.Overhead)]
+    internal NvIndex[] NvIndices = [];
+
+    /// <summary>The greatest value that an NV counter had which is not there any more.</summary>
+    internal ulong NvMaxCount;
+
     /// <summary>What TPM2_Shutdown(STATE) saved: <see cref="ResetState"/>, <see cref="ClearState"/>; empty otherwise.</summary>
     [Size(MaxSavedSize)]
     internal byte[] Saved = [];

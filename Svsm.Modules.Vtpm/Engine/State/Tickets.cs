@@ -39,6 +39,58 @@ internal static class Tickets
         return new Ticket(StructureTag.HashCheck, hierarchy, state.Finish());
     }
 
+    /// <summary>TPMT_TK_AUTH: "the entity authorised this, until then".</summary>
+    /// <param name="tpm">The TPM.</param>
+    /// <param name="tag">TPM_ST_AUTH_SIGNED or TPM_ST_AUTH_SECRET.</param>
+    /// <param name="hierarchy">The entity's.</param>
+    /// <param name="timeout">Milliseconds, with <see cref="Policies.ExpiresOnReset"/>; 0 for never.</param>
+    /// <param name="commandHash">The cpHash, or nothing.</param>
+    /// <param name="policyRef">The caller's reference.</param>
+    /// <param name="name">The entity's Name.</param>
+    internal static Ticket Authorization(
+        Tpm tpm,
+        StructureTag tag,
+        TpmHandle hierarchy,
+        ulong timeout,
+        ReadOnlySpan<byte> commandHash,
+        ReadOnlySpan<byte> policyRef,
+        ReadOnlySpan<byte> name)
+    {
+        ulong end = timeout & ~Policies.ExpiresOnReset;
+        var writer = new TpmWriter(stackalloc byte[32]);
+        writer.WriteUInt64(end);
+        if (end != 0)
+        {
+            writer.WriteUInt64(tpm.TimeEpoch);
+            if (end != timeout)
+            {
+                writer.WriteUInt64(tpm.Persistent.TotalResetCount);
+            }
+        }
+
+        IHashState state = tpm.Cryptography.StartHmac(Hash, tpm.Hierarchies.Proof(hierarchy));
+        Span<byte> head = stackalloc byte[2];
+        BinaryPrimitives.WriteUInt16BigEndian(head, (ushort)tag);
+        state.Update(head);
+        state.Update(commandHash);
+        state.Update(policyRef);
+        state.Update(name);
+        state.Update(writer.Written);
+        return new Ticket(tag, hierarchy, state.Finish());
+    }
+
+    /// <summary>TPMT_TK_VERIFIED: "the key signed the digest".</summary>
+    internal static Ticket Verified(Tpm tpm, TpmHandle hierarchy, ReadOnlySpan<byte> digest, ReadOnlySpan<byte> name)
+    {
+        IHashState state = tpm.Cryptography.StartHmac(Hash, tpm.Hierarchies.Proof(hierarchy));
+        Span<byte> head = stackalloc byte[2];
+        BinaryPrimitives.WriteUInt16BigEndian(head, (ushort)StructureTag.Verified);
+        state.Update(head);
+        state.Update(digest);
+        state.Update(name);
+        return new Ticket(StructureTag.Verified, hierarchy, state.Finish());
+    }
+
     /// <summary>TPMT_TK_CREATION: "this TPM made the object, with this creation data".</summary>
     internal static Ticket Creation(Tpm tpm, TpmHandle hierarchy, ReadOnlySpan<byte> name, ReadOnlySpan<byte> creationHash)
     {

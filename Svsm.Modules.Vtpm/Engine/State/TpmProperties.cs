@@ -43,7 +43,7 @@ internal static class TpmProperties
         (Fixed + 19, static _ => TpmLimits.PcrSelectSize), // TPM_PT_PCR_SELECT_MIN
         (Fixed + 20, static _ => 0xFFFF), // TPM_PT_CONTEXT_GAP_MAX
         (Fixed + 22, static _ => 0), // TPM_PT_NV_COUNTERS_MAX: no limit of its own
-        (Fixed + 23, static _ => 0), // TPM_PT_NV_INDEX_MAX: NV indices are not served
+        (Fixed + 23, static _ => TpmLimits.MaxNvIndex), // TPM_PT_NV_INDEX_MAX
         (Fixed + 24, static _ => 0x6), // TPM_PT_MEMORY: transient objects and sessions from RAM of their own
         (Fixed + 25, static _ => (uint)Tpm.ClockUpdateInterval), // TPM_PT_CLOCK_UPDATE
         (Fixed + 26, static _ => (uint)Tickets.Hash), // TPM_PT_CONTEXT_HASH
@@ -64,12 +64,12 @@ internal static class TpmProperties
         (Fixed + 41, static _ => (uint)CommandTable.All.Length), // TPM_PT_TOTAL_COMMANDS
         (Fixed + 42, static _ => (uint)CommandTable.All.Length), // TPM_PT_LIBRARY_COMMANDS
         (Fixed + 43, static _ => 0), // TPM_PT_VENDOR_COMMANDS
-        (Fixed + 44, static _ => 0), // TPM_PT_NV_BUFFER_MAX
+        (Fixed + 44, static _ => TpmLimits.MaxBuffer), // TPM_PT_NV_BUFFER_MAX
         (Fixed + 45, static _ => 0), // TPM_PT_MODES
         (Fixed + 46, static _ => TpmLimits.MaxBuffer), // TPM_PT_MAX_CAP_BUFFER
         (Variable + 0, Permanent), // TPM_PT_PERMANENT
         (Variable + 1, StartupClear), // TPM_PT_STARTUP_CLEAR
-        (Variable + 2, static _ => 0), // TPM_PT_HR_NV_INDEX
+        (Variable + 2, static tpm => (uint)tpm.Persistent.NvIndices.Length), // TPM_PT_HR_NV_INDEX
         (Variable + 3, static tpm => (uint)tpm.Sessions.LoadedCount), // TPM_PT_HR_LOADED
         (Variable + 4, static tpm => (uint)(TpmLimits.LoadedSessions - tpm.Sessions.LoadedCount)), // TPM_PT_HR_LOADED_AVAIL
         (Variable + 5, static tpm => (uint)tpm.Sessions.ActiveCount), // TPM_PT_HR_ACTIVE
@@ -77,8 +77,8 @@ internal static class TpmProperties
         (Variable + 7, static tpm => (uint)(TpmLimits.LoadedObjects - tpm.Objects.LoadedCount)), // TPM_PT_HR_TRANSIENT_AVAIL
         (Variable + 8, static tpm => (uint)tpm.Persistent.Objects.Length), // TPM_PT_HR_PERSISTENT
         (Variable + 9, static tpm => (uint)((TpmLimits.NvCapacity - NvStorage.Used(tpm)) / TpmLimits.MaxContext)), // TPM_PT_HR_PERSISTENT_AVAIL
-        (Variable + 10, static _ => 0), // TPM_PT_NV_COUNTERS
-        (Variable + 11, static _ => 0), // TPM_PT_NV_COUNTERS_AVAIL
+        (Variable + 10, static tpm => (uint)System.Array.FindAll(tpm.Persistent.NvIndices, i => i.Type == NvType.Counter).Length), // TPM_PT_NV_COUNTERS
+        (Variable + 11, static tpm => (uint)((TpmLimits.NvCapacity - NvStorage.Used(tpm)) / (NvStorage.Overhead + sizeof(ulong)))), // TPM_PT_NV_COUNTERS_AVAIL
         (Variable + 12, static _ => 0), // TPM_PT_ALGORITHM_SET
         (Variable + 13, static _ => 0), // TPM_PT_LOADED_CURVES
         (Variable + 14, static tpm => tpm.Persistent.FailedTries), // TPM_PT_LOCKOUT_COUNTER

@@ -117,4 +117,10 @@ internal enum CommandTraits
 
     /// <summary>Is served in failure mode.</summary>
     FailureMode = 32,
+
+    /// <summary>Reads NV: an NV index authorises it if it says so of reading.</summary>
+    NvRead = 64,
+
+    /// <summary>Writes NV: an NV index authorises it if it says so of writing.</summary>
+    NvWrite = 128,
 }

@@ -105,6 +105,15 @@ internal enum HandleKind
 
     /// <summary>TPMI_DH_PERSISTENT.</summary>
     Persistent,
+
+    /// <summary>TPMI_SH_POLICY.</summary>
+    PolicySession,
+
+    /// <summary>TPMI_RH_NV_INDEX.</summary>
+    NvIndex,
+
+    /// <summary>TPMI_RH_NV_AUTH.</summary>
+    NvAuth,
 }
 
 /// <summary>The data behind <see cref="HandleKind"/>.</summary>
@@ -140,6 +149,9 @@ internal static class HandleKinds
         [s_lockout],
         [s_owner, s_endorsement, s_platform, s_transient, s_persistent],
         [s_persistent],
+        [s_policySession],
+        [s_nv],
+        [s_platform, s_owner, s_nv],
     ];
 
     /// <summary>TPM_RC_VALUE for a handle that is not of the kind.</summary>

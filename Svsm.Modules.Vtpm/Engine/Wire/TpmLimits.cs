@@ -45,6 +45,9 @@ internal static class TpmLimits
     /// <summary>The largest saved context in bytes (TPM2B_CONTEXT_DATA).</summary>
     internal const int MaxContext = 3072;
 
+    /// <summary>The largest data of an NV index in bytes.</summary>
+    internal const int MaxNvIndex = 8500;
+
     /// <summary>Bytes for persistent objects and NV indices together.</summary>
     internal const int NvCapacity = 64 * 1024;
 
