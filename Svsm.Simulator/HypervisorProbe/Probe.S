@@ -172,9 +172,13 @@
         mov     %esi, %ecx
         xor     %edx, %edx
         .byte   0x0F, 0x01, 0xFE                # invlpgb
-        .byte   0x0F, 0x01, 0xFF                # tlbsync
         ret
         end_function probe_invlpgb
+
+        function probe_tlbsync
+        .byte   0x0F, 0x01, 0xFF                # tlbsync
+        ret
+        end_function probe_tlbsync
 
         function probe_psmash
         mov     %rdi, %rax

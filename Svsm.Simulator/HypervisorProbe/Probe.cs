@@ -436,6 +436,10 @@ internal static unsafe partial class Probe
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern void Invlpgb(ulong address, uint count);
 
+    [RuntimeImport("*", "probe_tlbsync")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void TlbSync();
+
     [RuntimeImport("*", "probe_psmash")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern void Psmash(ulong address);

@@ -39,6 +39,9 @@ internal enum Scenario : ulong
     /// <summary>Interrupts between vCPUs, and the end of a turn.</summary>
     InterruptedVcpus = 7,
 
+    /// <summary>Rescinds and losses of rights, each followed by the flush that it needs.</summary>
+    Flushes = 10,
+
     PrivateAccessToSharedPage = 16,
     SharedAccessToPrivatePage = 17,
     VmplPermission = 18,
@@ -64,6 +67,9 @@ internal enum Scenario : ulong
     VmsaBitMissing = 38,
     OuterMemoryExhausted = 39,
     AllVcpusHalted = 40,
+
+    /// <summary>And the same without one of the flushes: this number and those that follow, see <c>Translations.cs</c>.</summary>
+    FirstMissingFlush = 64,
 }
 
 internal static unsafe partial class Probe
@@ -127,6 +133,13 @@ internal static unsafe partial class Probe
             case Scenario.InterruptedVcpus:
                 InterruptedVcpus();
                 break;
+            case Scenario.Flushes:
+                Flushes(omitted: -1);
+                break;
+            case >= Scenario.FirstMissingFlush:
+                Flushes((int)(scenario - Scenario.FirstMissingFlush));
+                Check(false, "the run should have stopped"u8);
+                break;
             case Scenario.Host:
                 RegisterProtocol();
                 GhcbRequests();
@@ -184,10 +197,14 @@ internal static unsafe partial class Probe
         Check(Got(VectorUd, 0), "VMRUN raises #UD in a guest"u8);
         Expect(skip: 3);
         Invlpgb(TestArea | 1, 7);
+        TlbSync();
         Check(GotNothing(), "INVLPGB and TLBSYNC"u8);
         Expect(skip: 3);
         Invlpgb(TestArea | 1, 8);
         Check(Got(VectorGp, 0), "INVLPGB with too many pages raises #GP"u8);
+        Expect(skip: 3);
+        Invlpgb(TestArea | 0x41, 0);
+        Check(Got(VectorGp, 0), "INVLPGB with reserved bits raises #GP"u8);
         Expect(skip: 2);
         X64.WriteMsr(SevMsr.SevStatus, 7);
         Check(Got(VectorGp, 0), "SEV_STATUS is read-only"u8);
@@ -225,6 +242,7 @@ internal static unsafe partial class Probe
         Check(Read(page) == 0x2222, "private memory keeps what is written"u8);
         Check(X64.PValidate(page, X64.PageSize4K, false, out unchanged) == Success && !unchanged, "rescind"u8);
         Check(X64.PValidate(page, X64.PageSize4K, false, out unchanged) == Success && unchanged, "rescind twice sets CF"u8);
+        X64.InvalidatePage(page);
         Expect(skip: 3);
         Read(page);
         Check(Got(VectorVc, NotValidated), "a rescinded page raises #VC"u8);

@@ -71,6 +71,14 @@ internal static unsafe class PvalidateChecks
         Probe.Equal("list: next is past the end again"u8, Calls.ReadNext(list), 4);
         Probe.Result("list: fourth was rescinded"u8, Calls.PValidateOne(first + (3 * PageBytes), false, false, false), SvsmResultCode.PValidateNoChange);
 
+        // What is rescinded and validated in one call must not be reached by an old translation in between.
+        Probe.Result("list: page of two entries"u8, Calls.PValidateOne(first, true, false, false), SvsmResultCode.Success);
+        Calls.WriteHead(list, 2, 0);
+        Calls.WriteEntry(list, 0, first);
+        Calls.WriteEntry(list, 1, first | Validate);
+        Probe.Result("list: rescinds and validates one page"u8, Calls.Core(CoreCall.PValidate, list), SvsmResultCode.Success);
+        Probe.Result("list: page of two entries, rescind"u8, Calls.PValidateOne(first, false, false, false), SvsmResultCode.Success);
+
         Calls.WriteHead(list, 0, 0);
         Probe.Result("list: empty"u8, Calls.Core(CoreCall.PValidate, list), SvsmResultCode.InvalidParameter);
         Calls.WriteHead(list, 1, 1);

@@ -173,6 +173,9 @@ public enum ViolationKind : uint
 
     /// <summary>An instruction fetch through a mapping without the C-bit: hardware takes fetches as private whatever the mapping says.</summary>
     SharedFetch = 11,
+
+    /// <summary>A page was used again while a processor may still hold a translation from before a rescind or a loss of rights: a flush is missing.</summary>
+    StaleTranslation = 12,
 }
 
 /// <summary>Who was where when the run stopped. 320 bytes.</summary>

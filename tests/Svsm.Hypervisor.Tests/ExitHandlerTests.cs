@@ -91,6 +91,67 @@ public sealed unsafe class ExitHandlerTests
         Assert.Equal(raised == 0 ? TestMachine.Free + 3 : TestMachine.Free, machine.Cpu.State->Rip);
     }
 
+    [Theory]
+    [InlineData(0x40ul, 0u)]
+    [InlineData(0x800ul, 0u)]
+    [InlineData(0ul, 0x1_0000u)]
+    public void Invlpgb_ReservedBits_RaiseGeneralProtection(ulong rax, uint ecx)
+    {
+        using var machine = new TestMachine();
+        machine.Code(0x0F, 0x01, 0xFE);
+        machine.Cpu.Registers[VirtualCpu.Rax] = rax;
+        machine.Cpu.Registers[VirtualCpu.Rcx] = ecx;
+        Assert.True(Exit(machine, ExitCode.InvalidOpcode));
+        Assert.Equal(GpEvent, machine.Cpu.Vmcb->EventInjection);
+    }
+
+    [Fact]
+    public void Flushes_ThatExit_AreNotedAndDone()
+    {
+        const ulong Gpa = 0x40_0000;
+        using var machine = new TestMachine();
+        VirtualCpu cpu = machine.Cpu;
+        StaleTranslations stale = machine.Memory.Stale;
+        stale.Rescind(cpu, Gpa, Gpa, 4096, isGlobal: false);
+        machine.Code(0x0F, 0x01, 0x3F);
+        cpu.Registers[VirtualCpu.Rdi] = Gpa;
+        Assert.True(Exit(machine, ExitCode.Invlpg));
+        Assert.Equal((false, TestMachine.Free + 3), (stale.IsOwnPending(Gpa, 0), cpu.State->Rip));
+
+        stale.Rescind(cpu, Gpa, Gpa, 4096, isGlobal: false);
+        machine.Code(0x0F, 0x22, 0xD8);
+        cpu.Registers[VirtualCpu.Rax] = TestMachine.Root | Amd64.CBit | 0x18;
+        Assert.True(Exit(machine, ExitCode.Cr3Write));
+        Assert.Equal((false, TestMachine.Free + 3, TestMachine.Root | Amd64.CBit | 0x18), (stale.IsOwnPending(Gpa, 0), cpu.State->Rip, cpu.State->Cr3));
+    }
+
+    [Fact]
+    public void Cr4_PageGlobal_IsWrittenAndFlushes()
+    {
+        const ulong Gpa = 0x40_0000;
+        using var machine = new TestMachine();
+        machine.Memory.Stale.Rescind(machine.Cpu, Gpa, Gpa, 4096, isGlobal: true);
+        machine.Code(0x0F, 0x22, 0xE7);
+        machine.Cpu.Registers[VirtualCpu.Rdi] = Amd64.Cr4Pae | Amd64.Cr4PageGlobal;
+        Assert.True(Exit(machine, ExitCode.Cr4Write));
+        Assert.False(machine.Memory.Stale.IsOwnPending(Gpa, 0));
+        Assert.Equal((Amd64.Cr4Pae | Amd64.Cr4PageGlobal, TestMachine.Free + 3), (machine.Cpu.State->Cr4, machine.Cpu.State->Rip));
+    }
+
+    // Values that may fault: the processor tries them itself.
+    [Theory]
+    [InlineData(ExitCode.Cr3Write, 0xD8, 1ul << 52)]
+    [InlineData(ExitCode.Cr4Write, 0xE0, 1ul << 40)]
+    public void PagingWrite_UnusualValue_IsLeftToTheProcessor(ulong exitCode, byte modRm, ulong value)
+    {
+        using var machine = new TestMachine();
+        machine.Memory.Stale.Rescind(machine.Cpu, 0x40_0000, 0x40_0000, 4096, isGlobal: true);
+        machine.Code(0x0F, 0x22, modRm);
+        machine.Cpu.Registers[VirtualCpu.Rax] = value;
+        Assert.True(Exit(machine, exitCode));
+        Assert.Equal((TestMachine.Free, 0u), (machine.Cpu.State->Rip, machine.Cpu.Vmcb->InterceptControlRegisters));
+    }
+
     [Fact]
     public void Cr0_PagingOn_EntersLongModeAndShowsTheViews()
     {

@@ -267,6 +267,7 @@ public sealed unsafe class GuestMemoryTests
                                 bool wanted = operation == 2;
                                 var instruction = new Instruction { Length = 4, AddressSize = 64, Segment = -1 };
                                 Assert.True(RmpInstructions.Validate(machine.Machine, machine.Cpu, in instruction));
+                                machine.Memory.Stale.InvalidatePage(machine.Cpu, Gpa);
                                 Assert.Equal(validated == wanted, (machine.Cpu.State->Rflags & Amd64.FlagCarry) != 0);
                                 validated = wanted;
                             }

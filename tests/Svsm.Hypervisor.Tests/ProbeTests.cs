@@ -23,6 +23,7 @@ public sealed class ProbeTests
     [InlineData(4, 2u)]
     [InlineData(6)]
     [InlineData(7, 2u)]
+    [InlineData(10, 2u)]
     public async Task Probe_Scenario_Passes(ulong scenario, uint vcpuCount = 1)
     {
         RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(scenario, vcpuCount: vcpuCount), TestContext.Current.CancellationToken);
@@ -63,6 +64,25 @@ public sealed class ProbeTests
         Assert.InRange(report.Rip, 0x20_0000ul, 0x80_0000_0000ul + ProbeLaunch.RamLength);
         bool isFetch = (report.ExitInfo1 & 0x10) != 0;
         Assert.Equal(isFetch ? 0 : 16, report.CodeLength);
+    }
+
+    // The program of scenario 10 without one of its flushes (Svsm.Simulator/HypervisorProbe/Translations.cs).
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    [InlineData(5)]
+    [InlineData(6)]
+    [InlineData(7)]
+    public async Task Probe_FlushMissing_StopsWithWhoMayHoldWhat(ulong omitted)
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(64 + omitted, vcpuCount: 2), TestContext.Current.CancellationToken);
+        Assert.True(result is { Report: { Violation: ViolationKind.StaleTranslation, Vcpu: 0, Vmpl: 0 } }, result.ToString());
+        Assert.NotEqual(0ul, result.Report!.Value.Gpa);
+        string holder = omitted is 2 or 3 or 4 ? "VMPL0 by vCPU 0" : omitted == 7 ? "VMPL2 by vCPU 1" : "VMPL2 by vCPU 0";
+        Assert.Contains(holder, result.Log.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]

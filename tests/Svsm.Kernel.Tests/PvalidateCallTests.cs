@@ -44,6 +44,15 @@ public sealed class PvalidateCallTests
     }
 
     [Fact]
+    public void List_RescindThenValidate_FlushesBetween()
+    {
+        _vm.Give(Fresh);
+        Assert.Equal(SvsmResultCode.Success, Run(List, 2, 0, Fresh, Fresh | Validate));
+        int validate = _vm.Platform.Operations.FindLastIndex(operation => operation.Name == "validate");
+        Assert.Equal((1, validate), (_vm.Platform.Flushes, _vm.Platform.OperationsBeforeFlush));
+    }
+
+    [Fact]
     public void List_StartsAtNext()
     {
         Assert.Equal(SvsmResultCode.Success, Run(List, 3, 2, ulong.MaxValue, ulong.MaxValue, Fresh | Validate));

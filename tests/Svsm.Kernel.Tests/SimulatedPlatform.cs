@@ -67,6 +67,9 @@ internal sealed class SimulatedPlatform : IGuestPlatform
 
     public int Flushes { get; private set; }
 
+    /// <summary>Number of operations before the last flush.</summary>
+    public int OperationsBeforeFlush { get; private set; }
+
     /// <summary>Nothing is open or mapped.</summary>
     public bool IsIdle => !_isOpen && _mapped == 0;
 
@@ -193,7 +196,11 @@ internal sealed class SimulatedPlatform : IGuestPlatform
         _mapped--;
     }
 
-    public void FlushGuestTranslations() => Flushes++;
+    public void FlushGuestTranslations()
+    {
+        Flushes++;
+        OperationsBeforeFlush = Operations.Count;
+    }
 
     private RmpResult? Record(Operation operation, out bool unchanged)
     {

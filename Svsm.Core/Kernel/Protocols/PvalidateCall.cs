@@ -126,6 +126,13 @@ internal static class PvalidateCall
             {
                 if ((entry & PvalidateList.Validate) != 0)
                 {
+                    if (rescinded)
+                    {
+                        // The page may be one of those: nobody must reach it by an old translation when it is valid again.
+                        platform.FlushGuestTranslations();
+                        rescinded = false;
+                    }
+
                     pageResult = GuestPages.Validate(table, ref platform, address, size, guest);
                 }
                 else

@@ -38,11 +38,20 @@ internal static class Amd64
     /// <summary>CR0.PG.</summary>
     public const ulong Cr0Paging = 1ul << 31;
 
+    /// <summary>CR4.PSE.</summary>
+    public const ulong Cr4PageSizeExtensions = 1ul << 4;
+
     /// <summary>CR4.PAE.</summary>
     public const ulong Cr4Pae = 1ul << 5;
 
+    /// <summary>CR4.PGE.</summary>
+    public const ulong Cr4PageGlobal = 1ul << 7;
+
     /// <summary>CR4.LA57.</summary>
     public const ulong Cr4La57 = 1ul << 12;
+
+    /// <summary>CR4.PCIDE.</summary>
+    public const ulong Cr4Pcid = 1ul << 17;
 
     /// <summary>CR4.SMEP.</summary>
     public const ulong Cr4Smep = 1ul << 20;
@@ -136,6 +145,9 @@ internal static class Amd64
 
     /// <summary>Page table entry of a directory: a large page.</summary>
     public const ulong PteLarge = 1ul << 7;
+
+    /// <summary>Page table entry: global, if CR4.PGE is set.</summary>
+    public const ulong PteGlobal = 1ul << 8;
 
     /// <summary>Page table entry: not executable.</summary>
     public const ulong PteNoExecute = 1ul << 63;

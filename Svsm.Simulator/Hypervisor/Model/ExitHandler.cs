@@ -52,6 +52,11 @@ internal static unsafe class ExitHandler
                 return ModelSpecificRegister(machine, cpu);
             case ExitCode.Cr0SelectiveWrite:
                 return Cr0Write(machine, cpu);
+            case ExitCode.Cr3Write:
+            case ExitCode.Cr4Write:
+                return PagingWrite(machine, cpu, exitCode);
+            case ExitCode.Invlpg:
+                return InvalidatePage(machine, cpu);
             case ExitCode.Cpuid:
             case ExitCode.Ioio:
             case ExitCode.Rdpmc:
@@ -114,20 +119,88 @@ internal static unsafe class ExitHandler
                 case (RepeatEqual, ModRmRmpAdjust):
                     return RmpInstructions.Adjust(machine, cpu, in instruction);
                 case (0, ModRmRmpAdjust):
-                    return InvalidatePages(cpu, in instruction);
+                    return InvalidatePages(machine, cpu, in instruction);
                 case (0, ModRmPValidate):
-                    return cpu.State->Cpl == 0 ? cpu.Skip(instruction.Length) : cpu.Raise(Amd64.VectorGeneralProtection, 0);
+                    return Synchronize(machine, cpu, in instruction);
             }
         }
 
         return cpu.Raise(Amd64.VectorInvalidOpcode);
     }
 
-    // INVLPGB: VMRUN drops all translations of this vCPU; the others dropped theirs when they left the guest.
-    private static bool InvalidatePages(VirtualCpu cpu, in Instruction instruction)
+    // INVLPGB. Its other operands, ASID and PCID in EDX, are the guest's own in any case: PCIDs are not offered.
+    private static bool InvalidatePages(VirtualMachine machine, VirtualCpu cpu, in Instruction instruction)
     {
-        bool fits = (ushort)cpu.Registers[VirtualCpu.Rcx] <= CpuidModel.InvlpgbCountMax;
-        return cpu.State->Cpl == 0 && fits ? cpu.Skip(instruction.Length) : cpu.Raise(Amd64.VectorGeneralProtection, 0);
+        const ulong ReservedOperand = 0xFC0;
+        const uint LargePages = 1u << 31;
+        const uint ReservedCount = 0x7FFF_0000;
+        ulong operand = cpu.Registers[VirtualCpu.Rax];
+        var count = (uint)cpu.Registers[VirtualCpu.Rcx];
+        if (cpu.State->Cpl != 0 || (operand & ReservedOperand) != 0 || (count & ReservedCount) != 0 || (ushort)count > CpuidModel.InvlpgbCountMax)
+        {
+            return cpu.Raise(Amd64.VectorGeneralProtection, 0);
+        }
+
+        machine.Memory.Stale.Broadcast(cpu, operand, (ushort)count, (count & LargePages) != 0);
+        return cpu.Skip(instruction.Length);
+    }
+
+    private static bool Synchronize(VirtualMachine machine, VirtualCpu cpu, in Instruction instruction)
+    {
+        if (cpu.State->Cpl != 0)
+        {
+            return cpu.Raise(Amd64.VectorGeneralProtection, 0);
+        }
+
+        machine.Memory.Stale.Synchronize(cpu);
+        return cpu.Skip(instruction.Length);
+    }
+
+    private static bool InvalidatePage(VirtualMachine machine, VirtualCpu cpu)
+    {
+        Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
+        if (!instruction.HasMemory)
+        {
+            return cpu.Stop(ViolationKind.Unsupported, 0);
+        }
+
+        machine.Memory.Stale.InvalidatePage(cpu, GuestCode.OperandAddress(cpu, in instruction));
+        return cpu.Skip(instruction.Length);
+    }
+
+    // Writes to CR3 and CR4 exit while translations have to be flushed, and what they flush is noted. The usual ones are emulated; the
+    // processor does the others itself, as they may fault: from then on until the next loss no flush is seen.
+    private static bool PagingWrite(VirtualMachine machine, VirtualCpu cpu, ulong exitCode)
+    {
+        const ulong HarmlessCr4 = Amd64.Cr4PageGlobal | Amd64.Cr4Smep | Amd64.Cr4Smap | 0x60F;
+        Vmsa* state = cpu.State;
+        Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
+        if (instruction.Map != 1 || instruction.Opcode != MoveToControlRegister)
+        {
+            return cpu.Stop(ViolationKind.Unsupported, 0);
+        }
+
+        ulong value = cpu.Registers[instruction.Rm];
+        bool emulate = cpu.IsLongCode;
+        if (exitCode == ExitCode.Cr3Write)
+        {
+            emulate &= (value & ~(Amd64.PteAddress | Amd64.CBit | 0xFFF)) == 0;
+            machine.Memory.Stale.WriteCr3(cpu);
+        }
+        else
+        {
+            emulate &= ((value ^ state->Cr4) & ~HarmlessCr4) == 0;
+            machine.Memory.Stale.WriteCr4(cpu, value);
+        }
+
+        if (!emulate)
+        {
+            Intercepts.SelectFlushes(cpu, byAddress: false, everything: false);
+            return true;
+        }
+
+        (exitCode == ExitCode.Cr3Write ? ref state->Cr3 : ref state->Cr4) = value;
+        return cpu.Skip(instruction.Length);
     }
 
     private static bool ModelSpecificRegister(VirtualMachine machine, VirtualCpu cpu)

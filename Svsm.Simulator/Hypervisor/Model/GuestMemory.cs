@@ -89,10 +89,14 @@ internal sealed unsafe class GuestMemory
     {
         _pool = pool;
         NestedTables = new NestedPageTables(pool);
+        Stale = new StaleTranslations(pool);
     }
 
     /// <summary>The nested page tables that follow the RMP.</summary>
     public NestedPageTables NestedTables { get; }
+
+    /// <summary>Translations that should have been flushed.</summary>
+    public StaleTranslations Stale { get; }
 
     /// <summary>Changes when a page that remembered translations go through changes. Never 0.</summary>
     public ulong Generation { get; private set; } = 1;
@@ -351,6 +355,7 @@ internal sealed unsafe class GuestMemory
 
         Split(gpa);
         Unmap(page, Amd64.PageOf(gpa));
+        LoseAll(page);
         if (page->PrivateFrame != null)
         {
             _pool.Free(page->PrivateFrame);
@@ -358,6 +363,18 @@ internal sealed unsafe class GuestMemory
         }
 
         page->Unassign();
+    }
+
+    /// <summary>Notes that the VMPLs below 0 lose what rights they have.</summary>
+    public void LoseAll(GuestPage* page)
+    {
+        for (int vmpl = 1; vmpl < NestedPageTables.VmplCount; vmpl++)
+        {
+            if (page->GetPermissions(vmpl) != 0)
+            {
+                Stale.Lose(page, vmpl);
+            }
+        }
     }
 
     /// <summary>Splits the 2-MiB RMP entry around an address (the host's PSMASH). No effect on 4-KiB entries.</summary>

@@ -3,11 +3,13 @@
 
 // One 4-KiB page of the guest's memory: its two backing frames and its reverse map (RMP) entry.
 //
-//   _private   63:12 frame of the private view, 0 = none yet
+//   _private   47:12 frame of the private view, 0 = none yet
 //              0 assigned | 1 validated | 2 VMSA | 3 part of a 2-MiB entry | 4 was private once | 5 VMSA of a vCPU that runs
 //              6 nested page tables may show it | 7 a remembered translation may go through it
-//   _shared    63:12 frame of the shared view, 0 = none yet
+//              11:9 VMPL1 to 3 of some vCPU may hold a stale translation | 63:48 since when, upper half
+//   _shared    47:12 frame of the shared view, 0 = none yet
 //              3:0 rights of VMPL1, 7:4 of VMPL2, 11:8 of VMPL3 (read, write, user execute, supervisor execute)
+//              63:48 since when translations may be stale, lower half
 //
 // VMPL0 has every right on every assigned page; there is no field for it.
 
@@ -29,7 +31,11 @@ internal unsafe struct GuestPage
     private const ulong RunningBit = 1ul << 5;
     private const ulong MappedBit = 1ul << 6;
     private const ulong RememberedBit = 1ul << 7;
-    private const ulong FrameMask = ~0xFFFul;
+    private const ulong StaleVmplsMask = 7ul << StaleVmplsShift;
+    private const ulong StaleMask = StaleVmplsMask | ~0xFFFF_FFFF_FFFFul;
+    private const ulong FrameMask = 0xFFFF_FFFF_F000;
+    private const int StaleVmplsShift = 9;
+    private const int StaleSinceShift = 48;
 
     /// <summary>RDX bit of <see cref="RmpPermissions.Read"/>; the rights are stored from bit 0 on.</summary>
     private const int PermissionShift = 8;
@@ -86,6 +92,24 @@ internal unsafe struct GuestPage
         set => Set(RememberedBit, value);
     }
 
+    /// <summary>VMPLs of which some vCPU may hold a translation from before a loss; bit n = VMPL n, 1 to 3.</summary>
+    public int StaleVmpls
+    {
+        readonly get => (int)((_private & StaleVmplsMask) >> (StaleVmplsShift - 1));
+        set => _private = (_private & ~StaleVmplsMask) | (((ulong)value << (StaleVmplsShift - 1)) & StaleVmplsMask);
+    }
+
+    /// <summary>When the loss was, in the time of <see cref="StaleTranslations"/>.</summary>
+    public uint StaleSince
+    {
+        readonly get => (uint)((_private >> StaleSinceShift << 16) | (_shared >> StaleSinceShift));
+        set
+        {
+            _private = (_private & ~(0xFFFFul << StaleSinceShift)) | ((ulong)(value >> 16) << StaleSinceShift);
+            _shared = (_shared & ~(0xFFFFul << StaleSinceShift)) | ((ulong)value << StaleSinceShift);
+        }
+    }
+
     /// <summary>The page was private before; what is shared now holds what is left of it.</summary>
     public readonly bool OncePrivate => (_private & OncePrivateBit) != 0;
 
@@ -107,15 +131,15 @@ internal unsafe struct GuestPage
     /// <param name="large">Whether the page becomes part of a 2-MiB entry.</param>
     public void Assign(bool large)
     {
-        _private = (_private & FrameMask) | AssignedBit | OncePrivateBit | (large ? LargeBit : 0);
-        _shared &= FrameMask;
+        _private = (_private & (FrameMask | StaleMask)) | AssignedBit | OncePrivateBit | (large ? LargeBit : 0);
+        _shared &= FrameMask | StaleMask & ~StaleVmplsMask;
     }
 
     /// <summary>The host's RMPUPDATE to shared.</summary>
     public void Unassign()
     {
-        _private &= FrameMask | OncePrivateBit;
-        _shared &= FrameMask;
+        _private &= FrameMask | StaleMask | OncePrivateBit;
+        _shared &= FrameMask | StaleMask & ~StaleVmplsMask;
     }
 
     /// <summary>Whether private accesses depend on nothing but rights: assigned, validated, and not the VMSA that runs.</summary>
@@ -139,7 +163,7 @@ internal unsafe struct GuestPage
     }
 
     /// <summary>The entry in the form of <see cref="StopReport.RmpEntry"/>.</summary>
-    public readonly ulong ToReport() => (_private & (AssignedBit | ValidatedBit | VmsaBit | LargeBit)) | ((_shared & ~FrameMask) << 8);
+    public readonly ulong ToReport() => (_private & (AssignedBit | ValidatedBit | VmsaBit | LargeBit)) | ((_shared & 0xFFF) << 8);
 
     private void Set(ulong bit, bool value) => _private = value ? _private | bit : _private & ~bit;
 }

@@ -42,6 +42,9 @@ internal struct WalkResult
     /// <summary>Whether the mapping has the C-bit.</summary>
     public bool IsPrivate;
 
+    /// <summary>Whether the mapping is global.</summary>
+    public bool IsGlobal;
+
     /// <summary>Error code of a #PF.</summary>
     public uint ErrorCode;
 
@@ -151,6 +154,7 @@ internal static unsafe class GuestPageWalk
                 Status = WalkStatus.Done,
                 Gpa = (entry & Amd64.PteAddress & ~offsetMask) | (linear & offsetMask),
                 IsPrivate = (entry & Amd64.CBit) != 0,
+                IsGlobal = (entry & Amd64.PteGlobal) != 0 && (state->Cr4 & Amd64.Cr4PageGlobal) != 0,
             };
         }
     }

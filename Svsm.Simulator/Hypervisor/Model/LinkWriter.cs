@@ -168,6 +168,18 @@ internal sealed class LinkWriter
         return this;
     }
 
+    /// <summary>Adds a number below 100 in decimal to the current log line.</summary>
+    public LinkWriter LogNumber(uint value)
+    {
+        if (value >= 10)
+        {
+            Append((byte)('0' + (value / 10 % 10)));
+        }
+
+        Append((byte)('0' + (value % 10)));
+        return this;
+    }
+
     /// <summary>Sends the current log line.</summary>
     public void EndLog()
     {

@@ -39,6 +39,12 @@ internal static unsafe class NestedFaults
             verdict = AccessVerdict.VmplPermission;
         }
 
+        if (verdict == AccessVerdict.Allowed && isPrivate && memory.Stale.Pending(page) >> (cpu.Vmpl + 1) != 0)
+        {
+            // Whoever may still reach the page shares it with this access.
+            return cpu.Stop(ViolationKind.StaleTranslation, gpa);
+        }
+
         if (verdict == AccessVerdict.Allowed)
         {
             if (!mappedPrivate && walk)

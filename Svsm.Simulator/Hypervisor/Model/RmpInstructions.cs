@@ -58,22 +58,40 @@ internal static unsafe class RmpInstructions
 
         bool large = (cpu.Registers[VirtualCpu.Rcx] & LargePage) != 0;
         bool validate = (cpu.Registers[VirtualCpu.Rdx] & 1) != 0;
-        if (!TryLocate(memory, cpu, in instruction, large, out ulong gpa, out GuestPage* page, out RmpResult early, out bool resume))
+        if (!TryLocate(memory, cpu, in instruction, large, out Operand operand, out RmpResult early, out bool resume))
         {
             return resume ? Complete(machine, cpu, in instruction, early, unchanged: false) : Pending(cpu);
         }
 
+        ulong gpa = operand.Gpa;
+        GuestPage* page = operand.Page;
         if (page->IsRunning && !validate)
         {
             return cpu.Stop(ViolationKind.VmsaPage, gpa);
         }
 
         bool unchanged = page->Validated == validate;
-        for (ulong i = 0; !unchanged && i < (large ? PagesPerLargePage : 1); i++)
+        ulong count = unchanged ? 0 : large ? PagesPerLargePage : 1;
+        for (ulong i = 0; i < count; i++)
         {
-            GuestPage* each = memory.Find(gpa + (i * Amd64.PageSize));
+            ulong address = gpa + (i * Amd64.PageSize);
+            GuestPage* each = memory.Find(address);
+            if (validate && memory.Stale.IsPending(each, address))
+            {
+                return cpu.Stop(ViolationKind.StaleTranslation, address);
+            }
+
             each->Validated = validate;
-            memory.Unmap(each, gpa + (i * Amd64.PageSize));
+            memory.Unmap(each, address);
+            if (!validate)
+            {
+                memory.LoseAll(each);
+            }
+        }
+
+        if (count != 0 && !validate)
+        {
+            memory.Stale.Rescind(cpu, gpa, operand.Linear, count * Amd64.PageSize, operand.IsGlobal);
         }
 
         if (validate && !unchanged && machine.Attacks.Any)
@@ -98,11 +116,11 @@ internal static unsafe class RmpInstructions
             return cpu.Raise(Amd64.VectorGeneralProtection, 0);
         }
 
-        ulong operand = cpu.Registers[VirtualCpu.Rdx];
-        var target = (int)(operand & TargetVmplMask);
-        ulong wanted = operand & PermissionsMask;
+        ulong attributes = cpu.Registers[VirtualCpu.Rdx];
+        var target = (int)(attributes & TargetVmplMask);
+        ulong wanted = attributes & PermissionsMask;
         bool large = (cpu.Registers[VirtualCpu.Rcx] & LargePage) != 0;
-        bool reserved = (operand & ~(TargetVmplMask | PermissionsMask | VmsaMask)) != 0 || (wanted & ~(ulong)RmpPermissions.All) != 0
+        bool reserved = (attributes & ~(TargetVmplMask | PermissionsMask | VmsaMask)) != 0 || (wanted & ~(ulong)RmpPermissions.All) != 0
             || target >= NestedPageTables.VmplCount;
         if (reserved)
         {
@@ -114,14 +132,15 @@ internal static unsafe class RmpInstructions
             return Complete(machine, cpu, in instruction, RmpResult.FailPermission, unchanged: false);
         }
 
-        if (!TryLocate(memory, cpu, in instruction, large, out ulong gpa, out GuestPage* page, out RmpResult early, out bool resume))
+        if (!TryLocate(memory, cpu, in instruction, large, out Operand operand, out RmpResult early, out bool resume))
         {
             return resume ? Complete(machine, cpu, in instruction, early, unchanged: false) : Pending(cpu);
         }
 
+        GuestPage* page = operand.Page;
         if (!page->Validated)
         {
-            cpu.State->Cr2 = cpu.Registers[VirtualCpu.Rax];
+            cpu.State->Cr2 = operand.Linear | (cpu.Registers[VirtualCpu.Rax] & (Amd64.PageSize - 1));
             return VcDelivery.Deliver(memory, cpu, ExitCode.PageNotValidated);
         }
 
@@ -136,19 +155,48 @@ internal static unsafe class RmpInstructions
             return Complete(machine, cpu, in instruction, RmpResult.FailPermission, unchanged: false);
         }
 
+        bool vmsa = (attributes & VmsaMask) != 0;
         for (ulong i = 0; i < (large ? PagesPerLargePage : 1); i++)
         {
-            GuestPage* each = memory.Find(gpa + (i * Amd64.PageSize));
+            ulong address = operand.Gpa + (i * Amd64.PageSize);
+            GuestPage* each = memory.Find(address);
+            RmpPermissions before = each->GetPermissions(target);
+            bool becomesVmsa = cpu.Vmpl == 0 && vmsa && !each->IsVmsa;
+            if (((permissions & ~before) != 0 || becomesVmsa) && memory.Stale.IsPending(each, address))
+            {
+                return cpu.Stop(ViolationKind.StaleTranslation, address);
+            }
+
             each->SetPermissions(target, permissions);
             if (cpu.Vmpl == 0)
             {
-                each->IsVmsa = (operand & VmsaMask) != 0;
+                each->IsVmsa = vmsa;
             }
 
-            memory.Unmap(each, gpa + (i * Amd64.PageSize));
+            memory.Unmap(each, address);
+            if ((before & ~permissions) != 0)
+            {
+                memory.Stale.Lose(each, target);
+            }
         }
 
         return Complete(machine, cpu, in instruction, RmpResult.Success, unchanged: false);
+    }
+
+    /// <summary>What RAX names.</summary>
+    private struct Operand
+    {
+        /// <summary>Address of the (first) page.</summary>
+        public ulong Gpa;
+
+        /// <summary>The (first) page.</summary>
+        public GuestPage* Page;
+
+        /// <summary>Linear address of the (first) page.</summary>
+        public ulong Linear;
+
+        /// <summary>Whether its mapping is global.</summary>
+        public bool IsGlobal;
     }
 
     /// <summary>Translates RAX and finds the RMP entry.</summary>
@@ -156,8 +204,7 @@ internal static unsafe class RmpInstructions
     /// <param name="cpu">The vCPU.</param>
     /// <param name="instruction">The decoded instruction.</param>
     /// <param name="large">Whether it works on 2 MiB.</param>
-    /// <param name="gpa">Address of the (first) page.</param>
-    /// <param name="page">The (first) page.</param>
+    /// <param name="operand">What was found.</param>
     /// <param name="early">Result of the instruction when it ends here.</param>
     /// <param name="completes">When not located: true if the instruction ends with <paramref name="early"/>, false if it raised an exception or stops the run.</param>
     private static bool TryLocate(
@@ -165,14 +212,13 @@ internal static unsafe class RmpInstructions
         VirtualCpu cpu,
         in Instruction instruction,
         bool large,
-        out ulong gpa,
-        out GuestPage* page,
+        out Operand operand,
         out RmpResult early,
         out bool completes)
     {
         early = RmpResult.FailInput;
         completes = false;
-        page = null;
+        operand = default;
         ulong linear = cpu.Registers[VirtualCpu.Rax];
         linear = instruction.AddressSize switch
         {
@@ -181,7 +227,6 @@ internal static unsafe class RmpInstructions
             _ => linear,
         };
         linear += GuestCode.SegmentBase(cpu, instruction.Segment);
-        gpa = 0;
         if (large && (linear & (Amd64.LargePageSize - 1) & ~(ulong)(Amd64.PageSize - 1)) != 0)
         {
             completes = true;
@@ -212,8 +257,9 @@ internal static unsafe class RmpInstructions
                 return false;
         }
 
-        gpa = Amd64.PageOf(walk.Gpa);
-        page = memory.Find(gpa);
+        ulong gpa = Amd64.PageOf(walk.Gpa);
+        GuestPage* page = memory.Find(gpa);
+        operand = new Operand { Gpa = gpa, Page = page, Linear = Amd64.PageOf(linear), IsGlobal = walk.IsGlobal };
         if (large && (gpa & (Amd64.LargePageSize - 1)) != 0)
         {
             completes = true;

@@ -33,6 +33,11 @@ internal static unsafe class StopReporter
         }
 
         StopRequest stop = cpu.StopRequest;
+        if (stop.Violation == ViolationKind.StaleTranslation)
+        {
+            LogHolders(machine, stop.Gpa);
+        }
+
         if (stop.Reason == StopReason.Stopped)
         {
             for (int i = 0; i < machine.Cpus.Length; i++)
@@ -99,6 +104,22 @@ internal static unsafe class StopReporter
         StopReport report = Build(machine, cpu);
         report.Reason = reason;
         machine.Link.Send(LinkFrame.Report, new ReadOnlySpan<byte>(&report, sizeof(StopReport)));
+    }
+
+    private static void LogHolders(VirtualMachine machine, ulong gpa)
+    {
+        GuestPage* page = machine.Memory.Find(gpa);
+        for (int cpu = 0; cpu < machine.Cpus.Length; cpu++)
+        {
+            int vmpls = machine.Memory.Stale.PendingOn(page, cpu) | (machine.Memory.Stale.IsOwnPending(gpa, cpu) ? 1 : 0);
+            for (int vmpl = 0; vmpl < NestedPageTables.VmplCount; vmpl++)
+            {
+                if ((vmpls & (1 << vmpl)) != 0)
+                {
+                    machine.Link.Log("a translation of the page may still be held for VMPL"u8).LogNumber((uint)vmpl).Log(" by vCPU "u8).LogNumber((uint)cpu).EndLog();
+                }
+            }
+        }
     }
 
     private static void SendStatistics(VirtualMachine machine)

@@ -71,7 +71,11 @@ internal sealed unsafe class VirtualMachine
     public Attacks Attacks { get; }
 
     /// <summary>The vCPUs; the number is the APIC id.</summary>
-    public VirtualCpu[] Cpus { get; set; } = [];
+    public VirtualCpu[] Cpus
+    {
+        get => Memory.Stale.Cpus;
+        set => Memory.Stale.Cpus = value;
+    }
 
     /// <summary>Switches of the run.</summary>
     public LaunchOptions Options { get; set; }
@@ -124,6 +128,7 @@ internal sealed unsafe class VirtualMachine
         LoadTscAux(cpu, vmsa->TscAux);
         cpu.SelectNestedTables(Memory.NestedTables);
         Intercepts.Select(cpu, alone: Cpus.Length == 1);
+        Memory.Stale.Enter(cpu);
         cpu.IsRunning = true;
         cpu.IsHalted = false;
         return true;

@@ -110,6 +110,12 @@ internal unsafe struct Vmcb
 /// <summary>Exit codes of AMD-SVM, as far as they are met.</summary>
 internal static class ExitCode
 {
+    /// <summary>CR3 write.</summary>
+    public const ulong Cr3Write = 0x13;
+
+    /// <summary>CR4 write.</summary>
+    public const ulong Cr4Write = 0x14;
+
     /// <summary>DR7 read.</summary>
     public const ulong Dr7Read = 0x27;
 
@@ -148,6 +154,9 @@ internal static class ExitCode
 
     /// <summary>HLT.</summary>
     public const ulong Halt = 0x78;
+
+    /// <summary>INVLPG.</summary>
+    public const ulong Invlpg = 0x79;
 
     /// <summary>INVLPGA.</summary>
     public const ulong Invlpga = 0x7A;

@@ -48,6 +48,11 @@ internal static class ViolationText
             "instruction fetch through a shared mapping",
             "Hardware takes instruction fetches as private whatever the mapping says: it would run other bytes than a read of this address " +
             "shows. Map code with the C-bit."),
+        ViolationKind.StaleTranslation => (
+            "page used again before translations of it were flushed",
+            "The page was rescinded, or a VMPL lost rights to it, and a processor may still hold the translation from before: it would go on " +
+            "with the old rights, perhaps to other memory. Flush (INVLPGB and TLBSYNC, or CR4.PGE if only this vCPU ran the VMPL) before the " +
+            "page is validated, granted, made a VMSA, read or written. The host's lines above say who may hold it."),
         _ => (
             "unknown violation",
             "The hypervisor reports a violation that this machine has no words for."),
