@@ -40,9 +40,10 @@ internal sealed class ImageUnderTest : IDisposable
     /// <param name="command">What the probe guest is to do instead of its checks; empty: the checks.</param>
     /// <param name="flavour">The host it is for.</param>
     /// <param name="alterKernel">Changes the kernel's ELF file before it is built in.</param>
-    public static ImageUnderTest Build(string command = "", HostFlavour flavour = HostFlavour.Qemu, Action<byte[]>? alterKernel = null)
+    /// <param name="selfCheck">The kernel checks itself: tests/Svsm.SelfCheck.</param>
+    public static ImageUnderTest Build(string command = "", HostFlavour flavour = HostFlavour.Qemu, Action<byte[]>? alterKernel = null, bool selfCheck = false)
     {
-        byte[] kernel = File.ReadAllBytes(PathOf("Kernel"));
+        byte[] kernel = File.ReadAllBytes(PathOf(selfCheck ? "SelfCheck" : "Kernel"));
         alterKernel?.Invoke(kernel);
         byte[] guest = File.ReadAllBytes(PathOf("ProbeGuest"));
         ProbeCommand.Set(guest, command);

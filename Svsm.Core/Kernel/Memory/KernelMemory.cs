@@ -35,9 +35,17 @@ internal static unsafe class KernelMemory
     private static Runs s_runs;
     private static int s_guestRangeCount;
     private static int s_runCount;
+    private static PageRange s_region;
+    private static PageRange s_claim;
 
     /// <summary>RAM of the guest: the host's map without the SVSM's region and the legacy area.</summary>
     public static ReadOnlySpan<PageRange> GuestRanges => ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_guestRangeCount);
+
+    /// <summary>The SVSM's region.</summary>
+    public static PageRange Region => s_region;
+
+    /// <summary>RAM that was claimed; may be empty.</summary>
+    public static PageRange Claim => s_claim;
 
     /// <summary>The page states. Available after <see cref="CreatePageStates"/>.</summary>
     // SAFETY: as many bytes as the runs need are mapped there.
@@ -84,6 +92,7 @@ internal static unsafe class KernelMemory
 
         s_guestRangeCount = count;
         ranges[count] = region;
+        s_region = region;
     }
 
     /// <summary>Validates the part of the region that was not launched, and gives it to the frame allocator; ends the VM on any surprise.</summary>
@@ -119,7 +128,6 @@ internal static unsafe class KernelMemory
     public static void CreatePageStates(in ImageConfiguration configuration, int cpuCount, bool isShared)
     {
         Span<PageRange> ranges = s_ranges;
-        PageRange region = ranges[s_guestRangeCount];
         bool isPossible = PageStateTable.TryMakeRuns(ranges.Slice(0, s_guestRangeCount + 1), s_runs, out s_runCount);
         ulong bytes = PageStateTable.BytesFor(((ReadOnlySpan<ChunkRun>)s_runs).Slice(0, s_runCount));
         ulong statePages = MemoryClaim.PagesForStates(bytes);
@@ -141,6 +149,7 @@ internal static unsafe class KernelMemory
             Panic.Stop(TerminationReason.PageStates, "no room for the states of all pages of this VM and its CPUs; bytes needed:"u8, bytes + (cpuPages * Page.Size));
         }
 
+        s_claim = claim;
         PageStateTable table = PageStates;
         table.Clear();
         for (int i = 0; i < s_guestRangeCount; i++)
@@ -148,7 +157,7 @@ internal static unsafe class KernelMemory
             isPossible &= table.TrySet(ranges[i], PageState.Unvalidated);
         }
 
-        isPossible &= table.TrySet(region, PageState.Svsm) && (claim.Count == 0 || table.TrySet(claim, PageState.Svsm));
+        isPossible &= table.TrySet(s_region, PageState.Svsm) && (claim.Count == 0 || table.TrySet(claim, PageState.Svsm));
         if (!isPossible)
         {
             Panic.Stop(TerminationReason.Internal, "a range of memory has no states"u8);

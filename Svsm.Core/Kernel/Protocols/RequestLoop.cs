@@ -47,6 +47,7 @@ internal static unsafe class RequestLoop
             }
 
             vcpu.Lock.Release(LockRank.GuestVcpu);
+            SelfCheck.Run();
             Panic.Join();
             if (!exists)
             {

@@ -93,6 +93,8 @@
         address_of svsm_cpu_entry_address, svsm_cpu_entry
         address_of svsm_text_start_address, svsm_text_start
         address_of svsm_text_end_address, svsm_text_end
+        address_of svsm_data_start_address, svsm_data_start
+        address_of svsm_data_end_address, svsm_data_end
 
         .bss
         .p2align 12

@@ -28,11 +28,13 @@ internal static unsafe class KernelText
         return true;
     }
 
+    /// <summary>First byte of the text.</summary>
     [RuntimeImport("*", "svsm_text_start_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]
-    private static extern ulong Start();
+    public static extern ulong Start();
 
+    /// <summary>First byte after the text.</summary>
     [RuntimeImport("*", "svsm_text_end_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]
-    private static extern ulong End();
+    public static extern ulong End();
 }

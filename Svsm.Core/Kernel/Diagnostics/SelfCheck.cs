@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What an image made for tests does more than a real one: each CPU compares its live page tables with the partition of the address space
+// (PageTableAudit.cs), before its first guest and after every return from it. A difference ends the VM. Without SVSM_SELF_CHECK there is no
+// call, and nothing of this in the image. tests/Svsm.SelfCheck builds such a kernel.
+
+using System;
+using System.Diagnostics;
+using System.Runtime;
+using System.Runtime.CompilerServices;
+using Svsm.Kernel.Arch;
+using Svsm.Kernel.Locks;
+using Svsm.Kernel.Memory;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Diagnostics;
+
+/// <summary>Checks of the running kernel.</summary>
+internal static unsafe class SelfCheck
+{
+    // 32 MiB, more than the images of tests have.
+    private const int MaxPages = 8192;
+
+    // Enough for every CPU.
+    private const int MaxCpus = 512;
+
+    [InlineArray(MaxPages)]
+    private struct Marks
+    {
+        private ushort _element0;
+    }
+
+    [InlineArray(MaxCpus)]
+    private struct Reported
+    {
+        private bool _element0;
+    }
+
+    private static KernelLock s_lock;
+    private static Marks s_marks;
+    private static Reported s_reported;
+
+    /// <summary>Checks the current CPU; ends the VM when something is wrong.</summary>
+    [Conditional("SVSM_SELF_CHECK")]
+    public static void Run()
+    {
+        int cpu = (int)PerCpu.Current.Index;
+        PartitionFacts facts = new()
+        {
+            TextStart = KernelText.Start(),
+            TextEnd = KernelText.End(),
+            DataStart = DataStart(),
+            DataEnd = DataEnd(),
+            Region = KernelMemory.Region,
+            Claim = KernelMemory.Claim,
+        };
+        TableWindows memory = default;
+
+        // SAFETY: the list of the current CPU, which stays where it is.
+        ReadOnlySpan<ulong> windows = new(Unsafe.AsPointer(ref PerCpu.Current.UsedWindows[0]), KernelAddressSpace.WindowPageCount / 64);
+        s_lock.Acquire(LockRank.AddressSpace);
+        PageTableAudit<TableWindows> audit = new(ref memory, AddressSpace.EncryptionMask, in facts, s_marks, windows);
+        PartitionFault fault = audit.Run(AddressSpace.Root, cpu);
+        s_lock.Release(LockRank.AddressSpace);
+        if (fault != PartitionFault.None)
+        {
+            Panic.Stop(TerminationReason.Internal, Describe(fault), audit.Address);
+        }
+
+        if (!s_reported[cpu])
+        {
+            s_reported[cpu] = true;
+            Log.Text("svsm: self-check: CPU "u8);
+            Log.Decimal((ulong)cpu);
+            Log.Text(" maps "u8);
+            Log.Decimal((ulong)audit.Pages);
+            Log.Line(" pages, all where they belong"u8);
+        }
+    }
+
+    private static ReadOnlySpan<byte> Describe(PartitionFault fault) => fault switch
+    {
+        PartitionFault.UserMode => "self-check: a page can be used at CPL 3"u8,
+        PartitionFault.WritableAndExecutable => "self-check: a page is writable and executable"u8,
+        PartitionFault.Outside => "self-check: a page is mapped where nothing belongs"u8,
+        PartitionFault.WrongRights => "self-check: a page has other rights than its place"u8,
+        PartitionFault.WrongEncryption => "self-check: a page is shared with the host, or the GHCB page is not"u8,
+        PartitionFault.NotOurs => "self-check: a page outside of the SVSM's memory is mapped for good"u8,
+        _ => "self-check: a page is mapped twice"u8,
+    };
+
+    [RuntimeImport("*", "svsm_data_start_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong DataStart();
+
+    [RuntimeImport("*", "svsm_data_end_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong DataEnd();
+}
