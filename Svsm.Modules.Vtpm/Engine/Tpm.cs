@@ -68,6 +68,7 @@ public sealed class Tpm
         Hierarchies = new Hierarchies(this);
         DictionaryAttack = new DictionaryAttack(this);
         SelfTests = new SelfTests(this);
+        CommandAudit = new CommandAudit(this);
         PowerOn();
     }
 
@@ -117,6 +118,8 @@ public sealed class Tpm
     internal DictionaryAttack DictionaryAttack { get; }
 
     internal SelfTests SelfTests { get; }
+
+    internal CommandAudit CommandAudit { get; }
 
     /// <summary>Milliseconds since power-on.</summary>
     internal ulong Time { get; private set; }

@@ -108,10 +108,28 @@ internal static partial class GetCapability
                 return items;
             case Capability.AuthPolicies:
                 return AuthPolicies(tpm, new TpmHandle(first));
-            case Capability.PpCommands:
             case Capability.AuditCommands:
+                foreach (CommandCode code in tpm.CommandAudit.List())
+                {
+                    if ((uint)code >= first)
+                    {
+                        items.Add(new CapabilityItem((uint)code, 4));
+                    }
+                }
+
+                return items;
             case Capability.EccCurves:
-                // TPM2_PP_Commands, command audit and elliptic curves are not served, so the lists are empty.
+                foreach (EccCurve curve in Enum.GetValues<EccCurve>())
+                {
+                    if ((uint)curve >= first)
+                    {
+                        items.Add(new CapabilityItem((ulong)curve, 2));
+                    }
+                }
+
+                return items;
+            case Capability.PpCommands:
+                // TPM2_PP_Commands is not served, so the list is empty.
                 return items;
             default:
                 throw new InvalidOperationException($"capability {capability} is declared and not answered");

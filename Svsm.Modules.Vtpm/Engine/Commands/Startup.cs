@@ -51,6 +51,7 @@ internal static partial class Startup
             {
                 NullProof = tpm.NewSecret(),
                 NullSeed = tpm.NewSecret(),
+                CommitNonce = tpm.NewSecret(),
                 PcrAllocation = persistent.PcrAllocation,
             };
             persistent.ResetCount++;

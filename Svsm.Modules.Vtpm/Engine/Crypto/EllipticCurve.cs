@@ -157,33 +157,6 @@ internal sealed class EllipticCurve
         return Modulus.EqualMask(left, right) != 0;
     }
 
-    /// <summary>The point with the given x, if there is one, and the y that a square root gives.</summary>
-    /// <remarks>Every prime here is 3 modulo 4, so the root is a power.</remarks>
-    internal bool TryDecompress(ReadOnlySpan<byte> xBytes, out ulong[] result)
-    {
-        result = new ulong[3 * Limbs];
-        Span<ulong> x = result.AsSpan(0, Limbs);
-        Span<ulong> y = result.AsSpan(Limbs, Limbs);
-        if (!BigIntegers.TryRead(xBytes, x) || Field.BelowMask(x) == 0)
-        {
-            return false;
-        }
-
-        Field.Enter(x, x);
-        Field.One.CopyTo(result.AsSpan(2 * Limbs));
-        var right = new ulong[Limbs];
-        EvaluateRight(x, right);
-
-        // (p + 1) / 4.
-        var exponent = Field.Value.ToArray();
-        BigIntegers.Add(exponent, [1]);
-        BigIntegers.Divide(exponent, 4);
-        Field.Power(right, exponent, y);
-        var square = new ulong[Limbs];
-        Field.Multiply(y, y, square);
-        return Modulus.EqualMask(square, right) != 0;
-    }
-
     /// <summary>Affine coordinates; null for the point at infinity.</summary>
     internal EccPoint? Encode(ReadOnlySpan<ulong> point)
     {
@@ -224,6 +197,34 @@ internal sealed class EllipticCurve
         ulong[] result = MultiplyTable(scalar, table);
         CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(table.AsSpan()));
         return result;
+    }
+
+    /// <summary>key * point for a point that anybody may have made.</summary>
+    /// <param name="key">A private key.</param>
+    /// <param name="point">The point.</param>
+    /// <param name="result">The product.</param>
+    /// <returns>TPM_RC_ECC_POINT for no point of the curve; TPM_RC_NO_RESULT for the point at infinity.</returns>
+    internal TpmResponseCode TryMultiply(ReadOnlySpan<byte> key, in EccPoint point, out EccPoint result)
+    {
+        result = default;
+        if (!TryDecode(point, out ulong[] decoded))
+        {
+            return TpmResponseCode.EccPoint;
+        }
+
+        ulong[] scalar = BigIntegers.Read(key, Limbs);
+        EccPoint? product = Encode(Multiply(scalar, decoded));
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(scalar.AsSpan()));
+        result = product ?? default;
+        return product is null ? TpmResponseCode.NoResult : TpmResponseCode.Success;
+    }
+
+    /// <summary>A number modulo the field's prime.</summary>
+    internal byte[] ReduceToField(ReadOnlySpan<byte> number)
+    {
+        var result = new ulong[Limbs];
+        BigIntegers.Reduce(BigIntegers.Read(number), Field.Value, result);
+        return BigIntegers.ToBytes(result, Size);
     }
 
     /// <summary>The sum of two points.</summary>

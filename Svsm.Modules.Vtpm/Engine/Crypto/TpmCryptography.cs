@@ -130,6 +130,82 @@ internal static class TpmCryptography
         return mask;
     }
 
+    /// <summary>AES in any mode in place.</summary>
+    /// <param name="cryptography">The primitives.</param>
+    /// <param name="mode">The mode.</param>
+    /// <param name="key">The key.</param>
+    /// <param name="iv">The initial value; afterwards the one to go on with.</param>
+    /// <param name="data">The data; whole blocks for CBC and ECB.</param>
+    /// <param name="encrypt">The direction.</param>
+    internal static void TransformMode(this ICryptography cryptography, AlgorithmId mode, ReadOnlySpan<byte> key, Span<byte> iv, Span<byte> data, bool encrypt)
+    {
+        bool isBlockwise = mode is AlgorithmId.BlockChaining or AlgorithmId.CodeBook;
+        IBlockTransform aes = isBlockwise && !encrypt ? cryptography.AesDecryptor(key) : cryptography.AesEncryptor(key);
+        Span<byte> block = stackalloc byte[AesBlock];
+        for (int offset = 0; offset < data.Length; offset += AesBlock)
+        {
+            Span<byte> part = data.Slice(offset, Math.Min(AesBlock, data.Length - offset));
+            switch (mode)
+            {
+                case AlgorithmId.CodeBook:
+                    aes.Transform(part, part);
+                    break;
+                case AlgorithmId.BlockChaining when encrypt:
+                    Xor(iv, part);
+                    aes.Transform(iv, iv);
+                    iv.CopyTo(part);
+                    break;
+                case AlgorithmId.BlockChaining:
+                    aes.Transform(part, block);
+                    Xor(block, iv);
+                    part.CopyTo(iv);
+                    block.CopyTo(part);
+                    break;
+                case AlgorithmId.CipherFeedback:
+                    aes.Transform(iv, block);
+                    iv.Clear();
+                    if (!encrypt)
+                    {
+                        part.CopyTo(iv);
+                    }
+
+                    Xor(part, block);
+                    if (encrypt)
+                    {
+                        part.CopyTo(iv);
+                    }
+
+                    break;
+                case AlgorithmId.OutputFeedback:
+                    aes.Transform(iv, iv);
+                    Xor(part, iv);
+                    break;
+                default:
+                    aes.Transform(iv, block);
+                    Xor(part, block);
+                    Increment(iv);
+                    break;
+            }
+        }
+
+        CryptographicOperations.ZeroMemory(block);
+    }
+
+    private static void Xor(Span<byte> data, ReadOnlySpan<byte> mask)
+    {
+        for (int i = 0; i < data.Length; i++)
+        {
+            data[i] ^= mask[i];
+        }
+    }
+
+    private static void Increment(Span<byte> counter)
+    {
+        for (int i = counter.Length - 1; i >= 0 && ++counter[i] == 0; i--)
+        {
+        }
+    }
+
     /// <summary>AES-CFB in place.</summary>
     internal static void TransformCfb(this ICryptography cryptography, ReadOnlySpan<byte> key, ReadOnlySpan<byte> iv, Span<byte> data, bool encrypt)
     {

@@ -46,6 +46,9 @@ internal sealed class CommandContext(Tpm tpm, CommandDescriptor command, byte lo
     /// <summary>The cpHash in the hash of the audit session, if there is one.</summary>
     internal byte[] AuditCommandHash { get; set; } = [];
 
+    /// <summary>The cpHash for command audit; empty when the command is not audited.</summary>
+    internal byte[] CommandAuditHash { get; set; } = [];
+
     /// <summary>Asks whether long work goes on.</summary>
     /// <returns>Success: yes. <see cref="Unfinished"/>: the slice is over. TPM_RC_RETRY: the command takes too long.</returns>
     internal TpmResponseCode Pause() => Tpm.CheckTime();

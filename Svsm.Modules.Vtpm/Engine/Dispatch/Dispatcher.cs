@@ -54,6 +54,11 @@ internal static class Dispatcher
             return WriteError(response, code);
         }
 
+        if (tag == StructureTag.NoSessions)
+        {
+            tpm.CommandAudit.Begin(context, parameters.Span);
+        }
+
         context.Parameters = parameters;
         return Continue(context, response);
     }
@@ -153,6 +158,11 @@ internal static class Dispatcher
         }
 
         context.EndWork();
+        if (code == TpmResponseCode.Success)
+        {
+            context.Tpm.CommandAudit.Count(context);
+        }
+
         if (code == TpmResponseCode.Success && !context.Tpm.EndCommand())
         {
             code = TpmResponseCode.Failure;
@@ -173,6 +183,7 @@ internal static class Dispatcher
             context.Tpm.Sessions.ExclusiveAuditSession = TpmHandle.Unassigned;
         }
 
+        context.Tpm.CommandAudit.Extend(context, response.Slice(start, writer.Length));
         if (context.FlushAfterResponse != TpmHandle.Unassigned)
         {
             context.Tpm.Objects.Remove(context.FlushAfterResponse);

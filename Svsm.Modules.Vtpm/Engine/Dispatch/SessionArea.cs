@@ -560,7 +560,7 @@ internal static class SessionArea
         return tpm.EndCommand() ? TpmResponseCode.AuthFail : TpmResponseCode.Failure;
     }
 
-    private static byte[] CommandHash(CommandContext context, AlgorithmId hash, ReadOnlySpan<byte> parameters)
+    internal static byte[] CommandHash(CommandContext context, AlgorithmId hash, ReadOnlySpan<byte> parameters)
     {
         IHashState state = context.Tpm.Cryptography.StartHash(hash);
         state.UpdateUInt32((uint)context.Command.Code);
@@ -573,7 +573,7 @@ internal static class SessionArea
         return state.Finish();
     }
 
-    private static byte[] ResponseHash(CommandContext context, AlgorithmId hash, ReadOnlySpan<byte> parameters)
+    internal static byte[] ResponseHash(CommandContext context, AlgorithmId hash, ReadOnlySpan<byte> parameters)
     {
         IHashState state = context.Tpm.Cryptography.StartHash(hash);
         state.UpdateUInt32((uint)TpmResponseCode.Success);
@@ -658,6 +658,7 @@ internal static class SessionArea
 
     private static void BeginAudit(CommandContext context, ReadOnlySpan<byte> parameters)
     {
+        context.Tpm.CommandAudit.Begin(context, parameters);
         if (Array.Find(context.Sessions, s => s.Has(SessionAttributes.Audit)) is SessionUse use)
         {
             context.AuditCommandHash = CommandHash(context, use.Session!.Hash, parameters);

@@ -99,6 +99,16 @@ internal sealed partial class PersistentState
     /// <summary>The greatest value that an NV counter had which is not there any more.</summary>
     internal ulong NvMaxCount;
 
+    /// <summary>The commands on the list of command audit, but the one that is always on it.</summary>
+    [Count(256)]
+    internal uint[] AuditedCommands = [];
+
+    /// <summary>The hash of command audit.</summary>
+    internal AlgorithmId AuditHash = Tickets.Hash;
+
+    /// <summary>Logs of command audit that were begun.</summary>
+    internal ulong AuditCounter;
+
     /// <summary>What TPM2_Shutdown(STATE) saved: <see cref="ResetState"/>, <see cref="ClearState"/>; empty otherwise.</summary>
     [Size(MaxSavedSize)]
     internal byte[] Saved = [];
@@ -139,6 +149,19 @@ internal sealed partial class ResetState
     /// <summary>The PCR allocation in effect.</summary>
     [Count(TpmLimits.HashCount)]
     internal PcrSelection[] PcrAllocation = [];
+
+    /// <summary>The digest of the audited commands; empty when none was audited since it was read.</summary>
+    [Size(TpmLimits.MaxDigest)]
+    internal byte[] CommandAuditDigest = [];
+
+    /// <summary>What the numbers of <see cref="State.Commitments"/> are made of.</summary>
+    [Size(PersistentState.SecretSize)]
+    internal byte[] CommitNonce = [];
+    internal ulong CommitCounter;
+
+    /// <summary>A bit per open commitment.</summary>
+    [Size(State.Commitments.Count / 8)]
+    internal byte[] Commitments = new byte[State.Commitments.Count / 8];
 }
 
 /// <summary>What a TPM Resume keeps and every TPM2_Startup(CLEAR) makes anew.</summary>

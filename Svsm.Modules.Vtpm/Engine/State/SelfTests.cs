@@ -10,7 +10,7 @@ namespace Svsm.Modules.Vtpm.State;
 
 // Known-answer tests of every algorithm that has a row in the table. A failed one puts the TPM into failure mode.
 //
-// Sources: FIPS 180-4 examples ("abc"); RFC 4231, test case 1; NIST SP 800-38A, F.3.13 (CFB128-AES128);
+// Sources: FIPS 180-4 examples ("abc"); RFC 4231, test case 1; NIST SP 800-38A, appendix F;
 // RFC 6979, A.2.5 (P-256); KDFa, KDFe, MGF1 and the RSA private operation by independent computations.
 internal sealed class SelfTests(Tpm tpm)
 {
@@ -103,6 +103,14 @@ internal sealed class SelfTests(Tpm tpm)
                 cryptography.TransformCfb(
                     Convert.FromHexString("2b7e151628aed2a6abf7158809cf4f3c"), Convert.FromHexString("000102030405060708090a0b0c0d0e0f"), data, encrypt: true);
                 return Same(data, "3b3fd92eb72dad20333449f8e83cfb4ac8a64537a0b3a93fcde3cdad9f1ce58b");
+            case AlgorithmId.Counter:
+                return Mode(algorithm, "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff", "874d6191b620e3261bef6864990db6ce9806f66b7970fdff8617187bb9fffdff");
+            case AlgorithmId.OutputFeedback:
+                return Mode(algorithm, "000102030405060708090a0b0c0d0e0f", "3b3fd92eb72dad20333449f8e83cfb4a7789508d16918f03f53c52dac54ed825");
+            case AlgorithmId.BlockChaining:
+                return Mode(algorithm, "000102030405060708090a0b0c0d0e0f", "7649abac8119b246cee98e9b12e9197d5086cb9b507219ee95db113a917678b2");
+            case AlgorithmId.CodeBook:
+                return Mode(algorithm, "00000000000000000000000000000000", "3ad77bb40d7a3660a89ecaf32466ef97f5d3d58503b9699de785895a96fdbaaf");
             case AlgorithmId.Xor:
             case AlgorithmId.Kdf1Sp800108:
                 var secret = new byte[32];
@@ -130,6 +138,7 @@ internal sealed class SelfTests(Tpm tpm)
             case AlgorithmId.EcSchnorr:
                 return EccPasses();
             case AlgorithmId.Mgf1:
+            case AlgorithmId.Kdf2:
                 return Same(
                     cryptography.Mask(AlgorithmId.Sha256, "bar"u8, 50),
                     "382576a7841021cc28fc4c0948753fb8312090cea942ea4c4e735d10dc724b155f9f6069f289d61daca0cb814502ef04eae1");
@@ -172,6 +181,18 @@ internal sealed class SelfTests(Tpm tpm)
         return point is not null && Same(
             [.. point.Value.X.Span, .. point.Value.Y.Span],
             "60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb67903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299");
+    }
+
+    // Two blocks of SP 800-38A, appendix F, there and back.
+    private bool Mode(AlgorithmId mode, string iv, string expected)
+    {
+        byte[] key = Convert.FromHexString("2b7e151628aed2a6abf7158809cf4f3c");
+        byte[] data = Convert.FromHexString("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51");
+        var original = (byte[])data.Clone();
+        tpm.Cryptography.TransformMode(mode, key, Convert.FromHexString(iv), data, encrypt: true);
+        bool passes = Same(data, expected);
+        tpm.Cryptography.TransformMode(mode, key, Convert.FromHexString(iv), data, encrypt: false);
+        return passes && TpmCryptography.AreEqual(data, original);
     }
 
     private bool Digest(AlgorithmId algorithm, string expected) => Same(tpm.Cryptography.Hash(algorithm, "abc"u8), expected);

@@ -17,7 +17,7 @@ internal static class Tickets
     internal const AlgorithmId Hash = AlgorithmId.Sha512;
 
     // TPM_GENERATED_VALUE: how every attestation of a TPM begins.
-    private const uint GeneratedValue = 0xFF54_4347;
+    internal const uint GeneratedValue = 0xFF54_4347;
 
     /// <summary>Whether data cannot be an attestation that somebody made up, so that a restricted key may sign its digest.</summary>
     /// <param name="data">All of the data, or at least its first four bytes.</param>
@@ -90,6 +90,9 @@ internal static class Tickets
         state.Update(name);
         return new Ticket(StructureTag.Verified, hierarchy, state.Finish());
     }
+
+    /// <summary>Whether a ticket says what another one says that was just made. The tag was checked when it was read.</summary>
+    internal static bool AreSame(in Ticket given, in Ticket made) => TpmCryptography.AreEqual(given.Digest.Span, made.Digest.Span);
 
     /// <summary>TPMT_TK_CREATION: "this TPM made the object, with this creation data".</summary>
     internal static Ticket Creation(Tpm tpm, TpmHandle hierarchy, ReadOnlySpan<byte> name, ReadOnlySpan<byte> creationHash)

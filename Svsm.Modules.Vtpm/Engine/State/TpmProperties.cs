@@ -32,8 +32,8 @@ internal static class TpmProperties
         (Fixed + 8, static _ => 0x6D00_0000), // _3 "m"
         (Fixed + 9, static _ => 0), // _4
         (Fixed + 10, static _ => 1), // TPM_PT_VENDOR_TPM_TYPE
-        (Fixed + 11, static _ => 0x0000_0001), // TPM_PT_FIRMWARE_VERSION_1
-        (Fixed + 12, static _ => 0x0000_0000), // TPM_PT_FIRMWARE_VERSION_2
+        (Fixed + 11, static _ => Attestation.FirmwareVersion1), // TPM_PT_FIRMWARE_VERSION_1
+        (Fixed + 12, static _ => Attestation.FirmwareVersion2), // TPM_PT_FIRMWARE_VERSION_2
         (Fixed + 13, static _ => TpmLimits.MaxBuffer), // TPM_PT_INPUT_BUFFER
         (Fixed + 14, static _ => TpmLimits.LoadedObjects), // TPM_PT_HR_TRANSIENT_MIN
         (Fixed + 15, static _ => TpmLimits.NvCapacity / TpmLimits.MaxContext), // TPM_PT_HR_PERSISTENT_MIN: of the largest objects
@@ -80,14 +80,14 @@ internal static class TpmProperties
         (Variable + 10, static tpm => (uint)System.Array.FindAll(tpm.Persistent.NvIndices, i => i.Type == NvType.Counter).Length), // TPM_PT_NV_COUNTERS
         (Variable + 11, static tpm => (uint)((TpmLimits.NvCapacity - NvStorage.Used(tpm)) / (NvStorage.Overhead + sizeof(ulong)))), // TPM_PT_NV_COUNTERS_AVAIL
         (Variable + 12, static _ => 0), // TPM_PT_ALGORITHM_SET
-        (Variable + 13, static _ => 0), // TPM_PT_LOADED_CURVES
+        (Variable + 13, static _ => (uint)Enum.GetValues<EccCurve>().Length), // TPM_PT_LOADED_CURVES
         (Variable + 14, static tpm => tpm.Persistent.FailedTries), // TPM_PT_LOCKOUT_COUNTER
         (Variable + 15, static tpm => tpm.Persistent.MaxTries), // TPM_PT_MAX_AUTH_FAIL
         (Variable + 16, static tpm => tpm.Persistent.RecoveryTime), // TPM_PT_LOCKOUT_INTERVAL
         (Variable + 17, static tpm => tpm.Persistent.LockoutRecovery), // TPM_PT_LOCKOUT_RECOVERY
         (Variable + 18, static _ => 0), // TPM_PT_NV_WRITE_RECOVERY
-        (Variable + 19, static _ => 0), // TPM_PT_AUDIT_COUNTER_0
-        (Variable + 20, static _ => 0), // TPM_PT_AUDIT_COUNTER_1
+        (Variable + 19, static tpm => (uint)(tpm.Persistent.AuditCounter >> 32)), // TPM_PT_AUDIT_COUNTER_0
+        (Variable + 20, static tpm => (uint)tpm.Persistent.AuditCounter), // TPM_PT_AUDIT_COUNTER_1
     ];
 
     internal static ReadOnlySpan<(uint Tag, Func<Tpm, uint> Value)> Rows => s_rows;

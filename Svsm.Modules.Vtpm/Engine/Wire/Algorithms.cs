@@ -140,10 +140,15 @@ internal static class Algorithms
         new(AlgorithmId.EcDaa, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Signing, AlgorithmUse.EccScheme | AlgorithmUse.SignatureScheme),
         new(AlgorithmId.EcSchnorr, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Signing, AlgorithmUse.EccScheme | AlgorithmUse.SignatureScheme),
         new(AlgorithmId.Kdf1Sp80056A, AlgorithmAttributes.Hash | AlgorithmAttributes.Method, AlgorithmUse.KeyDerivation),
+        new(AlgorithmId.Kdf2, AlgorithmAttributes.Hash | AlgorithmAttributes.Method, AlgorithmUse.KeyDerivation),
         new(AlgorithmId.Kdf1Sp800108, AlgorithmAttributes.Hash | AlgorithmAttributes.Method, AlgorithmUse.KeyDerivation),
         new(AlgorithmId.Ecc, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Object, AlgorithmUse.Public),
         new(AlgorithmId.SymmetricCipher, AlgorithmAttributes.Object | AlgorithmAttributes.Symmetric, AlgorithmUse.Public),
+        new(AlgorithmId.Counter, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
+        new(AlgorithmId.OutputFeedback, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
+        new(AlgorithmId.BlockChaining, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
         new(AlgorithmId.CipherFeedback, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
+        new(AlgorithmId.CodeBook, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
     ];
 
     /// <summary>All rows, by identifier.</summary>

@@ -250,6 +250,109 @@ internal readonly record struct AsymmetricScheme(AlgorithmId Scheme, AlgorithmId
     }
 }
 
+/// <summary>TPMT_SIG_SCHEME.</summary>
+internal readonly record struct SignatureScheme(AsymmetricScheme Scheme)
+{
+    internal static TpmResponseCode ReadOrNull(ref TpmReader reader, out SignatureScheme value)
+    {
+        TpmResponseCode code = AsymmetricScheme.Read(ref reader, AlgorithmUse.SignatureScheme, true, out AsymmetricScheme scheme);
+        value = new SignatureScheme(scheme);
+        return code;
+    }
+}
+
+/// <summary>TPMT_RSA_DECRYPT.</summary>
+internal readonly record struct RsaDecryptScheme(AsymmetricScheme Scheme)
+{
+    internal static TpmResponseCode ReadOrNull(ref TpmReader reader, out RsaDecryptScheme value)
+    {
+        TpmResponseCode code = AsymmetricScheme.Read(ref reader, AlgorithmUse.RsaDecrypt, true, out AsymmetricScheme scheme);
+        value = new RsaDecryptScheme(scheme);
+        return code;
+    }
+}
+
+/// <summary>TPMT_KDF_SCHEME.</summary>
+internal readonly record struct KeyDerivationScheme(AlgorithmId Scheme, AlgorithmId Hash)
+{
+    internal static TpmResponseCode ReadOrNull(ref TpmReader reader, out KeyDerivationScheme value)
+    {
+        AlgorithmId hash = AlgorithmId.Null;
+        TpmResponseCode code = reader.ReadAlgorithm(AlgorithmUse.KeyDerivation, true, out AlgorithmId scheme);
+        if (code == TpmResponseCode.Success && scheme != AlgorithmId.Null)
+        {
+            code = reader.ReadAlgorithm(AlgorithmUse.Hash, false, out hash);
+        }
+
+        value = new KeyDerivationScheme(scheme, hash);
+        return code;
+    }
+}
+
+/// <summary>TPMT_SIGNATURE.</summary>
+/// <param name="Scheme">The scheme; TPM_ALG_NULL for none.</param>
+/// <param name="Hash">Its hash.</param>
+/// <param name="First">The signature of RSA, the digest of HMAC, the first number of ECC.</param>
+/// <param name="Second">The second number of ECC.</param>
+internal readonly record struct Signature(AlgorithmId Scheme, AlgorithmId Hash, ReadOnlyMemory<byte> First, ReadOnlyMemory<byte> Second)
+{
+    internal static Signature None => new(AlgorithmId.Null, AlgorithmId.Null, default, default);
+
+    private bool IsRsa => Scheme is AlgorithmId.RsaSsa or AlgorithmId.RsaPss;
+
+    internal static TpmResponseCode Read(ref TpmReader reader, out Signature value)
+    {
+        value = default;
+        TpmResponseCode code;
+        ReadOnlyMemory<byte> first;
+        ReadOnlyMemory<byte> second = default;
+        if ((code = reader.ReadAlgorithm(AlgorithmUse.SignatureScheme, false, out AlgorithmId scheme)) != TpmResponseCode.Success
+            || (code = reader.ReadAlgorithm(AlgorithmUse.Hash, false, out AlgorithmId hash)) != TpmResponseCode.Success)
+        {
+            return code;
+        }
+
+        var kind = new Signature(scheme, hash, default, default);
+        if (scheme == AlgorithmId.Hmac)
+        {
+            code = reader.ReadBytes(Algorithms.DigestSize(hash), out first);
+        }
+        else if (kind.IsRsa)
+        {
+            code = reader.ReadSized(TpmLimits.MaxRsaKey, out first);
+        }
+        else if ((code = reader.ReadSized(TpmLimits.MaxEccKey, out first)) == TpmResponseCode.Success)
+        {
+            code = reader.ReadSized(TpmLimits.MaxEccKey, out second);
+        }
+
+        value = kind with { First = first, Second = second };
+        return code;
+    }
+
+    internal void Write(ref TpmWriter writer)
+    {
+        writer.WriteUInt16((ushort)Scheme);
+        if (Scheme == AlgorithmId.Null)
+        {
+            return;
+        }
+
+        writer.WriteUInt16((ushort)Hash);
+        if (Scheme == AlgorithmId.Hmac)
+        {
+            writer.WriteBytes(First.Span);
+            return;
+        }
+
+        writer.WriteSized(First.Span);
+        if (!IsRsa)
+        {
+            writer.WriteSized(Second.Span);
+        }
+    }
+}
+
 /// <summary>TPMT_PUBLIC_PARMS: the type of a key and its parameters; what a type does not have is TPM_ALG_NULL or 0.</summary>
 internal readonly record struct PublicParameters(AlgorithmId Type)
 {

@@ -114,6 +114,12 @@ internal enum HandleKind
 
     /// <summary>TPMI_RH_NV_AUTH.</summary>
     NvAuth,
+
+    /// <summary>TPMI_RH_ENDORSEMENT.</summary>
+    Endorsement,
+
+    /// <summary>TPMI_SH_HMAC.</summary>
+    HmacSession,
 }
 
 /// <summary>The data behind <see cref="HandleKind"/>.</summary>
@@ -152,6 +158,8 @@ internal static class HandleKinds
         [s_policySession],
         [s_nv],
         [s_platform, s_owner, s_nv],
+        [s_endorsement],
+        [s_hmacSession],
     ];
 
     /// <summary>TPM_RC_VALUE for a handle that is not of the kind.</summary>
