@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_GetCommandAuditDigest: a statement about the audited commands; a signed one ends the log.</summary>
-[TpmCommand(CommandCode.GetCommandAuditDigest)]
+[TpmCommand(CommandCode.GetCommandAuditDigest, Traits = CommandTraits.Nv)]
 internal static partial class GetCommandAuditDigest
 {
     internal readonly record struct Request(

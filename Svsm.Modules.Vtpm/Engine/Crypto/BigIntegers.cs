@@ -3,6 +3,7 @@
 
 using System;
 using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace Svsm.Modules.Vtpm.Crypto;
@@ -162,6 +163,7 @@ internal static class BigIntegers
     }
 
     /// <summary>The remainder of a division by a small number.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static uint Remainder(ReadOnlySpan<ulong> value, uint divisor)
     {
         ulong remainder = 0;

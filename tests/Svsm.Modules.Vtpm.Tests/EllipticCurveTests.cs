@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Linq;
+using System.Numerics;
+using Svsm.Modules.Vtpm.Crypto;
+using Svsm.Modules.Vtpm.Wire;
+using Xunit;
+
+namespace Svsm.Modules.Vtpm.Tests;
+
+// Vectors: RFC 6979, A.2.5 to A.2.7 (keys and signatures over "sample"); RFC 5903, 8 (ECDH). Everything else against other arithmetic:
+// System.Numerics.BigInteger.
+public sealed class EllipticCurveTests
+{
+    private readonly BouncyCastleCryptography _cryptography = new();
+
+    public static TheoryData<ushort> Curves => [.. Enum.GetValues<EccCurve>().Select(c => (ushort)c)];
+
+    [Theory]
+    [MemberData(nameof(Curves))]
+    public void Constants_EveryCurve_AreACurveOfThatOrder(ushort id)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        BigInteger p = Number(curve.P);
+        BigInteger x = Number(curve.X);
+        Assert.Equal(curve.Bits, p.GetBitLength());
+        Assert.Equal(BigInteger.Pow(Number(curve.Y), 2) % p, ((BigInteger.Pow(x, 3) + (Number(curve.A) * x) + Number(curve.B)) % p));
+
+        // n G is infinity, (n - 1) G is -G.
+        Assert.Null(curve.Encode(curve.MultiplyGenerator(BigIntegers.Read(curve.N, curve.Limbs))));
+        ulong[] less = BigIntegers.Read(curve.N, curve.Limbs);
+        less[0]--;
+        EccPoint negated = curve.Encode(curve.MultiplyGenerator(less))!.Value;
+        Assert.Equal(curve.X, negated.X.ToArray());
+        Assert.Equal(p, Number(curve.Y) + Number(negated.Y.Span));
+    }
+
+    [Theory]
+    [MemberData(nameof(Curves))]
+    public void Multiply_ExtremeScalars_AgreesWithAddition(ushort id)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        var scalar = new ulong[curve.Limbs];
+        Assert.Null(curve.Encode(curve.MultiplyGenerator(scalar)));
+        ulong[] sum = curve.MultiplyGenerator(scalar);
+        scalar[0] = 1;
+        ulong[] generator = curve.MultiplyGenerator(scalar);
+        for (ulong i = 1; i < 40; i++)
+        {
+            curve.Add(sum, generator, sum);
+            scalar[0] = i;
+            Assert.Equal(curve.Encode(sum)!.Value.ToBytes(), curve.Encode(curve.MultiplyGenerator(scalar))!.Value.ToBytes());
+            Assert.Equal(curve.Encode(sum)!.Value.ToBytes(), curve.Encode(curve.Multiply(scalar, generator))!.Value.ToBytes());
+        }
+    }
+
+    [Theory]
+    [InlineData(3, "C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721", "60FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6", "7903FE1008B8BC99A41AE9E95628BC64F2F1B20C2D7E9F5177A3C294D4462299", "EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716", "F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8")]
+    [InlineData(4, "6B9D3DAD2E1B8C1C05B19875B6659F4DE23C3B667BF297BA9AA47740787137D896D5724E4C70A825F872C9EA60D2EDF5", "EC3A4E415B4E19A4568618029F427FA5DA9A8BC4AE92E02E06AAE5286B300C64DEF8F0EA9055866064A254515480BC13", "8015D9B72D7D57244EA8EF9AC0C621896708A59367F9DFB9F54CA84B3F1C9DB1288B231C3AE0D4FE7344FD2533264720", "21B13D1E013C7FA1392D03C5F99AF8B30C570C6F98D4EA8E354B63A21D3DAA33BDE1E888E63355D92FA2B3C36D8FB2CD", "F3AA443FB107745BF4BD77CB3891674632068A10CA67E3D45DB2266FA7D1FEEBEFDC63ECCD1AC42EC0CB8668A4FA0AB0")]
+    [InlineData(5, "00FAD06DAA62BA3B25D2FB40133DA757205DE67F5BB0018FEE8C86E1B68C7E75CAA896EB32F1F47C70855836A6D16FCC1466F6D8FBEC67DB89EC0C08B0E996B83538", "01894550D0785932E00EAA23B694F213F8C3121F86DC97A04E5A7167DB4E5BCD371123D46E45DB6B5D5370A7F20FB633155D38FFA16D2BD761DCAC474B9A2F5023A4", "00493101C962CD4D2FDDF782285E64584139C2F91B47F87FF82354D6630F746A28A0DB25741B5B34A828008B22ACC23F924FAAFBD4D33F81EA66956DFEAA2BFDFCF5", "01511BB4D675114FE266FC4372B87682BAECC01D3CC62CF2303C92B3526012659D16876E25C7C1E57648F23B73564D67F61C6F14D527D54972810421E7D87589E1A7", "004A171143A83163D6DF460AAF61522695F207A58B95C0644D87E52AA1A347916E4F7A72930B1BC06DBE22CE3F58264AFD23704CBB63B29B931F7DE6C9D949A7ECFC")]
+    public void VerifyEcdsa_PublicVectors_AreGood(int id, string key, string x, string y, string r, string s)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        EccPoint point = curve.Encode(curve.MultiplyGenerator(BigIntegers.Read(Convert.FromHexString(key), curve.Limbs)))!.Value;
+        Assert.Equal(Convert.FromHexString(x), point.X.ToArray());
+        Assert.Equal(Convert.FromHexString(y), point.Y.ToArray());
+        Assert.True(curve.TryDecode(point, out ulong[] decoded));
+        byte[] digest = _cryptography.Hash(AlgorithmId.Sha256, "sample"u8);
+        byte[] first = Convert.FromHexString(r);
+        byte[] second = Convert.FromHexString(s);
+        Assert.True(EccSignatures.VerifyEcdsa(curve, decoded, digest, first, second));
+
+        // The numbers that no signature has, and those of another one.
+        Assert.False(EccSignatures.VerifyEcdsa(curve, decoded, digest, second, first));
+        Assert.False(EccSignatures.VerifyEcdsa(curve, decoded, digest, new byte[curve.Size], second));
+        Assert.False(EccSignatures.VerifyEcdsa(curve, decoded, digest, first, new byte[curve.Size]));
+        Assert.False(EccSignatures.VerifyEcdsa(curve, decoded, digest, curve.N, second));
+        Assert.False(EccSignatures.VerifyEcdsa(curve, decoded, digest, first, curve.N));
+        digest[0] ^= 1;
+        Assert.False(EccSignatures.VerifyEcdsa(curve, decoded, digest, first, second));
+    }
+
+    [Fact]
+    public void Multiply_KeyExchangeOfRfc5903_GivesItsSecret()
+    {
+        EllipticCurve curve = EllipticCurve.Create(EccCurve.NistP256);
+        byte[] key = Convert.FromHexString("C88F01F510D9AC3F70A292DAA2316DE544E9AAB8AFE84049C62A9C57862D1433");
+        var other = new EccPoint(
+            Convert.FromHexString("D12DFB5289C8D4F81208B70270398C342296970A0BCCB74C736FC7554494BF63"),
+            Convert.FromHexString("56FBF3CA366CC23E8157854C13C58D6AAC23F046ADA30F8353E74F33039872AB"));
+        Assert.Equal(TpmResponseCode.Success, curve.TryMultiply(key, other, out EccPoint shared));
+        Assert.Equal(Convert.FromHexString("D6840F6B42F6EDAFD13116E0E12565202FEF8E9ECE7DCE03812464D04B9442DE"), shared.X.ToArray());
+    }
+
+    [Theory]
+    [MemberData(nameof(Curves))]
+    public void Signatures_OwnOnes_AreGood(ushort id)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        CounterDrbg random = CounterDrbg.Create(_cryptography, [1]);
+        foreach (byte[] key in (byte[][])[One(curve), Less(curve), curve.PrivateKeyFrom(random.Generate(curve.Size + 8))])
+        {
+            Assert.True(curve.IsPrivateKey(key));
+            ulong[] point = curve.MultiplyGenerator(BigIntegers.Read(key, curve.Limbs));
+            foreach (AlgorithmId hash in (AlgorithmId[])[AlgorithmId.Sha1, AlgorithmId.Sha512])
+            {
+                byte[] digest = _cryptography.Hash(hash, key);
+                EccSignatures.SignEcdsa(curve, key, digest, random, out byte[] r, out byte[] s);
+                Assert.True(EccSignatures.VerifyEcdsa(curve, point, digest, r, s));
+                EccSignatures.SignSchnorr(_cryptography, curve, hash, key, digest, random, out r, out s);
+
+                // A digest of the order's length may be above the order; such a signature is no good, and as rare as chance makes it.
+                Assert.True(EccSignatures.VerifySchnorr(_cryptography, curve, hash, point, digest, r, s) || !curve.IsPrivateKey(r));
+                s[^1] ^= 1;
+                Assert.False(EccSignatures.VerifySchnorr(_cryptography, curve, hash, point, digest, r, s));
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Curves))]
+    public void TryDecode_WhatIsNoPoint_IsRefused(ushort id)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        Assert.True(curve.TryDecode(new EccPoint(curve.X, curve.Y), out _));
+        Assert.False(curve.TryDecode(new EccPoint(curve.Y, curve.X), out _));
+        Assert.False(curve.TryDecode(new EccPoint(new byte[curve.Size], new byte[curve.Size]), out _));
+        Assert.False(curve.TryDecode(default, out _));
+
+        // x + p is the same number modulo p, and no coordinate.
+        Assert.False(curve.TryDecode(new EccPoint(curve.P, curve.Y), out _));
+        Assert.False(curve.TryDecode(new EccPoint(curve.X, (Number(curve.Y) + Number(curve.P)).ToByteArray(true, true)), out _));
+        var tooLong = new byte[80];
+        tooLong[0] = 1;
+        Assert.False(curve.TryDecode(new EccPoint(tooLong, curve.Y), out _));
+    }
+
+    [Theory]
+    [MemberData(nameof(Curves))]
+    public void PrivateKeyFrom_AnyBytes_IsTheNumberModuloTheOrderLessOnePlusOne(ushort id)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        CounterDrbg random = CounterDrbg.Create(_cryptography, [2]);
+        var all = new byte[curve.Size + 8];
+        all.AsSpan().Fill(0xFF);
+        foreach (byte[] bytes in (byte[][])[new byte[curve.Size + 8], all, random.Generate(curve.Size + 8)])
+        {
+            Assert.Equal((Number(bytes) % (Number(curve.N) - 1)) + 1, Number(curve.PrivateKeyFrom(bytes)));
+        }
+    }
+
+    private static byte[] One(EllipticCurve curve)
+    {
+        var one = new byte[curve.Size];
+        one[^1] = 1;
+        return one;
+    }
+
+    private static byte[] Less(EllipticCurve curve)
+    {
+        var less = (byte[])curve.N.Clone();
+        less[^1]--;
+        return less;
+    }
+
+    private static BigInteger Number(ReadOnlySpan<byte> bytes) => new(bytes, isUnsigned: true, isBigEndian: true);
+}
