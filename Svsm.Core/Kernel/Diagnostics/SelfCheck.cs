@@ -71,6 +71,11 @@ internal static unsafe class SelfCheck
         if (!s_reported[cpu])
         {
             s_reported[cpu] = true;
+            if (cpu == 0)
+            {
+                RefuseAllocations();
+            }
+
             Log.Text("svsm: self-check: CPU "u8);
             Log.Decimal((ulong)cpu);
             Log.Text(" maps "u8);
@@ -78,6 +83,71 @@ internal static unsafe class SelfCheck
             Log.Line(" pages, all where they belong"u8);
         }
     }
+
+    // Each frame that an allocation takes is refused once, one at a time: an error, no panic, and nothing is lost.
+    [Conditional("SVSM_SELF_CHECK")]
+    private static void RefuseAllocations()
+    {
+#if SVSM_SELF_CHECK
+        const int Sites = 4;
+        int refused = 0;
+        for (int site = 0; site < Sites; site++)
+        {
+            // Once without: tables of the shared part stay.
+            MemoryError error = TryAllocate(site);
+            int used = FrameAllocator.Used;
+            for (int after = 0; error == MemoryError.None; after++)
+            {
+                FrameAllocator.RefuseAfter = after;
+                error = TryAllocate(site);
+                bool isDone = FrameAllocator.RefuseAfter >= 0;
+                FrameAllocator.RefuseAfter = -1;
+                if (FrameAllocator.Used != used || (error == MemoryError.None) != isDone)
+                {
+                    Panic.Stop(TerminationReason.Internal, "self-check: frames are lost when one is refused; site and number:"u8, ((ulong)site << 32) | (uint)after);
+                }
+
+                if (isDone)
+                {
+                    break;
+                }
+
+                error = MemoryError.None;
+                refused++;
+            }
+        }
+
+        Log.Text("svsm: self-check: "u8);
+        Log.Decimal((ulong)refused);
+        Log.Line(" refused frames, none lost"u8);
+#endif
+    }
+
+#if SVSM_SELF_CHECK
+    // What an allocation gives goes back at once.
+    private static MemoryError TryAllocate(int site)
+    {
+        switch (site)
+        {
+            case 0:
+                MemoryError error = KernelPages.Allocate(3, out KernelPages pages);
+                pages.Dispose();
+                return error;
+            case 1:
+                error = CpuArea.Create(out CpuArea area);
+                area.Dispose();
+                return error;
+            case 2:
+                error = Owned<PageRange, KernelHeap>.Create(out Owned<PageRange, KernelHeap> value);
+                value.Dispose();
+                return error;
+            default:
+                error = OwnedArray<PageRange, KernelHeap>.Create(1000, out OwnedArray<PageRange, KernelHeap> values);
+                values.Dispose();
+                return error;
+        }
+    }
+#endif
 
     private static ReadOnlySpan<byte> Describe(PartitionFault fault) => fault switch
     {

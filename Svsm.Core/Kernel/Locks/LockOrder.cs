@@ -7,6 +7,7 @@
 // takes nothing else.
 //
 //   GuestVcpu     a guest vCPU's VMSA and calling area      Guest/GuestVcpus.cs; a second one is only tried, never waited for
+//   Slabs         small blocks of memory                    Memory/KernelHeap.cs
 //   AddressSpace  what all CPUs have mapped                 Memory/KernelPages.cs, Arch/X64/AddressSpace.cs
 //   Frames        frames                                    Memory/FrameAllocator.cs
 //   Console       one line on the console                   Diagnostics/Log.cs
@@ -18,6 +19,9 @@ internal enum LockRank : byte
 {
     /// <summary>A guest vCPU's VMSA and calling area.</summary>
     GuestVcpu,
+
+    /// <summary>Small blocks of memory.</summary>
+    Slabs,
 
     /// <summary>What all CPUs have mapped.</summary>
     AddressSpace,

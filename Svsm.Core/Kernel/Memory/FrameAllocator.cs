@@ -60,6 +60,11 @@ internal static unsafe class FrameAllocator
     private static int s_used;
     private static int s_count;
 
+#if SVSM_SELF_CHECK
+    /// <summary>Allocations until one is refused; -1 = none is.</summary>
+    public static int RefuseAfter = -1;
+#endif
+
     /// <summary>Frames handed out. Other CPUs may be changing it.</summary>
     public static int Used => s_used;
 
@@ -103,6 +108,12 @@ internal static unsafe class FrameAllocator
     public static bool TryAllocate(int order, out PhysicalAddress frame)
     {
         frame = default;
+#if SVSM_SELF_CHECK
+        if (RefuseAfter >= 0 && RefuseAfter-- == 0)
+        {
+            return false;
+        }
+#endif
         s_lock.Acquire(LockRank.Frames);
         bool taken = Frames().TryTake(order, out int number);
         if (taken)

@@ -6,6 +6,7 @@ using Svsm.Kernel.Arch;
 namespace Svsm.Kernel.Memory;
 
 /// <summary>A mapped frame; reachable as long as this lives, unmapped by <see cref="Dispose"/>.</summary>
+[Owner]
 internal readonly unsafe ref struct FrameMapping
 {
     private readonly ulong _address;

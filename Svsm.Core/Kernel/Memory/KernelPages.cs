@@ -12,6 +12,7 @@ using Svsm.Kernel.Locks;
 namespace Svsm.Kernel.Memory;
 
 /// <summary>Owner of mapped pages; unmapped and freed by <see cref="Dispose"/>. One owner: must not be copied and disposed twice.</summary>
+[Owner]
 internal unsafe struct KernelPages : IDisposable
 {
     private const int WordCount = KernelLayout.KernelPagesCount / 64;
@@ -82,6 +83,20 @@ internal unsafe struct KernelPages : IDisposable
 
         return MemoryError.None;
     }
+
+    /// <summary>Gives the pages away: this one owns nothing afterwards, and <see cref="Adopt"/> makes another owner of them.</summary>
+    /// <returns>Their address; 0 if it owned nothing.</returns>
+    public ulong Release()
+    {
+        ulong address = _address;
+        this = default;
+        return address;
+    }
+
+    /// <summary>Makes the owner of pages that were given away.</summary>
+    /// <param name="address">What <see cref="Release"/> returned, not 0.</param>
+    /// <param name="pageCount">How many there are.</param>
+    public static KernelPages Adopt(ulong address, int pageCount) => new() { _address = address, _count = pageCount };
 
     /// <summary>Unmaps and frees the pages, on all CPUs. Nothing happens the second time.</summary>
     public void Dispose()

@@ -10,6 +10,7 @@ using Svsm.Kernel.Memory;
 namespace Svsm.Kernel.Arch;
 
 /// <summary>Owner of the memory of a CPU.</summary>
+[Owner]
 internal struct CpuArea : IDisposable
 {
     /// <summary>Frames that an area takes: 16 pages of data, GHCB and stacks, and 5 tables.</summary>
