@@ -41,10 +41,10 @@ public enum CoreCall : uint
     /// <summary><c>SVSM_CORE_DELETE_VCPU</c>: RCX = GPA of the VMSA.</summary>
     DeleteVcpu = 3,
 
-    /// <summary><c>SVSM_CORE_DEPOSIT_MEM</c>.</summary>
+    /// <summary><c>SVSM_CORE_DEPOSIT_MEM</c>: RCX = GPA of a list of pages, laid out as <see cref="PvalidateList"/>; the format is this project's.</summary>
     DepositMemory = 4,
 
-    /// <summary><c>SVSM_CORE_WITHDRAW_MEM</c>.</summary>
+    /// <summary><c>SVSM_CORE_WITHDRAW_MEM</c>: RCX = GPA of a list to be filled in, laid out as <see cref="PvalidateList"/>; the format is this project's.</summary>
     WithdrawMemory = 5,
 
     /// <summary><c>SVSM_CORE_QUERY_PROTOCOL</c>: RCX = protocol in 63:32, wanted version in 31:0; answer in RCX: highest version in 63:32, lowest in 31:0, or 0.</summary>

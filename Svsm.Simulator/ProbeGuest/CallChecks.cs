@@ -33,8 +33,6 @@ internal static class CallChecks
         Refused("vTPM: no such module"u8, (uint)SvsmProtocol.Vtpm, 0, SvsmResultCode.UnsupportedProtocol);
         Refused("core: unknown call 8"u8, (uint)SvsmProtocol.Core, 8, SvsmResultCode.UnsupportedCall);
         Refused("core: unknown call 0xffffffff"u8, (uint)SvsmProtocol.Core, uint.MaxValue, SvsmResultCode.UnsupportedCall);
-        Refused("core: DEPOSIT_MEM"u8, (uint)SvsmProtocol.Core, (uint)CoreCall.DepositMemory, SvsmResultCode.UnsupportedCall);
-        Refused("core: WITHDRAW_MEM"u8, (uint)SvsmProtocol.Core, (uint)CoreCall.WithdrawMemory, SvsmResultCode.UnsupportedCall);
 
         call = new SvsmCall { Rcx = 1 };
         Probe.Result("vtom: query"u8, Calls.Call(SvsmProtocol.Core, (uint)CoreCall.ConfigureVtom, ref call), SvsmResultCode.Success);

@@ -17,7 +17,7 @@
 //   null-exits     1000 exits that only read a register of the simulated processor, then exit status 0
 //   vc-exits       1000 times CPUID, answered in the guest's #VC handler without another exit; then exit status 0
 //   vmpl-trips     1000 times to VMPL0 and back without a call, then exit status 0
-//   fuzz           4000 calls with random registers, the same ones in every run; exit status 0 if the SVSM refuses or answers them all
+//   fuzz:N[:SEED]  N random calls on all vCPUs at once, the same ones in every run; exit status 0 if each answer is one that can be right
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
 
@@ -116,9 +116,14 @@ internal static unsafe class Commands
         {
             DoVmplTrips();
         }
-        else if (text.SequenceEqual("fuzz"u8))
+        else if (text.StartsWith("fuzz:"u8))
         {
-            FuzzCalls.Run(in start);
+            ReadOnlySpan<byte> numbers = text.Slice("fuzz:"u8.Length);
+            int separator = numbers.IndexOf((byte)':');
+            FuzzCalls.Run(
+                in start,
+                Parse(separator < 0 ? numbers : numbers.Slice(0, separator)),
+                separator < 0 ? 1 : Parse(numbers.Slice(separator + 1)));
         }
         else if (text.SequenceEqual("exception"u8))
         {

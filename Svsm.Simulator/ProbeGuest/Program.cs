@@ -51,6 +51,7 @@ internal static unsafe class Program
         CallChecks.Run();
         PvalidateChecks.Run(in *start);
         RemapChecks.Run(in *start);
+        DepositChecks.Run(in *start);
         VcpuChecks.Run(in *start);
         GoneChecks.Run();
         Probe.Summarize();

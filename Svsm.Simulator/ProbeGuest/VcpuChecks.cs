@@ -16,6 +16,7 @@ internal static unsafe class VcpuChecks
 {
     private const ulong PageBytes = 0x1000;
     private const ulong EferSvme = 1ul << 12;
+    private const int BusyTries = 100_000;
 
     private static uint s_answered;
     private static bool s_isReleased;
@@ -36,6 +37,7 @@ internal static unsafe class VcpuChecks
             Refusals(in start);
             Probe.Result("create: all vCPUs"u8, Cpus.StartAll(), SvsmResultCode.Success);
             Calling();
+            Busy();
             Deleting();
         }
     }
@@ -100,6 +102,41 @@ internal static unsafe class VcpuChecks
         Cpus.FillVmsa(1, Spare);
         Probe.Result("vCPUs: VMSA of another as calling area"u8, Cpus.Create(Spare, Cpus.VmsaOf(1), 1), SvsmResultCode.InvalidAddress);
         Probe.Result("vCPUs: VMSA of another"u8, Cpus.Create(Cpus.VmsaOf(1), SpareArea, 1), SvsmResultCode.InvalidAddress);
+    }
+
+    // A vCPU that is in the SVSM most of the time, and another one that wants to replace it: sooner or later it gets to do so in the middle.
+    private static void Busy()
+    {
+        ref Vmsa vmsa = ref *(Vmsa*)Spare;
+        vmsa.Efer = 0;
+        s_isReleased = false;
+        Cpus.Begin(&ValidateForEver);
+        SvsmResultCode result = SvsmResultCode.InvalidParameter;
+        for (int i = 0; i < BusyTries && result == SvsmResultCode.InvalidParameter; i++)
+        {
+            SvsmCall call = new() { Rax = (uint)CoreCall.CreateVcpu, Rcx = Spare, Rdx = SpareArea, R8 = 1 };
+            Calls.CallOnce(ref call);
+            result = (SvsmResultCode)call.Rax;
+        }
+
+        Volatile.Write(ref s_isReleased, true);
+        Cpus.WaitFor(1);
+        Probe.Result("create: a vCPU that is being served"u8, result, SvsmResultCode.Busy);
+    }
+
+    private static void ValidateForEver(int cpu)
+    {
+        const int Count = 500;
+        for (ulong flags = 0; cpu == 1 && !Volatile.Read(ref s_isReleased); flags ^= PvalidateList.Validate)
+        {
+            Calls.WriteHead(Calls.Buffer, Count, 0);
+            for (int i = 0; i < Count; i++)
+            {
+                Calls.WriteEntry(Calls.Buffer, i, (TestMemory.Split + ((ulong)i * PageBytes)) | flags | PvalidateList.IgnoreNoChange);
+            }
+
+            Calls.Core(CoreCall.PValidate, Calls.Buffer);
+        }
     }
 
     private static void Deleting()

@@ -30,9 +30,8 @@ public sealed class CoreProtocolTests
     }
 
     [Theory]
-    [InlineData(4u)]
-    [InlineData(5u)]
     [InlineData(8u)]
+    [InlineData(9u)]
     [InlineData(uint.MaxValue)]
     public void Call_NotServed_IsUnsupported(uint call)
     {

@@ -202,6 +202,14 @@ internal sealed class SimulatedPlatform : IGuestPlatform
         OperationsBeforeFlush = Operations.Count;
     }
 
+    public Stack<PhysicalAddress> SpareFrames { get; } = [];
+
+    public bool HasSpareFrames => SpareFrames.Count != 0;
+
+    public void AddSpareFrame(PhysicalAddress frame) => SpareFrames.Push(frame);
+
+    public bool TryTakeSpareFrame(out PhysicalAddress frame) => SpareFrames.TryPop(out frame);
+
     private RmpResult? Record(Operation operation, out bool unchanged)
     {
         Assert.True(_isOpen, "no page is open");

@@ -97,5 +97,11 @@ public sealed class VmsaGateTests
         public void Unmap(GuestWindow window) => throw new System.NotSupportedException();
 
         public void FlushGuestTranslations() => throw new System.NotSupportedException();
+
+        public bool HasSpareFrames => throw new System.NotSupportedException();
+
+        public void AddSpareFrame(PhysicalAddress frame) => throw new System.NotSupportedException();
+
+        public bool TryTakeSpareFrame(out PhysicalAddress frame) => throw new System.NotSupportedException();
     }
 }

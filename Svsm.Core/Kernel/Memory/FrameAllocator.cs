@@ -123,6 +123,9 @@ internal static unsafe class FrameAllocator
         }
 
         s_lock.Release(LockRank.Frames);
+
+        // What the guest has lent comes last: so it gets it back as long as that is possible.
+        taken = taken || (order == 0 && SpareFrames.TryTake(out frame));
         for (int i = 0; taken && i < 1 << order; i++)
         {
             using FrameMapping mapping = FrameMapping.Map(new PhysicalAddress(frame.Value + ((ulong)i * Page.Size)));
@@ -144,10 +147,15 @@ internal static unsafe class FrameAllocator
     public static void Free(PhysicalAddress frame, int order)
     {
         s_lock.Acquire(LockRank.Frames);
-        bool returned = TryNumber(frame, out int number) && Frames().TryReturn(number, order);
+        bool isOwn = TryNumber(frame, out int number);
+        bool returned = isOwn && Frames().TryReturn(number, order);
         s_used -= returned ? 1 << order : 0;
         s_lock.Release(LockRank.Frames);
-        if (!returned)
+        if (!isOwn && order == 0 && frame.PageOffset == 0 && KernelMemory.PageStates.Get(frame.PageNumber) == PageState.Svsm)
+        {
+            SpareFrames.Add(frame);
+        }
+        else if (!returned)
         {
             throw new ArgumentOutOfRangeException(nameof(frame));
         }

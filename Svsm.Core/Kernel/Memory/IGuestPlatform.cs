@@ -40,6 +40,16 @@ internal interface IGuestPlatform
     /// <summary>Ends what <see cref="Map"/> began.</summary>
     void Unmap(GuestWindow window);
 
-    /// <summary>Drops what the processor remembers of the guest's translations.</summary>
+    /// <summary>Drops what any processor remembers of the guest's translations.</summary>
     void FlushGuestTranslations();
+
+    /// <summary>There are pages of the guest that the SVSM has and does not use.</summary>
+    bool HasSpareFrames { get; }
+
+    /// <summary>Adds a page that was taken from the guest to the SVSM's memory.</summary>
+    void AddSpareFrame(PhysicalAddress frame);
+
+    /// <summary>Takes such a page out again.</summary>
+    /// <returns>False: there is none.</returns>
+    bool TryTakeSpareFrame(out PhysicalAddress frame);
 }

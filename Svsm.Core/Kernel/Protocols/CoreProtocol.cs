@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The core protocol. Served by the kernel itself, because page states and vCPUs are its business. PvalidateCall.cs and VcpuCalls.cs have the
-// larger calls.
+// The core protocol. Served by the kernel itself, because page states and vCPUs are its business. PvalidateCall.cs, VcpuCalls.cs and
+// DepositCalls.cs have the larger calls.
 //
-// CONFIGURE_VTOM: a query says "not supported", a set is refused. DEPOSIT_MEM and WITHDRAW_MEM are not served: UNSUPPORTED_CALL.
+// CONFIGURE_VTOM: a query says "not supported", a set is refused.
 //
 // Order of checks: alignment (INVALID_PARAMETER), then whether the address is the guest's memory (INVALID_ADDRESS). An address with
 // the C-bit, or beyond the limit, lies in no range of the page state table and thus is no memory.
@@ -42,6 +42,14 @@ internal static class CoreProtocol
 
             case CoreCall.DeleteVcpu:
                 result = VcpuCalls.Delete(new PhysicalAddress(request.Rcx), in context, table, ref platform);
+                return CallOutcome.Answered;
+
+            case CoreCall.DepositMemory:
+                result = DepositCalls.Deposit(new PhysicalAddress(request.Rcx), in context, table, ref platform);
+                return CallOutcome.Answered;
+
+            case CoreCall.WithdrawMemory:
+                result = DepositCalls.Withdraw(new PhysicalAddress(request.Rcx), in context, table, ref platform);
                 return CallOutcome.Answered;
 
             case CoreCall.QueryProtocol:

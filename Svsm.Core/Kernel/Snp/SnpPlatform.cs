@@ -66,4 +66,13 @@ internal unsafe struct SnpPlatform : IGuestPlatform
 
     /// <inheritdoc/>
     public readonly void FlushGuestTranslations() => Translations.DropAll();
+
+    /// <inheritdoc/>
+    public readonly bool HasSpareFrames => SpareFrames.Count != 0;
+
+    /// <inheritdoc/>
+    public readonly void AddSpareFrame(PhysicalAddress frame) => SpareFrames.Add(frame);
+
+    /// <inheritdoc/>
+    public readonly bool TryTakeSpareFrame(out PhysicalAddress frame) => SpareFrames.TryTake(out frame);
 }
