@@ -69,6 +69,35 @@ public sealed class PvalidateCallTests
         Assert.Equal(PageState.Unvalidated, _vm.StateOf(Fresh + 0x2000));
     }
 
+    // Another vCPU could validate the page as soon as it is unvalidated: not before every processor has forgotten it.
+    [Fact]
+    public void List_Rescinded_BelongsToNobodyUntilTheFlush()
+    {
+        _vm.Give(TestVm.FreshPage);
+        PageState atFlush = default;
+        _vm.Platform.OnFlush = () => atFlush = _vm.StateOf(TestVm.FreshPage);
+        _vm.WriteList(TestVm.ListPage, 1, 0, TestVm.FreshPage);
+
+        Assert.Equal(SvsmResultCode.Success, _vm.Core(CoreCall.PValidate, TestVm.ListPage));
+
+        Assert.Equal((PageState.Changing, PageState.Unvalidated), (atFlush, _vm.StateOf(TestVm.FreshPage)));
+    }
+
+    [Fact]
+    public void List_SamePageInBothDirections_FlushesInBetween()
+    {
+        _vm.Give(TestVm.FreshPage);
+        ulong rescind = TestVm.FreshPage | PvalidateList.IgnoreNoChange;
+        ulong validate = rescind | PvalidateList.Validate;
+        _vm.WriteList(TestVm.ListPage, 5, 0, rescind, rescind, validate, rescind, validate);
+
+        Assert.Equal(SvsmResultCode.Success, _vm.Core(CoreCall.PValidate, TestVm.ListPage));
+
+        Assert.Equal(2, _vm.Platform.Flushes);
+        Assert.Equal(PageState.Guest, _vm.StateOf(TestVm.FreshPage));
+        Assert.Equal(5, _vm.ReadNext(TestVm.ListPage));
+    }
+
     [Fact]
     public void List_RescindThenFailure_StillFlushes()
     {

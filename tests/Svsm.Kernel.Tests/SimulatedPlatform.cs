@@ -196,10 +196,14 @@ internal sealed class SimulatedPlatform : IGuestPlatform
         _mapped--;
     }
 
+    /// <summary>Called at each flush.</summary>
+    public Action? OnFlush { get; set; }
+
     public void FlushGuestTranslations()
     {
         Flushes++;
         OperationsBeforeFlush = Operations.Count;
+        OnFlush?.Invoke();
     }
 
     public Stack<PhysicalAddress> SpareFrames { get; } = [];

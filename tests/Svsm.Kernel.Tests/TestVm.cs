@@ -63,7 +63,17 @@ internal sealed class TestVm
 
     public PageResult ValidateRam(ulong first, ulong count, out PhysicalAddress failed) => GuestRam.Validate(Table, ref _platform, new PageRange(first, count), Guest, out failed);
 
-    public PageResult Rescind(ulong address, PageSize size = PageSize.Small) => GuestPages.Rescind(Table, ref _platform, new PhysicalAddress(address), size, Guest);
+    public PageResult Rescind(ulong address, PageSize size = PageSize.Small)
+    {
+        PageResult result = GuestPages.Rescind(Table, ref _platform, new PhysicalAddress(address), size, Guest);
+        if (result == PageResult.Success)
+        {
+            _platform.FlushGuestTranslations();
+            GuestPages.EndRescind(Table, new PhysicalAddress(address), size);
+        }
+
+        return result;
+    }
 
     public PageResult GrantLaunched(ulong address) => GuestPages.GrantLaunched(Table, ref _platform, new PhysicalAddress(address), Guest);
 

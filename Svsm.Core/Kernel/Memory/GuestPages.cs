@@ -4,7 +4,8 @@
 // Transitions of the guest's pages, in the one order that is safe.
 //
 //   validate   PVALIDATE 1 -> zeroes -> RMPADJUST rights for the guest        Unvalidated -> Guest
-//   rescind    RMPADJUST no rights, guest's VMPL and below -> PVALIDATE 0     Guest -> Unvalidated
+//   rescind    RMPADJUST no rights, guest's VMPL and below -> PVALIDATE 0
+//              -> translations dropped on every CPU                           Guest -> Unvalidated
 //   take       RMPADJUST no rights, guest's VMPL and below                    Guest -> Changing, then what the caller says
 //
 // Zeroes before rights: the host chooses which system page is behind an address, and a page that was the SVSM's a moment ago
@@ -89,7 +90,10 @@ internal static class GuestPages
             : PageResult.FailInput;
     }
 
-    /// <summary>Takes a page from the guest and rescinds it. The caller flushes translations before the guest runs again.</summary>
+    /// <summary>
+    /// Takes a page from the guest and rescinds it. After success it is Changing: the caller drops the guest's translations on every CPU, and then
+    /// calls <see cref="EndRescind"/>. Otherwise another vCPU could validate the page while an old translation of it is about.
+    /// </summary>
     /// <param name="table">The states.</param>
     /// <param name="platform">The processor.</param>
     /// <param name="address">First byte of the page, aligned to <paramref name="size"/>. Untrusted otherwise.</param>
@@ -114,18 +118,21 @@ internal static class GuestPages
         }
         else
         {
-            result = PageResult.FailInput;
-            if (step == RmpResult.Success && TryRevokeBelow(ref platform, address, size, guest) && TryRescind(ref platform, address, size))
-            {
-                result = PageResult.Success;
-                reached = PageState.Unvalidated;
-            }
+            bool isRescinded = step == RmpResult.Success && TryRevokeBelow(ref platform, address, size, guest) && TryRescind(ref platform, address, size);
+            result = isRescinded ? PageResult.Success : PageResult.FailInput;
         }
 
         platform.Close();
-        table.End(address, size, reached);
+        if (result != PageResult.Success)
+        {
+            table.End(address, size, reached);
+        }
+
         return result;
     }
+
+    /// <summary>Ends a successful <see cref="Rescind"/>, when no CPU has a translation of the page any more.</summary>
+    public static void EndRescind(in PageStateTable table, PhysicalAddress address, PageSize size) => table.End(address, size, PageState.Unvalidated);
 
     /// <summary>
     /// Takes a 4-KiB page from the guest and keeps it validated: it is Changing, without rights for anybody but the SVSM. Then the caller drops

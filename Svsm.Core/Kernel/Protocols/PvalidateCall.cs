@@ -33,6 +33,9 @@ internal static class PvalidateCall
     private const int EntryLength = sizeof(ulong);
     private const int MaxEntries = (Page.Size - PvalidateList.EntriesOffset) / EntryLength;
 
+    // In the copy of an entry, a reserved bit: rescinded, to be ended.
+    private const ulong RescindedMark = 1 << 4;
+
     // 4-KiB pages per call.
     private const int MaxPages = 2048;
 
@@ -104,14 +107,14 @@ internal static class PvalidateCall
     }
 
     private static CallOutcome WorkOff<TPlatform>(
-        ReadOnlySpan<ulong> entries, PhysicalAddress list, Vmpl guest, in PageStateTable table, ref TPlatform platform, out int done, out SvsmResultCode result)
+        Span<ulong> entries, PhysicalAddress list, Vmpl guest, in PageStateTable table, ref TPlatform platform, out int done, out SvsmResultCode result)
         where TPlatform : IGuestPlatform
     {
-        bool rescinded = false;
         PageResult pageResult = PageResult.Success;
         result = SvsmResultCode.Success;
         int pages = 0;
         int next = 0;
+        int rescinded = 0;
         for (; next < entries.Length; next++)
         {
             if (pages >= MaxPages)
@@ -124,21 +127,18 @@ internal static class PvalidateCall
             result = CheckEntry(entry, list, out PhysicalAddress address, out PageSize size);
             if (result == SvsmResultCode.Success)
             {
-                if ((entry & PvalidateList.Validate) != 0)
+                pageResult = Change(entry, address, size, guest, table, ref platform);
+                if (pageResult == PageResult.Busy && rescinded != 0)
                 {
-                    if (rescinded)
-                    {
-                        // The page may be one of those: nobody must reach it by an old translation when it is valid again.
-                        platform.FlushGuestTranslations();
-                        rescinded = false;
-                    }
-
-                    pageResult = GuestPages.Validate(table, ref platform, address, size, guest);
+                    // An earlier entry of this very list may have the page.
+                    EndRescinds(entries.Slice(0, next), ref rescinded, table, ref platform);
+                    pageResult = Change(entry, address, size, guest, table, ref platform);
                 }
-                else
+
+                if (pageResult == PageResult.Success && (entry & PvalidateList.Validate) == 0)
                 {
-                    pageResult = GuestPages.Rescind(table, ref platform, address, size, guest);
-                    rescinded |= pageResult is PageResult.Success or PageResult.FailInput;
+                    entries[next] |= RescindedMark;
+                    rescinded++;
                 }
 
                 result = ToResultCode(pageResult, (entry & PvalidateList.IgnoreNoChange) != 0);
@@ -153,12 +153,35 @@ internal static class PvalidateCall
         }
 
         done = next;
-        if (rescinded)
+        if (rescinded != 0 || pageResult == PageResult.FailInput)
         {
-            platform.FlushGuestTranslations();
+            EndRescinds(entries.Slice(0, next), ref rescinded, table, ref platform);
         }
 
         return pageResult == PageResult.HostViolation ? CallOutcome.HostViolation : CallOutcome.Answered;
+    }
+
+    private static PageResult Change<TPlatform>(
+        ulong entry, PhysicalAddress address, PageSize size, Vmpl guest, in PageStateTable table, ref TPlatform platform)
+        where TPlatform : IGuestPlatform =>
+        (entry & PvalidateList.Validate) != 0
+            ? GuestPages.Validate(table, ref platform, address, size, guest)
+            : GuestPages.Rescind(table, ref platform, address, size, guest);
+
+    // One flush for all pages that were rescinded; until then nobody can have them.
+    private static void EndRescinds<TPlatform>(Span<ulong> entries, ref int rescinded, in PageStateTable table, ref TPlatform platform)
+        where TPlatform : IGuestPlatform
+    {
+        platform.FlushGuestTranslations();
+        for (int i = entries.Length - 1; rescinded != 0; i--)
+        {
+            if ((entries[i] & RescindedMark) != 0)
+            {
+                entries[i] &= ~RescindedMark;
+                rescinded--;
+                GuestPages.EndRescind(table, new PhysicalAddress(entries[i] & ~(ulong)(Page.Size - 1)), (PageSize)(entries[i] & PvalidateList.PageSizeMask));
+            }
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
