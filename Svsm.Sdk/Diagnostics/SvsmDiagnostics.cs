@@ -290,6 +290,12 @@ public static class SvsmDiagnostics
         "There is no such attack",
         "Take a name from the list in docs/hostile-host.md, and a decimal number as the seed.");
 
+    /// <summary>A port that nobody can listen on. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic GdbPortUnusable = new(
+        "SVSM6021",
+        "gdb cannot be served at this port",
+        "Name another port, or end the process that has it.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)

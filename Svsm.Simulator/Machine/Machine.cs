@@ -20,7 +20,7 @@ public static class Machine
     /// <param name="cancellationToken">Ends the run at once.</param>
     /// <returns>The outcome, also when the guest, the simulator or the time is to blame for the end.</returns>
     /// <exception cref="SvsmDiagnosticException">
-    /// The run could not start, or a guest asked for an attestation report and the folder of the simulated chip is unusable: SVSM6001 to SVSM6007, and SVSM6020.
+    /// The run could not start, or a guest asked for an attestation report and the folder of the simulated chip is unusable: SVSM6001 to SVSM6007, SVSM6020, SVSM6021.
     /// </exception>
     /// <exception cref="ArgumentException">The expected digest has not 48 bytes.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled. No process and no temporary file is left.</exception>
@@ -42,6 +42,11 @@ public static class Machine
         if (options.Timeout != Timeout.InfiniteTimeSpan && (options.Timeout <= TimeSpan.Zero || options.Timeout.TotalMilliseconds > int.MaxValue))
         {
             throw SvsmDiagnostics.RunOptionInvalid.Error($"timeout {options.Timeout.TotalSeconds} s", $"more than 0 and at most {int.MaxValue / 1000} s");
+        }
+
+        if (options.GdbPort is int port)
+        {
+            CheckRange("port for gdb", port, 0, ushort.MaxValue);
         }
 
         if (!AttestationReport.IsVersion(options.ReportVersion))

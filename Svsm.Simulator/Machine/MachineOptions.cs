@@ -89,14 +89,17 @@ public sealed record MachineOptions
     /// <summary>What to write a line about, to <see cref="Output"/>.</summary>
     public TraceKinds Trace { get; init; }
 
+    /// <summary>
+    /// TCP port of this PC at which gdb is served (<c>target remote</c>); 0 = one that is free; null = none. With a port the guest waits for the
+    /// debugger before its first instruction.
+    /// </summary>
+    public int? GdbPort { get; init; }
+
     /// <summary>Receives lines about the start: how far it is; null = nowhere.</summary>
     public TextWriter? Progress { get; init; }
 
     /// <summary>Receives console lines while the machine runs, each with its source in front; null = nowhere.</summary>
     public TextWriter? Output { get; init; }
-
-    // The guest waits before its first instruction for a debugger.
-    internal bool StartPaused { get; init; }
 
     // A test decides when the time is up.
     internal TimeProvider TimeProvider { get; init; } = TimeProvider.System;

@@ -40,6 +40,7 @@ internal sealed class MachineSession : IAsyncDisposable
     private readonly LaunchPlan _plan;
     private readonly SymbolMap _symbols;
     private readonly HostileHost _hostile;
+    private readonly GdbServer? _debugger;
     private readonly DirectoryInfo _folder;
     private readonly QemuProcess _process;
     private readonly ConsoleCollector _console;
@@ -54,12 +55,13 @@ internal sealed class MachineSession : IAsyncDisposable
     private TaskCompletionSource<(bool Done, byte[] Data)>? _answer;
     private SimulatedChip? _chip;
 
-    private MachineSession(MachineOptions options, LaunchPlan plan, SymbolMap symbols, HostileHost hostile, DirectoryInfo folder, QemuProcess process)
+    private MachineSession(MachineOptions options, LaunchPlan plan, SymbolMap symbols, HostileHost hostile, GdbServer? debugger, DirectoryInfo folder, QemuProcess process)
     {
         _options = options;
         _plan = plan;
         _symbols = symbols;
         _hostile = hostile;
+        _debugger = debugger;
         _folder = folder;
         _process = process;
         _console = new ConsoleCollector(options.Output, symbols, showVcpu: options.VcpuCount > 1);
@@ -89,6 +91,7 @@ internal sealed class MachineSession : IAsyncDisposable
     public static MachineSession Start(MachineOptions options, LaunchPlan plan, SymbolMap symbols, QemuExecutable qemu)
     {
         var hostile = new HostileHost(options.Attacks, plan);
+        GdbServer? debugger = options.GdbPort is int port ? new GdbServer(port, options.VcpuCount) : null;
         plan = hostile.Corrupt(plan);
 
         // Readable by this user only: the launch contains the message keys of the guest.
@@ -105,9 +108,15 @@ internal sealed class MachineSession : IAsyncDisposable
             try
             {
                 var process = QemuProcess.StartGuarded(qemu.Path, Arguments(options, plan, launchLength), folder.FullName);
-                var session = new MachineSession(options, plan, symbols, hostile, folder, process);
+                var session = new MachineSession(options, plan, symbols, hostile, debugger, folder, process);
                 session.Progress(string.Create(CultureInfo.InvariantCulture, $"launch: {plan.Updates.Count} pages, digest {Convert.ToHexStringLower(plan.Digest.Span)}"));
                 session.Progress(string.Create(CultureInfo.InvariantCulture, $"QEMU {qemu.Version} starts: {options.VcpuCount} vCPU, {options.MemoryMiB} MiB"));
+                if (debugger is not null)
+                {
+                    debugger.Attach(session);
+                    session.Progress(string.Create(CultureInfo.InvariantCulture, $"the guest waits for a debugger: target remote 127.0.0.1:{debugger.Port}"));
+                }
+
                 return session;
             }
             catch (Win32Exception exception)
@@ -118,9 +127,16 @@ internal sealed class MachineSession : IAsyncDisposable
         catch
         {
             folder.Delete(recursive: true);
+            debugger?.Dispose();
             throw;
         }
     }
+
+    /// <summary>Completes when the run has ended.</summary>
+    public Task Ended => _ended.Task;
+
+    /// <summary>Port of the debugger's server, or null.</summary>
+    public int? GdbPort => _debugger?.Port;
 
     /// <summary>Follows the run to its end. Once.</summary>
     /// <param name="cancellationToken">Ends the run at once.</param>
@@ -132,6 +148,8 @@ internal sealed class MachineSession : IAsyncDisposable
         MachineStop reason;
         string message = "";
         Task pump = PumpAsync();
+        using var debugging = CancellationTokenSource.CreateLinkedTokenSource(stop.Token);
+        Task debugger = _debugger?.RunAsync(debugging.Token) ?? Task.CompletedTask;
         try
         {
             try
@@ -178,6 +196,7 @@ internal sealed class MachineSession : IAsyncDisposable
             _console.Flush();
             _chip?.Dispose();
             _ended.TrySetResult();
+            await EndDebuggerAsync(debugger, debugging).ConfigureAwait(false);
         }
 
         return new MachineResult
@@ -248,6 +267,7 @@ internal sealed class MachineSession : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await _process.DisposeAsync().ConfigureAwait(false);
+        _debugger?.Dispose();
         _folder.Delete(recursive: true);
         _sending.Dispose();
         _commanding.Dispose();
@@ -293,6 +313,20 @@ internal sealed class MachineSession : IAsyncDisposable
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
             // A hypervisor that does not answer is killed.
+        }
+    }
+
+    // A debugger that is connected is told first.
+    private static async Task EndDebuggerAsync(Task debugger, CancellationTokenSource debugging)
+    {
+        debugging.CancelAfter(s_endTimeout / 10);
+        try
+        {
+            await debugger.ConfigureAwait(false);
+        }
+        catch (Exception exception) when (exception is OperationCanceledException or IOException or InvalidOperationException)
+        {
+            // It waited for something that the end has made impossible.
         }
     }
 
@@ -354,7 +388,7 @@ internal sealed class MachineSession : IAsyncDisposable
     private static LaunchOptions BlobOptions(MachineOptions options) =>
         (options.SingleVmpl ? LaunchOptions.SingleVmpl : LaunchOptions.None)
         | (LaunchOptions)options.Trace
-        | (options.StartPaused ? LaunchOptions.StartPaused : LaunchOptions.None);
+        | (options.GdbPort is not null ? LaunchOptions.StartPaused : LaunchOptions.None);
 
     private static List<string> Arguments(MachineOptions options, LaunchPlan plan, ulong launchLength)
     {

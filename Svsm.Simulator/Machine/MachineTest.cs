@@ -56,7 +56,7 @@ public sealed class MachineTest : IAsyncDisposable
     /// <param name="imagePath">The IGVM file; the other options are those of a new <see cref="MachineOptions"/>.</param>
     /// <param name="cancellationToken">Ends the run, and every wait for it.</param>
     /// <returns>The machine, QEMU running.</returns>
-    /// <exception cref="SvsmDiagnosticException">The run could not start: SVSM6001 to SVSM6007, and SVSM6020.</exception>
+    /// <exception cref="SvsmDiagnosticException">The run could not start: SVSM6001 to SVSM6007, SVSM6020, SVSM6021.</exception>
     public static Task<MachineTest> StartAsync(string imagePath, CancellationToken cancellationToken = default) =>
         StartAsync(new MachineOptions { ImagePath = imagePath }, cancellationToken);
 
@@ -64,7 +64,7 @@ public sealed class MachineTest : IAsyncDisposable
     /// <param name="options">What to run. Without a timeout it has one of three minutes: a hung run must not hang the test.</param>
     /// <param name="cancellationToken">Ends the run, and every wait for it.</param>
     /// <returns>The machine, QEMU running.</returns>
-    /// <exception cref="SvsmDiagnosticException">The run could not start: SVSM6001 to SVSM6007, and SVSM6020.</exception>
+    /// <exception cref="SvsmDiagnosticException">The run could not start: SVSM6001 to SVSM6007, SVSM6020, SVSM6021.</exception>
     public static async Task<MachineTest> StartAsync(MachineOptions options, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -75,6 +75,9 @@ public sealed class MachineTest : IAsyncDisposable
 
         return new MachineTest(await Machine.StartAsync(options, cancellationToken).ConfigureAwait(false), cancellationToken);
     }
+
+    /// <summary>The port at which gdb is served, or null when <see cref="MachineOptions.GdbPort"/> is.</summary>
+    public int? GdbPort => _session.GdbPort;
 
     /// <summary>Waits for a console line that was or will be written.</summary>
     /// <param name="part">A part of it, compared character by character.</param>

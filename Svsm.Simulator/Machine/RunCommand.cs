@@ -126,7 +126,7 @@ public sealed record RunCommand
         catch (SvsmDiagnosticException exception)
         {
             await error.WriteLineAsync($"error {exception.Diagnostic.Code}: {exception.Message}").ConfigureAwait(false);
-            return exception.Diagnostic == SvsmDiagnostics.RunOptionInvalid || exception.Diagnostic == SvsmDiagnostics.AttackUnknown ? RunExitStatus.Usage
+            return exception.Diagnostic == SvsmDiagnostics.RunOptionInvalid || exception.Diagnostic == SvsmDiagnostics.AttackUnknown || exception.Diagnostic == SvsmDiagnostics.GdbPortUnusable ? RunExitStatus.Usage
                 : exception.Diagnostic == SvsmDiagnostics.QemuMissing || exception.Diagnostic == SvsmDiagnostics.QemuUnusable ? RunExitStatus.Qemu
                 : RunExitStatus.Refused;
         }

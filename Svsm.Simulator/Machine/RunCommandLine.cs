@@ -37,8 +37,9 @@ public static class RunCommandLine
         var attack = new Option<string[]>("--attack") { Description = "a hostile host does this; can be given several times. docs/hostile-host.md lists the names", HelpName = "NAME[:SEED]", DefaultValueFactory = _ => [] };
         var trace = new Option<string[]>("--trace") { Description = "a line per event: exits, rmp or ghcb; can be given several times", HelpName = "WHAT", DefaultValueFactory = _ => [] };
         trace.AcceptOnlyFromAmong([.. s_traces.Keys]);
+        var gdb = new Option<int?>("--gdb") { Description = "serve gdb at this TCP port, and wait for it", HelpName = "PORT" };
         var json = new Option<bool>("--json") { Description = "print the outcome as one JSON object; console lines go to the error output" };
-        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, attack, trace, json };
+        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, attack, trace, gdb, json };
         command.SetAction((parsed, cancellationToken) => new RunCommand
         {
             Machine = new MachineOptions
@@ -49,6 +50,7 @@ public static class RunCommandLine
                 Timeout = parsed.GetValue(timeout) is double seconds ? RunCommand.ParseTimeout(seconds) : Timeout.InfiniteTimeSpan,
                 CountInstructions = parsed.GetValue(icount),
                 SingleVmpl = parsed.GetValue(singleVmpl),
+                GdbPort = parsed.GetValue(gdb),
                 Trace = parsed.GetValue(trace)!.Aggregate(TraceKinds.None, (all, name) => all | s_traces[name]),
             },
             Attacks = parsed.GetValue(attack)!,

@@ -31,7 +31,10 @@ internal sealed unsafe class HostCommands
     private readonly VirtualMachine _machine;
     private readonly ulong[] _breakpoints = new ulong[MaxBreakpoints];
     private readonly byte[] _original = new byte[MaxBreakpoints];
+    private readonly bool[] _inserted = new bool[MaxBreakpoints];
+    private readonly int[] _vmpls = new int[MaxBreakpoints];
     private int _breakpointCount;
+    private bool _waitsForMapping;
     private bool _stopped;
     private bool _paused;
     private bool _pauseAsked;
@@ -56,6 +59,11 @@ internal sealed unsafe class HostCommands
         if (_pauseAsked && !Pause(cpu, PauseReason.Asked))
         {
             return false;
+        }
+
+        if (_waitsForMapping)
+        {
+            InsertAll(cpu);
         }
 
         if (_everStepped)
@@ -90,8 +98,10 @@ internal sealed unsafe class HostCommands
         {
             case ExitCode.NonMaskableInterrupt:
                 _machine.Processor.TakeNonMaskableInterrupt();
-                resume = Attend(cpu);
                 _armed = false;
+
+                // An attack that has just been asked for may be one on the next exit: this one.
+                resume = Attend(cpu) && (!_machine.Attacks.Any || _machine.Attacks.AfterExit(cpu, cpu.Vmpl, ExitCode.NonMaskableInterrupt));
                 return true;
             case ExitCode.Debug:
                 cpu.State->Rflags &= ~Amd64.FlagTrap;
@@ -299,7 +309,7 @@ internal sealed unsafe class HostCommands
 
             // What a breakpoint covers is told, not the breakpoint.
             int breakpoint = Find(address + (ulong)count);
-            data[count++] = breakpoint >= 0 ? _original[breakpoint] : *bytes;
+            data[count++] = breakpoint >= 0 && _inserted[breakpoint] ? _original[breakpoint] : *bytes;
         }
 
         Answer(CommandKind.ReadMemory, count != 0 || length == 0, data[..count]);
@@ -321,36 +331,62 @@ internal sealed unsafe class HostCommands
         return true;
     }
 
+    // At an address that is not mapped yet it waits: the first fetch from a page exits, so none is missed.
     private bool TryInsert(VirtualCpu cpu, ulong address)
     {
-        byte* bytes = Reach(cpu, address);
-        if (bytes == null || _breakpointCount == MaxBreakpoints)
+        if (Find(address) >= 0)
+        {
+            return true;
+        }
+
+        if (_breakpointCount == MaxBreakpoints)
         {
             return false;
         }
 
-        if (Find(address) < 0)
-        {
-            _breakpoints[_breakpointCount] = address;
-            _original[_breakpointCount++] = *bytes;
-            *bytes = BreakpointOpcode;
-        }
-
+        _breakpoints[_breakpointCount] = address;
+        _vmpls[_breakpointCount] = cpu.Vmpl;
+        _inserted[_breakpointCount++] = false;
+        InsertAll(cpu);
         return true;
+    }
+
+    private void InsertAll(VirtualCpu cpu)
+    {
+        _waitsForMapping = false;
+        for (int i = 0; i < _breakpointCount; i++)
+        {
+            byte* bytes = _inserted[i] || _vmpls[i] != cpu.Vmpl ? null : Reach(cpu, _breakpoints[i]);
+            if (bytes != null)
+            {
+                _original[i] = *bytes;
+                *bytes = BreakpointOpcode;
+                _inserted[i] = true;
+            }
+
+            _waitsForMapping |= !_inserted[i];
+        }
     }
 
     private bool TryRemove(VirtualCpu cpu, ulong address)
     {
-        byte* bytes = Reach(cpu, address);
         int index = Find(address);
-        if (bytes == null || index < 0)
+        byte* bytes = index < 0 || !_inserted[index] ? null : Reach(cpu, address);
+        if (index < 0 || (_inserted[index] && bytes == null))
         {
             return false;
         }
 
-        *bytes = _original[index];
-        _breakpoints[index] = _breakpoints[--_breakpointCount];
-        _original[index] = _original[_breakpointCount];
+        if (bytes != null)
+        {
+            *bytes = _original[index];
+        }
+
+        int last = --_breakpointCount;
+        _breakpoints[index] = _breakpoints[last];
+        _original[index] = _original[last];
+        _inserted[index] = _inserted[last];
+        _vmpls[index] = _vmpls[last];
         return true;
     }
 

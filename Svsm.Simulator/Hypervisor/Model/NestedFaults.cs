@@ -14,6 +14,11 @@ internal static unsafe class NestedFaults
     // SAFETY (whole type): pages come from GuestMemory.Find; Check refuses null.
 
     private const ulong EventValid = 1ul << 31;
+    private const uint MaxRepeats = 1000;
+
+    private static ulong s_lastRip;
+    private static ulong s_lastStack;
+    private static uint s_repeats;
 
     /// <summary>Handles a nested page fault.</summary>
     /// <returns>False when the run must stop, which has been asked for.</returns>
@@ -57,7 +62,7 @@ internal static unsafe class NestedFaults
 
         if (verdict == AccessVerdict.NotValidated)
         {
-            return DeliverNotValidated(memory, cpu, gpa, kind);
+            return DeliverNotValidated(memory, cpu, gpa, kind, walk);
         }
 
         // What an SNP processor would have told its hypervisor.
@@ -81,7 +86,7 @@ internal static unsafe class NestedFaults
         return true;
     }
 
-    private static bool DeliverNotValidated(GuestMemory memory, VirtualCpu cpu, ulong gpa, AccessKind kind)
+    private static bool DeliverNotValidated(GuestMemory memory, VirtualCpu cpu, ulong gpa, AccessKind kind, bool walk)
     {
         if ((cpu.Vmcb->ExitIntInfo & EventValid) != 0)
         {
@@ -90,11 +95,20 @@ internal static unsafe class NestedFaults
 
         if (!GuestCode.TryFindFaultAddress(memory, cpu, gpa, kind == AccessKind.Fetch, out ulong linear))
         {
-            return cpu.Stop(ViolationKind.Unsupported, gpa);
+            // Without its page tables the guest's handler cannot be reached either.
+            return cpu.Stop(walk ? ViolationKind.VcNotDelivered : ViolationKind.Unsupported, gpa);
         }
 
+        // A handler that needs the page itself raises #VC for ever, at the same place with the same stack.
+        ulong stack = cpu.Registers[VirtualCpu.Rsp];
+        bool again = cpu.State->Rip == s_lastRip && stack == s_lastStack && cpu.State->Cr2 == linear;
+        s_repeats = again ? s_repeats + 1 : 0;
+        s_lastRip = cpu.State->Rip;
+        s_lastStack = stack;
         cpu.State->Cr2 = linear;
-        return VcDelivery.Deliver(memory, cpu, ExitCode.PageNotValidated) || StopAt(cpu, gpa);
+        return s_repeats < MaxRepeats
+            ? VcDelivery.Deliver(memory, cpu, ExitCode.PageNotValidated) || StopAt(cpu, gpa)
+            : cpu.Stop(ViolationKind.VcNotDelivered, gpa);
     }
 
     private static bool StopAt(VirtualCpu cpu, ulong gpa)

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The kernel against a hostile host. Whatever the host does, one of these is the end, and never a guest that goes on with wrong memory:
+// the SVSM stops with a named reason; the guest passes all its checks; the vCPU cannot go on. What hits VMPL2 itself is the guest's affair.
+
+using System;
+using System.Linq;
+using System.Threading.Tasks;
+using Svsm.Simulator;
+using Svsm.Simulator.Shared;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.EndToEnd.Tests;
+
+public sealed class AttackTests
+{
+    private const ulong KernelReasonSet = 5;
+    private const ulong ProbeReasonSet = 6;
+
+    // Exit status of the probe guest when it met an exception, or a page that is not validated.
+    private static readonly int[] s_noticedByGuest = [3, 4];
+
+    public static TheoryData<string> Names() => [.. Attack.Named.Select(named => named.Name)];
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public async Task Kernel_UnderEachAttack_RefusesOrIsUnaffected(string name)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+
+        await CheckAsync(image, name, 1);
+        await CheckAsync(image, name, 2);
+    }
+
+    [Theory]
+    [Trait("Run", "all")]
+    [MemberData(nameof(Names))]
+    public async Task Kernel_UnderEachAttackWithMoreSeeds_RefusesOrIsUnaffected(string name)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+        for (ulong seed = 3; seed < 20; seed++)
+        {
+            await CheckAsync(image, name, seed);
+        }
+    }
+
+    // Instructions, exits, consoles: everything but how often the link to the host made the hypervisor wait.
+    [Theory]
+    [InlineData("flip:1")]
+    [InlineData("inject-nmi:1")]
+    [InlineData("replay:6")]
+    [InlineData("answer-msr:1")]
+    public async Task Run_SameAttackAndSeed_RepeatsToTheDigit(string attack)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+        MachineOptions options = image.Options() with { CountInstructions = true, Attacks = [Attack.Parse(attack)] };
+
+        MachineResult first = await ImageUnderTest.RunAsync(options);
+        MachineResult second = await ImageUnderTest.RunAsync(options with { Attacks = [Attack.Parse(attack)] });
+
+        Assert.NotEmpty(first.Attacks);
+        Assert.Equal(first.Attacks, second.Attacks);
+        Assert.Equal((first.Stop, first.Detail), (second.Stop, second.Detail));
+        Assert.Equal(first.Events, second.Events);
+        Assert.Equal(first.Statistics.Select(entry => entry.Ticks), second.Statistics.Select(entry => entry.Ticks));
+        Assert.Equal(first.Memory.Ranges, second.Memory.Ranges);
+        Assert.Equal(first.Console, second.Console);
+    }
+
+    [Fact]
+    public async Task FlipValidatedPage_OnAPageTheKernelUses_IsVcForAnUnvalidatedPage()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { Attacks = [Attack.FlipValidatedPage(AttackTime.AtValidation(6))] });
+
+        Assert.Equal([new AttackEvent("flip", AttackOutcome.Done, 6)], result.Attacks);
+        AssertTerminated(TerminationReason.VcUnvalidatedPage, result);
+    }
+
+    [Fact]
+    public async Task AnswerMsr_OnTheFirstRequest_IsRefused()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build();
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { Attacks = [Attack.AnswerMsr(0, AttackTime.AtMsrRequest(1, vmpl: 0))] });
+
+        AssertTerminated(TerminationReason.GhcbAnswer, result);
+    }
+
+    [Theory]
+    [InlineData(2)]
+    [InlineData(14)]
+    [InlineData(29)]
+    [InlineData(32)]
+    [InlineData(255)]
+    public async Task Inject_AnyVectorIntoTheKernel_IsRefusedByTheProcessor(int vector)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build("exit:0");
+        AttackTime time = AttackTime.AtExit(200, vmpl: 0) with { Instructions = 37 };
+        Attack attack = vector == 2 ? Attack.InjectNmi(time) : vector < 32 ? Attack.InjectException((byte)vector, time, 0) : Attack.InjectInterrupt((byte)vector, time);
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { Attacks = [attack] });
+
+        Assert.Equal(AttackOutcome.RefusedByProcessor, Assert.Single(result.Attacks).Outcome);
+        Assert.True(result.ExitStatus == 0, result.ToString());
+    }
+
+    // The one thing that a host can inject under restricted injection.
+    [Fact]
+    public async Task Inject_HypervisorDoorbellWithoutReason_DoesNotGoUnnoticed()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build("exit:0");
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { Attacks = [Attack.InjectException(28, AttackTime.AtExit(200, vmpl: 0))] });
+
+        Assert.Equal(AttackOutcome.Done, Assert.Single(result.Attacks).Outcome);
+        Assert.True(IsRefusal(result) || result.ExitStatus == 0, result.ToString());
+    }
+
+    private static async Task CheckAsync(ImageUnderTest image, string name, ulong seed)
+    {
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = 2, Attacks = [Attack.Parse($"{name}:{seed}")] });
+
+        string text = $"{name}:{seed}: {result}\n{result.ToSummary()}\n{result.ConsoleText((int)Vmpl.Vmpl0)}\n{result.ConsoleText((int)Vmpl.Vmpl2)}";
+        bool unaffected = result.ExitStatus == 0 && result.ConsoleText((int)Vmpl.Vmpl2).Contains(" passed, 0 failed", StringComparison.Ordinal);
+        bool noticedByGuest = (result.ExitStatus is int status && s_noticedByGuest.Contains(status))
+            || (result.Stop == MachineStop.Terminate && (result.Detail & 0xF) == ProbeReasonSet)
+            || (result.Stop is MachineStop.Shutdown or MachineStop.Violation && result.Report!.Value.Vmpl == (uint)Vmpl.Vmpl2);
+        bool cannotGoOn = result.Stop == MachineStop.Violation && result.Violation == ViolationKind.VcNotDelivered;
+        Assert.True(unaffected || IsRefusal(result) || noticedByGuest || cannotGoOn, text);
+    }
+
+    private static bool IsRefusal(MachineResult result) =>
+        result.Stop == MachineStop.Terminate && (result.Detail & 0xF) == KernelReasonSet && Enum.IsDefined((TerminationReason)(result.Detail >> 4));
+
+    private static void AssertTerminated(TerminationReason reason, MachineResult result)
+    {
+        Assert.True(result.Stop == MachineStop.Terminate, result.ToString());
+        Assert.Equal((KernelReasonSet, reason), (result.Detail & 0xF, (TerminationReason)(result.Detail >> 4)));
+    }
+}
