@@ -8,7 +8,8 @@
 //   0x80_1000   command line
 //   0x80_2000   descriptor table    null, null, code (selector 0x10), data (0x18), as the boot protocol wants them
 //   0x80_3000   page tables         PML4, PDPT, four page directories: the first 4 GiB in 2-MiB pages; the kernel adds the C-bit
-//   0x80_9000   setup data          entry of type 7, and the blob that it leads to
+//   0x80_9000   setup data          entry of type 7, and the blob that it leads to; Linux keeps it, and shows it in sysfs: by a shared mapping,
+//                                   where its memory map does not have RAM
 //   0x80_A000   ACPI tables         3 pages, AcpiTables.cs
 //   0x80_D000   secrets page, CPUID page, calling area: where payloads and OVMF have them, too
 

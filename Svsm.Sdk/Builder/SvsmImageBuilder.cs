@@ -559,7 +559,7 @@ internal sealed class ImageLayoutBuilder
             Launched("guest.linux.command-line", LinuxGuest.CommandLine, commandLine, GuestRangeUse.Ram),
             Launched("guest.linux.descriptors", LinuxGuest.Descriptors, LinuxGuest.MakeDescriptors(), GuestRangeUse.Ram),
             Launched("guest.linux.page-tables", LinuxGuest.PageTables, LinuxGuest.MakePageTables(), GuestRangeUse.Ram),
-            Launched("guest.linux.setup-data", LinuxGuest.SetupData, LinuxGuest.MakeSetupData(), GuestRangeUse.Reserved),
+            Launched("guest.linux.setup-data", LinuxGuest.SetupData, LinuxGuest.MakeSetupData(), GuestRangeUse.Ram),
             Launched("guest.linux.acpi", LinuxGuest.AcpiTables, AcpiTables.Create(LinuxGuest.AcpiTables), GuestRangeUse.AcpiTables),
             Prevalidated("guest.secrets", SvsmImageBuilder.GuestSecretsPage, PageSize, GuestRangeUse.Reserved),
             Prevalidated("guest.cpuid", SvsmImageBuilder.GuestCpuidPage, PageSize, GuestRangeUse.Reserved),

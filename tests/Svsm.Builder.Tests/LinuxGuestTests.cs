@@ -203,8 +203,7 @@ public sealed class LinuxGuestTests
         Assert.Equal(
             [
                 (0xC_0000ul, 0x4_0000ul, GuestRangeKind.Launched, GuestRangeUse.Reserved),
-                (0x80_0000, 0x9000, GuestRangeKind.Launched, GuestRangeUse.Ram),
-                (0x80_9000, 0x1000, GuestRangeKind.Launched, GuestRangeUse.Reserved),
+                (0x80_0000, 0xA000, GuestRangeKind.Launched, GuestRangeUse.Ram),
                 (0x80_A000, 0x3000, GuestRangeKind.Launched, GuestRangeUse.AcpiTables),
                 (0x80_D000, 0x3000, GuestRangeKind.Prevalidate, GuestRangeUse.Reserved),
                 (0x100_0000, 0x4000, GuestRangeKind.Launched, GuestRangeUse.Ram),
