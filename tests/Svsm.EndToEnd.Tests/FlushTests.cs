@@ -4,6 +4,8 @@
 // A kernel whose flushes of translations were removed: each of them must be missed.
 
 using System;
+using System.Collections.Generic;
+using System.IO;
 using System.Linq;
 using System.Threading.Tasks;
 using Svsm.Boot;
@@ -35,5 +37,38 @@ public sealed class FlushTests
         Assert.True(result.Violation == ViolationKind.StaleTranslation, result.ToString());
         Assert.Equal(0u, result.Report!.Value.Vmpl);
         Assert.Contains("may still be held", string.Join('\n', result.Console.Select(line => line.Text)), StringComparison.Ordinal);
+    }
+
+    // One call of INVLPGB at a time, wherever the kernel has one. What it unmaps of its own (Translations.DropEverywhere) the probe guest
+    // does not bring about.
+    [Fact]
+    public async Task Kernel_WithoutOneOfItsFlushes_StopsTheRun()
+    {
+        const int CallLength = 5;
+        byte[] unchanged = File.ReadAllBytes(ImageUnderTest.PathOf("Kernel"));
+        ElfFile file = ElfFile.Parse(unchanged, "kernel");
+        ulong target = file.Symbols.Single(symbol => symbol.Name == "svsm_x64_invlpgb").Value;
+        ElfSegment text = file.Segments.Single(segment => target - segment.VirtualAddress < segment.Length);
+        byte[] code = text.Data.ToArray();
+        var calls = new List<(string Function, ulong Address)>();
+        for (int i = 0; i + CallLength <= code.Length; i++)
+        {
+            ulong address = text.VirtualAddress + (ulong)i;
+            if (code[i] == 0xE8 && address + CallLength + (ulong)BitConverter.ToInt32(code, i + 1) == target)
+            {
+                calls.Add((file.Symbols.Where(symbol => symbol.Value <= address && symbol.Value >= text.VirtualAddress).MaxBy(symbol => symbol.Value)!.Name, address));
+            }
+        }
+
+        calls.RemoveAll(call => call.Function.Contains("DropEverywhere", StringComparison.Ordinal) || call.Function.Contains("KernelPages", StringComparison.Ordinal));
+        Assert.True(calls.Count >= 3, string.Join(", ", calls));
+        foreach ((string function, ulong address) in calls)
+        {
+            using ImageUnderTest image = ImageUnderTest.Build(alterKernel: kernel => ProbeCommand.BytesAt(kernel, address)[..CallLength].Fill(0x90));
+
+            MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = 2 });
+
+            Assert.True(result.Violation == ViolationKind.StaleTranslation, function + "\n" + result);
+        }
     }
 }

@@ -44,6 +44,29 @@ public sealed class PanicTests
         Assert.Contains("#VC", log, StringComparison.Ordinal);
     }
 
+    // push %rax; jump back to it: through the guard page, which #DF finds out about on a stack of its own.
+    [Theory]
+    [InlineData(1, Victim)]
+    [InlineData(2, "Svsm_Kernel_Svsm_Kernel_Protocols_RequestLoop__Run")]
+    public async Task Kernel_RunsOutOfStack_SaysSoOnEveryCpu(int vcpuCount, string victim)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build(alterKernel: kernel => Patch(kernel, [0x50, 0xEB, 0xFD], victim));
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = vcpuCount });
+
+        Assert.Contains("a stack ran into its guard page", AssertPanic(TerminationReason.StackOverflow, result), StringComparison.Ordinal);
+        Assert.Equal((uint)vcpuCount - 1, Assert.NotNull(result.Report).Vcpu);
+    }
+
+    // int 2, with RSP pointing nowhere: only a stack of its own lets the handler say anything.
+    [Fact]
+    public async Task Kernel_GetsAnNmiWithoutAStack_Panics()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build(alterKernel: kernel => Patch(kernel, [0x31, 0xE4, 0xCD, 0x02]));
+
+        Assert.Contains("vector 2 ", AssertPanic(TerminationReason.UnexpectedException, await image.RunAsync()), StringComparison.Ordinal);
+    }
+
     private static string AssertPanic(TerminationReason reason, MachineResult result)
     {
         string log = result.ConsoleText((int)Vmpl.Vmpl0);
@@ -55,9 +78,9 @@ public sealed class PanicTests
         return log;
     }
 
-    private static void Patch(byte[] kernel, byte[] code)
+    private static void Patch(byte[] kernel, byte[] code, string victim = Victim)
     {
-        ElfSymbol symbol = ElfFile.Parse(kernel, "kernel").Symbols.Single(candidate => candidate.Name == Victim);
+        ElfSymbol symbol = ElfFile.Parse(kernel, "kernel").Symbols.Single(candidate => candidate.Name == victim);
         code.CopyTo(ProbeCommand.BytesAt(kernel, symbol.Value));
     }
 }
