@@ -5,10 +5,15 @@
 // For the kernel (reads its own, writes the guest's copies), the simulator (fills them) and the guest payload.
 // Source: coconut-svsm kernel/src/sev/secrets_page.rs, Linux arch/x86/include/asm/sev.h, EDK2 Register/Amd/Svsm.h.
 
+using System;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace Svsm.Wire;
+
+/// <summary>Marks what must not be compared in a time that depends on it: the analyzer reports it (SVSM5005).</summary>
+[AttributeUsage(AttributeTargets.Struct | AttributeTargets.Field | AttributeTargets.Property | AttributeTargets.Parameter)]
+public sealed class SecretAttribute : Attribute;
 
 /// <summary>A 32-byte key.</summary>
 [InlineArray(32)]
@@ -35,18 +40,22 @@ public struct SecretsPage
 
     /// <summary>VM platform communication key 0. Whoever has it speaks to the security processor as VMPL0.</summary>
     [FieldOffset(0x020)]
+    [Secret]
     public Bytes32 Vmpck0;
 
     /// <summary>VM platform communication key 1.</summary>
     [FieldOffset(0x040)]
+    [Secret]
     public Bytes32 Vmpck1;
 
     /// <summary>VM platform communication key 2.</summary>
     [FieldOffset(0x060)]
+    [Secret]
     public Bytes32 Vmpck2;
 
     /// <summary>VM platform communication key 3.</summary>
     [FieldOffset(0x080)]
+    [Secret]
     public Bytes32 Vmpck3;
 
     /// <summary>First GPA of the memory that belongs to the SVSM.</summary>

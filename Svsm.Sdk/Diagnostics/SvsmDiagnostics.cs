@@ -230,6 +230,36 @@ public static class SvsmDiagnostics
         "Properties of the image project describe no guest together",
         "Set SvsmGuest, or SvsmGuestKernel with what belongs to it, not both.");
 
+    /// <summary>A call whose result says whether it worked, as a statement. Raised by Svsm.Core.Analyzers.</summary>
+    public static readonly SvsmDiagnostic ResultIgnored = new(
+        "SVSM5001",
+        "A result is ignored",
+        "Test the result, or write '_ =' and say why.");
+
+    /// <summary>A value of a type marked [Owner] that nobody gives back. Raised by Svsm.Core.Analyzers.</summary>
+    public static readonly SvsmDiagnostic OwnerLeaks = new(
+        "SVSM5002",
+        "An owner is neither disposed nor handed on",
+        "Declare it with 'using', call Dispose, Move or Release, return it, or pass it on.");
+
+    /// <summary>A class, an array, a box or a capturing lambda in freestanding code. Raised by Svsm.Core.Analyzers.</summary>
+    public static readonly SvsmDiagnostic AllocationOutsideOfBoot = new(
+        "SVSM5003",
+        "An object is allocated outside of boot",
+        "Use a value, or an owner of memory from an allocator; mark the method [Boot] if it runs once while booting.");
+
+    /// <summary>Pointers without a SAFETY comment. Raised by Svsm.Core.Analyzers.</summary>
+    public static readonly SvsmDiagnostic UnsafeWithoutSafety = new(
+        "SVSM5004",
+        "Unsafe code does not say why it is safe",
+        "Write a comment 'SAFETY:' above the code, above the member, or once for the type.");
+
+    /// <summary>What is marked [Secret], compared by == or SequenceEqual. Raised by Svsm.Core.Analyzers.</summary>
+    public static readonly SvsmDiagnostic SecretCompared = new(
+        "SVSM5005",
+        "A secret is compared in a time that depends on it",
+        "Compare all bytes with OR and XOR, and look at the sum once.");
+
     /// <summary>No QEMU. Raised by Svsm.Simulator.Machine.</summary>
     public static readonly SvsmDiagnostic QemuMissing = new(
         "SVSM6001",

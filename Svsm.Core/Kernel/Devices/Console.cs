@@ -70,6 +70,8 @@ internal struct Console : ITextSink
             Sent = GhcbRegisters.Rax,
             Rax = value,
         };
-        Host.TryExchange(in send, out _);
+
+        // There is nobody to tell: the console is how one would.
+        _ = Host.TryExchange(in send, out _);
     }
 }

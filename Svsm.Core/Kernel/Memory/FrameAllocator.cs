@@ -88,7 +88,9 @@ internal static unsafe class FrameAllocator
             for (int next = number; next < number + count;)
             {
                 int order = Math.Min(Math.Min(BitOperations.TrailingZeroCount(next), BuddySet.MaxOrder), BitOperations.Log2((uint)(number + count - next)));
-                Frames().TryReturn(next, order);
+
+                // Frames of a number that was never given before cannot be free.
+                _ = Frames().TryReturn(next, order);
                 next += 1 << order;
             }
         }

@@ -128,8 +128,13 @@ internal unsafe struct KernelPages : IDisposable
         }
 
         s_lock.Acquire(LockRank.AddressSpace);
-        Addresses().TryReturn((int)((_address - KernelLayout.KernelPages) / Page.Size), _count);
+        bool returned = Addresses().TryReturn((int)((_address - KernelLayout.KernelPages) / Page.Size), _count);
         s_lock.Release(LockRank.AddressSpace);
+        if (!returned)
+        {
+            throw new InvalidOperationException("pages were freed twice");
+        }
+
         this = default;
     }
 

@@ -49,7 +49,11 @@ internal static unsafe class ApplicationProcessors
                 return;
             }
 
-            area.TryTranslate(KernelLayout.PerCpuData, out PhysicalAddress data);
+            if (!area.TryTranslate(KernelLayout.PerCpuData, out PhysicalAddress data))
+            {
+                Panic.Stop(TerminationReason.Internal, "no data page for CPU"u8, index);
+            }
+
             using (FrameMapping mapping = FrameMapping.Map(data))
             {
                 // SAFETY: a mapped frame, larger than the structure.
@@ -59,7 +63,7 @@ internal static unsafe class ApplicationProcessors
             using (FrameMapping mapping = FrameMapping.Map(vmsa))
             {
                 // SAFETY: a mapped frame, as large as the structure.
-                ProcessorVmsa.Fill(ref *(Vmsa*)mapping.Pointer, in state, area.Root.Value | AddressSpace.EncryptionMask);
+                ProcessorVmsa.Fill(ref *(Vmsa*)mapping.Pointer, in state, area.Release().Value | AddressSpace.EncryptionMask);
             }
 
             StartOne(index, vmsa, state.Features);

@@ -77,6 +77,8 @@ internal static unsafe class Host
         }
 
         AddressSpace.MakeShared(KernelLayout.GhcbPage);
+
+        // SAFETY: every CPU has a page of its own there.
         new System.Span<byte>((void*)KernelLayout.GhcbPage, Page.Size).Clear();
         if (!GhcbMsrProtocol.IsRegistered(Exchange(GhcbMsrProtocol.RegisterRequest(cpu.GhcbFrame)), cpu.GhcbFrame))
         {

@@ -80,7 +80,7 @@ internal static unsafe class VcHandler
     private static void EmulateCpuid(ref TrapFrame frame)
     {
         // The entry count was checked while booting, on this very copy.
-        CpuidTable.TryOpen(CpuidPage, out CpuidTable table);
+        _ = CpuidTable.TryOpen(CpuidPage, out CpuidTable table);
         CpuidValues values = table.Get((uint)frame.Rax, (uint)frame.Rcx);
         frame.Rax = values.Eax;
         frame.Rbx = values.Ebx;

@@ -18,8 +18,14 @@ internal struct CpuArea : IDisposable
 
     private PhysicalAddress _root;
 
-    /// <summary>The PML4: CR3 of the CPU's VMSA is this and the C-bit. RSP is <see cref="KernelLayout.StackTop"/>.</summary>
-    public readonly PhysicalAddress Root => _root;
+    /// <summary>Gives the area to its CPU, for ever: this one owns nothing afterwards.</summary>
+    /// <returns>The PML4: CR3 of the CPU's VMSA is this and the C-bit. RSP is <see cref="KernelLayout.StackTop"/>.</returns>
+    public PhysicalAddress Release()
+    {
+        PhysicalAddress root = _root;
+        _root = default;
+        return root;
+    }
 
     /// <summary>Makes an area.</summary>
     /// <param name="area">Its owner; when there is an error, of nothing.</param>

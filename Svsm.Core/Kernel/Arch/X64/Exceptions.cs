@@ -18,6 +18,7 @@ internal static unsafe class Exceptions
     [UnmanagedCallersOnly(EntryPoint = "svsm_exception")]
     private static void OnException(TrapFrame* frame)
     {
+        // SAFETY: the entry code passes the frame that it made, which lives until this returns.
         if (Fixups.TryApply(ref *frame))
         {
             return;
