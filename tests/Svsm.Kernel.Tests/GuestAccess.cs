@@ -12,10 +12,10 @@ namespace Svsm.Kernel.Arch;
 
 internal static unsafe class GuestAccess
 {
-    // First bytes of the pages that fault. Contents are pinned.
-    private static readonly ConcurrentDictionary<nuint, bool> s_faulting = new();
+    // The pages that fault, by their first byte. Contents are pinned, and kept: else another page could come to lie there.
+    private static readonly ConcurrentDictionary<nuint, byte[]> s_faulting = new();
 
-    public static void Fault(ref byte page) => s_faulting.TryAdd((nuint)Unsafe.AsPointer(ref page), true);
+    public static void Fault(byte[] page) => s_faulting.TryAdd((nuint)Unsafe.AsPointer(ref page[0]), page);
 
     public static bool TryCopy(ref byte destination, ref readonly byte source, int length)
     {

@@ -42,7 +42,7 @@ internal sealed class SimulatedPage
     {
         IsGone = true;
         IsValidated = false;
-        GuestAccess.Fault(ref Contents[0]);
+        GuestAccess.Fault(Contents);
     }
 }
 

@@ -67,7 +67,7 @@ internal static class DepositCalls
 
         // Only a hint: whether it arrives does not matter.
         window = platform.Map(context.Current.CallingArea);
-        window.TryWriteByte(CallingArea.MemoryAvailableOffset, platform.HasSpareFrames ? (byte)1 : (byte)0);
+        _ = window.TryWriteByte(CallingArea.MemoryAvailableOffset, platform.HasSpareFrames ? (byte)1 : (byte)0);
         platform.Unmap(window);
         return result;
     }
@@ -158,10 +158,10 @@ internal static class DepositCalls
             table.End(page, PageSize.Small, isZero ? PageState.Svsm : PageState.Lost);
             if (!isZero)
             {
-                // The rest is the guest's again.
+                // The rest is the guest's again, or lost as this one is.
                 for (int i = done + 1; i < taken; i++)
                 {
-                    GuestPages.GiveBack(table, ref platform, PageOf(entries[i]), guest);
+                    _ = GuestPages.GiveBack(table, ref platform, PageOf(entries[i]), guest);
                 }
 
                 return SvsmResultCode.PValidateFailInput;
@@ -178,7 +178,11 @@ internal static class DepositCalls
     {
         for (done = 0; done < entries.Length && platform.TryTakeSpareFrame(out PhysicalAddress page); done++)
         {
-            table.Begin(page, PageSize.Small, PageState.Svsm, PageState.Guest);
+            if (table.Begin(page, PageSize.Small, PageState.Svsm, PageState.Guest) != PageResult.Success)
+            {
+                throw new InvalidOperationException("a spare frame is not the SVSM's");
+            }
+
             platform.Open(page, PageSize.Small);
             bool isZero = platform.TryZero();
             platform.Close();
