@@ -18,6 +18,9 @@
 //   vc-exits       1000 times CPUID, answered in the guest's #VC handler without another exit; then exit status 0
 //   vmpl-trips     1000 times to VMPL0 and back without a call, then exit status 0
 //   fuzz:N[:SEED]  N random calls on all vCPUs at once, the same ones in every run; exit status 0 if each answer is one that can be right
+//   host-msrs:SEED reads and writes every MSR by requests to the host, then exit status 0
+//   host-page:SEED 20000 requests by GHCB page whose fields are garbage; exit status 0 if the host ends the VM at none of them
+//   host-reg:SEED  requests by GHCB MSR whose values are garbage
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
 
@@ -35,6 +38,7 @@ internal static unsafe class Commands
     private const int Length = 16;
     private const int BenchCalls = 1000;
     private const int BenchExits = 1000;
+    private const uint HostRequests = 20_000;
     private const int ValidatedPages = 510;
     private const int ValidatedLargePages = 4;
     private const ulong Page = 0x1000;
@@ -115,6 +119,18 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("vmpl-trips"u8))
         {
             DoVmplTrips();
+        }
+        else if (text.StartsWith("host-msrs:"u8))
+        {
+            FuzzHost.Msrs(Parse(text.Slice("host-msrs:"u8.Length)));
+        }
+        else if (text.StartsWith("host-page:"u8))
+        {
+            FuzzHost.Pages(HostRequests, Parse(text.Slice("host-page:"u8.Length)));
+        }
+        else if (text.StartsWith("host-reg:"u8))
+        {
+            FuzzHost.Register(Parse(text.Slice("host-reg:"u8.Length)));
         }
         else if (text.StartsWith("fuzz:"u8))
         {

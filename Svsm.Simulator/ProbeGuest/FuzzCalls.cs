@@ -461,7 +461,7 @@ internal static unsafe class FuzzCalls
     }
 
     /// <summary>xorshift64*, S. Vigna: good enough to be everywhere, and the same in every run.</summary>
-    private struct Generator
+    internal struct Generator
     {
         private ulong _state;
 
