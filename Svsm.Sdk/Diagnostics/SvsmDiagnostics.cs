@@ -314,6 +314,18 @@ public static class SvsmDiagnostics
         "The virtual TPM cannot be served there",
         "Name another port or path, or end the process that has it.");
 
+    /// <summary>Not a kernel that can be started without firmware. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic GuestKernelRefused = new(
+        "SVSM6010",
+        "The Linux kernel cannot be booted",
+        "Take the kernel of a distribution for x86-64, as it is in /boot.");
+
+    /// <summary>Not an initial RAM disk, or one that is too large. Raised by Svsm.Simulator.Machine.</summary>
+    public static readonly SvsmDiagnostic InitialRamDiskRefused = new(
+        "SVSM6011",
+        "The initial RAM disk cannot be booted",
+        "Pack it again as a cpio archive of format 'newc', or give the guest more memory.");
+
     /// <summary>No attack has this name. Raised by Svsm.Simulator.Machine.</summary>
     public static readonly SvsmDiagnostic AttackUnknown = new(
         "SVSM6020",

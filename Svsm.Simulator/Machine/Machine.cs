@@ -59,12 +59,11 @@ public static class Machine
             throw new ArgumentException($"A launch digest has {SecurityProcessor.DigestLength} bytes; {options.ExpectedDigest.Value.Length} were given.", nameof(options));
         }
 
-        byte[] image = WithFile("the image, readable", options.ImagePath, File.ReadAllBytes);
-        LaunchPlan plan = HostLoader.Load(image, new GuestRam((ulong)options.MemoryMiB << 20), options.VcpuCount);
+        LaunchPlan plan = Load(options, new GuestRam((ulong)options.MemoryMiB << 20));
         if (options.ExpectedDigest is ReadOnlyMemory<byte> expected && !expected.Span.SequenceEqual(plan.Digest.Span))
         {
             throw SvsmDiagnostics.LaunchDigestMismatch.Error(
-                $"{Convert.ToHexStringLower(plan.Digest.Span)} for '{options.ImagePath}'", Convert.ToHexStringLower(expected.Span));
+                $"{Convert.ToHexStringLower(plan.Digest.Span)} for '{options.ImagePath ?? options.GuestKernelPath}'", Convert.ToHexStringLower(expected.Span));
         }
 
         SymbolMap symbols = ReadSymbols(options);
@@ -77,10 +76,27 @@ public static class Machine
         return MachineSession.Start(options, plan, symbols, qemu);
     }
 
+    private static LaunchPlan Load(MachineOptions options, GuestRam ram)
+    {
+        switch (options)
+        {
+            case { ImagePath: not null, GuestKernelPath: null, InitialRamDiskPath: null, KernelCommandLine: "" }:
+                return HostLoader.Load(WithFile("the image, readable", options.ImagePath, File.ReadAllBytes), ram, options.VcpuCount);
+            case { ImagePath: null, GuestKernelPath: not null }:
+                byte[] kernel = WithFile("the kernel, readable", options.GuestKernelPath, File.ReadAllBytes);
+                byte[] disk = options.InitialRamDiskPath is string path ? WithFile("the initial RAM disk, readable", path, File.ReadAllBytes) : [];
+                return LinuxLoader.Load(kernel, disk, options.KernelCommandLine, ram, options.VcpuCount);
+            default:
+                throw SvsmDiagnostics.RunOptionInvalid.Error(
+                    options.ImagePath is null ? "neither an image nor a Linux kernel" : "an image and parts of a Linux kernel",
+                    "either an image, or --guest-kernel with --initrd and --append as wanted");
+        }
+    }
+
     private static SymbolMap ReadSymbols(MachineOptions options)
     {
-        string path = options.MapPath ?? Path.ChangeExtension(options.ImagePath, ".map");
-        return options.MapPath is null && !File.Exists(path)
+        string? path = options.MapPath ?? Path.ChangeExtension(options.ImagePath, ".map");
+        return path is null || (options.MapPath is null && !File.Exists(path))
             ? SymbolMap.Empty
             : WithFile("the symbol map, readable", path, file =>
             {

@@ -38,8 +38,17 @@ public sealed record MachineOptions
     /// <summary>Most guest RAM in MiB.</summary>
     public const int MaxMemoryMiB = 64 * 1024;
 
-    /// <summary>The IGVM file.</summary>
-    public required string ImagePath { get; init; }
+    /// <summary>The IGVM file; null when <see cref="GuestKernelPath"/> is given.</summary>
+    public string? ImagePath { get; init; }
+
+    /// <summary>A Linux kernel that runs as a plain SNP guest at VMPL0, without image and firmware; null when <see cref="ImagePath"/> is given.</summary>
+    public string? GuestKernelPath { get; init; }
+
+    /// <summary>The kernel's initial RAM disk; null = none.</summary>
+    public string? InitialRamDiskPath { get; init; }
+
+    /// <summary>The kernel's command line.</summary>
+    public string KernelCommandLine { get; init; } = "";
 
     /// <summary>
     /// The hypervisor, an ELF file that QEMU loads by multiboot. By default <c>hypervisor.elf</c> beside the running program.

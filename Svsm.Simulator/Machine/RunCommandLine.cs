@@ -26,7 +26,10 @@ public static class RunCommandLine
     /// <returns>A command called <c>run</c>, which writes to the output and error writers of the invocation.</returns>
     public static Command Create()
     {
-        var image = new Argument<string>("FILE") { Description = "the IGVM file" };
+        var image = new Argument<string?>("FILE") { Description = "the IGVM file", Arity = ArgumentArity.ZeroOrOne };
+        var kernel = new Option<string?>("--guest-kernel") { Description = "in place of an image: a Linux kernel, run as a plain SNP guest", HelpName = "FILE" };
+        var initrd = new Option<string?>("--initrd") { Description = "its initial RAM disk", HelpName = "FILE" };
+        var append = new Option<string>("--append") { Description = "its command line", HelpName = "TEXT", DefaultValueFactory = _ => "" };
         var digest = new Option<string?>("--digest") { Description = "the launch digest that the image must have: 96 hexadecimal digits, or its .digest.json file", HelpName = "HEX|FILE" };
         var vcpus = new Option<int>("--vcpus") { Description = "number of vCPUs", HelpName = "NUMBER", DefaultValueFactory = _ => 1 };
         var memory = new Option<int>("--memory") { Description = "guest RAM in MiB", HelpName = "MIB", DefaultValueFactory = _ => 256 };
@@ -39,12 +42,15 @@ public static class RunCommandLine
         trace.AcceptOnlyFromAmong([.. s_traces.Keys]);
         var gdb = new Option<int?>("--gdb") { Description = "serve gdb at this TCP port, and wait for it", HelpName = "PORT" };
         var json = new Option<bool>("--json") { Description = "print the outcome as one JSON object; console lines go to the error output" };
-        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, attack, trace, gdb, json };
+        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, kernel, initrd, append, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, attack, trace, gdb, json };
         command.SetAction((parsed, cancellationToken) => new RunCommand
         {
             Machine = new MachineOptions
             {
-                ImagePath = parsed.GetRequiredValue(image),
+                ImagePath = parsed.GetValue(image),
+                GuestKernelPath = parsed.GetValue(kernel),
+                InitialRamDiskPath = parsed.GetValue(initrd),
+                KernelCommandLine = parsed.GetRequiredValue(append),
                 VcpuCount = parsed.GetValue(vcpus),
                 MemoryMiB = parsed.GetValue(memory),
                 Timeout = parsed.GetValue(timeout) is double seconds ? RunCommand.ParseTimeout(seconds) : Timeout.InfiniteTimeSpan,

@@ -135,6 +135,9 @@ public enum LaunchPageType : uint
 
     /// <summary>Private, assigned, not validated, no contents (REQUIRED_MEMORY): <see cref="LaunchPage.PageCount"/> pages.</summary>
     Required = 0x100,
+
+    /// <summary>Private, assigned, validated, no contents: what firmware would leave to a guest that has none; <see cref="LaunchPage.PageCount"/> pages.</summary>
+    Validated = 0x101,
 }
 
 /// <summary>A page, or a run of pages, of the launch. 32 bytes.</summary>
@@ -144,7 +147,7 @@ public struct LaunchPage
     /// <summary>First GPA, page-aligned.</summary>
     public ulong Gpa;
 
-    /// <summary>Length in 4-KiB pages; 1 for every type but <see cref="LaunchPageType.Required"/>.</summary>
+    /// <summary>Length in 4-KiB pages; 1 for every type but <see cref="LaunchPageType.Required"/> and <see cref="LaunchPageType.Validated"/>.</summary>
     public ulong PageCount;
 
     /// <summary>What it is.</summary>

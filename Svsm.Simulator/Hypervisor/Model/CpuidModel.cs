@@ -5,8 +5,7 @@
 //
 //   hidden    SVM, XSAVE and AVX (state that the hypervisor does not keep, and forms of XSAVE that the emulator lacks), MONITOR, and the
 //             hypervisor's own leaves
-//   shown     a hypervisor with KVM's signature and none of its features: a guest that knows x2APICs in virtual machines only asks for it
-//             function 0x8000_001F: SEV, SEV-ES, SEV-SNP, VMPLs, C-bit position; INVLPGB
+//   shown     function 0x8000_001F: SEV, SEV-ES, SEV-SNP, VMPLs, C-bit position; INVLPGB; x2APIC, TSC deadline; KVM's clock
 //   per vCPU  APIC id; OSXSAVE is never shown as XSAVE is not
 
 using Svsm.Platform;
@@ -24,13 +23,10 @@ internal static class CpuidModel
 
     // Below the functions of XSAVE, which is hidden: Linux takes one that knows neither XSAVEC nor XSAVES for the host's forgery.
     private const uint HighestStandard = 0xB;
-    private const uint HypervisorFunction = 0x4000_0000;
-    private const uint HighestHypervisor = 0x4000_0001;
     private const uint HighestExtended = 0x8000_001F;
 
-    private const uint Leaf1EcxHidden = (1u << 3) | (1u << 12) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 29) | (1u << 24);
-    private const uint Leaf1EcxHypervisor = 1u << 31;
-    private const uint Leaf1EcxX2Apic = 1u << 21;
+    private const uint Leaf1EcxHidden = (1u << 3) | (1u << 12) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 29);
+    private const uint Leaf1EcxShown = (1u << 21) | (1u << 24) | (1u << 31);
     private const uint Leaf7EbxHidden = (1u << 5) | (1u << 16) | (1u << 17) | (1u << 21) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 30) | (1u << 31);
     private const uint Extended1EcxHidden = (1u << 2) | (1u << 11) | (1u << 16);
     private const uint Extended8EbxInvlpgb = 1u << 3;
@@ -47,7 +43,15 @@ internal static class CpuidModel
     /// <param name="vcpuCount">Number of vCPUs.</param>
     public static CpuidResult Query(HostProcessor processor, uint function, uint index, uint apicId, uint vcpuCount)
     {
-        bool known = function <= HighestStandard || function == HypervisorFunction || (function >= 0x8000_0000 && function <= HighestExtended);
+        if (function is ParavirtualClock.FirstLeaf or ParavirtualClock.FeatureLeaf)
+        {
+            uint[] signature = ParavirtualClock.Signature;
+            return function == ParavirtualClock.FirstLeaf
+                ? new CpuidResult { Eax = ParavirtualClock.FeatureLeaf, Ebx = signature[0], Ecx = signature[1], Edx = signature[2] }
+                : new CpuidResult { Eax = ParavirtualClock.Features };
+        }
+
+        bool known = function <= HighestStandard || (function >= 0x8000_0000 && function <= HighestExtended);
         if (!known)
         {
             return default;
@@ -78,7 +82,7 @@ internal static class CpuidModel
                 break;
             case 1:
                 result.Ebx = (result.Ebx & 0x0000_FFFF) | (vcpuCount << 16) | (apicId << 24);
-                result.Ecx = (result.Ecx & ~Leaf1EcxHidden) | Leaf1EcxHypervisor | Leaf1EcxX2Apic;
+                result.Ecx = (result.Ecx & ~Leaf1EcxHidden) | Leaf1EcxShown;
                 break;
             case 5:
                 // MONITOR and MWAIT are hidden.

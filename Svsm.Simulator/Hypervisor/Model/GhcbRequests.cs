@@ -121,6 +121,9 @@ internal static unsafe class GhcbRequests
                     ClearBitmap();
                     Complete();
                     return Machine.Wait(Cpu, ExitCode.VmgExit, length: 0);
+                case GhcbExitCode.MmioRead:
+                case GhcbExitCode.MmioWrite:
+                    return DeviceAccess((GhcbExitCode)exitCode == GhcbExitCode.MmioWrite);
                 case GhcbExitCode.PageStateChange:
                     return PageStateChange();
                 case GhcbExitCode.GuestRequest:
@@ -316,6 +319,39 @@ internal static unsafe class GhcbRequests
 
             ClearBitmap();
             return Complete() && resume;
+        }
+
+        // Devices have 32-bit registers; other accesses to them find nothing, as on a bus.
+        private readonly bool DeviceAccess(bool write)
+        {
+            if (!IoApic.Contains(_info1))
+            {
+                return Refuse(GhcbError.InvalidInput);
+            }
+
+            if (!TryScratch(_info2, 1, out byte* buffer, out GhcbError error))
+            {
+                return Refuse(error);
+            }
+
+            if (write)
+            {
+                if (_info2 == sizeof(uint))
+                {
+                    Machine.IoApic.Write(_info1, *(uint*)buffer, Cpu.Vmpl);
+                }
+            }
+            else
+            {
+                uint value = _info2 == sizeof(uint) ? Machine.IoApic.Read(_info1) : uint.MaxValue;
+                for (ulong i = 0; i < _info2; i++)
+                {
+                    buffer[i] = (byte)(value >> (int)(8 * (i % sizeof(uint))));
+                }
+            }
+
+            ClearBitmap();
+            return Complete();
         }
 
         // The scratch area: in the GHCB's own buffer, or in one other shared page.

@@ -143,7 +143,7 @@ internal unsafe ref struct LaunchLoader
             return description.PageCount == 1 && data != null && TryAddVmsa(description, data);
         }
 
-        bool single = description.Type != LaunchPageType.Required;
+        bool single = description.Type is not (LaunchPageType.Required or LaunchPageType.Validated);
         if (single && description.PageCount != 1)
         {
             return false;
@@ -159,9 +159,9 @@ internal unsafe ref struct LaunchLoader
             }
 
             _machine.Memory.Assign(page, gpa, !single && IsLarge(in description, gpa));
+            page->Validated = description.Type != LaunchPageType.Required;
             if (single)
             {
-                page->Validated = true;
                 CopyPage(_machine.Memory.PrivateBytes(page), data);
             }
         }
@@ -170,7 +170,7 @@ internal unsafe ref struct LaunchLoader
         {
             LaunchPageType.Cpuid => TryFillCpuid(_machine.Memory.PrivateBytes(_machine.Memory.Find(description.Gpa))),
             LaunchPageType.Zero => data == null,
-            LaunchPageType.Normal or LaunchPageType.Unmeasured or LaunchPageType.Secrets or LaunchPageType.Required => true,
+            LaunchPageType.Normal or LaunchPageType.Unmeasured or LaunchPageType.Secrets or LaunchPageType.Required or LaunchPageType.Validated => true,
             _ => false,
         };
     }

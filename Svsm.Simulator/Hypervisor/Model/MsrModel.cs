@@ -6,6 +6,8 @@
 //   0x10              time-stamp counter, read only
 //   0x1B              APIC base: enabled, x2APIC mode, for good
 //   0x6E0, 0x800 ...  the x2APIC of the vCPU and VMPL that asks
+//   0x4B564D00, ...   the paravirtual clock
+//   others            MsrStore
 
 namespace Svsm.Hypervisor;
 
@@ -37,7 +39,7 @@ internal static class MsrModel
             case >= LocalApic.FirstMsr and <= LocalApic.LastMsr:
                 return cpu.Current.Apic.TryRead(msr, machine.Clock, machine.Interrupts.Now, out value);
             default:
-                return false;
+                return machine.Msrs.TryRead(msr, out value);
         }
     }
 
@@ -57,15 +59,23 @@ internal static class MsrModel
                 machine.Interrupts.Deliver(cpu, cpu.Vmpl, DeliveryMode.Fixed, (byte)value, level: false);
                 return value <= byte.MaxValue;
             case LocalApic.EndOfInterruptMsr:
-                apic.EndInterrupt();
+                if (apic.EndInterrupt() is int vector and >= 0)
+                {
+                    machine.IoApic.EndInterrupt(vector);
+                }
+
                 return value == 0;
+            case ParavirtualClock.SystemTimeMsr:
+                return ParavirtualClock.TryStart(machine, value);
+            case ParavirtualClock.WallClockMsr:
+                return ParavirtualClock.TryWriteWallClock(machine, value);
             case LocalApic.DeadlineMsr:
             case >= LocalApic.FirstMsr and <= LocalApic.LastMsr:
                 bool written = apic.TryWrite(msr, value, machine.Clock, machine.Interrupts.Now);
                 machine.Interrupts.NoteTimer(apic);
                 return written;
             default:
-                return false;
+                return machine.Msrs.TryWrite(msr, value);
         }
     }
 }

@@ -65,6 +65,12 @@ internal static unsafe class NestedFaults
             return DeliverNotValidated(memory, cpu, gpa, kind, walk);
         }
 
+        if (verdict == AccessVerdict.NoMemory && !isPrivate && kind != AccessKind.Fetch && IoApic.Contains(gpa))
+        {
+            // A device: the guest decodes its instruction, and asks.
+            return VcDelivery.Deliver(memory, cpu, ExitCode.NestedPageFault);
+        }
+
         // What an SNP processor would have told its hypervisor.
         cpu.Vmcb->ExitInfo1 = error | NestedFault.Rmp
             | (isPrivate ? NestedFault.Encrypted : 0)

@@ -33,7 +33,8 @@ internal sealed unsafe class VirtualMachine
         Link = link;
         Processor = processor;
         Memory = new GuestMemory(pool);
-        Ports = new PortSpace(link);
+        IoApic = new IoApic(this);
+        Ports = new PortSpace(new SerialPort(link, IoApic));
         Interrupts = new Interrupts(this);
         Events = new Observer(this);
         Commands = new HostCommands(this);
@@ -54,6 +55,12 @@ internal sealed unsafe class VirtualMachine
 
     /// <summary>I/O ports.</summary>
     public PortSpace Ports { get; }
+
+    /// <summary>MSRs that only hold a value.</summary>
+    public MsrStore Msrs { get; } = new();
+
+    /// <summary>The I/O APIC.</summary>
+    public IoApic IoApic { get; }
 
     /// <summary>Interrupts.</summary>
     public Interrupts Interrupts { get; }

@@ -19,7 +19,12 @@ internal static class LaunchBlob
 
     public static void Write(LaunchPlan plan, LaunchOptions options, IReadOnlyList<LaunchAttack> attacks, Stream stream)
     {
-        var pages = new LaunchPage[plan.Updates.Count + plan.Required.Count];
+        (LaunchPageType Type, LaunchRam Range)[] ranges =
+        [
+            .. plan.Required.Select(range => (LaunchPageType.Required, range)),
+            .. plan.Validated.Select(range => (LaunchPageType.Validated, range)),
+        ];
+        var pages = new LaunchPage[plan.Updates.Count + ranges.Length];
         ulong blockCount = 0;
         for (int i = 0; i < plan.Updates.Count; i++)
         {
@@ -34,13 +39,13 @@ internal static class LaunchBlob
             };
         }
 
-        for (int i = 0; i < plan.Required.Count; i++)
+        for (int i = 0; i < ranges.Length; i++)
         {
             pages[plan.Updates.Count + i] = new LaunchPage
             {
-                Gpa = plan.Required[i].Base,
-                PageCount = plan.Required[i].Length / PageSize,
-                Type = LaunchPageType.Required,
+                Gpa = ranges[i].Range.Base,
+                PageCount = ranges[i].Range.Length / PageSize,
+                Type = ranges[i].Type,
                 DataBlock = LaunchPage.NoData,
             };
         }

@@ -27,6 +27,9 @@ internal sealed record LaunchPlan
     // Private but not launched; disjoint, and disjoint from the updates.
     public required IReadOnlyList<LaunchRam> Required { get; init; }
 
+    // Private, validated, not launched: as firmware would leave it. Disjoint, and disjoint from updates and required memory.
+    public IReadOnlyList<LaunchRam> Validated { get; init; } = [];
+
     public required ReadOnlyMemory<byte> Digest { get; init; }
 
     public required GuestContext Guest { get; init; }

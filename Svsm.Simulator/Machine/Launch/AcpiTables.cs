@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The ACPI tables of the simulated machine, for a guest that is started without firmware. Hardware-reduced: no PM timer, no SCI, no PIC, no
+// PIT, no CMOS. One I/O APIC, one x2APIC per vCPU, a serial port; power off and reset by ports.
+//
+//   RSDP | XSDT | FADT | MADT | DSDT, each at a multiple of 64
+//
+// Source: ACPI 6.5, sections 5.2.5 to 5.2.12 (tables), 6.4 (resources), 20.2 (AML).
+
+using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.Text;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Simulator;
+
+internal static class AcpiTables
+{
+    private const int HeaderLength = 36;
+    private const int Alignment = 64;
+
+    // The tables for a number of vCPUs, to be put at a GPA, which is that of the RSDP.
+    public static byte[] Create(ulong gpa, int vcpuCount)
+    {
+        byte[] dsdt = Table("DSDT", 2, Definitions());
+        byte[] madt = Table("APIC", 5, InterruptControllers(vcpuCount));
+        ulong dsdtAt = gpa + Alignment;
+        ulong madtAt = Align(dsdtAt + (ulong)dsdt.Length);
+        ulong fadtAt = Align(madtAt + (ulong)madt.Length);
+        byte[] fadt = Table("FACP", 6, FixedDescription(dsdtAt));
+        ulong xsdtAt = Align(fadtAt + (ulong)fadt.Length);
+        byte[] xsdt = Table("XSDT", 1, [.. BitConverter.GetBytes(fadtAt), .. BitConverter.GetBytes(madtAt)]);
+
+        byte[] all = new byte[xsdtAt + (ulong)xsdt.Length - gpa];
+        RootPointer(xsdtAt).CopyTo(all, 0);
+        dsdt.CopyTo(all, (int)(dsdtAt - gpa));
+        madt.CopyTo(all, (int)(madtAt - gpa));
+        fadt.CopyTo(all, (int)(fadtAt - gpa));
+        xsdt.CopyTo(all, (int)(xsdtAt - gpa));
+        return all;
+    }
+
+    private static ulong Align(ulong address) => (address + Alignment - 1) / Alignment * Alignment;
+
+    private static byte[] RootPointer(ulong xsdt)
+    {
+        byte[] pointer = new byte[36];
+        Encoding.ASCII.GetBytes("RSD PTR ").CopyTo(pointer, 0);
+        Encoding.ASCII.GetBytes("SVSMSD").CopyTo(pointer, 9);
+        pointer[15] = 2;
+        BinaryPrimitives.WriteUInt32LittleEndian(pointer.AsSpan(20), (uint)pointer.Length);
+        BinaryPrimitives.WriteUInt64LittleEndian(pointer.AsSpan(24), xsdt);
+        pointer[8] = Checksum(pointer.AsSpan(0, 20));
+        pointer[32] = Checksum(pointer);
+        return pointer;
+    }
+
+    private static byte[] Table(string signature, byte revision, ReadOnlySpan<byte> body)
+    {
+        byte[] table = new byte[HeaderLength + body.Length];
+        Encoding.ASCII.GetBytes(signature).CopyTo(table, 0);
+        BinaryPrimitives.WriteUInt32LittleEndian(table.AsSpan(4), (uint)table.Length);
+        table[8] = revision;
+        Encoding.ASCII.GetBytes("SVSMSDSIMULATE").CopyTo(table, 10);
+        BinaryPrimitives.WriteUInt32LittleEndian(table.AsSpan(24), 1);
+        Encoding.ASCII.GetBytes("SVSM").CopyTo(table, 28);
+        BinaryPrimitives.WriteUInt32LittleEndian(table.AsSpan(32), 1);
+        body.CopyTo(table.AsSpan(HeaderLength));
+        table[9] = Checksum(table);
+        return table;
+    }
+
+    // What makes the sum of all bytes 0.
+    private static byte Checksum(ReadOnlySpan<byte> bytes)
+    {
+        byte sum = 0;
+        foreach (byte value in bytes)
+        {
+            sum += value;
+        }
+
+        return (byte)-sum;
+    }
+
+    private static byte[] FixedDescription(ulong dsdt)
+    {
+        const int Length = 276;
+        const uint WriteBackInvalidate = 1 << 0;
+        const uint PowerButtonIsDevice = 1 << 4;
+        const uint SleepButtonIsDevice = 1 << 5;
+        const uint ResetRegister = 1 << 10;
+        const uint HardwareReduced = 1 << 20;
+        const ushort NoVga = 1 << 2;
+        const ushort NoCmosClock = 1 << 5;
+
+        // Offsets from the start of the table.
+        byte[] table = new byte[Length];
+        BinaryPrimitives.WriteUInt32LittleEndian(table.AsSpan(40), (uint)dsdt);
+        BinaryPrimitives.WriteUInt16LittleEndian(table.AsSpan(109), NoVga | NoCmosClock);
+        BinaryPrimitives.WriteUInt32LittleEndian(
+            table.AsSpan(112), WriteBackInvalidate | PowerButtonIsDevice | SleepButtonIsDevice | ResetRegister | HardwareReduced);
+        Port(MachinePorts.ResetControl).CopyTo(table, 116);
+        table[128] = MachinePorts.ResetNow;
+        table[131] = 5;
+        BinaryPrimitives.WriteUInt64LittleEndian(table.AsSpan(140), dsdt);
+        Port(MachinePorts.SleepControl).CopyTo(table, 244);
+        Port(MachinePorts.SleepStatus).CopyTo(table, 256);
+        return table[HeaderLength..];
+    }
+
+    // A generic address: one byte in I/O space.
+    private static byte[] Port(ushort port) => [1, 8, 0, 1, .. BitConverter.GetBytes((ulong)port)];
+
+    private static byte[] InterruptControllers(int vcpuCount)
+    {
+        const uint LocalApicAddress = 0xFEE0_0000;
+        const byte TypeIoApic = 1;
+        const byte TypeX2Apic = 9;
+        var table = new List<byte>();
+        table.AddRange(BitConverter.GetBytes(LocalApicAddress));
+        table.AddRange(BitConverter.GetBytes(0u));
+        for (uint id = 0; id < vcpuCount; id++)
+        {
+            table.AddRange([TypeX2Apic, 16, 0, 0, .. BitConverter.GetBytes(id), .. BitConverter.GetBytes(1u), .. BitConverter.GetBytes(id)]);
+        }
+
+        table.AddRange([TypeIoApic, 12, (byte)vcpuCount, 0, .. BitConverter.GetBytes(MachinePorts.IoApicAddress), .. BitConverter.GetBytes(0u)]);
+        return [.. table];
+    }
+
+    // Name(_S5, Package { 5, 0, 0, 0 }); Scope(\_SB) { Device(COM1) { _HID PNP0501, _UID 0, _CRS: eight ports, interrupt 4 } }
+    private static byte[] Definitions()
+    {
+        const byte NameOp = 0x08;
+        const byte ByteOp = 0x0A;
+        const byte DwordOp = 0x0C;
+        const byte ScopeOp = 0x10;
+        const byte BufferOp = 0x11;
+        const byte PackageOp = 0x12;
+        const byte ExtendedOp = 0x5B;
+        const byte DeviceOp = 0x82;
+        const byte RootPrefix = 0x5C;
+        byte[] com1 = BitConverter.GetBytes(MachinePorts.Com1);
+        byte[] resources =
+        [
+            0x47, 1, .. com1, .. com1, 1, MachinePorts.Com1Length,
+
+            // Edge-triggered, active high, not shared.
+            0x89, 6, 0, 0x03, 1, MachinePorts.Com1Interrupt, 0, 0, 0,
+            0x79, 0,
+        ];
+        byte[] buffer = [BufferOp, .. WithLength([ByteOp, (byte)resources.Length, .. resources])];
+        byte[] device =
+        [
+            .. "COM1"u8,
+            NameOp, .. "_HID"u8, DwordOp, 0x41, 0xD0, 0x05, 0x01,
+            NameOp, .. "_UID"u8, ByteOp, 0,
+            NameOp, .. "_CRS"u8, .. buffer,
+        ];
+        byte[] scope = [RootPrefix, .. "_SB_"u8, ExtendedOp, DeviceOp, .. WithLength(device)];
+        return
+        [
+            NameOp, .. "_S5_"u8, PackageOp, .. WithLength([4, ByteOp, MachinePorts.SleepTypeOff, 0, 0, 0]),
+            ScopeOp, .. WithLength(scope),
+        ];
+    }
+
+    // A package length counts itself; two bytes are used from 63 on.
+    private static byte[] WithLength(byte[] contents)
+    {
+        const int OneByteLimit = 63;
+        int length = contents.Length + 1;
+        return length <= OneByteLimit
+            ? [(byte)length, .. contents]
+            : [(byte)(0x40 | ((length + 1) & 0xF)), (byte)((length + 1) >> 4), .. contents];
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Where the devices of the simulated machine are: for the hypervisor, which plays them, and for the tables that the machine hands to a guest.
+
+namespace Svsm.Simulator.Shared;
+
+/// <summary>I/O ports, addresses and interrupts of devices.</summary>
+public static class MachinePorts
+{
+    /// <summary>First port of the serial port, a 16550.</summary>
+    public const ushort Com1 = 0x3F8;
+
+    /// <summary>Number of its ports.</summary>
+    public const byte Com1Length = 8;
+
+    /// <summary>Its I/O APIC pin.</summary>
+    public const byte Com1Interrupt = 4;
+
+    /// <summary>ACPI sleep control register of a hardware-reduced machine: 4:2 sleep type, 5 sleep now.</summary>
+    public const ushort SleepControl = 0x600;
+
+    /// <summary>ACPI sleep status register.</summary>
+    public const ushort SleepStatus = 0x601;
+
+    /// <summary>Sleep type of "soft off" (S5).</summary>
+    public const byte SleepTypeOff = 5;
+
+    /// <summary>Reset control register.</summary>
+    public const ushort ResetControl = 0xCF9;
+
+    /// <summary>What resets when written to <see cref="ResetControl"/>.</summary>
+    public const byte ResetNow = 0x06;
+
+    /// <summary>GPA of the I/O APIC.</summary>
+    public const uint IoApicAddress = 0xFEC0_0000;
+}
