@@ -110,7 +110,7 @@ public sealed unsafe class LinkWriterTests
     }
 
     [Theory]
-    [InlineData(0x4000_0001u)]
+    [InlineData(0x4000_0002u)]
     [InlineData(0x8000_0020u)]
     [InlineData(0xCu)]
     [InlineData(0xDu)]
@@ -188,7 +188,7 @@ public sealed unsafe class LaunchLoaderTests
         page[0] = 3;
         BitConverter.TryWriteBytes(page.AsSpan(16), 0xDu);
         BitConverter.TryWriteBytes(page.AsSpan(16 + 48), 0x8000_001F);
-        BitConverter.TryWriteBytes(page.AsSpan(16 + 96), 0x4000_0001u);
+        BitConverter.TryWriteBytes(page.AsSpan(16 + 96), 0x4000_0002u);
         machine.Builder.AddPage(0x1000, LaunchPageType.Cpuid, page);
         Assert.True(machine.Load(), machine.Error);
         GuestMemory memory = machine.Machine.Memory;

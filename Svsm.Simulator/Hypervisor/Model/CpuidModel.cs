@@ -3,8 +3,8 @@
 
 // What CPUID says to the guest: the level-1 processor's answers, changed where the simulated SNP processor differs.
 //
-//   hidden    SVM, XSAVE and AVX (state that the hypervisor does not keep, and forms of XSAVE that the emulator lacks), MONITOR, and the
-//             hypervisor's own leaves
+//   hidden    SVM, XSAVE and AVX (state that the hypervisor does not keep, and forms of XSAVE that the emulator lacks), MONITOR,
+//             CMPXCHG16B (after an entry QEMU 7.2 takes its flags from anywhere: RFLAGS then has bits of an address)
 //   shown     function 0x8000_001F: SEV, SEV-ES, SEV-SNP, VMPLs, C-bit position; INVLPGB; x2APIC, TSC deadline; KVM's clock
 //   per vCPU  APIC id; OSXSAVE is never shown as XSAVE is not
 
@@ -25,7 +25,7 @@ internal static class CpuidModel
     private const uint HighestStandard = 0xB;
     private const uint HighestExtended = 0x8000_001F;
 
-    private const uint Leaf1EcxHidden = (1u << 3) | (1u << 12) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 29);
+    private const uint Leaf1EcxHidden = (1u << 3) | (1u << 12) | (1u << 13) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 29);
     private const uint Leaf1EcxShown = (1u << 21) | (1u << 24) | (1u << 31);
     private const uint Leaf7EbxHidden = (1u << 5) | (1u << 16) | (1u << 17) | (1u << 21) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 30) | (1u << 31);
     private const uint Extended1EcxHidden = (1u << 2) | (1u << 11) | (1u << 16);
@@ -55,12 +55,6 @@ internal static class CpuidModel
         if (!known)
         {
             return default;
-        }
-
-        if (function == HypervisorFunction)
-        {
-            // "KVMKVMKVM", ended by zeroes.
-            return new CpuidResult { Eax = HighestHypervisor, Ebx = 0x4B4D_564B, Ecx = 0x564B_4D56, Edx = 0x0000_004D };
         }
 
         if (function == EncryptionFunction)
