@@ -31,6 +31,10 @@ internal sealed class PortSpace
         _serial = serial;
     }
 
+    /// <summary>Adds console input.</summary>
+    /// <returns>False when there is no room for all of it; then nothing was added.</returns>
+    public bool TryType(System.ReadOnlySpan<byte> bytes) => _serial.TryType(bytes);
+
     /// <summary>Reads a port.</summary>
     /// <param name="port">Its number.</param>
     /// <param name="size">1, 2 or 4 bytes.</param>

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// A 16550 that only sends: what is sent becomes console output of the vCPU and VMPL that sent it, at once. So the transmitter is always
-// empty, and the only interrupt is that it is: pending from the time it is enabled, or a byte was sent, until the identification is read.
+// A 16550. What is sent becomes console output of the vCPU and VMPL that sent it, at once: the transmitter is always empty, and its interrupt is
+// pending from the time it is enabled, or a byte was sent, until the identification is read. What the machine types is received by whoever
+// reads first, and interrupts until it was read.
 
+using System;
 using Svsm.Simulator.Shared;
 
 namespace Svsm.Hypervisor;
@@ -24,6 +26,10 @@ internal sealed class SerialPort
     private const byte NoInterruptPending = 0x01;
     private const byte TransmitterEmptyPending = 0x02;
     private const byte TransmitterEmptyEnable = 0x02;
+    private const byte DataReadyPending = 0x04;
+    private const byte DataReadyEnable = 0x01;
+    private const byte DataReady = 0x01;
+    private const int TypedCapacity = 256;
     private const byte FifosEnabled = 0xC0;
     private const byte TransmitterIdle = 0x60;
     private const byte CarrierClearSetReady = 0xB0;
@@ -32,6 +38,9 @@ internal sealed class SerialPort
 
     private readonly LinkWriter _link;
     private readonly IoApic _ioApic;
+    private readonly byte[] _typed = new byte[TypedCapacity];
+    private int _typedFirst;
+    private int _typedCount;
     private ushort _divisor = 12;
     private byte _interruptEnable;
     private byte _fifoControl;
@@ -47,7 +56,27 @@ internal sealed class SerialPort
         _ioApic = ioApic;
     }
 
-    private bool Pending => _emptied && (_interruptEnable & TransmitterEmptyEnable) != 0;
+    private bool ReceiverPending => _typedCount != 0 && (_interruptEnable & DataReadyEnable) != 0;
+
+    private bool TransmitterPending => _emptied && (_interruptEnable & TransmitterEmptyEnable) != 0;
+
+    /// <summary>Adds console input.</summary>
+    /// <returns>False when there is no room for all of it; then nothing was added.</returns>
+    public bool TryType(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length > TypedCapacity - _typedCount)
+        {
+            return false;
+        }
+
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            _typed[(_typedFirst + _typedCount++) % TypedCapacity] = bytes[i];
+        }
+
+        SetLine();
+        return true;
+    }
 
     /// <summary>Reads a register, 0 to 7.</summary>
     public byte Read(int register)
@@ -55,12 +84,12 @@ internal sealed class SerialPort
         bool divisor = (_lineControl & DivisorLatchAccess) != 0;
         return register switch
         {
-            DataRegister => divisor ? (byte)_divisor : (byte)0,
+            DataRegister => divisor ? (byte)_divisor : TakeTyped(),
             InterruptEnableRegister => divisor ? (byte)(_divisor >> 8) : _interruptEnable,
             InterruptIdentificationRegister => Identify(),
             LineControlRegister => _lineControl,
             ModemControlRegister => _modemControl,
-            LineStatusRegister => TransmitterIdle,
+            LineStatusRegister => (byte)(TransmitterIdle | (_typedCount != 0 ? DataReady : 0)),
             ModemStatusRegister => (_modemControl & Loopback) != 0 ? ReadLoopback() : CarrierClearSetReady,
             _ => _scratch,
         };
@@ -113,8 +142,8 @@ internal sealed class SerialPort
 
     private byte Identify()
     {
-        byte identification = Pending ? TransmitterEmptyPending : NoInterruptPending;
-        if (Pending)
+        byte identification = ReceiverPending ? DataReadyPending : TransmitterPending ? TransmitterEmptyPending : NoInterruptPending;
+        if (identification == TransmitterEmptyPending)
         {
             _emptied = false;
             SetLine();
@@ -124,7 +153,22 @@ internal sealed class SerialPort
     }
 
     // On a PC the interrupt passes through OUT2.
-    private void SetLine() => _ioApic.SetLine(MachinePorts.Com1Interrupt, Pending && (_modemControl & (Output2 | Loopback)) == Output2);
+    private void SetLine() => _ioApic.SetLine(
+        MachinePorts.Com1Interrupt, (ReceiverPending || TransmitterPending) && (_modemControl & (Output2 | Loopback)) == Output2);
+
+    private byte TakeTyped()
+    {
+        if (_typedCount == 0)
+        {
+            return 0;
+        }
+
+        byte value = _typed[_typedFirst];
+        _typedFirst = (_typedFirst + 1) % TypedCapacity;
+        _typedCount--;
+        SetLine();
+        return value;
+    }
 
     // Loopback: DTR, RTS, OUT1, OUT2 appear as DSR, CTS, RI, DCD. Drivers look for a 16550 this way.
     private byte ReadLoopback()

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Files of pinned Debian packages, fetched and cached by eng/fetch-deb.
+
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.Formats.Tar;
+using System.IO;
+using System.Threading.Tasks;
+
+namespace Svsm.Linux.Tests;
+
+/// <summary>A package.</summary>
+internal sealed record DebianPackage(string Name, string Version, string Sha256, string Suite)
+{
+    /// <summary>The kernel's release, which its files have in their names.</summary>
+    public const string KernelRelease = "6.12.95+deb12-cloud-amd64";
+
+    public static DebianPackage Kernel { get; } = new(
+        $"linux-image-{KernelRelease}", "6.12.95-1~bpo12+1", "69c92f43b23821de79576fa4d7c86e2924ae2c1b247a47cc5ed9339e220fbcb7", "bookworm-backports");
+
+    public static DebianPackage BusyBox { get; } = new(
+        "busybox-static", "1:1.35.0-4+deb12u1+b1", "3d3fdbe91d4660c873e14b092c213fe81c1da6362daa236eb25d0171eb108744", "bookworm");
+
+    /// <summary>Reads files of the package.</summary>
+    /// <param name="names">Names in the package, as in <c>./bin/busybox</c>.</param>
+    /// <returns>Their contents, in the order of the names.</returns>
+    public async Task<byte[][]> ReadAsync(params string[] names)
+    {
+        const string Script = """
+            set -euo pipefail
+            deb=$("$1" "$2" "$3" "$4" "$5")
+            dpkg-deb --fsys-tarfile "$deb"
+            """;
+        var start = new ProcessStartInfo("bash") { RedirectStandardOutput = true, RedirectStandardError = true };
+        foreach (string argument in (string[])["-c", Script, "fetch", Path.Combine(RepositoryRoot(), "eng", "fetch-deb"), Name, Version, Sha256, Suite])
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        using Process process = Process.Start(start)!;
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        var found = new Dictionary<string, byte[]>();
+        await using (var reader = new TarReader(process.StandardOutput.BaseStream))
+        {
+            while (await reader.GetNextEntryAsync() is { } entry)
+            {
+                if (entry.DataStream is { } data && Array.IndexOf(names, entry.Name) >= 0)
+                {
+                    var contents = new MemoryStream();
+                    await data.CopyToAsync(contents);
+                    found[entry.Name] = contents.ToArray();
+                }
+            }
+
+            await process.StandardOutput.BaseStream.CopyToAsync(Stream.Null);
+        }
+
+        await process.WaitForExitAsync();
+        if (process.ExitCode != 0)
+        {
+            throw new InvalidOperationException($"Cannot get {Name} {Version}: {await errors}");
+        }
+
+        return Array.ConvertAll(names, name => found.TryGetValue(name, out byte[]? contents)
+            ? contents
+            : throw new InvalidOperationException($"{Name} {Version} has no file {name}."));
+    }
+
+    private static string RepositoryRoot()
+    {
+        for (string? at = AppContext.BaseDirectory; at is not null; at = Path.GetDirectoryName(at))
+        {
+            if (File.Exists(Path.Combine(at, "eng", "fetch-deb")))
+            {
+                return at;
+            }
+        }
+
+        throw new InvalidOperationException($"No folder above {AppContext.BaseDirectory} has eng/fetch-deb.");
+    }
+}

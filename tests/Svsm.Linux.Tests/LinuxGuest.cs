@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Debian's kernel with an initial RAM disk of BusyBox and the modules for attestation, as files in a folder of their own. Its /init runs the
+// commands that a test gives, and switches the machine off.
+
+using System;
+using System.IO;
+using System.Linq;
+using System.Reflection;
+using System.Text;
+using System.Threading;
+using System.Threading.Tasks;
+using Svsm.Simulator;
+using Xunit;
+
+namespace Svsm.Linux.Tests;
+
+/// <summary>What all tests of the project boot.</summary>
+public sealed class LinuxGuest : IAsyncLifetime
+{
+    // Far beyond what a run takes on a busy machine; only a hang gets there, and then it fails the test.
+    private static readonly TimeSpan s_hang = TimeSpan.FromMinutes(10);
+
+    private const string ModuleFolder = $"./lib/modules/{DebianPackage.KernelRelease}/kernel/";
+    private static readonly string[] s_modules = ["fs/configfs/configfs.ko.xz", "drivers/virt/coco/tsm.ko.xz", "drivers/virt/coco/sev-guest/sev-guest.ko.xz"];
+
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-linux-");
+    private byte[] _busyBox = [];
+    private byte[][] _modules = [];
+
+    /// <summary>The kernel, a file.</summary>
+    public string KernelPath => Path.Combine(_folder.FullName, "vmlinuz");
+
+    /// <summary>Folder of the simulated chip.</summary>
+    public string ChipFolder => Path.Combine(_folder.FullName, "chip");
+
+    /// <inheritdoc/>
+    public async ValueTask InitializeAsync()
+    {
+        byte[][] files = await DebianPackage.Kernel.ReadAsync(
+            [$"./boot/vmlinuz-{DebianPackage.KernelRelease}", .. s_modules.Select(module => ModuleFolder + module)]);
+        await File.WriteAllBytesAsync(KernelPath, files[0]);
+        _modules = files[1..];
+        _busyBox = (await DebianPackage.BusyBox.ReadAsync("./bin/busybox"))[0];
+    }
+
+    /// <inheritdoc/>
+    public ValueTask DisposeAsync()
+    {
+        _folder.Delete(recursive: true);
+        return ValueTask.CompletedTask;
+    }
+
+    /// <summary>Boots, runs commands in user space, and switches the machine off.</summary>
+    /// <param name="commands">Commands of a shell.</param>
+    /// <param name="vcpuCount">Number of vCPUs.</param>
+    /// <param name="cancellation">Ends the run.</param>
+    public async Task<MachineResult> RunAsync(string commands, int vcpuCount, CancellationToken cancellation)
+    {
+        string disk = Path.Combine(_folder.FullName, $"initrd-{Guid.NewGuid():N}");
+        await File.WriteAllBytesAsync(disk, Pack(commands), cancellation);
+        return await Machine.RunAsync(
+            new MachineOptions
+            {
+                GuestKernelPath = KernelPath,
+                InitialRamDiskPath = disk,
+                KernelCommandLine = "console=ttyS0 panic=-1",
+                HypervisorPath = PathOf("Hypervisor"),
+                ChipFolder = ChipFolder,
+                VcpuCount = vcpuCount,
+                MemoryMiB = 512,
+                Timeout = s_hang,
+            },
+            cancellation);
+    }
+
+    private static string PathOf(string name) =>
+        typeof(LinuxGuest).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(metadata => metadata.Key == name).Value!;
+
+    private byte[] Pack(string commands)
+    {
+        var archive = new CpioArchive();
+        foreach (string folder in (string[])["bin", "dev", "proc", "sys", "modules"])
+        {
+            archive.AddDirectory(folder);
+        }
+
+        archive.AddDevice("dev/console", 5, 1);
+        archive.AddFile("bin/busybox", _busyBox);
+        for (int i = 0; i < s_modules.Length; i++)
+        {
+            archive.AddFile("modules/" + Path.GetFileName(s_modules[i]), _modules[i]);
+        }
+
+        archive.AddFile("init", Encoding.UTF8.GetBytes($"""
+            #!/bin/busybox sh
+            /bin/busybox --install -s /bin
+            export PATH=/bin
+            mount -t devtmpfs dev /dev
+            mount -t proc proc /proc
+            mount -t sysfs sys /sys
+            echo "init: user space after $(cut -d ' ' -f 1 /proc/uptime) s"
+            {commands}
+            echo "init: done"
+            poweroff -f
+
+            """));
+        return archive.Finish();
+    }
+}
