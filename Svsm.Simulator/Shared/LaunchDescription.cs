@@ -99,6 +99,12 @@ public enum LaunchOptions : uint
 
     /// <summary>Stand still before the first instruction, until a command says otherwise.</summary>
     StartPaused = 1 << 5,
+
+    /// <summary>
+    /// The host drops translations of a page that it takes, as KVM does, and the guest relies on it: what VMPL0 rescinds it need not flush.
+    /// For an operating system at VMPL0; an SVSM relies on no host.
+    /// </summary>
+    HostFlushes = 1 << 6,
 }
 
 /// <summary>A range of guest RAM. 16 bytes.</summary>

@@ -48,7 +48,7 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
         string octal = string.Concat(data.Select(value => $"\\{Convert.ToString(value, 8).PadLeft(3, '0')}"));
         MachineResult result = await guest.RunAsync(
             $"""
-            for module in configfs tsm sev-guest; do insmod /modules/$module.ko.xz; done
+            for module in configfs gf128mul ghash-generic crypto_null gcm tsm sev-guest; do insmod /modules/$module.ko.xz; done
             mount -t configfs none /sys/kernel/config
             mkdir /sys/kernel/config/tsm/report/test
             cd /sys/kernel/config/tsm/report/test

@@ -23,7 +23,11 @@ public sealed class LinuxGuest : IAsyncLifetime
     private static readonly TimeSpan s_hang = TimeSpan.FromMinutes(10);
 
     private const string ModuleFolder = $"./lib/modules/{DebianPackage.KernelRelease}/kernel/";
-    private static readonly string[] s_modules = ["fs/configfs/configfs.ko.xz", "drivers/virt/coco/tsm.ko.xz", "drivers/virt/coco/sev-guest/sev-guest.ko.xz"];
+    private static readonly string[] s_modules =
+    [
+        "fs/configfs/configfs.ko.xz", "lib/crypto/gf128mul.ko.xz", "crypto/ghash-generic.ko.xz", "crypto/crypto_null.ko.xz", "crypto/gcm.ko.xz",
+        "drivers/virt/coco/tsm.ko.xz", "drivers/virt/coco/sev-guest/sev-guest.ko.xz",
+    ];
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-linux-");
     private byte[] _busyBox = [];

@@ -89,7 +89,7 @@ internal static unsafe class RmpInstructions
             }
         }
 
-        if (count != 0 && !validate)
+        if (count != 0 && !validate && (machine.Options & LaunchOptions.HostFlushes) == 0)
         {
             memory.Stale.Rescind(cpu, gpa, operand.Linear, count * Amd64.PageSize, operand.IsGlobal);
         }

@@ -61,7 +61,7 @@ internal static class LaunchBlob
             RamCount = (uint)plan.Ram.Count,
             PageCount = (uint)pages.Length,
             AttackCount = (uint)attacks.Count,
-            Options = LaunchOptions.Statistics | options,
+            Options = LaunchOptions.Statistics | plan.Options | options,
             DataOffset = dataOffset,
             TotalLength = dataOffset + (blockCount * PageSize),
             Policy = plan.Policy,

@@ -30,6 +30,8 @@ internal sealed record LaunchPlan
     // Private, validated, not launched: as firmware would leave it. Disjoint, and disjoint from updates and required memory.
     public IReadOnlyList<LaunchRam> Validated { get; init; } = [];
 
+    public LaunchOptions Options { get; init; }
+
     public required ReadOnlyMemory<byte> Digest { get; init; }
 
     public required GuestContext Guest { get; init; }

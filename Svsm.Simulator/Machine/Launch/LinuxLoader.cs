@@ -129,6 +129,7 @@ internal static class LinuxLoader
             Required = [],
             Validated = validated,
             Guest = processor.Finish(idBlock: null),
+            Options = LaunchOptions.HostFlushes,
             Digest = processor.Digest,
         };
     }
