@@ -26,7 +26,7 @@ internal sealed class EllipticCurve
     private readonly ulong[] _tripleB;
     private readonly ulong[] _generator;
     private readonly ulong[] _temporaries;
-    private ulong[]? _generatorTable;
+    private ulong[]? _generatorTables;
 
     private EllipticCurve(EccCurve id, int bits, string p, string n, int a, string b, string x, string y)
     {
@@ -62,6 +62,11 @@ internal sealed class EllipticCurve
     internal Modulus Order { get; }
 
     internal int Limbs => Field.Limbs;
+
+    private int Windows => (Bits + WindowBits - 1) / WindowBits;
+
+    // Limbs of 16 points.
+    private int TableSize => (1 << WindowBits) * 3 * Limbs;
 
     /// <summary>The field's prime.</summary>
     internal byte[] P { get; }
@@ -183,9 +188,20 @@ internal sealed class EllipticCurve
     /// <summary>scalar * generator.</summary>
     internal ulong[] MultiplyGenerator(ReadOnlySpan<ulong> scalar)
     {
-        // The table is the same for all: it has no secrets and is kept.
-        _generatorTable ??= MakeTable(_generator);
-        return MultiplyTable(scalar, _generatorTable);
+        // A table per window, so nothing is doubled. It has no secrets and is kept.
+        _generatorTables ??= MakeGeneratorTables();
+        var result = new ulong[3 * Limbs];
+        Span<ulong> entry = stackalloc ulong[3 * Limbs];
+        Field.One.CopyTo(result.AsSpan(Limbs));
+        for (int window = 0; window < Windows; window++)
+        {
+            Modulus.Select(_generatorTables.AsSpan(window * TableSize, TableSize), 3 * Limbs, Modulus.Bits(scalar, window * WindowBits, WindowBits), entry);
+            Add(result, entry, result);
+        }
+
+        entry.Clear();
+        ClearTemporaries();
+        return result;
     }
 
     /// <summary>scalar * point.</summary>
@@ -275,7 +291,7 @@ internal sealed class EllipticCurve
         var result = new ulong[3 * Limbs];
         Span<ulong> entry = stackalloc ulong[3 * Limbs];
         Field.One.CopyTo(result.AsSpan(Limbs));
-        for (int window = ((Bits + WindowBits - 1) / WindowBits) - 1; window >= 0; window--)
+        for (int window = Windows - 1; window >= 0; window--)
         {
             for (int i = 0; i < WindowBits; i++)
             {
@@ -287,9 +303,14 @@ internal sealed class EllipticCurve
         }
 
         entry.Clear();
+        ClearTemporaries();
+        return result;
+    }
+
+    private void ClearTemporaries()
+    {
         CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_temporaries.AsSpan()));
         Field.ClearProduct();
-        return result;
     }
 
     private ulong[] Enter(byte[] value)
@@ -326,6 +347,22 @@ internal sealed class EllipticCurve
         }
 
         return table;
+    }
+
+    // For each window, its multiples of 16^window times the generator.
+    private ulong[] MakeGeneratorTables()
+    {
+        int size = 3 * Limbs;
+        var tables = new ulong[Windows * TableSize];
+        var point = (ulong[])_generator.Clone();
+        for (int window = 0; window < Windows; window++)
+        {
+            ulong[] table = MakeTable(point);
+            table.CopyTo(tables, window * TableSize);
+            Add(table.AsSpan(TableSize - size), point, point);
+        }
+
+        return tables;
     }
 
     private void Double(ReadOnlySpan<ulong> point, Span<ulong> result)

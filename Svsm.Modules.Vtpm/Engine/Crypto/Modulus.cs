@@ -25,10 +25,14 @@ internal sealed class Modulus
 
     private const int WindowBits = 5;
 
+    // From this length on half of the products are worth more than what it costs to leave them out.
+    private const int SquareLimbs = 8;
+
     private readonly ulong[] _value;
     private readonly ulong[] _square;
     private readonly ulong[] _one;
     private readonly ulong[] _product;
+    private readonly ulong[] _doubled;
     private readonly ulong _inverse;
 
     /// <param name="value">Odd, above 1, without leading zero limbs. Copied.</param>
@@ -40,7 +44,8 @@ internal sealed class Modulus
         }
 
         _value = value.ToArray();
-        _product = new ulong[value.Length];
+        _product = new ulong[value.Length * 2];
+        _doubled = new ulong[value.Length + 1];
 
         // -1 / n mod 2^64: each step doubles the good bits, n itself is good for three.
         ulong inverse = value[0];
@@ -71,7 +76,11 @@ internal sealed class Modulus
     }
 
     /// <summary>Forgets the last product: at the end of work with secrets modulo a public number.</summary>
-    internal void ClearProduct() => CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_product.AsSpan()));
+    internal void ClearProduct()
+    {
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_product.AsSpan()));
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_doubled.AsSpan()));
+    }
 
     /// <summary>result = a * b.</summary>
     internal void Multiply(ReadOnlySpan<ulong> a, ReadOnlySpan<ulong> b, Span<ulong> result)
@@ -79,11 +88,44 @@ internal sealed class Modulus
         CheckLength(a.Length);
         CheckLength(b.Length);
         CheckLength(result.Length);
-        Span<ulong> product = _product;
+        if (Limbs == 4)
+        {
+            FourLimbs.Multiply(
+                ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(a), ref MemoryMarshal.GetReference(b), ref MemoryMarshal.GetArrayDataReference(_value), _inverse);
+            return;
+        }
+
+        Span<ulong> product = _product.AsSpan(0, Limbs);
         product.Clear();
         ulong top = MultiplyReduce(
             ref MemoryMarshal.GetReference(product), ref MemoryMarshal.GetReference(a), ref MemoryMarshal.GetReference(b), ref MemoryMarshal.GetArrayDataReference(_value), _inverse, Limbs);
         SubtractOnce(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(product), ref MemoryMarshal.GetArrayDataReference(_value), top, Limbs);
+    }
+
+    /// <summary>result = a * a; for long numbers faster than <see cref="Multiply"/>.</summary>
+    internal void Square(ReadOnlySpan<ulong> a, Span<ulong> result)
+    {
+        if (Limbs < SquareLimbs)
+        {
+            Multiply(a, a, result);
+            return;
+        }
+
+        CheckLength(a.Length);
+        CheckLength(result.Length);
+        Span<ulong> product = _product;
+        product.Clear();
+        Span<ulong> doubled = _doubled;
+        ulong carry = AddLimbs(ref MemoryMarshal.GetReference(doubled), ref MemoryMarshal.GetReference(a), ref MemoryMarshal.GetReference(a), Limbs);
+        doubled[Limbs] = carry;
+        ulong top = SquareReduce(
+            ref MemoryMarshal.GetReference(product),
+            ref MemoryMarshal.GetReference(a),
+            ref MemoryMarshal.GetReference(doubled),
+            ref MemoryMarshal.GetArrayDataReference(_value),
+            _inverse,
+            Limbs);
+        SubtractOnce(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(product[Limbs..]), ref MemoryMarshal.GetArrayDataReference(_value), top, Limbs);
     }
 
     /// <summary>result = a + b.</summary>
@@ -92,6 +134,12 @@ internal sealed class Modulus
         CheckLength(a.Length);
         CheckLength(b.Length);
         CheckLength(result.Length);
+        if (Limbs == 4)
+        {
+            FourLimbs.Add(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(a), ref MemoryMarshal.GetReference(b), ref MemoryMarshal.GetArrayDataReference(_value));
+            return;
+        }
+
         ulong carry = AddLimbs(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(a), ref MemoryMarshal.GetReference(b), Limbs);
         SubtractOnce(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetArrayDataReference(_value), carry, Limbs);
     }
@@ -102,6 +150,12 @@ internal sealed class Modulus
         CheckLength(a.Length);
         CheckLength(b.Length);
         CheckLength(result.Length);
+        if (Limbs == 4)
+        {
+            FourLimbs.Subtract(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(a), ref MemoryMarshal.GetReference(b), ref MemoryMarshal.GetArrayDataReference(_value));
+            return;
+        }
+
         ulong borrow = SubtractLimbs(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(a), ref MemoryMarshal.GetReference(b), Limbs);
         AddMasked(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetArrayDataReference(_value), 0 - borrow, Limbs);
     }
@@ -167,7 +221,7 @@ internal sealed class Modulus
         {
             for (int i = 0; i < WindowBits; i++)
             {
-                Multiply(power, power, power);
+                Square(power, power);
             }
 
             Select(table, limbs, Bits(exponent, window * WindowBits, WindowBits), factor);
@@ -188,7 +242,7 @@ internal sealed class Modulus
         _one.CopyTo(power);
         for (int bit = 63 - System.Numerics.BitOperations.LeadingZeroCount(exponent); bit >= 0; bit--)
         {
-            Multiply(power, power, power);
+            Square(power, power);
             if ((exponent >> bit & 1) != 0)
             {
                 Multiply(power, value, power);
@@ -312,6 +366,74 @@ internal sealed class Modulus
             sum += carryN;
             top = carry + (sum < carryN ? 1UL : 0UL);
             Unsafe.Add(ref product, limbs - 1) = sum;
+        }
+
+        return top;
+    }
+
+    /// <summary>The upper half of product = a * a / 2^(64 * limbs) mod n, below 2 n; the limb above it is the result.</summary>
+    /// <param name="product">Twice the limbs, zero.</param>
+    /// <param name="a">The number.</param>
+    /// <param name="doubled">2 a, one limb more; destroyed.</param>
+    /// <param name="n">The modulus.</param>
+    /// <param name="inverse">-1 / n modulo 2^64.</param>
+    /// <param name="limbs">Limbs of the number.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static ulong SquareReduce(ref ulong product, ref ulong a, ref ulong doubled, ref ulong n, ulong inverse, int limbs)
+    {
+        ulong top = 0;
+        for (int i = 0; i < limbs; i++)
+        {
+            // The square of the limb, at 2 i; what follows is the limb times all higher ones, doubled, without what the doubling moved
+            // out of the limb itself. In the last round that clears the limb above, which is for the others.
+            ulong factor = Unsafe.Add(ref a, i);
+            ulong carryA = Math.BigMul(factor, factor, out ulong low);
+            ref ulong place = ref Unsafe.Add(ref product, 2 * i);
+            low += place;
+            carryA += low < place ? 1UL : 0UL;
+            place = low;
+            Unsafe.Add(ref doubled, i + 1) &= ulong.MaxValue - 1;
+
+            place = ref Unsafe.Add(ref product, i);
+            ulong quotient = place * inverse;
+            ulong carryN = 0;
+            for (int j = 0; j <= i; j++)
+            {
+                ulong high = Math.BigMul(Unsafe.Add(ref n, j), quotient, out low);
+                low += carryN;
+                high += low < carryN ? 1UL : 0UL;
+                ulong previous = Unsafe.Add(ref place, j);
+                low += previous;
+                carryN = high + (low < previous ? 1UL : 0UL);
+                Unsafe.Add(ref place, j) = low;
+            }
+
+            for (int j = i + 1; j < limbs; j++)
+            {
+                ulong high = Math.BigMul(Unsafe.Add(ref doubled, j), factor, out low);
+                low += carryA;
+                high += low < carryA ? 1UL : 0UL;
+                ulong previous = Unsafe.Add(ref place, j);
+                low += previous;
+                carryA = high + (low < previous ? 1UL : 0UL);
+
+                high = Math.BigMul(Unsafe.Add(ref n, j), quotient, out ulong reduced);
+                reduced += carryN;
+                high += reduced < carryN ? 1UL : 0UL;
+                reduced += low;
+                carryN = high + (reduced < low ? 1UL : 0UL);
+                Unsafe.Add(ref place, j) = reduced;
+            }
+
+            // In the last round 2 i + 1 is this place too: nothing else was put there.
+            ulong above = factor & (0 - Unsafe.Add(ref doubled, limbs));
+            ulong sum = carryA + top;
+            top = sum < top ? 1UL : 0UL;
+            sum += carryN;
+            top += sum < carryN ? 1UL : 0UL;
+            sum += above;
+            top += sum < above ? 1UL : 0UL;
+            Unsafe.Add(ref place, limbs) = sum;
         }
 
         return top;
