@@ -21,6 +21,7 @@ using System.Runtime.InteropServices;
 using System.Threading;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Snp;
+using Svsm.Kernel.Tasks;
 using Svsm.Platform;
 using Svsm.Wire;
 
@@ -157,7 +158,7 @@ internal static unsafe class Panic
     // must lie above the last one, in the same stack, and return into the text.
     private static void Trace(ulong framePointer)
     {
-        if (!KernelLayout.TryFindStack(framePointer, out ulong end))
+        if (!KernelLayout.TryFindStack(framePointer, out ulong end) && !Scheduler.TryFindStack(framePointer, out end))
         {
             return;
         }

@@ -74,6 +74,7 @@ internal static unsafe class SelfCheck
             if (cpu == 0)
             {
                 RefuseAllocations();
+                CheckTasks();
             }
 
             Log.Text("svsm: self-check: CPU "u8);
@@ -84,12 +85,20 @@ internal static unsafe class SelfCheck
         }
     }
 
+    [Conditional("SVSM_SELF_CHECK")]
+    private static void CheckTasks()
+    {
+#if SVSM_SELF_CHECK
+        TaskCheck.Run();
+#endif
+    }
+
     // Each frame that an allocation takes is refused once, one at a time: an error, no panic, and nothing is lost.
     [Conditional("SVSM_SELF_CHECK")]
     private static void RefuseAllocations()
     {
 #if SVSM_SELF_CHECK
-        const int Sites = 4;
+        const int Sites = 5;
         int refused = 0;
         for (int site = 0; site < Sites; site++)
         {
@@ -141,6 +150,8 @@ internal static unsafe class SelfCheck
                 error = Owned<PageRange, KernelHeap>.Create(out Owned<PageRange, KernelHeap> value);
                 value.Dispose();
                 return error;
+            case 3:
+                return TaskCheck.RunOne();
             default:
                 error = OwnedArray<PageRange, KernelHeap>.Create(1000, out OwnedArray<PageRange, KernelHeap> values);
                 values.Dispose();

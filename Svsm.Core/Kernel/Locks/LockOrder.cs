@@ -7,6 +7,7 @@
 // takes nothing else.
 //
 //   GuestVcpu     a guest vCPU's VMSA and calling area      Guest/GuestVcpus.cs; a second one is only tried, never waited for
+//   Tasks         tasks that wait                           Tasks/WaitQueue.cs
 //   Slabs         small blocks of memory                    Memory/KernelHeap.cs
 //   AddressSpace  what all CPUs have mapped                 Memory/KernelPages.cs, Arch/X64/AddressSpace.cs
 //   Frames        frames                                    Memory/FrameAllocator.cs
@@ -19,6 +20,9 @@ internal enum LockRank : byte
 {
     /// <summary>A guest vCPU's VMSA and calling area.</summary>
     GuestVcpu,
+
+    /// <summary>Tasks that wait.</summary>
+    Tasks,
 
     /// <summary>Small blocks of memory.</summary>
     Slabs,

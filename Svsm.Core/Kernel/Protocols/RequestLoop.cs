@@ -19,6 +19,7 @@ using Svsm.Kernel.Guest;
 using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Snp;
+using Svsm.Kernel.Tasks;
 using Svsm.Platform;
 using Svsm.Wire;
 
@@ -47,6 +48,7 @@ internal static unsafe class RequestLoop
             }
 
             vcpu.Lock.Release(LockRank.GuestVcpu);
+            Scheduler.Yield();
             SelfCheck.Run();
             Panic.Join();
             if (!exists)

@@ -7,6 +7,7 @@
 using System.Runtime.InteropServices;
 using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
+using Svsm.Kernel.Tasks;
 
 namespace Svsm.Kernel.Arch;
 
@@ -66,6 +67,9 @@ internal unsafe struct PerCpu
 
     /// <summary>A panic is being printed.</summary>
     public bool Panics;
+
+    /// <summary>Tasks of the CPU.</summary>
+    public CpuTasks Tasks;
 
     /// <summary>The current CPU's data.</summary>
     // SAFETY: Kernel.ld gives every CPU a page at this address, and the type is smaller than a page.

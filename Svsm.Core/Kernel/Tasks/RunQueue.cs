@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The tasks of one CPU, apart from the one that runs: those that are ready, in order, and those that wait. Only that CPU changes the lists. A
+// wake-up, also from another CPU, changes nothing but the task's state; the next look at the waiting ones finds it.
+
+using System.Threading;
+
+namespace Svsm.Kernel.Tasks;
+
+/// <summary>Lists of tasks of a CPU. The zeroed state is empty.</summary>
+internal unsafe struct RunQueue
+{
+    private KernelTask* _firstReady;
+    private KernelTask* _lastReady;
+    private KernelTask* _waiting;
+
+    /// <summary>There is no task.</summary>
+    public readonly bool IsEmpty => _firstReady == null && _waiting == null;
+
+    /// <summary>Adds a task behind the others that are ready.</summary>
+    public void AddReady(KernelTask* task)
+    {
+        task->Next = null;
+        task->State = TaskState.Ready;
+        if (_firstReady == null)
+        {
+            _firstReady = task;
+        }
+        else
+        {
+            _lastReady->Next = task;
+        }
+
+        _lastReady = task;
+    }
+
+    /// <summary>Adds a task that waits, or was woken meanwhile.</summary>
+    public void AddWaiting(KernelTask* task)
+    {
+        task->Next = _waiting;
+        _waiting = task;
+    }
+
+    /// <summary>Takes the task that is to run next.</summary>
+    /// <param name="now">Time-stamp counter.</param>
+    /// <returns>Null: none can run.</returns>
+    public KernelTask* TakeNext(ulong now)
+    {
+        KernelTask* previous = null;
+        for (KernelTask* task = _waiting; task != null;)
+        {
+            KernelTask* next = task->Next;
+            if (Volatile.Read(ref *(uint*)&task->State) == (uint)TaskState.Ready || now >= task->Deadline)
+            {
+                if (previous == null)
+                {
+                    _waiting = next;
+                }
+                else
+                {
+                    previous->Next = next;
+                }
+
+                AddReady(task);
+            }
+            else
+            {
+                previous = task;
+            }
+
+            task = next;
+        }
+
+        KernelTask* first = _firstReady;
+        if (first != null)
+        {
+            _firstReady = first->Next;
+            first->Next = null;
+        }
+
+        return first;
+    }
+}
