@@ -81,6 +81,11 @@ public sealed record MachineResult
     /// <summary>The launch digest of the guest, 48 bytes.</summary>
     public required ReadOnlyMemory<byte> LaunchDigest { get; init; }
 
+    /// <summary>
+    /// Pages that were validated at launch without contents, as firmware would have left them: not 0 for a Linux kernel without image and firmware.
+    /// </summary>
+    public ulong PagesValidatedAtLaunch { get; init; }
+
     /// <summary>Console lines in the order of their completion; the last of a source may be unfinished.</summary>
     public ImmutableArray<ConsoleLine> Console { get; init; } = [];
 

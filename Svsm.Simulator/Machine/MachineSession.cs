@@ -206,6 +206,7 @@ internal sealed class MachineSession : IAsyncDisposable
             Message = message,
             Reports = [.. _recorder.Reports],
             LaunchDigest = _plan.Digest,
+            PagesValidatedAtLaunch = RangeSet.Length(_plan.Validated) / SecurityProcessor.PageSize,
             Console = _console.Lines,
             ConsoleTruncated = _console.Truncated,
             Statistics = [.. _recorder.Statistics],

@@ -37,6 +37,11 @@ internal static class Summary
             text.Append(CultureInfo.InvariantCulture, $"\n  attack      {attack.Name} on event {attack.Number}: {Outcome(attack.Outcome)}");
         }
 
+        if (result.PagesValidatedAtLaunch != 0)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"\n  launch      {result.PagesValidatedAtLaunch} pages of RAM were validated at launch, as firmware would have left them");
+        }
+
         VmplStatistics[] ran = [.. result.Statistics.Where(entry => entry.Exits != 0).OrderBy(entry => entry.Vcpu).ThenBy(entry => entry.Vmpl)];
         double all = Math.Max(1, ran.Sum(entry => (double)entry.Ticks));
         foreach (VmplStatistics entry in ran)

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using Svsm.Simulator.Shared;
+using Xunit;
+
+namespace Svsm.Hypervisor.Tests;
+
+/// <summary>I/O APIC, serial port, clock and the MSRs that only hold a value.</summary>
+public sealed unsafe class DeviceTests
+{
+    private const ulong Select = MachinePorts.IoApicAddress;
+    private const ulong Window = MachinePorts.IoApicAddress + 0x10;
+    private const uint Com1Entry = 0x10 + (2 * MachinePorts.Com1Interrupt);
+    private const ulong SharedPage = 0x90_1000;
+
+    [Fact]
+    public void IoApic_EdgeInterrupt_IsDeliveredOncePerEdgeToTheVmplThatAsked()
+    {
+        using var machine = new TestMachine();
+        LocalApic apic = Enable(machine, 2);
+        WriteEntry(machine, Com1Entry, 0x41, 0, vmpl: 2);
+        machine.Machine.IoApic.SetLine(MachinePorts.Com1Interrupt, true);
+        Assert.Equal((0x41, false), (apic.Pending, machine.Cpu.Contexts[0].Apic.HasRequests));
+        apic.Accept(0x41);
+        Assert.Equal(-1, apic.EndInterrupt());
+        machine.Machine.IoApic.SetLine(MachinePorts.Com1Interrupt, true);
+        Assert.False(apic.HasRequests);
+        machine.Machine.IoApic.SetLine(MachinePorts.Com1Interrupt, false);
+        machine.Machine.IoApic.SetLine(MachinePorts.Com1Interrupt, true);
+        Assert.True(apic.HasRequests);
+    }
+
+    [Fact]
+    public void IoApic_LevelInterrupt_ComesAgainUntilTheLineFalls()
+    {
+        using var machine = new TestMachine();
+        LocalApic apic = Enable(machine, 0);
+        WriteEntry(machine, Com1Entry, 0x8041, 0, vmpl: 0);
+        machine.Machine.IoApic.SetLine(MachinePorts.Com1Interrupt, true);
+        Assert.Equal(1u << 14, ReadRegister(machine, Com1Entry) & (1u << 14));
+        apic.Accept(0x41);
+        machine.Machine.IoApic.EndInterrupt(apic.EndInterrupt());
+        Assert.Equal(0x41, apic.Pending);
+        apic.Accept(0x41);
+        machine.Machine.IoApic.SetLine(MachinePorts.Com1Interrupt, false);
+        machine.Machine.IoApic.EndInterrupt(apic.EndInterrupt());
+        Assert.False(apic.HasRequests);
+        Assert.Equal(0u, ReadRegister(machine, Com1Entry) & (1u << 14));
+    }
+
+    [Theory]
+    [InlineData(0x1_0041u, 0u)]
+    [InlineData(0x41u, 1u)]
+    [InlineData(0x841u, 2u)]
+    public void IoApic_MaskedOrForAnother_IsNotDelivered(uint low, uint destination)
+    {
+        using var machine = new TestMachine();
+        LocalApic apic = Enable(machine, 0);
+        WriteEntry(machine, Com1Entry, low, destination << 24, vmpl: 0);
+        machine.Machine.IoApic.SetLine(MachinePorts.Com1Interrupt, true);
+        Assert.False(apic.HasRequests);
+    }
+
+    [Theory]
+    [InlineData(1u, 0x17_0011u)]
+    [InlineData(0x3Fu, 0u)]
+    [InlineData(0x3Eu, 0x1_0000u)]
+    [InlineData(0x40u, 0u)]
+    [InlineData(0xFFu, 0u)]
+    public void IoApic_Registers_ReadAsTheChipDoes(uint register, uint expected)
+    {
+        using var machine = new TestMachine();
+        Assert.Equal(expected, ReadRegister(machine, register));
+    }
+
+    [Fact]
+    public void Serial_TransmitterInterrupt_UntilIdentified()
+    {
+        using var machine = new TestMachine();
+        LocalApic apic = Enable(machine, 0);
+        WriteEntry(machine, Com1Entry, 0x41, 0, vmpl: 0);
+        Port(machine, 4, 0x08);
+        Port(machine, 1, 0x02);
+        Assert.Equal(0x41, apic.Pending);
+        Assert.Equal(0x02u, Port(machine, 2));
+        Assert.Equal(0x01u, Port(machine, 2));
+        apic.Accept(0x41);
+        apic.EndInterrupt();
+        Port(machine, 0, (byte)'x');
+        Assert.Equal(0x41, apic.Pending);
+        Assert.Equal(0x02u, Port(machine, 2));
+        Port(machine, 1, 0);
+        Assert.Equal(0x01u, Port(machine, 2));
+    }
+
+    [Fact]
+    public void Serial_Typed_InterruptsUntilRead()
+    {
+        using var machine = new TestMachine();
+        LocalApic apic = Enable(machine, 0);
+        WriteEntry(machine, Com1Entry, 0x41, 0, vmpl: 0);
+        Port(machine, 4, 0x08);
+        Port(machine, 1, 0x01);
+        Assert.True(machine.Machine.Ports.TryType("ab"u8));
+        Assert.Equal((0x41, 0x04u, 0x61u), (apic.Pending, Port(machine, 2), Port(machine, 5)));
+        Assert.Equal(((uint)'a', (uint)'b'), (Port(machine, 0), Port(machine, 0)));
+        Assert.Equal((0x01u, 0x60u, 0u), (Port(machine, 2), Port(machine, 5), Port(machine, 0)));
+        Assert.False(machine.Machine.Ports.TryType(new byte[257]));
+    }
+
+    [Fact]
+    public void Ports_SoftOff_EndsTheRunWithStatusZero()
+    {
+        using var machine = new TestMachine();
+        Assert.True(machine.Machine.Ports.Write(machine.Cpu, MachinePorts.SleepControl, 1, 5 << 2));
+        Assert.True(machine.Machine.Ports.Write(machine.Cpu, MachinePorts.SleepControl, 1, 0x20 | (3 << 2)));
+        Assert.False(machine.Machine.Ports.Write(machine.Cpu, MachinePorts.SleepControl, 1, 0x20 | (5 << 2)));
+        Assert.Equal((StopReason.GuestExit, 0ul), (machine.Cpu.StopRequest.Reason, machine.Cpu.StopRequest.Detail));
+    }
+
+    [Fact]
+    public void Clock_SharedPage_TellsHowToComputeNanoseconds()
+    {
+        using var machine = new TestMachine();
+        machine.Machine.Clock = new GuestClock(5, 2);
+        Assert.True(MsrModel.TryWrite(machine.Machine, machine.Cpu, ParavirtualClock.SystemTimeMsr, SharedPage | 0x41));
+        byte* time = machine.Memory.SharedBytes(machine.Page(SharedPage)) + 0x40;
+        uint factor = *(uint*)(time + 0x18);
+        int shift = (sbyte)time[0x1C];
+        ulong ticks = 2_500_000_000;
+        ulong nanoseconds = (ulong)(((UInt128)(shift < 0 ? ticks >> -shift : ticks << shift) * factor) >> 32);
+        Assert.InRange(nanoseconds, 999_999_000ul, 1_000_001_000ul);
+        Assert.Equal((2u, 1), (*(uint*)time, time[0x1D]));
+    }
+
+    [Theory]
+    [InlineData(0x10_0001ul)]
+    [InlineData(SharedPage + 0xFE5)]
+    [InlineData(SharedPage + 3)]
+    [InlineData(0x7FFF_0000_0001ul)]
+    public void Clock_NotSharedOrCrossingAPage_IsRefused(ulong value)
+    {
+        using var machine = new TestMachine();
+        machine.Private(0x10_0000);
+        Assert.False(MsrModel.TryWrite(machine.Machine, machine.Cpu, ParavirtualClock.SystemTimeMsr, value));
+    }
+
+    [Theory]
+    [InlineData(1_000_000_001ul)]
+    [InlineData(10_000ul)]
+    [InlineData(2_300_000_000ul)]
+    [InlineData(9_000_000_000ul)]
+    public void Clock_AnyFrequency_IsExactToAPartInAMillion(ulong frequency)
+    {
+        ParavirtualClock.ComputeFactor(frequency, out uint factor, out sbyte shift);
+        ulong nanoseconds = (ulong)(((UInt128)(shift < 0 ? frequency >> -shift : frequency << shift) * factor) >> 32);
+        Assert.InRange(nanoseconds, 999_999_000ul, 1_000_001_000ul);
+    }
+
+    [Theory]
+    [InlineData(0xFEu, 0x508ul, false)]
+    [InlineData(0x2FFu, 0x806ul, true)]
+    [InlineData(0x200u, 0ul, true)]
+    [InlineData(0x20Fu, 0ul, true)]
+    [InlineData(0x268u, 0ul, true)]
+    [InlineData(0xC001_001Fu, 0ul, true)]
+    [InlineData(0xC001_0010u, 0ul, false)]
+    public void Msrs_OfEveryProcessor_AreThere(uint msr, ulong value, bool isKept)
+    {
+        using var machine = new TestMachine();
+        Assert.True(MsrModel.TryRead(machine.Machine, machine.Cpu, msr, out ulong read));
+        Assert.Equal(value, read);
+        Assert.Equal(isKept, MsrModel.TryWrite(machine.Machine, machine.Cpu, msr, 0x1234));
+        MsrModel.TryRead(machine.Machine, machine.Cpu, msr, out read);
+        Assert.Equal(isKept ? 0x1234 : value, read);
+    }
+
+    [Theory]
+    [InlineData(0x210u)]
+    [InlineData(0x251u)]
+    [InlineData(0x270u)]
+    [InlineData(0xC001_0011u)]
+    public void Msrs_Unknown_AreRefused(uint msr)
+    {
+        using var machine = new TestMachine();
+        Assert.False(MsrModel.TryRead(machine.Machine, machine.Cpu, msr, out _));
+        Assert.False(MsrModel.TryWrite(machine.Machine, machine.Cpu, msr, 0));
+    }
+
+    private static LocalApic Enable(TestMachine machine, int vmpl)
+    {
+        LocalApic apic = machine.Cpu.Contexts[vmpl].Apic;
+        Assert.True(apic.TryWrite(0x80F, 0x1FF, machine.Machine.Clock, 0));
+        return apic;
+    }
+
+    private static void WriteEntry(TestMachine machine, uint register, uint low, uint high, int vmpl)
+    {
+        IoApic ioApic = machine.Machine.IoApic;
+        ioApic.Write(Select, register + 1, vmpl);
+        ioApic.Write(Window, high, vmpl);
+        ioApic.Write(Select, register, vmpl);
+        ioApic.Write(Window, low, vmpl);
+    }
+
+    private static uint ReadRegister(TestMachine machine, uint register)
+    {
+        machine.Machine.IoApic.Write(Select, register, 0);
+        return machine.Machine.IoApic.Read(Window);
+    }
+
+    private static uint Port(TestMachine machine, int register) => machine.Machine.Ports.Read((ushort)(MachinePorts.Com1 + register), 1);
+
+    private static void Port(TestMachine machine, int register, byte value) =>
+        Assert.True(machine.Machine.Ports.Write(machine.Cpu, (ushort)(MachinePorts.Com1 + register), 1, value));
+}
