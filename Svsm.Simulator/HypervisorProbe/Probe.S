@@ -151,6 +151,51 @@
         ret
         end_function probe_wbinvd
 
+        function probe_invd
+        invd
+        ret
+        end_function probe_invd
+
+        function probe_write_dr7
+        mov     %rdi, %db7
+        ret
+        end_function probe_write_dr7
+
+        function probe_monitor
+        mov     %rdi, %rax
+        xor     %ecx, %ecx
+        xor     %edx, %edx
+        monitor
+        ret
+        end_function probe_monitor
+
+        function probe_mwait
+        xor     %eax, %eax
+        xor     %ecx, %ecx
+        mwait
+        ret
+        end_function probe_mwait
+
+        function probe_out_string
+        mov     $0x80, %edx
+        mov     $4, %ecx
+        lea     stubs(%rip), %rsi
+        rep     outsb
+        ret
+        end_function probe_out_string
+
+        function probe_in_string
+        mov     $0x80, %edx
+        mov     %rsp, %rdi
+        insl
+        ret
+        end_function probe_in_string
+
+        function probe_read_tsc_aux
+        rdtscp
+        ret
+        end_function probe_read_tsc_aux
+
         function probe_vmmcall
         vmmcall
         ret

@@ -424,6 +424,34 @@ internal static unsafe partial class Probe
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern void Vmmcall();
 
+    [RuntimeImport("*", "probe_invd")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void Invd();
+
+    [RuntimeImport("*", "probe_write_dr7")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void WriteDr7(ulong value);
+
+    [RuntimeImport("*", "probe_monitor")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void Monitor(ulong address);
+
+    [RuntimeImport("*", "probe_mwait")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void Mwait();
+
+    [RuntimeImport("*", "probe_out_string")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void OutString();
+
+    [RuntimeImport("*", "probe_in_string")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void InString();
+
+    [RuntimeImport("*", "probe_read_tsc_aux")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void ReadTscAux();
+
     [RuntimeImport("*", "probe_rdpmc")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern void Rdpmc();

@@ -42,6 +42,9 @@ internal enum Scenario : ulong
     /// <summary>Rescinds and losses of rights, each followed by the flush that it needs.</summary>
     Flushes = 10,
 
+    /// <summary>PVALIDATE and RMPADJUST for every state of a page.</summary>
+    RmpTable = 11,
+
     PrivateAccessToSharedPage = 16,
     SharedAccessToPrivatePage = 17,
     VmplPermission = 18,
@@ -58,8 +61,8 @@ internal enum Scenario : ulong
     TripleFault = 29,
     ValidateUnassigned = 30,
     ValidateSharedMapping = 31,
+    AdjustUnassigned = 33,
     Reset = 32,
-    RescindRunningVmsa = 33,
     WriteWithoutRight = 34,
     FetchWithoutRight = 35,
     UnsupportedEvent = 36,
@@ -93,6 +96,7 @@ internal static unsafe partial class Probe
     private static ulong s_lowerTask;
     private static ulong s_lowerAddress;
     private static ulong s_lowerResult;
+    private static ulong s_lowerOperand;
     private static ulong s_lowerRuns;
 
     // Meeting points of vCPU 0 and vCPU 1.
@@ -132,6 +136,9 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.InterruptedVcpus:
                 InterruptedVcpus();
+                break;
+            case Scenario.RmpTable:
+                RmpTable();
                 break;
             case Scenario.Flushes:
                 Flushes(omitted: -1);
@@ -186,6 +193,28 @@ internal static unsafe partial class Probe
         Expect(skip: 3);
         ReadDr7();
         Check(Got(VectorVc, 0x27), "reading DR7 raises #VC"u8);
+        Expect(skip: 2);
+        Invd();
+        Check(Got(VectorVc, 0x76), "INVD raises #VC"u8);
+        Expect(skip: 3);
+        WriteDr7(0x400);
+        Check(Got(VectorVc, 0x37), "writing DR7 raises #VC"u8);
+        Expect(skip: 3);
+        Monitor(TestArea);
+        Check(Got(VectorVc, 0x8A), "MONITOR raises #VC"u8);
+        Expect(skip: 3);
+        Mwait();
+        Check(Got(VectorVc, 0x8B), "MWAIT raises #VC"u8);
+        Expect(skip: 2);
+        OutString();
+        Check(Got(VectorVc, 0x7B), "REP OUTSB raises #VC"u8);
+        Expect(skip: 1);
+        InString();
+        Check(Got(VectorVc, 0x7B), "INSD raises #VC"u8);
+        Expect(skip: 3);
+        X64.ReadTimeStampCounter();
+        ReadTscAux();
+        Check(GotNothing(), "RDTSC and RDTSCP are the guest's own"u8);
         Expect(skip: 2);
         Ud2();
         Check(Got(VectorUd, 0), "UD2 raises #UD"u8);
@@ -611,6 +640,15 @@ internal static unsafe partial class Probe
                     X64.PValidate(s_lowerAddress, X64.PageSize4K, true, out _);
                     s_lowerResult = Got(VectorGp, 0) ? 1ul : 0;
                     break;
+                case 9:
+                    s_lowerResult = TryValidate(s_lowerAddress, (uint)s_lowerOperand, validate: true);
+                    break;
+                case 10:
+                    s_lowerResult = TryValidate(s_lowerAddress, (uint)s_lowerOperand, validate: false);
+                    break;
+                case 11:
+                    s_lowerResult = TryAdjust(s_lowerAddress, (uint)s_lowerOperand, s_lowerOperand >> 32);
+                    break;
                 case 7:
                     s_lowerResult = X64.Cpuid(0x8000_001F).Ebx;
                     break;
@@ -654,6 +692,8 @@ internal static unsafe partial class Probe
         Addresses(addresses);
         ulong page = NewVmsaPage();
         vmsa = MakeVmsa(page, 0, addresses[6]);
+        // Half of the lower VMPL's stack, which may be in use on vCPU 0.
+        vmsa->Rsp -= PageSize;
         vmsa->Efer |= 1 << 12;
         Check(X64.RmpAdjust(page, X64.PageSize4K, 1 | (uint)RmpPermissions.VmsaPage) == Success, "make a VMSA page"u8);
         Begin(GhcbExitCode.ApCreation, 1 | (1ul << 32), page);
@@ -876,9 +916,6 @@ internal static unsafe partial class Probe
             case Scenario.VmsaPage:
                 Lower(1, CreateRunning());
                 break;
-            case Scenario.RescindRunningVmsa:
-                X64.PValidate(0x10_8000, X64.PageSize4K, false, out _);
-                break;
             case Scenario.VcNotDelivered:
                 LoadTable(null, 0);
                 X64.Cpuid(0);
@@ -920,6 +957,9 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.ValidateUnassigned:
                 X64.PValidate(page, X64.PageSize4K, true, out _);
+                break;
+            case Scenario.AdjustUnassigned:
+                X64.RmpAdjust(page, X64.PageSize4K, 1);
                 break;
             case Scenario.ValidateSharedMapping:
                 X64.PValidate(SharedView + NewPrivatePage(), X64.PageSize4K, true, out _);

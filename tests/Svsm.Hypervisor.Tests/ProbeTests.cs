@@ -24,6 +24,7 @@ public sealed class ProbeTests
     [InlineData(6)]
     [InlineData(7, 2u)]
     [InlineData(10, 2u)]
+    [InlineData(11, 2u)]
     public async Task Probe_Scenario_Passes(ulong scenario, uint vcpuCount = 1)
     {
         RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(scenario, vcpuCount: vcpuCount), TestContext.Current.CancellationToken);
@@ -47,7 +48,7 @@ public sealed class ProbeTests
     [InlineData(27, ViolationKind.SharedFetch, 0)]
     [InlineData(30, ViolationKind.PrivateAccessToSharedPage, 0)]
     [InlineData(31, ViolationKind.SharedAccessToPrivatePage, 0)]
-    [InlineData(33, ViolationKind.VmsaPage, 0)]
+    [InlineData(33, ViolationKind.PrivateAccessToSharedPage, 0)]
     [InlineData(34, ViolationKind.VmplPermission, 2)]
     [InlineData(35, ViolationKind.VmplPermission, 2)]
     [InlineData(36, ViolationKind.Unsupported, 0)]

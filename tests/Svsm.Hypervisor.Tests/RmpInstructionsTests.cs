@@ -131,14 +131,31 @@ public sealed unsafe class RmpInstructionsTests
         Assert.Equal(ViolationKind.NoMemory, machine.Cpu.StopRequest.Violation);
     }
 
-    [Fact]
-    public void Validate_RescindOfRunningVmsa_StopsTheRun()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Validate_RunningVmsa_IsInUse(bool validate)
     {
         using var machine = new TestMachine();
         machine.Private(Other);
         machine.Page(Other)->IsRunning = true;
-        Assert.False(Validate(machine, Other, large: false, validate: false));
-        Assert.Equal(ViolationKind.VmsaPage, machine.Cpu.StopRequest.Violation);
+        Assert.True(Validate(machine, Other, large: false, validate));
+        Assert.Equal(RmpResult.FailInUse, (RmpResult)machine.Cpu.Registers[VirtualCpu.Rax]);
+        Assert.True(machine.Page(Other)->Validated);
+    }
+
+    [Fact]
+    public void Adjust_LargeOnSmallEntryThatIsNotValidated_RaisesVcFirst()
+    {
+        using var machine = new TestMachine();
+        machine.Memory.Assign(machine.Page(Gpa), Gpa, large: false);
+        machine.Cpu.State->Idtr = default;
+        machine.Cpu.Registers[VirtualCpu.Rax] = Gpa;
+        machine.Cpu.Registers[VirtualCpu.Rcx] = 1;
+        machine.Cpu.Registers[VirtualCpu.Rdx] = 1;
+        Assert.False(RmpInstructions.Adjust(machine.Machine, machine.Cpu, in s_instruction));
+        Assert.Equal(ViolationKind.VcNotDelivered, machine.Cpu.StopRequest.Violation);
+        Assert.Equal(Gpa, machine.Cpu.State->Cr2);
     }
 
     [Fact]

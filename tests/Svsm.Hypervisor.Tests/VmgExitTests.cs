@@ -65,13 +65,13 @@ public sealed unsafe class VmgExitTests
     }
 
     [Fact]
-    public void Registers_SharingARunningVmsa_StopsTheRun()
+    public void Registers_SharingARunningVmsa_IsRefused()
     {
         using var machine = new TestMachine();
         machine.Private(Gpa);
         machine.Page(Gpa)->IsRunning = true;
-        Assert.False(TryAsk(machine, (2ul << 52) | Gpa | GhcbMsr.PageStateChangeRequest));
-        Assert.Equal(ViolationKind.VmsaPage, machine.Cpu.StopRequest.Violation);
+        Assert.Equal((1ul << 32) | GhcbMsr.PageStateChangeResponse, Ask(machine, (2ul << 52) | Gpa | GhcbMsr.PageStateChangeRequest));
+        Assert.True(machine.Page(Gpa)->Assigned);
     }
 
     [Theory]
@@ -273,6 +273,33 @@ public sealed unsafe class VmgExitTests
         Assert.True(TryAsk(machine, Ghcb));
         Assert.Equal(accepted ? 0u : (uint)GhcbCompletion.BadRequest, (uint)ghcb->SwExitInfo1);
         Assert.Equal(accepted ? gpa : 0, vmpl < 4 ? machine.Cpu.Contexts[(int)vmpl].VmsaGpa : 0);
+    }
+
+    // Rows: VMPL that asks, VMPL that it asks for.
+    [Theory]
+    [InlineData(2, 0, 0, false)]
+    [InlineData(2, 1, 0, false)]
+    [InlineData(2, 3, 0, true)]
+    [InlineData(2, 0, 2, false)]
+    [InlineData(2, 3, 2, true)]
+    [InlineData(0, 1, 0, true)]
+    public void Page_ApCreation_OfAMorePrivilegedVmpl_IsRefused(int asks, ulong vmpl, ulong operation, bool accepted)
+    {
+        const ulong Old = 0x90_3000;
+        using var machine = new TestMachine();
+        machine.Private(0x90_1000);
+        machine.Private(Old);
+        Assert.True(machine.Machine.TrySetVmsa(machine.Cpu.Contexts[(int)vmpl], Old));
+        machine.Cpu.Vmpl = asks;
+        machine.Cpu.Current.RegisteredGhcb = Ghcb;
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.ApCreation, operation | (vmpl << 16), 0x90_1000);
+        ghcb->Rax = (ulong)SevFeatures.SnpActive;
+        Mark(ghcb, 0x1F8, valid: true);
+        machine.Cpu.Current.RegisteredGhcb = Ghcb;
+        machine.Cpu.Current.GhcbMsr = Ghcb;
+        Assert.True(VmgExit.Handle(machine.Machine, machine.Cpu));
+        Assert.Equal(accepted ? 0u : (uint)GhcbCompletion.BadRequest, (uint)ghcb->SwExitInfo1);
+        Assert.Equal(!accepted ? Old : operation == 2 ? 0 : 0x90_1000ul, machine.Cpu.Contexts[(int)vmpl].VmsaGpa);
     }
 
     [Fact]

@@ -23,6 +23,7 @@ internal static unsafe class ExitHandler
     private const byte ModRmPValidate = 0xFF;
     private const byte ModRmRmpAdjust = 0xFE;
     private const byte MoveToControlRegister = 0x22;
+    private const byte InvdOpcode = 0x08;
     private const int LoadMachineStatusWord = 6;
     private const ulong MachineStatusWord = 0xF;
     private const ulong MsrWrite = 1;
@@ -61,12 +62,15 @@ internal static unsafe class ExitHandler
             case ExitCode.Ioio:
             case ExitCode.Rdpmc:
             case ExitCode.Invd:
-            case ExitCode.Wbinvd:
             case ExitCode.Monitor:
             case ExitCode.Mwait:
             case ExitCode.Dr7Read:
             case ExitCode.Dr7Write:
                 return VcDelivery.Deliver(machine.Memory, cpu, exitCode);
+            case ExitCode.Wbinvd:
+                // The emulator reports INVD as this as well.
+                bool isInvd = GuestCode.Decode(machine.Memory, cpu) is { Map: 1, Opcode: InvdOpcode };
+                return VcDelivery.Deliver(machine.Memory, cpu, isInvd ? ExitCode.Invd : ExitCode.Wbinvd);
             case ExitCode.MwaitConditional:
                 return VcDelivery.Deliver(machine.Memory, cpu, ExitCode.Mwait);
             case ExitCode.Invlpga:

@@ -544,8 +544,10 @@ internal static unsafe class GhcbRequests
             }
 
             bool single = (Machine.Options & LaunchOptions.SingleVmpl) != 0;
-            if (operation > Destroy || apicId >= (ulong)Machine.Cpus.Length || vmpl >= NestedPageTables.VmplCount || (single && vmpl != 0))
+            if (operation > Destroy || apicId >= (ulong)Machine.Cpus.Length || vmpl >= NestedPageTables.VmplCount || (single && vmpl != 0)
+                || vmpl < (ulong)Cpu.Vmpl)
             {
+                // Nobody decides what a more privileged VMPL runs.
                 return Refuse(GhcbError.InvalidInput);
             }
 

@@ -7,23 +7,28 @@
 //
 //   PVALIDATE                                            RMPADJUST
 //   CPL is not 0, or VMPL is not 0         #GP(0)        CPL is not 0                           #GP(0)
-//   address not canonical                  #GP(0)        address not canonical                  #GP(0)
 //                                                        reserved bits of RDX, VMPL above 3     FAIL_INPUT
 //                                                        target VMPL not below the caller's     FAIL_PERMISSION
 //   2 MiB and address not 2-MiB aligned    FAIL_INPUT    the same                               FAIL_INPUT
-//   not mapped, or not readable            #PF           not mapped, or not readable            #PF
-//   page not assigned                      nested fault  page not assigned                      nested fault
+//   address not canonical                  #GP(0)        the same                               #GP(0)
+//   not mapped, or not readable            #PF           the same                               #PF
+//   page not assigned                      nested fault  the same                               nested fault
+//   4 KiB and RMP entry of 2 MiB           nested fault; the host splits the entry, and the instruction runs again
 //                                                        page not validated                     #VC 0x404
 //   2 MiB and RMP entry of 4 KiB           FAIL_SIZE..   the same                               FAIL_SIZEMISMATCH
-//   4 KiB and RMP entry of 2 MiB           nested fault; the host splits the entry, and the instruction runs again
-//                                                        VMSA of a vCPU that runs               FAIL_INUSE
+//   VMSA of a vCPU that runs               FAIL_INUSE    the same                               FAIL_INUSE
 //                                                        rights that the caller has not         FAIL_PERMISSION
 //
 // A nested fault for an unassigned page comes back for ever unless the host makes the page private, which a strict host does not do
 // unasked: the run stops. So it does for a mapping without the C-bit, about which nothing is known.
-// The VMSA bit follows RDX at VMPL0 and stays as it is at the others.
-// Sources: Linux arch/x86/include/asm/sev.h and KVM's #NPF handling for SEV-SNP (sizes, who splits), EDK2 BaseMemEncryptLib and
-// CcExitLib comments (VMSA bit, FAIL_PERMISSION), coconut-svsm kernel/src/sev/utils.rs; docs/simulator.md names what is not sure.
+// The VMSA bit follows RDX at VMPL0 and stays as it is at the others. HypervisorProbe/RmpTable.cs tries every row from inside.
+//
+// Sources: AMD64 Architecture Programmer's Manual, volume 3 (PVALIDATE, RMPADJUST) and volume 2, 15.36. Corroborated by
+//   order, from the target VMPL on        VeriSMo source/verismo/src/arch/rmp/access_s.rs, its specification of both instructions
+//   sizes, who splits                     Linux arch/x86/include/asm/sev.h, KVM's #NPF handling for SEV-SNP
+//   FAIL_INUSE for a VMSA that runs       kvm list, Brijesh Singh on "snp_cleanup_vmsa", 2022-04; linux-svsm src/protocols/core.rs
+//   VMSA bit, target VMPL                 EDK2 MpInitLib AmdSev.c
+// Not corroborated: where alignment and reserved bits are checked, #GP of PVALIDATE outside VMPL0 (VeriSMo calls it a fault, not which).
 
 using Svsm.Simulator.Shared;
 using Svsm.Wire;
@@ -58,16 +63,17 @@ internal static unsafe class RmpInstructions
 
         bool large = (cpu.Registers[VirtualCpu.Rcx] & LargePage) != 0;
         bool validate = (cpu.Registers[VirtualCpu.Rdx] & 1) != 0;
-        if (!TryLocate(memory, cpu, in instruction, large, out Operand operand, out RmpResult early, out bool resume))
+        if (!TryLocate(memory, cpu, in instruction, large, out Operand operand, out bool isInputBad))
         {
-            return resume ? Complete(machine, cpu, in instruction, early, unchanged: false) : Pending(cpu);
+            return isInputBad ? Complete(machine, cpu, in instruction, RmpResult.FailInput, unchanged: false) : Pending(cpu);
         }
 
         ulong gpa = operand.Gpa;
         GuestPage* page = operand.Page;
-        if (page->IsRunning && !validate)
+        RmpResult refused = Refuse(page, large);
+        if (refused != RmpResult.Success)
         {
-            return cpu.Stop(ViolationKind.VmsaPage, gpa);
+            return Complete(machine, cpu, in instruction, refused, unchanged: false);
         }
 
         bool unchanged = page->Validated == validate;
@@ -132,9 +138,9 @@ internal static unsafe class RmpInstructions
             return Complete(machine, cpu, in instruction, RmpResult.FailPermission, unchanged: false);
         }
 
-        if (!TryLocate(memory, cpu, in instruction, large, out Operand operand, out RmpResult early, out bool resume))
+        if (!TryLocate(memory, cpu, in instruction, large, out Operand operand, out bool isInputBad))
         {
-            return resume ? Complete(machine, cpu, in instruction, early, unchanged: false) : Pending(cpu);
+            return isInputBad ? Complete(machine, cpu, in instruction, RmpResult.FailInput, unchanged: false) : Pending(cpu);
         }
 
         GuestPage* page = operand.Page;
@@ -144,9 +150,10 @@ internal static unsafe class RmpInstructions
             return VcDelivery.Deliver(memory, cpu, ExitCode.PageNotValidated);
         }
 
-        if (page->IsRunning)
+        RmpResult refused = Refuse(page, large);
+        if (refused != RmpResult.Success)
         {
-            return Complete(machine, cpu, in instruction, RmpResult.FailInUse, unchanged: false);
+            return Complete(machine, cpu, in instruction, refused, unchanged: false);
         }
 
         var permissions = (RmpPermissions)wanted;
@@ -205,18 +212,15 @@ internal static unsafe class RmpInstructions
     /// <param name="instruction">The decoded instruction.</param>
     /// <param name="large">Whether it works on 2 MiB.</param>
     /// <param name="operand">What was found.</param>
-    /// <param name="early">Result of the instruction when it ends here.</param>
-    /// <param name="completes">When not located: true if the instruction ends with <paramref name="early"/>, false if it raised an exception or stops the run.</param>
+    /// <param name="completes">When not located: true if the instruction ends with FAIL_INPUT, false if it raised an exception or stops the run.</param>
     private static bool TryLocate(
         GuestMemory memory,
         VirtualCpu cpu,
         in Instruction instruction,
         bool large,
         out Operand operand,
-        out RmpResult early,
         out bool completes)
     {
-        early = RmpResult.FailInput;
         completes = false;
         operand = default;
         ulong linear = cpu.Registers[VirtualCpu.Rax];
@@ -276,19 +280,20 @@ internal static unsafe class RmpInstructions
             return false;
         }
 
-        if (large && !page->IsLarge)
-        {
-            early = RmpResult.FailSizeMismatch;
-            completes = true;
-            return false;
-        }
-
         if (!large && page->IsLarge)
         {
             memory.Split(gpa);
         }
 
         return true;
+    }
+
+    // A VMSA that runs has an entry of its own, so the first page tells.
+    private static RmpResult Refuse(GuestPage* page, bool large)
+    {
+        return large && !page->IsLarge ? RmpResult.FailSizeMismatch
+            : page->IsRunning ? RmpResult.FailInUse
+            : RmpResult.Success;
     }
 
     /// <summary>What a handler returns once an exception is pending or a stop was asked for.</summary>

@@ -116,7 +116,9 @@ internal static unsafe class VmgExit
 
         if (page->IsRunning)
         {
-            return cpu.Stop(ViolationKind.VmsaPage, gpa);
+            // RMPUPDATE of a VMSA in use is refused, and so the host refuses the guest.
+            done = false;
+            return true;
         }
 
         machine.Memory.Unassign(page, gpa);
