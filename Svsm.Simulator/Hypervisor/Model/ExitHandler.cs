@@ -108,7 +108,11 @@ internal static unsafe class ExitHandler
 
         cpu.Skip(instruction.Length);
         cpu.Yields = true;
-        return machine.Attacks.Any ? machine.Attacks.VmgExit(cpu) : VmgExit.Handle(machine, cpu);
+        VmplContext caller = cpu.Current;
+        ulong request = caller.GhcbMsr;
+        bool resume = machine.Attacks.Any ? machine.Attacks.VmgExit(cpu) : VmgExit.Handle(machine, cpu);
+        machine.Events.Answered(cpu, caller, request);
+        return resume;
     }
 
     private static bool InvalidOpcode(VirtualMachine machine, VirtualCpu cpu)

@@ -76,7 +76,7 @@ internal static unsafe class GhcbRequests
             _info1 = Ghcb->SwExitInfo1;
             _info2 = Ghcb->SwExitInfo2;
             ushort version = Ghcb->ProtocolVersion;
-            Machine.Events.GhcbPage(Cpu, exitCode, _info1, _info2);
+            Machine.Events.PageRequest(Cpu, exitCode, _info1, _info2);
             if (Ghcb->Usage != 0)
             {
                 return Refuse(GhcbError.InvalidUsage);

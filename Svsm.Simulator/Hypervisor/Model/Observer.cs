@@ -42,25 +42,39 @@ internal sealed unsafe class Observer
     }
 
     /// <summary>Counts a request by GHCB page.</summary>
-    public void GhcbPage(VirtualCpu cpu, ulong code, ulong info1, ulong info2)
+    public void PageRequest(VirtualCpu cpu, ulong code, ulong info1, ulong info2)
     {
         Count(cpu, EventCounters.PageSlot(code));
-        Ghcb(cpu, EventKind.GhcbPage, code, info1, info2);
+        TraceGhcb(cpu, EventKind.GhcbPage, code, info1, info2);
     }
 
     /// <summary>Counts a request by GHCB MSR.</summary>
-    public void GhcbMsr(VirtualCpu cpu, ulong request)
+    public void MsrRequest(VirtualCpu cpu, ulong request)
     {
         Count(cpu, EventCounters.MsrSlot(request));
-        Ghcb(cpu, EventKind.GhcbMsr, request & Wire.GhcbMsr.CodeMask, request, 0);
+        TraceGhcb(cpu, EventKind.GhcbMsr, request & Wire.GhcbMsr.CodeMask, request, 0);
     }
 
     /// <summary>Tells the answer of a request.</summary>
-    public void Ghcb(VirtualCpu cpu, EventKind kind, ulong code, ulong info1, ulong info2)
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="caller">Who asked; another VMPL may run now.</param>
+    /// <param name="request">The GHCB MSR when it asked.</param>
+    public void Answered(VirtualCpu cpu, VmplContext caller, ulong request)
     {
-        if ((_machine.Options & LaunchOptions.TraceGhcb) != 0)
+        if ((_machine.Options & LaunchOptions.TraceGhcb) == 0)
         {
-            Send(cpu, kind, code, info1, info2);
+            return;
+        }
+
+        GuestPage* page = _machine.Memory.Find(request);
+        if ((request & Wire.GhcbMsr.CodeMask) != 0)
+        {
+            Send(cpu, EventKind.GhcbMsrAnswer, request & Wire.GhcbMsr.CodeMask, caller.GhcbMsr, 0);
+        }
+        else if (page != null && !page->Assigned)
+        {
+            var ghcb = (GhcbPage*)_machine.Memory.SharedBytes(page);
+            Send(cpu, EventKind.GhcbPageAnswer, ghcb->SwExitCode, ghcb->SwExitInfo1, ghcb->SwExitInfo2);
         }
     }
 
@@ -150,6 +164,14 @@ internal sealed unsafe class Observer
         {
             _machine.Link.Send(type, new ReadOnlySpan<byte>(entries, used * size));
             used = 0;
+        }
+    }
+
+    private void TraceGhcb(VirtualCpu cpu, EventKind kind, ulong code, ulong info1, ulong info2)
+    {
+        if ((_machine.Options & LaunchOptions.TraceGhcb) != 0)
+        {
+            Send(cpu, kind, code, info1, info2);
         }
     }
 

@@ -45,7 +45,7 @@ internal static unsafe class VmgExit
         ulong request = context.GhcbMsr;
         if ((request & GhcbMsr.CodeMask) != 0)
         {
-            machine.Events.GhcbMsr(cpu, request);
+            machine.Events.MsrRequest(cpu, request);
         }
 
         switch (request & GhcbMsr.CodeMask)

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Linq;
+using Svsm.Diagnostics;
+using Svsm.Simulator.Shared;
+using Xunit;
+
+namespace Svsm.Simulator.Tests;
+
+public sealed class AttackTests
+{
+    private static readonly LaunchPlan s_plan = HostLoader.Load(TestImage.File.Write(), new GuestRam(256 << 20), 1);
+
+    public static TheoryData<string> Names() => [.. Attack.Named.Select(named => named.Name)];
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("Remap")]
+    [InlineData("remap:")]
+    [InlineData("remap:-1")]
+    [InlineData("remap:18446744073709551616")]
+    [InlineData("remap: 1")]
+    public void Parse_Unknown_IsAnErrorThatListsTheNames(string text)
+    {
+        var exception = Assert.Throws<SvsmDiagnosticException>(() => Attack.Parse(text));
+
+        Assert.Same(SvsmDiagnostics.AttackUnknown, exception.Diagnostic);
+        Assert.Contains("message-repeat", exception.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Parse_SameSeed_IsTheSameAttack(string name)
+    {
+        for (ulong seed = 0; seed < 50; seed++)
+        {
+            Attack first = Make($"{name}:{seed}");
+            Attack second = Make($"{name}:{seed}");
+
+            Assert.Equal($"{name}:{seed}", first.ToString());
+            Assert.Equal(first.Description, second.Description);
+            Assert.Equal((first.ParameterSeed, first.MessageNumber, first.MessageTear), (second.ParameterSeed, second.MessageNumber, second.MessageTear));
+            Assert.True(first.Description is { Repeat: 1, First: > 0 } || first.ParameterSeed != 0 || first.MessageNumber > 0);
+        }
+
+        Assert.True(Enumerable.Range(0, 50).Select(seed => Make($"{name}:{seed}")).Select(made => (made.Description, made.ParameterSeed, made.MessageNumber, made.MessageTear)).Distinct().Count() > 1);
+    }
+
+    [Fact]
+    public void Parse_WithoutSeed_IsSeedOne() => Assert.Equal(Make("swap:1").Description, Make("swap").Description);
+
+    [Fact]
+    public void RemapPage_TimeOfAnExit_IsDescribedForTheHypervisor()
+    {
+        LaunchAttack attack = Attack.RemapPage(0x5000, AttackTime.AtExit(7, vmpl: 2, code: 0x72) with { Repeat = 3, Instructions = 11 }).Description!.Value;
+
+        Assert.Equal((AttackAction.Remap, AttackTrigger.Exit, 0x5000ul), (attack.Action, attack.Trigger, attack.Gpa));
+        Assert.Equal((7ul, 3u, 11u, 2u, 0x72ul), (attack.First, attack.Repeat, attack.Instructions, attack.Vmpl, attack.Code));
+        LaunchAttack any = Attack.FlipValidatedPage(AttackTime.AtValidation(1)).Description!.Value;
+        Assert.Equal((LaunchAttack.AnyVmpl, LaunchAttack.AnyCode, 0ul), (any.Vmpl, any.Code, any.Gpa));
+    }
+
+    [Fact]
+    public void InjectException_ErrorCode_IsInTheEvent()
+    {
+        Assert.Equal(0x0000_0072_0000_0B1Dul, Attack.InjectException(29, AttackTime.AtExit(1), 0x72).Description!.Value.Value);
+        Assert.Equal(0x306ul, Attack.InjectException(6, AttackTime.AtExit(1)).Description!.Value.Value);
+        Assert.Equal(0x202ul, Attack.InjectNmi(AttackTime.AtExit(1)).Description!.Value.Value);
+        Assert.Equal(0xFFul, Attack.InjectInterrupt(255, AttackTime.AtExit(1)).Description!.Value.Value);
+        Assert.Throws<ArgumentOutOfRangeException>(() => Attack.InjectException(32, AttackTime.AtExit(1)));
+    }
+
+    [Fact]
+    public void Attack_ImpossibleTime_IsRefused()
+    {
+        Assert.Throws<ArgumentOutOfRangeException>(() => Attack.Ignore(AttackTime.AtRequest(0)));
+        Assert.Throws<ArgumentOutOfRangeException>(() => Attack.Ignore(AttackTime.AtRequest(1) with { Repeat = 0 }));
+        Assert.Throws<ArgumentOutOfRangeException>(() => Attack.Ignore(AttackTime.AtRequest(1) with { Instructions = -1 }));
+        Assert.Throws<ArgumentOutOfRangeException>(() => Attack.Ignore(default));
+    }
+
+    [Fact]
+    public void Corrupt_Parameters_ChangesOnlyWhatIsNotMeasured()
+    {
+        LaunchPlan first = new HostileHost([Attack.CorruptParameters(5)], s_plan).Corrupt(s_plan);
+        LaunchPlan second = new HostileHost([Attack.CorruptParameters(5)], s_plan).Corrupt(s_plan);
+
+        for (int i = 0; i < s_plan.Updates.Count; i++)
+        {
+            bool same = s_plan.Updates[i].Contents.Span.SequenceEqual(first.Updates[i].Contents.Span);
+            Assert.Equal(s_plan.Updates[i].Type != LaunchPageType.Unmeasured, same);
+            Assert.True(first.Updates[i].Contents.Span.SequenceEqual(second.Updates[i].Contents.Span));
+        }
+
+        Assert.Equal(s_plan.Digest, first.Digest);
+    }
+
+    [Fact]
+    public void Answer_TornMessage_DiffersInOneByteOfTheMessage()
+    {
+        var host = new HostileHost([Attack.TearMessage(2, 0x1234_5678_9ABC)], s_plan);
+        byte[] answer = Answer(7, 200);
+
+        Assert.Equal(answer, host.Answer(answer));
+        byte[] torn = host.Answer(answer);
+
+        int changed = Assert.Single(Enumerable.Range(0, answer.Length), i => answer[i] != torn[i]);
+        Assert.True(changed >= answer.Length - 200);
+        Assert.Equal([new AttackEvent("message-tear", AttackOutcome.Done, 2)], host.Events);
+        Assert.Equal(answer, host.Answer(answer));
+    }
+
+    [Fact]
+    public void Answer_RepeatedMessage_IsTheOneBefore()
+    {
+        var host = new HostileHost([Attack.RepeatMessage(2)], s_plan);
+        byte[] certificates = Frames.Frame(LinkFrame.Certificates, new byte[4096]);
+
+        host.Answer(Answer(1, 100));
+
+        Assert.Equal([.. certificates, .. Answer(1, 100)], host.Answer([.. certificates, .. Answer(2, 150)]));
+    }
+
+    [Fact]
+    public void Answer_NothingToTearOrRepeat_IsTold()
+    {
+        var host = new HostileHost([Attack.TearMessage(1, 0), Attack.RepeatMessage(1)], s_plan);
+        byte[] refusal = Answer(0, 0);
+
+        Assert.Equal(refusal, host.Answer(refusal));
+        Assert.All(host.Events, attack => Assert.Equal(AttackOutcome.NoTarget, attack.Outcome));
+    }
+
+    private static Attack Make(string text) => Attack.Parse(text).Maker!(s_plan);
+
+    private static byte[] Answer(byte fill, int length)
+    {
+        byte[] payload = new byte[Link.GuestResponseHeaderLength + length];
+        payload.AsSpan(Link.GuestResponseHeaderLength).Fill(fill);
+        return Frames.Frame(LinkFrame.GuestResponse, payload);
+    }
+}
