@@ -11,6 +11,8 @@ namespace Svsm.Kernel.Tasks;
 /// <summary>Lists of tasks of a CPU. The zeroed state is empty.</summary>
 internal unsafe struct RunQueue
 {
+    // SAFETY (whole struct): a task exists until it is joined, which is after it has left the lists.
+
     private KernelTask* _firstReady;
     private KernelTask* _lastReady;
     private KernelTask* _waiting;

@@ -145,12 +145,14 @@ internal static unsafe class Scheduler
         task->Joiners.Enter(Current);
         if (Volatile.Read(ref *(uint*)&task->State) == (uint)TaskState.Finished)
         {
-            task->Joiners.TryLeave(Current);
+            // Woken or not: the end has come either way.
+            _ = task->Joiners.TryLeave(Current);
             Current->State = TaskState.Running;
         }
         else
         {
-            TryWait(ref task->Joiners, KernelTask.Forever);
+            // Without a deadline it ends by a wake-up only.
+            _ = TryWait(ref task->Joiners, KernelTask.Forever);
         }
 
         // Its last steps away from its stack may still be under way on another CPU.

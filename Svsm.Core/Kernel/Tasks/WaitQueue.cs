@@ -14,6 +14,8 @@ namespace Svsm.Kernel.Tasks;
 /// <summary>A list of waiting tasks. Must not be copied; the zeroed state is empty.</summary>
 internal unsafe struct WaitQueue
 {
+    // SAFETY (whole struct): a task waits in one queue, and exists until it is joined, which is after it has left that.
+
     private KernelLock _lock;
     private KernelTask* _first;
 
