@@ -140,6 +140,11 @@ public enum RmpPermissions : uint
 
     /// <summary>Not a permission: makes the page a VMSA (RDX bit 16).</summary>
     VmsaPage = 1 << 16,
+
+    /// <summary>
+    /// A VMSA of the guest. The guest may read it: Linux takes SEV_FEATURES from there when it tells the host of a vCPU that the SVSM has created.
+    /// </summary>
+    GuestVmsa = Read | VmsaPage,
 }
 
 /// <summary>Page types of the security processor's launch update, and of the launch digest's PAGE_INFO.</summary>

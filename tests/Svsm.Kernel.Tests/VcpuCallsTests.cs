@@ -55,7 +55,7 @@ public sealed class VcpuCallsTests
         Assert.False(_vm.Vcpu(1).IsFirst);
         Assert.Equal((Page1, Area1, TestVm.Features), (_vm.Vcpu(1).Vmsa.Value, _vm.Vcpu(1).CallingArea.Value, _vm.Vcpu(1).Features));
         Assert.Equal((PageState.Vmsa, PageState.CallingArea), (_vm.StateOf(Page1), _vm.StateOf(Area1)));
-        Assert.Equal(RmpPermissions.VmsaPage, _vm.Platform[Page1].Permissions[2]);
+        Assert.Equal(RmpPermissions.GuestVmsa, _vm.Platform[Page1].Permissions[2]);
         Assert.Equal(NoRights, _vm.Platform[Page1].Permissions[3]);
         Assert.Equal(1, _vm.Platform.Flushes);
         Assert.Equal(new byte[8], _vm.Platform[Area1].Contents[..8]);
@@ -69,7 +69,7 @@ public sealed class VcpuCallsTests
     {
         Create(Page1, Area1, 1);
         Assert.Equal(
-            [(Vmpl.Vmpl2, NoRights), (Vmpl.Vmpl3, NoRights), (Vmpl.Vmpl2, RmpPermissions.VmsaPage)],
+            [(Vmpl.Vmpl2, NoRights), (Vmpl.Vmpl3, NoRights), (Vmpl.Vmpl2, RmpPermissions.GuestVmsa)],
             _vm.Platform.Operations.Where(operation => operation.Name == "adjust").Select(operation => (operation.Target, operation.Permissions)));
     }
 

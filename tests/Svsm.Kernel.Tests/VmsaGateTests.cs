@@ -78,7 +78,7 @@ public sealed class VmsaGateTests
         public RmpResult RmpAdjust(Vmpl target, RmpPermissions permissions)
         {
             Assert.True(IsOpen);
-            Assert.Equal((Vmpl.Vmpl2, RmpPermissions.VmsaPage), (target, permissions));
+            Assert.Equal((Vmpl.Vmpl2, RmpPermissions.GuestVmsa), (target, permissions));
             if (ExitsAtFirstCheck && Checks == 0)
             {
                 Vmsa.Efer |= Svme;

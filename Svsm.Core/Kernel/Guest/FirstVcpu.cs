@@ -31,10 +31,10 @@ internal static unsafe class FirstVcpu
             GuestHandover.FillVmsa(ref *(Vmsa*)mapping.Pointer, in configuration, features, encryptionMask);
         }
 
-        // The page becomes a VMSA of the guest's VMPL, without any right for it to look inside.
+        // The page becomes a VMSA of the guest's VMPL, which may read what is its own state.
         SnpPlatform platform = default;
         platform.Open(frame, PageSize.Small);
-        RmpResult result = platform.RmpAdjust(configuration.GuestVmpl, RmpPermissions.VmsaPage);
+        RmpResult result = platform.RmpAdjust(configuration.GuestVmpl, RmpPermissions.GuestVmsa);
         platform.Close();
         if (result != RmpResult.Success)
         {

@@ -41,7 +41,7 @@ internal static class VmsaGate
             // Atomic, and ahead of what follows: a store that the processor delays would leave the host time to run the guest.
             Interlocked.And(ref vmsa.Efer, ~EferSvme);
             platform.Open(page, PageSize.Small);
-            result = platform.RmpAdjust(vmpl, RmpPermissions.VmsaPage);
+            result = platform.RmpAdjust(vmpl, RmpPermissions.GuestVmsa);
             platform.Close();
         }
         while (result == RmpResult.Success && (Volatile.Read(ref vmsa.Efer) & EferSvme) != 0);

@@ -6,7 +6,7 @@
 //   create   RCX = VMSA, RDX = calling area, R8 bits 31:0 = APIC id
 //   delete   RCX = VMSA
 //
-// The guest writes the VMSA and gives it away; from then on it has no right on the page. The SVSM checks what a VMSA of the guest must not
+// The guest writes the VMSA and gives it away; from then on it can read the page, and no more. The SVSM checks what a VMSA of the guest must not
 // choose: its VMPL, the SEV features (the caller's), and EFER.SVME (set: the page is meant to run). Everything else in it is the guest's
 // own affair. Whether the vCPU runs, and when, is settled between the guest and the host, which the guest tells of the VMSA itself.
 //
@@ -208,7 +208,7 @@ internal static class VcpuCalls
         }
 
         platform.Open(vmsa, PageSize.Small);
-        RmpResult result = platform.RmpAdjust(context.Vmpl, RmpPermissions.VmsaPage);
+        RmpResult result = platform.RmpAdjust(context.Vmpl, RmpPermissions.GuestVmsa);
         platform.Close();
         table.End(vmsa, PageSize.Small, result == RmpResult.Success ? PageState.Vmsa : PageState.Lost);
         return result == RmpResult.Success ? SvsmResultCode.Success : SvsmResultCode.PValidateFailInput;
@@ -225,7 +225,7 @@ internal static class VcpuCalls
 
         // A VMSA that runs is not touched: to make it what it is already tells.
         platform.Open(vmsa, PageSize.Small);
-        RmpResult closed = platform.RmpAdjust(context.Vmpl, RmpPermissions.VmsaPage);
+        RmpResult closed = platform.RmpAdjust(context.Vmpl, RmpPermissions.GuestVmsa);
         platform.Close();
         if (closed == RmpResult.Success)
         {
