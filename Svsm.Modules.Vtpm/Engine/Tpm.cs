@@ -44,6 +44,10 @@ public sealed class Tpm
 
     private const int DynamicRootPcr = 17;
 
+    // Ticks of a millisecond, and how far TPM2_ClockRateAdjust can move them.
+    private const ulong NominalRate = 30_000;
+    private const ulong RateLimit = 5_000;
+
     private readonly TpmPlatform _platform;
     private readonly byte[] _command = new byte[TpmLimits.MaxCommandSize];
     private readonly byte[] _response = new byte[TpmLimits.MaxCommandSize + 1024];
@@ -53,6 +57,8 @@ public sealed class Tpm
     private CommandContext? _unfinished;
     private long _commandStart;
     private long _sliceStart;
+    private ulong _clockRate = NominalRate;
+    private ulong _clockRemainder;
     private long _lastMilliseconds;
     private bool _isDirty;
 
@@ -74,6 +80,9 @@ public sealed class Tpm
 
     /// <summary>The largest command and response in bytes.</summary>
     public static int MaxCommandSize => TpmLimits.MaxCommandSize;
+
+    /// <summary>The largest command and response of this TPM in bytes.</summary>
+    public int MessageSize => _platform.MessageSize;
 
     /// <summary>How long a command works before it has to be continued. One step of the longest work is a few milliseconds more.</summary>
     public static int SliceMilliseconds => 25;
@@ -167,39 +176,32 @@ public sealed class Tpm
     public static TpmOpenResult TryManufacture(TpmPlatform platform, out Tpm? tpm)
     {
         ArgumentNullException.ThrowIfNull(platform);
-        tpm = null;
-        if (platform.Storage is not null)
-        {
-            TpmStorageResult read = platform.Storage.Read(out _);
-            if (read != TpmStorageResult.Absent)
+        return TryMake(
+            platform,
+            static random => new PersistentState
             {
-                return read == TpmStorageResult.Done ? TpmOpenResult.AlreadyManufactured : TpmOpenResult.StorageFailed;
-            }
-        }
+                EndorsementSeed = random.Generate(PersistentState.SecretSize),
+                OwnerSeed = random.Generate(PersistentState.SecretSize),
+                PlatformSeed = random.Generate(PersistentState.SecretSize),
+                EndorsementProof = random.Generate(PersistentState.SecretSize),
+                OwnerProof = random.Generate(PersistentState.SecretSize),
+                PlatformProof = random.Generate(PersistentState.SecretSize),
+                PcrAllocation = PcrBanks.DefaultAllocation(),
+            },
+            out tpm);
+    }
 
-        if (!TrySeedRandom(platform, out CounterDrbg? random))
-        {
-            return TpmOpenResult.NoEntropy;
-        }
-
-        var persistent = new PersistentState
-        {
-            EndorsementSeed = random.Generate(PersistentState.SecretSize),
-            OwnerSeed = random.Generate(PersistentState.SecretSize),
-            PlatformSeed = random.Generate(PersistentState.SecretSize),
-            EndorsementProof = random.Generate(PersistentState.SecretSize),
-            OwnerProof = random.Generate(PersistentState.SecretSize),
-            PlatformProof = random.Generate(PersistentState.SecretSize),
-            PcrAllocation = PcrBanks.DefaultAllocation(),
-        };
-        var made = new Tpm(platform, persistent, random);
-        if (!made.Commit())
-        {
-            return TpmOpenResult.StorageFailed;
-        }
-
-        tpm = made;
-        return TpmOpenResult.Done;
+    /// <summary>Takes over the TPM of an swtpm: its seeds, authorisations and NV indices. Once per storage, like <see cref="TryManufacture"/>.</summary>
+    /// <param name="platform">Where it lives.</param>
+    /// <param name="state">The file tpm2-00.permall of an swtpm that was shut down with TPM2_Shutdown(CLEAR).</param>
+    /// <param name="tpm">The TPM when the result is <see cref="TpmOpenResult.Done"/>.</param>
+    /// <param name="problem">What in the file cannot be taken when the result is <see cref="TpmOpenResult.StateInvalid"/>.</param>
+    public static TpmOpenResult TryImportSwtpm(TpmPlatform platform, ReadOnlyMemory<byte> state, out Tpm? tpm, out string problem)
+    {
+        ArgumentNullException.ThrowIfNull(platform);
+        tpm = null;
+        PersistentState? persistent = SwtpmState.Read(state, out problem);
+        return persistent is null ? TpmOpenResult.StateInvalid : TryMake(platform, _ => persistent, out tpm);
     }
 
     /// <summary>Power-on (_TPM_Init): everything volatile is gone, TPM2_Startup is next. A TPM in failure mode takes its state from its storage again; without storage it stays failed.</summary>
@@ -219,6 +221,8 @@ public sealed class Tpm
         ClearState = new ClearState();
         SelfTests.Restart();
         Time = 0;
+        _clockRate = NominalRate;
+        _clockRemainder = 0;
         TimeEpoch = System.Buffers.Binary.BinaryPrimitives.ReadUInt64BigEndian(Random.Generate(sizeof(ulong)));
         _lastMilliseconds = _platform.Clock.Milliseconds;
     }
@@ -257,7 +261,7 @@ public sealed class Tpm
         }
 
         GiveUp();
-        if (command.Length > MaxCommandSize)
+        if (command.Length > MessageSize)
         {
             size = Dispatcher.WriteError(response, TpmResponseCode.CommandSize);
             return true;
@@ -456,6 +460,10 @@ public sealed class Tpm
         Persistent.Clock = milliseconds;
     }
 
+    /// <summary>Makes time and clock slower, or faster when it is negative: in parts of <see cref="NominalRate"/>.</summary>
+    internal void AdjustClock(int parts)
+        => _clockRate = (ulong)Math.Clamp((long)_clockRate + parts, (long)(NominalRate - RateLimit), (long)(NominalRate + RateLimit));
+
     /// <summary>The clock after a power-off without TPM2_Shutdown: later than any value that was ever reported.</summary>
     internal void RecoverClock()
     {
@@ -513,6 +521,33 @@ public sealed class Tpm
         _unfinished?.EndWork();
         _unfinished = null;
         CryptographicOperations.ZeroMemory(_command);
+    }
+
+    private static TpmOpenResult TryMake(TpmPlatform platform, Func<CounterDrbg, PersistentState> make, out Tpm? tpm)
+    {
+        tpm = null;
+        if (platform.Storage is not null)
+        {
+            TpmStorageResult read = platform.Storage.Read(out _);
+            if (read != TpmStorageResult.Absent)
+            {
+                return read == TpmStorageResult.Done ? TpmOpenResult.AlreadyManufactured : TpmOpenResult.StorageFailed;
+            }
+        }
+
+        if (!TrySeedRandom(platform, out CounterDrbg? random))
+        {
+            return TpmOpenResult.NoEntropy;
+        }
+
+        var made = new Tpm(platform, make(random), random);
+        if (!made.Commit())
+        {
+            return TpmOpenResult.StorageFailed;
+        }
+
+        tpm = made;
+        return TpmOpenResult.Done;
     }
 
     private static bool TrySeedRandom(TpmPlatform platform, [NotNullWhen(true)] out CounterDrbg? random)
@@ -576,6 +611,11 @@ public sealed class Tpm
         long now = _platform.Clock.Milliseconds;
         ulong elapsed = now > _lastMilliseconds ? (ulong)(now - _lastMilliseconds) : 0;
         _lastMilliseconds = Math.Max(now, _lastMilliseconds);
+
+        // What does not make a whole millisecond is kept for the next time.
+        ulong ticks = (elapsed * NominalRate) + _clockRemainder;
+        elapsed = ticks / _clockRate;
+        _clockRemainder = ticks % _clockRate;
         Time += elapsed;
         SetClock(Persistent.Clock + elapsed);
         DictionaryAttack.Advance();

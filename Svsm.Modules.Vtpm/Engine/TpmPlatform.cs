@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using Svsm.Modules.Vtpm.Wire;
 
 namespace Svsm.Modules.Vtpm;
 
@@ -9,7 +10,11 @@ namespace Svsm.Modules.Vtpm;
 /// <param name="Clock">Time.</param>
 /// <param name="Entropy">Entropy.</param>
 /// <param name="Storage">Storage of the permanent state; null for a TPM whose seeds end with the object.</param>
-public sealed record TpmPlatform(ITpmClock Clock, ITpmEntropy Entropy, ITpmStorage? Storage);
+public sealed record TpmPlatform(ITpmClock Clock, ITpmEntropy Entropy, ITpmStorage? Storage)
+{
+    /// <summary>The largest command and response in bytes: 4096 on the desk, less where the guest's buffer has no room for it.</summary>
+    public int MessageSize { get; init; } = TpmLimits.MaxCommandSize;
+}
 
 /// <summary>A clock that never goes back while the object lives.</summary>
 public interface ITpmClock

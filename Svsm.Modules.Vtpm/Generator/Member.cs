@@ -49,7 +49,7 @@ internal sealed class Member
                     _size = Argument(attribute, 0);
                     break;
                 case "CountAttribute":
-                    _count = Argument(attribute, 0);
+                    _count = Argument(attribute, 0) + ", " + Argument(attribute, 1);
                     break;
                 case "SizedAttribute":
                     _sized = true;

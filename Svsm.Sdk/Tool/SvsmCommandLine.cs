@@ -85,8 +85,22 @@ internal static class SvsmCommandLine
     private static Command TpmManufacture(ToolConsole console)
     {
         var state = new Option<string>("--state") { Description = "folder for the state; it must not have a TPM", HelpName = "DIR", Required = true };
-        var command = new Command("manufacture", "Makes a TPM: new seeds in a folder that has none.") { state };
-        command.SetAction(parsed => TpmCommand.Manufacture(console, parsed.GetRequiredValue(state)));
+        var caCertificate = new Option<string?>("--ca-cert") { Description = "certificate of the authority that certifies the endorsement keys", HelpName = "PEM" };
+        var caKey = new Option<string?>("--ca-key") { Description = "its private key, RSA or EC", HelpName = "PEM" };
+        var fromSwtpm = new Option<string?>("--from-swtpm") { Description = "take over an swtpm: its file tpm2-00.permall, after TPM2_Shutdown(CLEAR)", HelpName = "FILE" };
+        var command = new Command("manufacture", "Makes a TPM: new seeds in a folder that has none.") { state, caCertificate, caKey, fromSwtpm };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(caCertificate) is null != result.GetValue(caKey) is null)
+            {
+                result.AddError("Give both --ca-cert and --ca-key, or neither.");
+            }
+        });
+        command.SetAction(parsed => TpmCommand.Manufacture(
+            console,
+            parsed.GetRequiredValue(state),
+            parsed.GetValue(caCertificate) is string certificate ? (certificate, parsed.GetValue(caKey)!) : null,
+            parsed.GetValue(fromSwtpm)));
         return command;
     }
 

@@ -7,6 +7,7 @@ using System.Diagnostics;
 using System.IO;
 using System.Net;
 using System.Net.Sockets;
+using System.Security.Cryptography.X509Certificates;
 using System.Threading.Tasks;
 using Svsm.Modules.Vtpm;
 using Svsm.Modules.Vtpm.Desk;
@@ -23,11 +24,14 @@ internal sealed class DeskTpm : IDisposable
     private StateDirectory _state;
     private TpmServer _server = null!;
 
-    internal DeskTpm()
+    /// <summary>Makes a TPM and serves it.</summary>
+    /// <param name="authority">Who certifies its endorsement keys, if anybody.</param>
+    internal DeskTpm(X509Certificate2? authority = null)
     {
         Folder = Directory.CreateTempSubdirectory("svsm-vtpm-").FullName;
         _state = new StateDirectory(StateFolder);
-        Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(Platform(), out Tpm? tpm));
+        Assert.Equal(TpmOpenResult.Done, TpmFactory.TryManufacture(_state, authority, null, out _));
+        Assert.Equal(TpmOpenResult.Done, Tpm.TryOpen(Platform(), out Tpm? tpm));
         Serve(tpm!);
     }
 

@@ -108,6 +108,16 @@ internal static partial class GetCapability
                 return items;
             case Capability.AuthPolicies:
                 return AuthPolicies(tpm, new TpmHandle(first));
+            case Capability.PpCommands:
+                foreach (uint code in tpm.Persistent.PresenceCommands)
+                {
+                    if (code >= first)
+                    {
+                        items.Add(new CapabilityItem(code, 4));
+                    }
+                }
+
+                return items;
             case Capability.AuditCommands:
                 foreach (CommandCode code in tpm.CommandAudit.List())
                 {
@@ -127,9 +137,6 @@ internal static partial class GetCapability
                     }
                 }
 
-                return items;
-            case Capability.PpCommands:
-                // TPM2_PP_Commands is not served, so the list is empty.
                 return items;
             default:
                 throw new InvalidOperationException($"capability {capability} is declared and not answered");

@@ -90,9 +90,9 @@ internal static partial class NvDefineSpace
                 return area.DataSize != sizeof(ulong) ? TpmResponseCode.Size : TpmResponseCode.Success;
             case NvType.PinFail or NvType.PinPass:
                 // The count of a PIN has to be the only thing that a wrong PIN counts in, and out of reach of whoever knows it.
-                return (area.Type == NvType.PinFail && !area.Has(NvAttributes.NoDictionaryAttack))
+                return area.DataSize != sizeof(ulong) ? TpmResponseCode.Size
+                    : (area.Type == NvType.PinFail && !area.Has(NvAttributes.NoDictionaryAttack))
                     || area.Has(NvAttributes.AuthWrite | NvAttributes.GlobalLock | NvAttributes.WriteDefine) ? TpmResponseCode.Attributes
-                    : area.DataSize != sizeof(ulong) ? TpmResponseCode.Size
                     : TpmResponseCode.Success;
             default:
                 return TpmResponseCode.Attributes;

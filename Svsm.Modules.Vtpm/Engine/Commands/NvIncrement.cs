@@ -31,7 +31,7 @@ internal static partial class NvIncrement
         }
 
         // A counter that is removed and defined again must not have a value twice.
-        index.Value = (index.Has(NvAttributes.Written) ? index.Value : indices.MaxCount()) + 1;
+        index.Value = (index.Has(NvAttributes.Written) ? index.Value : context.Tpm.Persistent.NvMaxCount) + 1;
         indices.MarkWritten(index);
         return TpmResponseCode.Success;
     }

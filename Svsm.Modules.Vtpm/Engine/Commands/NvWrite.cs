@@ -43,12 +43,6 @@ internal static partial class NvWrite
             return TpmResponseCode.NvRange;
         }
 
-        // What a first write leaves out has this value, also after the index was written in a life before.
-        if (!index.Has(NvAttributes.Written))
-        {
-            index.Data.AsSpan().Fill(index.IsPin ? (byte)0 : (byte)0xFF);
-        }
-
         request.Data.Span.CopyTo(index.Data.AsSpan(request.Offset));
         context.Tpm.Nv.MarkWritten(index);
         return TpmResponseCode.Success;

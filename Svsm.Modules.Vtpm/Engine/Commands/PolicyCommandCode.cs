@@ -21,6 +21,11 @@ internal static partial class PolicyCommandCode
             return TpmResponseCode.Value.At(At.Code);
         }
 
+        if (CommandTable.Find((uint)request.Code) is null)
+        {
+            return TpmResponseCode.PolicyCommandCode.At(At.Code);
+        }
+
         var writer = new TpmWriter(new byte[sizeof(uint)]);
         writer.WriteUInt32((uint)request.Code);
         Policies.Extend(context.Tpm, session, CommandCode.PolicyCommandCode, writer.Written.ToArray());

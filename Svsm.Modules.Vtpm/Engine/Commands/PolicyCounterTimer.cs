@@ -22,20 +22,20 @@ internal static partial class PolicyCounterTimer
     {
         Tpm tpm = context.Tpm;
         Session session = tpm.Sessions.Find(request.PolicySession)!;
+        var writer = new TpmWriter(stackalloc byte[32]);
+        new TimeInfo(tpm.Time, tpm.ClockInfo()).Write(ref writer);
+        if (request.Offset > writer.Length)
+        {
+            return TpmResponseCode.Value.At(At.Offset);
+        }
+
+        if (request.OperandB.Length > writer.Length - request.Offset)
+        {
+            return TpmResponseCode.Range;
+        }
+
         if (session.Type != SessionType.Trial)
         {
-            var writer = new TpmWriter(stackalloc byte[32]);
-            new TimeInfo(tpm.Time, tpm.ClockInfo()).Write(ref writer);
-            if (request.Offset > writer.Length)
-            {
-                return TpmResponseCode.Value.At(At.Offset);
-            }
-
-            if (request.OperandB.Length > writer.Length - request.Offset)
-            {
-                return TpmResponseCode.Size.At(At.OperandB);
-            }
-
             if (!Policies.Compare(writer.Written.Slice(request.Offset, request.OperandB.Length), request.OperandB.Span, request.Operation))
             {
                 return TpmResponseCode.Policy;

@@ -23,7 +23,7 @@ internal static partial class PolicyNameHash
             return TpmResponseCode.Size.At(At.NameHash);
         }
 
-        if (!Policies.CanBind(session, PolicyBinding.Names, request.NameHash.Span))
+        if (session.Policy.Binding != PolicyBinding.None)
         {
             return TpmResponseCode.CpHash;
         }

@@ -14,16 +14,11 @@ namespace Svsm.Modules.Vtpm.Commands;
 internal static partial class PolicyOr
 {
     internal readonly record struct Request(
-        [Handle(HandleKind.PolicySession)] TpmHandle PolicySession, [Count(TpmLimits.DigestListCount)] Digest[] Hashes);
+        [Handle(HandleKind.PolicySession)] TpmHandle PolicySession, [Count(TpmLimits.DigestListCount, 2)] Digest[] Hashes);
 
     internal static TpmResponseCode Execute(CommandContext context, in Request request)
     {
         Session session = context.Tpm.Sessions.Find(request.PolicySession)!;
-        if (request.Hashes.Length < 2)
-        {
-            return TpmResponseCode.Size.At(At.Hashes);
-        }
-
         if (session.Type != SessionType.Trial && !Array.Exists(request.Hashes, h => TpmCryptography.AreEqual(h.Value.Span, session.Policy.Digest)))
         {
             return TpmResponseCode.Value.At(At.Hashes);

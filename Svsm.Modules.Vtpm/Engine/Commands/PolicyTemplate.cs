@@ -18,14 +18,14 @@ internal static partial class PolicyTemplate
     internal static TpmResponseCode Execute(CommandContext context, in Request request)
     {
         Session session = context.Tpm.Sessions.Find(request.PolicySession)!;
+        if (!Policies.CanBind(session, PolicyBinding.Template, request.TemplateHash.Span))
+        {
+            return session.Policy.Binding == PolicyBinding.Template ? TpmResponseCode.Value.At(At.TemplateHash) : TpmResponseCode.CpHash;
+        }
+
         if (request.TemplateHash.Length != session.Policy.Digest.Length)
         {
             return TpmResponseCode.Size.At(At.TemplateHash);
-        }
-
-        if (!Policies.CanBind(session, PolicyBinding.Template, request.TemplateHash.Span))
-        {
-            return TpmResponseCode.CpHash;
         }
 
         Policies.Extend(context.Tpm, session, CommandCode.PolicyTemplate, request.TemplateHash);

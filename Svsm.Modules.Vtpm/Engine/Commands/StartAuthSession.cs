@@ -38,15 +38,26 @@ internal static partial class StartAuthSession
             return TpmResponseCode.Size.At(At.NonceCaller);
         }
 
-        if (request.TpmKey != TpmHandle.Null)
+        byte[] salt = [];
+        if (request.TpmKey == TpmHandle.Null)
         {
-            // No asymmetric key can be loaded: what is there cannot decrypt a salt.
-            return TpmResponseCode.Key.At(At.TpmKey);
+            if (request.EncryptedSalt.Length != 0)
+            {
+                return TpmResponseCode.Value.At(At.EncryptedSalt);
+            }
         }
-
-        if (request.EncryptedSalt.Length != 0)
+        else
         {
-            return TpmResponseCode.Value.At(At.EncryptedSalt);
+            if (tpm.Objects.Find(request.TpmKey) is not KeyObject { IsPublicOnly: false } key || !key.Public.Has(ObjectAttributes.Decrypt))
+            {
+                return TpmResponseCode.Key.At(At.TpmKey);
+            }
+
+            if (request.EncryptedSalt.Length == 0
+                || SecretExchange.Decrypt(tpm, key, SecretExchange.Salt, request.EncryptedSalt, request.NonceCaller.Span, out salt) != TpmResponseCode.Success)
+            {
+                return TpmResponseCode.Value.At(At.EncryptedSalt);
+            }
         }
 
         if (tpm.Objects.Find(request.Bind) is SequenceObject)
@@ -79,12 +90,15 @@ internal static partial class StartAuthSession
             TimeEpoch = tpm.TimeEpoch,
             Policy = PolicyState.Create(request.AuthHash),
 
-            // Bound and unsalted: the key comes from the authValue alone. Neither: there is no key.
-            Key = isBound ? tpm.Cryptography.DeriveKey(request.AuthHash, bindAuth, "ATH", nonce, request.NonceCaller.Span, digestSize * 8) : [],
+            // Neither bound nor salted: there is no key.
+            Key = isBound || request.TpmKey != TpmHandle.Null
+                ? tpm.Cryptography.DeriveKey(request.AuthHash, [.. bindAuth, .. salt], "ATH", nonce, request.NonceCaller.Span, digestSize * 8)
+                : [],
             BoundEntity = isBound && request.SessionType == SessionType.Hmac ? Entities.Binding(tpm, request.Bind) : [],
             IsAttackBound = isBound && request.SessionType == SessionType.Hmac && !Entities.IsExemptFromAttackProtection(tpm, request.Bind),
             IsLockoutBound = isBound && request.SessionType == SessionType.Hmac && request.Bind == TpmHandle.Lockout,
         };
+        System.Security.Cryptography.CryptographicOperations.ZeroMemory(salt);
         response = new Response(handle, nonce);
         return tpm.Sessions.Add(session);
     }

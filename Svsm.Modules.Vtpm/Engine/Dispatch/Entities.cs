@@ -53,11 +53,12 @@ internal static class Entities
     }
 
     internal static byte[] Auth(Tpm tpm, TpmHandle handle)
-        => tpm.Objects.Find(handle)?.Auth ?? tpm.Nv.Find(handle)?.Auth ?? tpm.Hierarchies.Auth(handle);
+        => tpm.Objects.Find(handle)?.Auth ?? tpm.Nv.Find(handle)?.Auth ?? (PcrBanks.HasAuthorization(handle) ? tpm.ClearState.PcrAuth : tpm.Hierarchies.Auth(handle));
 
     internal static AuthPolicy Policy(Tpm tpm, TpmHandle handle)
         => tpm.Objects.Find(handle) is TransientObject found ? found.Policy
             : tpm.Nv.Find(handle) is NvIndex index ? new AuthPolicy(index.Public.NameHash, index.Public.Policy)
+            : PcrBanks.HasAuthorization(handle) ? tpm.Persistent.PcrPolicy
             : tpm.Hierarchies.Policy(handle);
 
     /// <summary>The hierarchy whose proof a ticket about the entity has.</summary>
@@ -84,7 +85,7 @@ internal static class Entities
     /// <summary>Whether the authValue can authorise this use.</summary>
     internal static bool IsAuthAvailable(Tpm tpm, TpmHandle handle, AuthorizationRole role, CommandTraits traits)
         => tpm.Nv.Find(handle) is NvIndex index
-            ? index.Has(traits.HasFlag(CommandTraits.NvWrite) ? NvAttributes.AuthWrite : NvAttributes.AuthRead) && IsPinUsable(index)
+            ? (traits.HasFlag(CommandTraits.NvWrite) ? index.Has(NvAttributes.AuthWrite) : index.IsPin ? !index.IsPinUsedUp : index.Has(NvAttributes.AuthRead))
             : tpm.Objects.Find(handle) is not TransientObject found || found.IsUserWithAuth || (role == AuthorizationRole.Admin && !found.IsAdminWithPolicy);
 
     /// <summary>Whether the policy can authorise this use, if there is one.</summary>
@@ -92,8 +93,4 @@ internal static class Entities
         => tpm.Nv.Find(handle) is not NvIndex index
             || (traits & (CommandTraits.NvRead | CommandTraits.NvWrite)) == 0
             || index.Has(traits.HasFlag(CommandTraits.NvWrite) ? NvAttributes.PolicyWrite : NvAttributes.PolicyRead);
-
-    // A PIN that was never set, or was used as often as it may be, authorises nothing.
-    private static bool IsPinUsable(NvIndex index)
-        => !index.IsPin || (index.Has(NvAttributes.Written) && index.PinCount < index.PinLimit);
 }

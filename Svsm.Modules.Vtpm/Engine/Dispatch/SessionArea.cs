@@ -57,6 +57,13 @@ internal static class SessionArea
             return code;
         }
 
+        // Only who authorises with the platform's authValue can be asked to be there.
+        if (context.Handles.Length != 0 && context.Handles[0] == TpmHandle.Platform && !context.Tpm.IsPhysicallyPresent
+            && Array.IndexOf(context.Tpm.Persistent.PresenceCommands, (uint)context.Command.Code) >= 0)
+        {
+            return TpmResponseCode.PhysicalPresence;
+        }
+
         for (int i = 0; i < context.Sessions.Length; i++)
         {
             if ((code = CheckSession(context, i, command.Span)) != TpmResponseCode.Success)
@@ -307,11 +314,11 @@ internal static class SessionArea
             : CheckHmac(context, index, parameters);
     }
 
-    private static TpmResponseCode CheckAuthorization(CommandContext context, int index, ReadOnlySpan<byte> parameters)
+    private static TpmResponseCode CheckAuthorization(CommandContext context, int place, ReadOnlySpan<byte> parameters)
     {
         Tpm tpm = context.Tpm;
-        SessionUse use = context.Sessions[index];
-        AuthorizationRole role = context.Command.Handles[index].Role;
+        SessionUse use = context.Sessions[place];
+        AuthorizationRole role = context.Command.Handles[place].Role;
         bool isPolicy = use.Session?.Type == SessionType.Policy;
         bool takesPassword = use.Session is null;
         if (use.Session is Session session)
@@ -353,10 +360,12 @@ internal static class SessionArea
             }
         }
 
-        TpmResponseCode checkedCode = takesPassword ? CheckPassword(tpm, use) : CheckHmac(context, index, parameters);
-        if (checkedCode == TpmResponseCode.Success && (takesPassword || use.IncludesAuth || !isPolicy) && tpm.Nv.Find(use.Entity) is NvIndex { IsPin: true } pin)
+        NvIndex? index = tpm.Nv.Find(use.Entity);
+        bool takesAuth = takesPassword || use.IncludesAuth || !isPolicy;
+        TpmResponseCode checkedCode = takesPassword ? CheckPassword(tpm, use) : CheckHmac(context, place, parameters);
+        if (checkedCode == TpmResponseCode.Success && takesAuth && index is { IsPin: true })
         {
-            CountPin(tpm, pin, isRight: true);
+            CountPin(tpm, index, isRight: true);
         }
 
         return checkedCode;
@@ -541,7 +550,7 @@ internal static class SessionArea
     private static TpmResponseCode Fail(Tpm tpm, SessionUse use)
     {
         bool isCounted = false;
-        if (tpm.Nv.Find(use.Entity) is NvIndex { Type: NvType.PinFail } pin)
+        if (tpm.Nv.Find(use.Entity) is NvIndex { Type: NvType.PinFail, IsPinUsedUp: false } pin)
         {
             CountPin(tpm, pin, isRight: false);
             isCounted = true;

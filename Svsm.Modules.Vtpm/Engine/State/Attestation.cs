@@ -19,8 +19,8 @@ namespace Svsm.Modules.Vtpm.State;
 // Source: TCG TPM 2.0 Library, Part 1, "Attestation"; Part 2, "Attestation Structures"; Part 3, "Attestation Commands".
 internal static class Attestation
 {
-    /// <summary>The largest structure: a quote of every bank.</summary>
-    internal const int MaxSize = 512;
+    /// <summary>Enough for the largest structure: a piece of an NV index.</summary>
+    internal const int MaxSize = TpmLimits.MaxBuffer + 512;
 
     /// <summary>TPM_PT_FIRMWARE_VERSION_1.</summary>
     internal const uint FirmwareVersion1 = 1;

@@ -98,6 +98,9 @@ internal sealed partial class NvIndex
 
     internal bool IsPin => Type is NvType.PinFail or NvType.PinPass;
 
+    /// <summary>Whether a PIN authorises nothing: it was never set, or was used as often as it may be.</summary>
+    internal bool IsPinUsedUp => IsPin && (!Has(NvAttributes.Written) || PinCount >= PinLimit);
+
     /// <summary>How often a PIN was wrong, or right.</summary>
     internal uint PinCount
     {
@@ -205,21 +208,6 @@ internal sealed class NvIndices(Tpm tpm)
         }
     }
 
-    /// <summary>The value that no counter has reached, or ever had: a new counter begins after it.</summary>
-    internal ulong MaxCount()
-    {
-        ulong max = tpm.Persistent.NvMaxCount;
-        foreach (NvIndex index in tpm.Persistent.NvIndices)
-        {
-            if (index.Type == NvType.Counter && index.Has(NvAttributes.Written))
-            {
-                max = Math.Max(max, index.Value);
-            }
-        }
-
-        return max;
-    }
-
     /// <summary>The index has another value.</summary>
     internal void MarkWritten(NvIndex index)
     {
@@ -241,6 +229,7 @@ internal sealed class NvIndices(Tpm tpm)
                 else
                 {
                     index.Attributes &= ~NvAttributes.Written;
+                    index.Data.AsSpan().Clear();
                 }
             }
 

@@ -89,6 +89,9 @@ internal sealed class PcrBanks
         return false;
     }
 
+    /// <summary>Whether the PCR has an authValue and a policy: those of a dynamic root of trust that an operating system uses.</summary>
+    internal static bool HasAuthorization(TpmHandle pcr) => pcr.Type == HandleType.Pcr && pcr.Index is >= 20 and <= 22;
+
     internal static bool CanExtend(int pcr, int locality) => locality <= 4 && Has(PcrProperty.ExtendLocality0 + (uint)(2 * locality), pcr);
 
     internal static bool CanReset(int pcr, int locality) => locality <= 4 && Has(PcrProperty.ResetLocality0 + (uint)(2 * locality), pcr);

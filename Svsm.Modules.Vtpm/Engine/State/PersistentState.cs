@@ -88,6 +88,16 @@ internal sealed partial class PersistentState
     [Count(TpmLimits.HashCount)]
     internal PcrSelection[] PcrAllocation = [];
 
+    /// <summary>Of the PCRs that have one.</summary>
+    internal AuthPolicy PcrPolicy = AuthPolicy.None;
+
+    /// <summary>The commands of the platform that need physical presence.</summary>
+    [Count(TpmLimits.CommandListCount)]
+    internal uint[] PresenceCommands = [(uint)CommandCode.PpCommands];
+
+    /// <summary>What TPM2_SetAlgorithmSet set.</summary>
+    internal uint AlgorithmSet;
+
     /// <summary>By ascending handle.</summary>
     [Count(TpmLimits.NvCapacity / NvStorage.Overhead)]
     internal StoredObject[] Objects = [];
@@ -175,6 +185,10 @@ internal sealed partial class ClearState
     [Size(TpmLimits.MaxDigest)]
     internal byte[] PlatformAuth = [];
     internal AuthPolicy PlatformPolicy = AuthPolicy.None;
+
+    /// <summary>Of the PCRs that have one.</summary>
+    [Size(TpmLimits.MaxDigest)]
+    internal byte[] PcrAuth = [];
 
     /// <summary>The PCRs that survive TPM2_Shutdown(STATE), bank by bank in their order; filled when they are saved.</summary>
     [Size(2048 + 1024)]

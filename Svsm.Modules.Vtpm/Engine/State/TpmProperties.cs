@@ -50,8 +50,8 @@ internal static class TpmProperties
         (Fixed + 27, static _ => (uint)AlgorithmId.Aes), // TPM_PT_CONTEXT_SYM
         (Fixed + 28, static _ => 256), // TPM_PT_CONTEXT_SYM_SIZE
         (Fixed + 29, static _ => 0xFF), // TPM_PT_ORDERLY_COUNT
-        (Fixed + 30, static _ => TpmLimits.MaxCommandSize), // TPM_PT_MAX_COMMAND_SIZE
-        (Fixed + 31, static _ => TpmLimits.MaxCommandSize), // TPM_PT_MAX_RESPONSE_SIZE
+        (Fixed + 30, static tpm => (uint)tpm.MessageSize), // TPM_PT_MAX_COMMAND_SIZE
+        (Fixed + 31, static tpm => (uint)tpm.MessageSize), // TPM_PT_MAX_RESPONSE_SIZE
         (Fixed + 32, static _ => TpmLimits.MaxDigest), // TPM_PT_MAX_DIGEST
         (Fixed + 33, static _ => TpmLimits.MaxContext), // TPM_PT_MAX_OBJECT_CONTEXT
         (Fixed + 34, static _ => TpmLimits.MaxContext), // TPM_PT_MAX_SESSION_CONTEXT
@@ -79,7 +79,7 @@ internal static class TpmProperties
         (Variable + 9, static tpm => (uint)((TpmLimits.NvCapacity - NvStorage.Used(tpm)) / TpmLimits.MaxContext)), // TPM_PT_HR_PERSISTENT_AVAIL
         (Variable + 10, static tpm => (uint)System.Array.FindAll(tpm.Persistent.NvIndices, i => i.Type == NvType.Counter).Length), // TPM_PT_NV_COUNTERS
         (Variable + 11, static tpm => (uint)((TpmLimits.NvCapacity - NvStorage.Used(tpm)) / (NvStorage.Overhead + sizeof(ulong)))), // TPM_PT_NV_COUNTERS_AVAIL
-        (Variable + 12, static _ => 0), // TPM_PT_ALGORITHM_SET
+        (Variable + 12, static tpm => tpm.Persistent.AlgorithmSet), // TPM_PT_ALGORITHM_SET
         (Variable + 13, static _ => (uint)Enum.GetValues<EccCurve>().Length), // TPM_PT_LOADED_CURVES
         (Variable + 14, static tpm => tpm.Persistent.FailedTries), // TPM_PT_LOCKOUT_COUNTER
         (Variable + 15, static tpm => tpm.Persistent.MaxTries), // TPM_PT_MAX_AUTH_FAIL

@@ -28,11 +28,13 @@ internal sealed class SizeAttribute(int limit) : Attribute
     internal int Limit { get; } = limit;
 }
 
-/// <summary>The largest count of a TPML; more is TPM_RC_SIZE.</summary>
+/// <summary>The largest and smallest count of a TPML; more or less is TPM_RC_SIZE.</summary>
 [AttributeUsage(AttributeTargets.Parameter | AttributeTargets.Field)]
-internal sealed class CountAttribute(int limit) : Attribute
+internal sealed class CountAttribute(int limit, int minimum = 0) : Attribute
 {
     internal int Limit { get; } = limit;
+
+    internal int Minimum { get; } = minimum;
 }
 
 /// <summary>A structure inside a TPM2B.</summary>

@@ -68,6 +68,9 @@ internal static class TpmLimits
     /// <summary>Sessions in one command.</summary>
     internal const int SessionsPerCommand = 3;
 
+    /// <summary>Entries of a TPML_CC.</summary>
+    internal const int CommandListCount = 254;
+
     /// <summary>Entries of a TPML_DIGEST.</summary>
     internal const int DigestListCount = 8;
 

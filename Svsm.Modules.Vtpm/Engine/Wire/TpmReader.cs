@@ -139,7 +139,7 @@ internal ref struct TpmReader
     }
 
     /// <summary>A TPML: the count is checked before anything is allocated.</summary>
-    internal TpmResponseCode ReadList<T>(int limit, ReadElement<T> read, out T[] value)
+    internal TpmResponseCode ReadList<T>(int limit, int minimum, ReadElement<T> read, out T[] value)
     {
         value = [];
         TpmResponseCode code = ReadUInt32(out uint count);
@@ -148,7 +148,7 @@ internal ref struct TpmReader
             return code;
         }
 
-        if (count > (uint)limit)
+        if (count > (uint)limit || count < (uint)minimum)
         {
             return TpmResponseCode.Size;
         }

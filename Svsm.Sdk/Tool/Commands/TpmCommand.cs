@@ -5,6 +5,9 @@ using System;
 using System.IO;
 using System.Net;
 using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
 using System.Threading;
 using Svsm.Diagnostics;
 using Svsm.Modules.Vtpm;
@@ -18,17 +21,27 @@ internal static class TpmCommand
     // Ports come in pairs: data, and after it signals. When any pair will do, another process can be faster with the second.
     private const int PairAttempts = 20;
 
-    /// <summary>Makes a TPM with new seeds in a directory that has none.</summary>
-    public static int Manufacture(ToolConsole console, string directory)
+    /// <summary>Makes a TPM in a directory that has none.</summary>
+    /// <param name="console">Where the log goes.</param>
+    /// <param name="directory">The state.</param>
+    /// <param name="authority">The certificate and key, in PEM, of who certifies the endorsement keys; null for none.</param>
+    /// <param name="swtpmState">The permanent state of an swtpm to take over; null for new seeds.</param>
+    public static int Manufacture(ToolConsole console, string directory, (string Certificate, string Key)? authority, string? swtpmState)
     {
+        using X509Certificate2? certificate = authority is null ? null : ReadAuthority(authority.Value.Certificate, authority.Value.Key);
+        byte[]? imported = swtpmState is null ? null : ImageFile.Read(swtpmState);
         using StateDirectory storage = Open(directory);
-        TpmOpenResult result = Tpm.TryManufacture(Platform(storage), out _);
+        TpmOpenResult result = console.Work("Manufacturing", () =>
+        {
+            TpmOpenResult made = TpmFactory.TryManufacture(storage, certificate, imported, out string problem);
+            return problem.Length == 0 ? made : throw SvsmDiagnostics.TpmStateUnusable.Error($"'{swtpmState}': {problem}", "a state of which everything can be taken over");
+        });
         if (result != TpmOpenResult.Done)
         {
             throw Unusable(directory, result);
         }
 
-        console.Error.WriteLine($"TPM made in {directory}");
+        console.Error.WriteLine($"TPM made in {directory}{(certificate is null ? "" : ", endorsement keys certified")}");
         return ExitStatus.Success;
     }
 
@@ -99,6 +112,18 @@ internal static class TpmCommand
             {
                 // The first port stays open until the server ends; it is nobody's address.
             }
+        }
+    }
+
+    private static X509Certificate2 ReadAuthority(string certificate, string key)
+    {
+        try
+        {
+            return X509Certificate2.CreateFromPem(Encoding.UTF8.GetString(ImageFile.Read(certificate)), Encoding.UTF8.GetString(ImageFile.Read(key)));
+        }
+        catch (CryptographicException exception)
+        {
+            throw SvsmDiagnostics.TpmStateUnusable.Error($"'{certificate}', '{key}': {exception.Message}", "a certificate and its private key in PEM", exception);
         }
     }
 

@@ -11,4 +11,5 @@ tpm2_nvundefine 0x1500002 -C o
 tpm2_nvdefine 0x1500002 -C o -s 8 -a 'ownerread|ownerwrite|nt=counter' > /dev/null
 tpm2_nvincrement 0x1500002 -C o
 same "$(tpm2_nvread 0x1500002 -C o -s 8 | xxd -p)" 0000000000000003
-fails 'attributes' tpm2_nvwrite 0x1500002 -C o -i /dev/null
+printf x > data
+fails 'attributes' tpm2_nvwrite 0x1500002 -C o -i data

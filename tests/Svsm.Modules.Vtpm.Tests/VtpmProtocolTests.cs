@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Buffers.Binary;
+using Xunit;
+
+namespace Svsm.Modules.Vtpm.Tests;
+
+public sealed class VtpmProtocolTests : ITpmClock, ITpmEntropy
+{
+    private static readonly byte[] s_startup = TestTpm.Command(0x144, [], [0, 0]);
+    private static readonly byte[] s_getRandom = TestTpm.Command(0x17B, [], [0, 8]);
+
+    private readonly byte[] _buffer = new byte[VtpmProtocol.BufferSize];
+    private readonly VtpmProtocol _protocol;
+    private long _now;
+    private long _step;
+
+    public VtpmProtocolTests()
+    {
+        Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(new TpmPlatform(this, this, null) { MessageSize = VtpmProtocol.MaxCommandSize }, out Tpm? tpm));
+        _protocol = new VtpmProtocol(tpm!, this);
+        Assert.Equal(VtpmResult.Success, Call(0, 0x1000, s_startup));
+    }
+
+    // Each look at the clock takes a step, so that work is cut into slices without waiting.
+    public long Milliseconds => _now += _step;
+
+    public bool TryFill(Span<byte> buffer)
+    {
+        new Random(5).NextBytes(buffer);
+        return true;
+    }
+
+    [Fact]
+    public void Query_Constants_AreWhatClientsAskFor()
+    {
+        Assert.Equal(0x100ul, VtpmProtocol.PlatformCommands);
+        Assert.Equal(0ul, VtpmProtocol.Features);
+        Assert.Equal(3968, VtpmProtocol.MaxCommandSize);
+    }
+
+    [Fact]
+    public void Command_Short_IsAnsweredAtOnce()
+    {
+        Assert.Equal(VtpmResult.Success, Call(0, 0x1000, s_getRandom));
+        Assert.Equal(20u, BinaryPrimitives.ReadUInt32LittleEndian(_buffer));
+        Assert.Equal([0x80, 1, 0, 0, 0, 20, 0, 0, 0, 0, 0, 8], _buffer[4..16]);
+    }
+
+    [Fact]
+    public void Command_PropertiesAndLargest_AreTheModules()
+    {
+        Assert.Equal(VtpmResult.Success, Call(0, 0x1000, TestTpm.Command(0x17A, [], [0, 0, 0, 6, 0, 0, 1, 30, 0, 0, 0, 2])));
+        Assert.Equal(3968u, BinaryPrimitives.ReadUInt32BigEndian(_buffer.AsSpan(4 + 23)));
+        Assert.Equal(3968u, BinaryPrimitives.ReadUInt32BigEndian(_buffer.AsSpan(4 + 31)));
+        Assert.Equal(VtpmResult.Success, Call(0, 0x1000, new byte[3969]));
+        Assert.Equal(0x142u, Code());
+        Assert.Equal(VtpmResult.Success, Call(0, 0x1000, new byte[4087]));
+        Assert.Equal(0x142u, Code());
+    }
+
+    [Theory]
+    [InlineData(0u, 0, 10u, VtpmResult.InvalidParameter)]
+    [InlineData(1u, 0, 10u, VtpmResult.InvalidParameter)]
+    [InlineData(0x0800_0000u, 0, 10u, VtpmResult.InvalidParameter)]
+    [InlineData(8u, 1, 10u, VtpmResult.InvalidFormat)]
+    [InlineData(8u, 0, 4088u, VtpmResult.InvalidFormat)]
+    [InlineData(8u, 0, uint.MaxValue, VtpmResult.InvalidFormat)]
+    public void Command_BadRequest_IsRefusedAndNothingIsWritten(uint command, byte locality, uint length, VtpmResult result)
+    {
+        BinaryPrimitives.WriteUInt32LittleEndian(_buffer, command);
+        _buffer[4] = locality;
+        BinaryPrimitives.WriteUInt32LittleEndian(_buffer.AsSpan(5), length);
+        byte[] before = (byte[])_buffer.Clone();
+        Assert.Equal(result, _protocol.Command(0, 0x1000, _buffer, out int size));
+        Assert.Equal(0, size);
+        Assert.Equal(before, _buffer);
+    }
+
+    [Fact]
+    public void Command_Empty_IsATpmError()
+    {
+        Assert.Equal(VtpmResult.Success, Call(0, 0x1000, []));
+        Assert.NotEqual(0u, Code());
+    }
+
+    [Fact]
+    public void Command_Long_IsContinuedByTheSameCall()
+    {
+        int calls = 1;
+        VtpmResult result = Begin();
+        while (result == VtpmResult.Incomplete)
+        {
+            // What is in the buffer now does not matter any more.
+            _buffer.AsSpan().Fill(0xA5);
+            _step = 1;
+            result = _protocol.Command(0, 0x1000, _buffer, out _);
+            calls++;
+        }
+
+        Assert.Equal(VtpmResult.Success, result);
+        Assert.True(calls > 1);
+        Assert.False(_protocol.IsPending);
+        Assert.Equal([0x80, 2], _buffer[4..6]);
+    }
+
+    [Fact]
+    public void Command_OtherBufferOfTheSameVcpu_EndsTheLongCommand()
+    {
+        Begin();
+        Assert.Equal(VtpmResult.Success, Call(0, 0x2000, s_getRandom));
+        Assert.Equal(0u, Code());
+        Assert.False(_protocol.IsPending);
+        Assert.Equal(0u, LoadedObjects());
+    }
+
+    [Fact]
+    public void Command_OtherVcpu_WaitsUntilTheTimeIsOver()
+    {
+        Begin();
+        Assert.Equal(VtpmResult.Busy, Call(1, 0x3000, s_getRandom));
+        Assert.True(_protocol.IsPending);
+        _now += Tpm.CommandMilliseconds + 1;
+        Assert.Equal(VtpmResult.Success, Call(1, 0x3000, s_getRandom));
+        Assert.False(_protocol.IsPending);
+        Assert.Equal(0u, LoadedObjects());
+    }
+
+    [Fact]
+    public void Constructor_LargerMessages_Throws()
+    {
+        var tpm = new TestTpm();
+        Assert.Throws<ArgumentException>(() => new VtpmProtocol(tpm.Engine, tpm));
+        Assert.Throws<ArgumentException>(() => _protocol.Command(0, 0, new byte[4095], out _));
+    }
+
+    // An RSA key, with a clock that jumps at each look: longer than a slice, far shorter than a command may take.
+    private VtpmResult Begin()
+    {
+        byte[] template = [0, 1, 0, 0x0B, 0, 3, 4, 0x72, 0, 0, 0, 6, 0, 128, 0, 0x43, 0, 0x10, 8, 0, 0, 0, 0, 0, 0, 0];
+        byte[] command = TestTpm.Command(0x131, [TestTpm.Null], [0, 4, 0, 0, 0, 0, .. TestTpm.Sized(template), 0, 0, 0, 0, 0, 0], TestTpm.PasswordSession());
+        _step = 20;
+        VtpmResult result = Call(0, 0x1000, command);
+        Assert.Equal(VtpmResult.Incomplete, result);
+        Assert.True(_protocol.IsPending);
+        _step = 0;
+        return result;
+    }
+
+    private VtpmResult Call(int vcpu, ulong address, byte[] command)
+    {
+        BinaryPrimitives.WriteUInt32LittleEndian(_buffer, 8);
+        _buffer[4] = 0;
+        BinaryPrimitives.WriteUInt32LittleEndian(_buffer.AsSpan(5), (uint)command.Length);
+        command.CopyTo(_buffer, 9);
+        return _protocol.Command(vcpu, address, _buffer, out _);
+    }
+
+    private uint Code() => BinaryPrimitives.ReadUInt32BigEndian(_buffer.AsSpan(4 + 6));
+
+    private uint LoadedObjects()
+    {
+        Call(0, 0x1000, TestTpm.Command(0x17A, [], [0, 0, 0, 1, 0x80, 0, 0, 0, 0, 0, 0, 9]));
+        return BinaryPrimitives.ReadUInt32BigEndian(_buffer.AsSpan(4 + 15));
+    }
+}
