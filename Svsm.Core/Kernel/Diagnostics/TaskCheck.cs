@@ -18,6 +18,8 @@ namespace Svsm.Kernel.Diagnostics;
 /// <summary>Checks of tasks.</summary>
 internal static unsafe class TaskCheck
 {
+    // SAFETY (whole class): arrays on the stack have as many elements as are used, and 512 bytes for FXSAVE are there after aligning.
+
     private const int TaskCount = 3;
     private const int Rounds = 4;
     private const ulong ShortTime = 10_000;
