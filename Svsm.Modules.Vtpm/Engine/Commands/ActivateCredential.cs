@@ -38,6 +38,7 @@ internal static partial class ActivateCredential
 
         byte[] name = tpm.Objects.Find(request.ActivateHandle)!.Name;
         code = ObjectProtection.UnwrapOuter(tpm.Cryptography, key.Public, seed, name, hasIv: false, request.CredentialBlob, out byte[] data);
+        seed.AsSpan().Clear();
         var reader = new TpmReader(data);
         ReadOnlyMemory<byte> credential = default;
         if (code == TpmResponseCode.Success && (code = reader.ReadSized(TpmLimits.MaxDigest, out credential)) == TpmResponseCode.Success && reader.Remaining != 0)

@@ -72,6 +72,7 @@ internal static partial class Duplicate
         bool isMade = hasInner && innerKey.Length == 0;
         innerKey = isMade ? tpm.Random.Generate(keySize) : innerKey;
         byte[] wrapped = ObjectProtection.ToDuplicate(tpm, found.Sensitive, found.Public.NameHash, found.Name, newParent, seed, innerKey);
+        seed.AsSpan().Clear();
         response = new Response(isMade ? innerKey : [], wrapped, encryptedSeed);
         return TpmResponseCode.Success;
     }

@@ -72,6 +72,7 @@ internal static partial class Import
         byte[] name = ObjectCreation.Name(tpm.Cryptography, area);
         code = ObjectProtection.FromDuplicate(
             tpm.Cryptography, request.Duplicate, area.NameHash, name, parent, seed, request.EncryptionKey.Span, out Sensitive sensitive);
+        seed.AsSpan().Clear();
         if (code != TpmResponseCode.Success)
         {
             return code.At(At.Duplicate);

@@ -42,6 +42,7 @@ internal static partial class MakeCredential
 
         byte[] blob = ObjectProtection.WrapOuter(
             tpm.Cryptography, key.Public, seed, request.ObjectName.Span, [], ObjectProtection.TwoB(request.Credential.Span));
+        seed.AsSpan().Clear();
         response = new Response(blob, secret);
         return TpmResponseCode.Success;
     }

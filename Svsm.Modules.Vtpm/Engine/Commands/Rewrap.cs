@@ -47,6 +47,7 @@ internal static partial class Rewrap
             }
 
             code = ObjectProtection.UnwrapOuter(tpm.Cryptography, oldParent.Public, oldSeed, request.Name.Span, hasIv: false, request.InDuplicate, out data);
+            oldSeed.AsSpan().Clear();
             if (code != TpmResponseCode.Success)
             {
                 return code.At(At.InDuplicate);
@@ -73,6 +74,7 @@ internal static partial class Rewrap
             }
 
             data = ObjectProtection.WrapOuter(tpm.Cryptography, newParent.Public, seed, request.Name.Span, [], data);
+            seed.AsSpan().Clear();
         }
 
         response = new Response(data, encryptedSeed);
