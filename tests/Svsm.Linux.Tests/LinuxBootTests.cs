@@ -2,7 +2,12 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Buffers.Binary;
+using System.IO;
 using System.Linq;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text.RegularExpressions;
 using System.Threading.Tasks;
 using Svsm.Simulator;
 using Xunit;
@@ -10,7 +15,7 @@ using Xunit;
 namespace Svsm.Linux.Tests;
 
 /// <summary>Debian's Linux as an SNP guest at VMPL0, without an SVSM.</summary>
-public sealed class LinuxBootTests(LinuxGuest guest) : IClassFixture<LinuxGuest>
+public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<LinuxGuest>
 {
     [Theory]
     [InlineData(1)]
@@ -36,6 +41,46 @@ public sealed class LinuxBootTests(LinuxGuest guest) : IClassFixture<LinuxGuest>
         Assert.DoesNotContain("Call Trace", console, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task AttestationReport_ByConfigfs_VerifiesAgainstTheChain()
+    {
+        byte[] data = RandomNumberGenerator.GetBytes(64);
+        string octal = string.Concat(data.Select(value => $"\\{Convert.ToString(value, 8).PadLeft(3, '0')}"));
+        MachineResult result = await guest.RunAsync(
+            $"""
+            for module in configfs gf128mul ghash-generic crypto_null gcm tsm sev-guest; do insmod /modules/$module.ko.xz; done
+            mount -t configfs none /sys/kernel/config
+            mkdir /sys/kernel/config/tsm/report/test
+            cd /sys/kernel/config/tsm/report/test
+            printf '{octal}' > inblob
+            echo "provider: $(cat provider)"
+            od -An -v -tx1 outblob | tr -d ' ' | sed 's/^/report: /'
+            """,
+            vcpuCount: 1,
+            TestContext.Current.CancellationToken);
+        string console = ConsoleOf(result);
+        Assert.True(console.Contains("provider: sev_guest", StringComparison.Ordinal), console);
+        byte[] report = Convert.FromHexString(string.Concat(ReportLine().Matches(console).Select(match => match.Groups[1].Value)));
+
+        Assert.Equal(0x4A0, report.Length);
+        Assert.Equal(0u, BinaryPrimitives.ReadUInt32LittleEndian(report.AsSpan(0x30)));
+        Assert.Equal(data, report[0x50..0x90]);
+        Assert.Equal(result.LaunchDigest.ToArray(), report[0x90..0xC0]);
+
+        using X509Certificate2 root = Certificate("ark.pem");
+        using X509Certificate2 authority = Certificate("ask.pem");
+        using X509Certificate2 chip = Certificate("vcek.pem");
+        using var chain = new X509Chain();
+        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        chain.ChainPolicy.CustomTrustStore.Add(root);
+        chain.ChainPolicy.ExtraStore.Add(authority);
+        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+        Assert.True(chain.Build(chip), string.Join(", ", chain.ChainStatus.Select(status => status.StatusInformation)));
+        using ECDsa key = chip.GetECDsaPublicKey()!;
+        byte[] signature = [.. report[0x2A0..0x2D0].Reverse(), .. report[0x2E8..0x318].Reverse()];
+        Assert.True(key.VerifyData(report.AsSpan(0, 0x2A0), signature, HashAlgorithmName.SHA384, DSASignatureFormat.IeeeP1363FixedFieldConcatenation));
+    }
+
     // What the guest said, after it switched itself off without a violation.
     private static string ConsoleOf(MachineResult result)
     {
@@ -44,4 +89,9 @@ public sealed class LinuxBootTests(LinuxGuest guest) : IClassFixture<LinuxGuest>
         Assert.Contains("init: done", console, StringComparison.Ordinal);
         return console;
     }
+
+    private X509Certificate2 Certificate(string name) => X509Certificate2.CreateFromPem(File.ReadAllText(Path.Combine(guest.ChipFolder, name)));
+
+    [GeneratedRegex("report: ([0-9a-f]+)\n")]
+    private static partial Regex ReportLine();
 }

@@ -80,7 +80,9 @@ internal static unsafe class ExitHandler
                 return machine.Wait(cpu, exitCode, HaltLength);
             case ExitCode.Interrupt:
                 machine.Interrupts.HandlePhysical(cpu);
-                return true;
+
+                // An NMI that came with it is gone; what it told of is not.
+                return machine.Commands.Attend(cpu);
             case ExitCode.Pause:
                 cpu.Yields = true;
                 return cpu.Skip(PauseLength);

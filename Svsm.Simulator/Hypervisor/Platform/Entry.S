@@ -242,6 +242,17 @@ long_mode:
         ret
         end_function svsm_take_interrupt
 
+# Takes an NMI that waits, and leaves the timer's interrupt alone: who takes that has to look at the clock.
+        function svsm_take_nmi
+        cli
+        stgi
+        nop
+        clgi
+        nop
+        sti
+        ret
+        end_function svsm_take_nmi
+
 # Waits for an interrupt and takes it. The shadow of STI ends behind HLT: what comes before is not lost.
         function svsm_wait_for_interrupt
         cli

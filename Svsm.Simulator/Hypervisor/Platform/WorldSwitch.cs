@@ -76,13 +76,17 @@ internal sealed unsafe class LevelOneProcessor : HostProcessor
     public override void WaitForInterrupt() => OuterApic.Wait();
 
     /// <inheritdoc/>
-    public override void TakeNonMaskableInterrupt() => OuterApic.Take();
+    public override void TakeNonMaskableInterrupt() => TakeNmi();
 
     /// <inheritdoc/>
     public override void ReadDebugRegisters(ulong* values) => ReadRegisters(values);
 
     /// <inheritdoc/>
     public override void WriteDebugRegisters(ulong* values) => WriteRegisters(values);
+
+    [RuntimeImport("*", "svsm_take_nmi")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void TakeNmi();
 
     [RuntimeImport("*", "svsm_read_debug_registers")]
     [MethodImpl(MethodImplOptions.InternalCall)]
