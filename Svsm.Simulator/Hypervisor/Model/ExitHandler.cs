@@ -228,8 +228,8 @@ internal static unsafe class ExitHandler
             return cpu.Raise(Amd64.VectorGeneralProtection, 0);
         }
 
-        Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
-        if (instruction.Length == 0)
+        int length = GuestCode.MsrInstructionLength(machine.Memory, cpu);
+        if (length == 0)
         {
             return cpu.Stop(ViolationKind.Unsupported, 0);
         }
@@ -246,7 +246,7 @@ internal static unsafe class ExitHandler
             registers[VirtualCpu.Rdx] = value >> 32;
         }
 
-        return cpu.Skip(instruction.Length);
+        return cpu.Skip(length);
     }
 
     private static bool Cr0Write(VirtualMachine machine, VirtualCpu cpu)

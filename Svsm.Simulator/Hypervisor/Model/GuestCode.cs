@@ -69,6 +69,26 @@ internal static unsafe class GuestCode
         return InstructionDecoder.Decode(new ReadOnlySpan<byte>(code, code == null ? 0 : InstructionDecoder.MaxLength), Mode(cpu));
     }
 
+    /// <summary>Length of RDMSR or WRMSR at RIP, which exited: without a prefix, as everybody writes them, there is little to decode.</summary>
+    /// <returns>0 when the instruction cannot be decoded.</returns>
+    public static int MsrInstructionLength(GuestMemory memory, VirtualCpu cpu)
+    {
+        const ushort ReadMsr = 0x320F;
+        const ushort WriteMsr = 0x300F;
+        const int UsualLength = 2;
+        ulong linear = cpu.State->Rip;
+        if (cpu.IsLongCode && (linear & (Amd64.PageSize - 1)) < Amd64.PageSize - UsualLength)
+        {
+            byte* code = Reach(memory, cpu, linear);
+            if (code != null && *(ushort*)code is ReadMsr or WriteMsr)
+            {
+                return UsualLength;
+            }
+        }
+
+        return Decode(memory, cpu).Length;
+    }
+
     private static Instruction DecodeCopy(GuestMemory memory, VirtualCpu cpu)
     {
         Span<byte> code = stackalloc byte[InstructionDecoder.MaxLength];

@@ -220,7 +220,7 @@ internal sealed unsafe class VirtualCpu
     public bool Skip(int length)
     {
         ulong next = State->Rip + (ulong)length;
-        State->Rip = IsLongCode ? next : (uint)next;
+        State->Rip = next >> 32 == 0 || IsLongCode ? next : (uint)next;
         Vmcb->InterruptShadow = 0;
         Current.Statistics->Ticks += length == 0 ? 0ul : 1;
         return true;
