@@ -2,7 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // Debian's kernel with an initial RAM disk of BusyBox and the modules for attestation, as files in a folder of their own. Its /init runs the
-// commands that a test gives, and switches the machine off.
+// commands that a test gives, and switches the machine off, or restarts it where there is an SVSM: its ACPI tables know no way to switch off.
 
 using System;
 using System.IO;
@@ -11,7 +11,9 @@ using System.Reflection;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
+using Svsm.Builder;
 using Svsm.Simulator;
+using Svsm.Wire;
 using Xunit;
 
 namespace Svsm.Linux.Tests;
@@ -63,7 +65,7 @@ public sealed class LinuxGuest : IAsyncLifetime
     public async Task<MachineResult> RunAsync(string commands, int vcpuCount, CancellationToken cancellation)
     {
         string disk = Path.Combine(_folder.FullName, $"initrd-{Guid.NewGuid():N}");
-        await File.WriteAllBytesAsync(disk, Pack(commands), cancellation);
+        await File.WriteAllBytesAsync(disk, Pack(commands, "poweroff -f"), cancellation);
         return await Machine.RunAsync(
             new MachineOptions
             {
@@ -79,10 +81,41 @@ public sealed class LinuxGuest : IAsyncLifetime
             cancellation);
     }
 
+    /// <summary>Boots an image with the SVSM, which starts Linux at VMPL2, runs commands in user space, and restarts the machine.</summary>
+    /// <param name="commands">Commands of a shell.</param>
+    /// <param name="vcpuCount">Number of vCPUs.</param>
+    /// <param name="cancellation">Ends the run.</param>
+    public async Task<MachineResult> RunWithSvsmAsync(string commands, int vcpuCount, CancellationToken cancellation)
+    {
+        var options = new SvsmImageOptions
+        {
+            Kernel = await File.ReadAllBytesAsync(PathOf("Kernel"), cancellation),
+            Linux = new LinuxGuestOptions
+            {
+                Kernel = await File.ReadAllBytesAsync(KernelPath, cancellation),
+                InitialRamDisk = Pack(commands, "reboot -f"),
+                CommandLine = "console=ttyS0 panic=-1 reboot=acpi",
+            },
+        };
+        WrittenSvsmImage image = SvsmImageWriter.WriteFiles(options, _folder.FullName, $"svsm-{Guid.NewGuid():N}", [HostFlavour.Qemu]).Single();
+        return await Machine.RunAsync(
+            new MachineOptions
+            {
+                ImagePath = image.ImagePath,
+                ExpectedDigest = image.Files.LaunchDigest.ToArray(),
+                HypervisorPath = PathOf("Hypervisor"),
+                ChipFolder = ChipFolder,
+                VcpuCount = vcpuCount,
+                MemoryMiB = 256,
+                Timeout = s_hang,
+            },
+            cancellation);
+    }
+
     private static string PathOf(string name) =>
         typeof(LinuxGuest).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(metadata => metadata.Key == name).Value!;
 
-    private byte[] Pack(string commands)
+    private byte[] Pack(string commands, string end)
     {
         var archive = new CpioArchive();
         foreach (string folder in (string[])["bin", "dev", "proc", "sys", "modules"])
@@ -107,7 +140,7 @@ public sealed class LinuxGuest : IAsyncLifetime
             echo "init: user space after $(cut -d ' ' -f 1 /proc/uptime) s"
             {commands}
             echo "init: done"
-            poweroff -f
+            {end}
 
             """));
         return archive.Finish();

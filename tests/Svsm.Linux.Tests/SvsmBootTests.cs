@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Linq;
+using System.Threading.Tasks;
+using Svsm.Simulator;
+using Xunit;
+
+namespace Svsm.Linux.Tests;
+
+/// <summary>Debian's Linux, unmodified, at VMPL2: started by the SVSM, without a firmware.</summary>
+public sealed class SvsmBootTests(LinuxGuest guest) : IClassFixture<LinuxGuest>
+{
+    [Theory]
+    [InlineData(1)]
+    [InlineData(4)]
+    public async Task Boot_StockKernel_FindsTheSvsmAndUsesItsMemory(int vcpuCount)
+    {
+        MachineResult result = await guest.RunWithSvsmAsync(
+            """
+            echo "cpus: $(grep -c ^processor /proc/cpuinfo)"
+            mkdir /fill
+            mount -t tmpfs -o size=95% tmpfs /fill
+            pages=$(awk '/MemAvailable/ {print int($2 / 1024 * 9 / 10)}' /proc/meminfo)
+            dd if=/dev/zero of=/fill/pages bs=1M count=$pages
+            echo "filled: $(($(stat -c %s /fill/pages) / 1048576)) of $pages"
+            rm /fill/pages
+            """,
+            vcpuCount,
+            TestContext.Current.CancellationToken);
+
+        string console = string.Concat(result.Console.Where(line => line.Source.Vmpl == 2).Select(line => line.Text.TrimEnd('\r') + "\n"));
+        Assert.True(result.Stop == MachineStop.Reset, $"{result}\n{console}");
+        Assert.Contains("init: done", console, StringComparison.Ordinal);
+        Assert.Contains("SEV: SNP running at VMPL2.", console, StringComparison.Ordinal);
+        Assert.Contains($"cpus: {vcpuCount}\n", console, StringComparison.Ordinal);
+        Assert.Matches("filled: ([1-9][0-9]+) of \\1\n", console);
+
+        // Up to the restart.
+        string untilDone = console[..console.IndexOf("init: done", StringComparison.Ordinal)];
+        Assert.DoesNotContain("unchecked MSR access", untilDone, StringComparison.Ordinal);
+        Assert.False(untilDone.Contains("Call Trace", StringComparison.Ordinal), console);
+
+        // Every page was validated by the SVSM, which a guest at VMPL2 has no way around; and every vCPU ran the guest.
+        Assert.Equal(0ul, result.Statistics.Where(entry => entry.Vmpl == 2).Aggregate(0ul, (sum, entry) => sum + entry.PValidates));
+        Assert.Equal(vcpuCount, result.Statistics.Count(entry => entry is { Vmpl: 2, Exits: > 0 }));
+        Assert.Contains("svsm: the guest starts at VMPL2", result.ConsoleText(0), StringComparison.Ordinal);
+    }
+}
