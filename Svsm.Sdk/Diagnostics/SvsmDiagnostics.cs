@@ -335,7 +335,7 @@ public static class SvsmDiagnostics
     /// <summary>A port that nobody can listen on. Raised by Svsm.Simulator.Machine.</summary>
     public static readonly SvsmDiagnostic GdbPortUnusable = new(
         "SVSM6021",
-        "gdb cannot be served at this port",
+        "This port cannot serve gdb",
         "Name another port, or end the process that has it.");
 
     /// <summary>All rows, by code.</summary>

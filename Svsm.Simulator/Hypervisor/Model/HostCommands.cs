@@ -38,6 +38,9 @@ internal sealed unsafe class HostCommands
     private bool _stopped;
     private bool _paused;
     private bool _pauseAsked;
+
+    // Whether steps, breakpoints or a pause were ever asked for. If not, an exit costs one look at this.
+    private bool _used;
     private VirtualCpu? _stepped;
     private uint _stepsLeft;
     private bool _armed;
@@ -56,6 +59,11 @@ internal sealed unsafe class HostCommands
     /// <returns>False when the run must stop, which has been asked for.</returns>
     public bool BeforeEntry(VirtualCpu cpu)
     {
+        if (!_used)
+        {
+            return true;
+        }
+
         if (_pauseAsked && !Pause(cpu, PauseReason.Asked))
         {
             return false;
@@ -89,6 +97,11 @@ internal sealed unsafe class HostCommands
     public bool TryHandle(VirtualCpu cpu, out bool resume)
     {
         resume = true;
+        if (!_used && cpu.Vmcb->ExitCode != ExitCode.NonMaskableInterrupt)
+        {
+            return false;
+        }
+
         if (_armed)
         {
             cpu.State->Rflags &= ~Amd64.FlagTrap;
@@ -121,6 +134,11 @@ internal sealed unsafe class HostCommands
     /// <returns>False when the run must stop, which has been asked for.</returns>
     public bool AfterExit(VirtualCpu cpu)
     {
+        if (!_used)
+        {
+            return true;
+        }
+
         bool moved = _armed && (cpu.State->Rip != _rip || (cpu.Vmcb->EventInjection >> 31 & 1) != 0);
         _armed = false;
         return !moved || Stepped(cpu);
@@ -129,13 +147,18 @@ internal sealed unsafe class HostCommands
     /// <summary>Has a vCPU make steps. After them the attack that waits for them acts, or the guest stands still.</summary>
     public void Step(VirtualCpu cpu, uint count)
     {
+        _used = true;
         _stepped = cpu;
         _stepsLeft = count;
         _everStepped = true;
     }
 
     /// <summary>Has the guest stand still before its next instruction.</summary>
-    public void AskForPause() => _pauseAsked = true;
+    public void AskForPause()
+    {
+        _used = true;
+        _pauseAsked = true;
+    }
 
     /// <summary>What there is to do while no vCPU runs.</summary>
     /// <returns>False when the run must stop, which has been asked for.</returns>
@@ -182,7 +205,7 @@ internal sealed unsafe class HostCommands
                 Answer(header.Kind, data.Length == sizeof(LaunchAttack) && _machine.Attacks.TryAdd(MemoryMarshal.Read<LaunchAttack>(data)), default);
                 return;
             case CommandKind.Pause:
-                _pauseAsked = true;
+                AskForPause();
                 break;
             case CommandKind.Resume:
                 _paused = false;
@@ -344,6 +367,7 @@ internal sealed unsafe class HostCommands
             return false;
         }
 
+        _used = true;
         _breakpoints[_breakpointCount] = address;
         _vmpls[_breakpointCount] = cpu.Vmpl;
         _inserted[_breakpointCount++] = false;
