@@ -37,10 +37,8 @@ public sealed class SvsmBootTests(LinuxGuest guest) : IClassFixture<LinuxGuest>
         Assert.Contains($"cpus: {vcpuCount}\n", console, StringComparison.Ordinal);
         Assert.Matches("filled: ([1-9][0-9]+) of \\1\n", console);
 
-        // Up to the restart.
-        string untilDone = console[..console.IndexOf("init: done", StringComparison.Ordinal)];
-        Assert.DoesNotContain("unchecked MSR access", untilDone, StringComparison.Ordinal);
-        Assert.False(untilDone.Contains("Call Trace", StringComparison.Ordinal), console);
+        Assert.DoesNotContain("unchecked MSR access", console, StringComparison.Ordinal);
+        Assert.DoesNotContain("Call Trace", console, StringComparison.Ordinal);
 
         // Every page was validated by the SVSM, which a guest at VMPL2 has no way around; and every vCPU ran the guest.
         Assert.Equal(0ul, result.Statistics.Where(entry => entry.Vmpl == 2).Aggregate(0ul, (sum, entry) => sum + entry.PValidates));
