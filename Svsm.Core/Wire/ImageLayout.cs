@@ -6,7 +6,7 @@
 // docs/image-layout.md tells the whole story with a picture.
 //
 //   low area    GPA 0x1_0000, below 512 KiB    boot stub, BootParameters, boot page tables, CPUID page; given back to the guest
-//   region      GPA by flavour, 16 MiB         kernel segments, hand-over pages, kernel page tables, then heap (not launched)
+//   region      GPA by flavour, 8 MiB          kernel segments, hand-over pages, kernel page tables, then heap (not launched)
 //
 // Nothing here is a secret, and all of it is measured, but for the parameter and secrets pages.
 

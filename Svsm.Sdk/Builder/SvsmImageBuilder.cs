@@ -215,7 +215,7 @@ internal sealed class ImageLayoutBuilder
     // Where each host wants the SVSM's memory. Source: coconut-svsm tools/igvmbuilder (gpa_map); the table is in docs/image-layout.md.
     // On Vanadium it lies below 8 TiB, outside of what the guest has as RAM.
     private static (ulong Base, ulong Length) Region(HostFlavour flavour) =>
-        (flavour == HostFlavour.Vanadium ? 0x800_0000_0000 - 0x8000_0000ul : 0x800_0000, 0x100_0000);
+        (flavour == HostFlavour.Vanadium ? 0x800_0000_0000 - 0x8000_0000ul : 0x800_0000, 0x80_0000);
 
     // Hyper-V guests have their log on COM3, COM1 belongs to the guest's console.
     private static ushort ConsolePort(HostFlavour flavour) => (ushort)(flavour == HostFlavour.HyperV ? 0x3E8 : 0x3F8);

@@ -17,8 +17,8 @@ namespace Svsm.Tool;
 
 internal sealed class SvsmFacts
 {
-    // A region has 16 MiB, 4096 pages; tables that map more are not this project's.
-    private const int MaxMappings = 3 * 4096;
+    // A region has 8 MiB, 2048 pages; tables that map more are not this project's.
+    private const int MaxMappings = 3 * 2048;
 
     private readonly Dictionary<ulong, ReadOnlyMemory<byte>> _pages = [];
     private readonly Dictionary<ulong, PageRights> _rights = [];

@@ -244,7 +244,7 @@ public sealed class LinuxGuestTests
         byte[] kernel = TestBzImage.Create();
         TestBzImage.Set32(kernel, 0x260, 0x6FF_E001);
         byte[] page = Read(new ImageMemory(SvsmImageBuilder.Build(Options(kernel)).ToIgvm()), BootParameters, 4096);
-        Assert.Equal(0x900_0000u, U32(page, 0x218));
+        Assert.Equal(0x880_0000u, U32(page, 0x218));
     }
 
     [Fact]
@@ -318,7 +318,7 @@ public sealed class LinuxGuestTests
     [Theory]
     [InlineData(0x70_0000ul, 0x10_0000u)]
     [InlineData(0x100_0000ul, 0x700_0001u)]
-    [InlineData(0x8FF_F000ul, 0x10_0000u)]
+    [InlineData(0x87F_F000ul, 0x10_0000u)]
     [InlineData(0xFFFF_F000ul, 0xFFFF_FFFFu)]
     public void Build_KernelThatDoesNotFit_Fails(ulong address, uint length) => KernelFails(SvsmDiagnostics.LinuxGuestTooLarge, $"0x{address:X}", k =>
     {

@@ -258,7 +258,7 @@ public sealed class SvsmImageBuilderTests
         SvsmImage image = SvsmImageBuilder.Build(Options(HostFlavour.HyperV));
         ImagePart heap = image.Parts.Single(p => p.Name == "kernel.heap");
 
-        Assert.Equal(0x8FF_F000ul, image.Configuration.LaunchVmsa);
+        Assert.Equal(0x87F_F000ul, image.Configuration.LaunchVmsa);
         Assert.Equal(image.Configuration.LaunchVmsa, heap.Gpa + heap.Length);
         Assert.True(image.Configuration.SevFeatures.HasFlag(SevFeatures.VirtualTom));
     }
@@ -409,17 +409,17 @@ public sealed class SvsmImageBuilderTests
         Options() with { Kernel = TestElf.Kernel().Add(0xFFFF_FF80_C000_0000, TestElf.RW, [], count * 4096).ToArray() };
 
     [Theory]
-    [InlineData(4050ul)]
-    [InlineData(4096ul)]
-    [InlineData(4097ul)]
+    [InlineData(2006ul)]
+    [InlineData(2048ul)]
+    [InlineData(2049ul)]
     [InlineData(0x3_FFFFul)]
-    public void Build_RegionFull_Fails(ulong pages) => Fails(SvsmDiagnostics.RegionFull, WithMorePages(pages), "0x1000000");
+    public void Build_RegionFull_Fails(ulong pages) => Fails(SvsmDiagnostics.RegionFull, WithMorePages(pages), "0x800000");
 
     [Fact]
     public void Build_RegionWithOnePageOfHeap_Succeeds()
     {
-        // 20 pages of segments, 4 of hand-over, 13 + 1 + 8 tables: what is left of 4096 pages is one.
-        SvsmImage image = SvsmImageBuilder.Build(WithMorePages(4049));
+        // 20 pages of segments, 4 of hand-over, 13 + 1 + 4 tables: what is left of 2048 pages is one.
+        SvsmImage image = SvsmImageBuilder.Build(WithMorePages(2005));
         Assert.Equal(0x1000ul, image.Configuration.RegionBase + image.Configuration.RegionLength - image.Configuration.HeapBase);
     }
 
@@ -432,7 +432,7 @@ public sealed class SvsmImageBuilderTests
     [InlineData(0x81_2000ul)]
     [InlineData(0x10_3000ul)]
     [InlineData(0x800_0000ul)]
-    [InlineData(0x8FF_F000ul)]
+    [InlineData(0x87F_F000ul)]
     [InlineData(0xFFFF_F000ul)]
     [InlineData(0x1_0000_0000ul)]
     public void Build_GuestMisplaced_Fails(ulong address) =>

@@ -52,7 +52,7 @@ public sealed class CommandTests : ToolTest
             SUPPORTED_PLATFORM  0x1                           SevSnp, highest VTL 2, shared
                                                               from 0x0
             GUEST_POLICY        0x1                           0x30000
-            REQUIRED_MEMORY     0x1   0x000008000000  16 MiB
+            REQUIRED_MEMORY     0x1   0x000008000000   8 MiB
             REQUIRED_MEMORY     0x1   0x000000103000   8 KiB
             REQUIRED_MEMORY     0x1   0x00000080d000  12 KiB
             REQUIRED_MEMORY     0x1   0x000000812000   4 KiB
@@ -122,40 +122,40 @@ public sealed class CommandTests : ToolTest
             """
             Test.igvm on host qemu
 
-            address             size                kind       rights
-            0x000000010000     8 KiB  ##            data       r-x     boot stub
-            0x000000012000     4 KiB  #             data       r--     boot parameters
-            0x000000013000    20 KiB  ###           data       rw-     boot page tables
-            0x000000018000     4 KiB  =             cpuid      r--     CPUID page
-            :                924 KiB                                   not used
-            0x000000100000    12 KiB  ##            data               guest payload
-            0x000000103000     8 KiB  ..            required           guest zero data
-            :                  7 MiB                                   not used
-            0x00000080d000     4 KiB  .             required           guest secrets page
-            0x00000080e000     4 KiB  .             required           guest CPUID page
-            0x00000080f000     4 KiB  .             required           guest calling area
-            :                  8 KiB                                   not used
-            0x000000812000     4 KiB  .             required           guest memory map
-            :                120 MiB                                   not used
-            0x000008000000    12 KiB  ##            data       r-x     kernel text
-            0x000008003000     8 KiB  ##            data       r--     kernel read-only data
-            0x000008005000     8 KiB  ##            data       rw-     kernel data
-            0x000008007000    44 KiB  ####          zero       rw-     kernel zero data
-            0x000008012000     4 KiB  #             data       rw-     kernel data
-            0x000008013000     4 KiB  #             zero       rw-     kernel zero data
-            0x000008014000     4 KiB  #             data       r--     configuration
-            0x000008015000     4 KiB  =             parameter  r--     general parameters
-            0x000008016000     4 KiB  =             parameter  r--     memory map
-            0x000008017000     4 KiB  =             secrets    rw-     secrets page
-            0x000008018000    40 KiB  ####          data       rw-     kernel page tables
-            0x000008022000     4 KiB  #             zero       rw-     kernel page tables
-            0x000008023000     8 KiB  ##            data       rw-     kernel page tables
-            0x000008025000  15.9 MiB  ............  required           kernel heap
-            :                256 TiB                                   not used
-            0xfffffffff000     4 KiB  #             vmsa               launch VMSA
+            address            size               kind       rights
+            0x000000010000    8 KiB  ##           data       r-x     boot stub
+            0x000000012000    4 KiB  #            data       r--     boot parameters
+            0x000000013000   20 KiB  ###          data       rw-     boot page tables
+            0x000000018000    4 KiB  =            cpuid      r--     CPUID page
+            :               924 KiB                                  not used
+            0x000000100000   12 KiB  ##           data               guest payload
+            0x000000103000    8 KiB  ..           required           guest zero data
+            :                 7 MiB                                  not used
+            0x00000080d000    4 KiB  .            required           guest secrets page
+            0x00000080e000    4 KiB  .            required           guest CPUID page
+            0x00000080f000    4 KiB  .            required           guest calling area
+            :                 8 KiB                                  not used
+            0x000000812000    4 KiB  .            required           guest memory map
+            :               120 MiB                                  not used
+            0x000008000000   12 KiB  ##           data       r-x     kernel text
+            0x000008003000    8 KiB  ##           data       r--     kernel read-only data
+            0x000008005000    8 KiB  ##           data       rw-     kernel data
+            0x000008007000   44 KiB  ####         zero       rw-     kernel zero data
+            0x000008012000    4 KiB  #            data       rw-     kernel data
+            0x000008013000    4 KiB  #            zero       rw-     kernel zero data
+            0x000008014000    4 KiB  #            data       r--     configuration
+            0x000008015000    4 KiB  =            parameter  r--     general parameters
+            0x000008016000    4 KiB  =            parameter  r--     memory map
+            0x000008017000    4 KiB  =            secrets    rw-     secrets page
+            0x000008018000   40 KiB  ####         data       rw-     kernel page tables
+            0x000008022000    4 KiB  #            zero       rw-     kernel page tables
+            0x000008023000    8 KiB  ##           data       rw-     kernel page tables
+            0x000008025000  7.9 MiB  ...........  required           kernel heap
+            :               256 TiB                                  not used
+            0xfffffffff000    4 KiB  #            vmsa               launch VMSA
 
             # contents measured   = address measured   . not launched
-            200 KiB launched, 184 KiB of it measured; 15.9 MiB validated at run time.
+            200 KiB launched, 184 KiB of it measured; 7.9 MiB validated at run time.
 
             """.ReplaceLineEndings("\n"),
             outcome.Output);
