@@ -103,13 +103,15 @@ internal static unsafe class Program
         return machine.FindStopped(cpu);
     }
 
-    private static bool Handle(VirtualMachine machine, VirtualCpu cpu)
+    private static bool Handle(VirtualMachine machine, VirtualCpu cpu) =>
+        machine.Attacks.Any ? HandleAndAttack(machine, cpu) : ExitHandler.Handle(machine, cpu) && machine.Commands.AfterExit(cpu);
+
+    // The handler may have switched to another VMPL.
+    private static bool HandleAndAttack(VirtualMachine machine, VirtualCpu cpu)
     {
         int vmpl = cpu.Vmpl;
         ulong code = cpu.Vmcb->ExitCode;
-        return ExitHandler.Handle(machine, cpu)
-            && machine.Commands.AfterExit(cpu)
-            && (!machine.Attacks.Any || machine.Attacks.AfterExit(cpu, vmpl, code));
+        return ExitHandler.Handle(machine, cpu) && machine.Commands.AfterExit(cpu) && machine.Attacks.AfterExit(cpu, vmpl, code);
     }
 
     private static void CheckProcessor(LinkWriter link)
