@@ -49,7 +49,7 @@ public sealed class MachineTestTests(Workspace workspace)
                     RmpMap memory = await machine.ReadRmpAsync();
 
                     Assert.Equal(0, result.ExitStatus);
-                    Assert.True(memory.Count(entry => entry.IsValidated && entry.Rights(2) == "----") > 4000);
+                    Assert.True(memory.Count(entry => entry.IsValidated && entry.Rights(2) == "----") > 2000);
                 }
 
                 [Fact]
