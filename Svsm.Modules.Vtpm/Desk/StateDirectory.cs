@@ -13,6 +13,8 @@ using System;
 using System.IO;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
+using Svsm.Modules.Vtpm.Crypto;
+using Svsm.Modules.Vtpm.Wire;
 
 namespace Svsm.Modules.Vtpm.Desk;
 
@@ -21,6 +23,8 @@ public sealed class StateDirectory : ITpmStorage, IDisposable
 {
     // Far more than any state has: a larger file is not one of ours.
     private const int MaxFileSize = 1 << 20;
+
+    private const int DigestSize = 32;
 
     private readonly string _path;
     private readonly string _newPath;
@@ -74,9 +78,9 @@ public sealed class StateDirectory : ITpmStorage, IDisposable
             return TpmStorageResult.Failed;
         }
 
-        int head = Magic.Length + SHA256.HashSizeInBytes;
+        int head = Magic.Length + DigestSize;
         if (file.Length < head || !file.AsSpan(0, Magic.Length).SequenceEqual(Magic)
-            || !SHA256.HashData(file.AsSpan(head)).AsSpan().SequenceEqual(file.AsSpan(Magic.Length, SHA256.HashSizeInBytes)))
+            || !Digest(file.AsSpan(head)).AsSpan().SequenceEqual(file.AsSpan(Magic.Length, DigestSize)))
         {
             return TpmStorageResult.Failed;
         }
@@ -97,10 +101,10 @@ public sealed class StateDirectory : ITpmStorage, IDisposable
                 options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
             }
 
-            var file = new byte[Magic.Length + SHA256.HashSizeInBytes + content.Length];
+            var file = new byte[Magic.Length + DigestSize + content.Length];
             Magic.CopyTo(file);
-            SHA256.HashData(content, file.AsSpan(Magic.Length));
-            content.CopyTo(file.AsSpan(Magic.Length + SHA256.HashSizeInBytes));
+            Digest(content).CopyTo(file, Magic.Length);
+            content.CopyTo(file.AsSpan(Magic.Length + DigestSize));
             using (var stream = new FileStream(_newPath, options))
             {
                 stream.Write(file);
@@ -121,4 +125,14 @@ public sealed class StateDirectory : ITpmStorage, IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _lock.Dispose();
+
+    // SHA-256 of the engine: that of the runtime is the operating system's library.
+    private static byte[] Digest(ReadOnlySpan<byte> content)
+    {
+        var digest = new byte[DigestSize];
+        var hash = Sha.Create(AlgorithmId.Sha256);
+        hash.Update(content);
+        hash.Finish(digest);
+        return digest;
+    }
 }
