@@ -32,6 +32,9 @@ public static class MachinePorts
     /// <summary>What resets when written to <see cref="ResetControl"/>.</summary>
     public const byte ResetNow = 0x06;
 
+    /// <summary>Where RAM below 4 GiB ends at the latest, as on QEMU's machine q35. From here to 4 GiB is device space.</summary>
+    public const uint DeviceWindow = 0xB000_0000;
+
     /// <summary>GPA of the I/O APIC.</summary>
     public const uint IoApicAddress = 0xFEC0_0000;
 }

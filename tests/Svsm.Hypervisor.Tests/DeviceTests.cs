@@ -10,8 +10,8 @@ namespace Svsm.Hypervisor.Tests;
 /// <summary>I/O APIC, serial port, clock and the MSRs that only hold a value.</summary>
 public sealed unsafe class DeviceTests
 {
-    private const ulong Select = MachinePorts.IoApicAddress;
-    private const ulong Window = MachinePorts.IoApicAddress + 0x10;
+    private const ulong Select = 0;
+    private const ulong Window = 0x10;
     private const uint Com1Entry = 0x10 + (2 * MachinePorts.Com1Interrupt);
     private const ulong SharedPage = 0x90_1000;
 
@@ -199,16 +199,20 @@ public sealed unsafe class DeviceTests
     private static void WriteEntry(TestMachine machine, uint register, uint low, uint high, int vmpl)
     {
         IoApic ioApic = machine.Machine.IoApic;
-        ioApic.Write(Select, register + 1, vmpl);
-        ioApic.Write(Window, high, vmpl);
-        ioApic.Write(Select, register, vmpl);
-        ioApic.Write(Window, low, vmpl);
+        VirtualCpu cpu = machine.Cpu;
+        int before = cpu.Vmpl;
+        cpu.Vmpl = vmpl;
+        ioApic.Write(cpu, Select, 4, register + 1);
+        ioApic.Write(cpu, Window, 4, high);
+        ioApic.Write(cpu, Select, 4, register);
+        ioApic.Write(cpu, Window, 4, low);
+        cpu.Vmpl = before;
     }
 
     private static uint ReadRegister(TestMachine machine, uint register)
     {
-        machine.Machine.IoApic.Write(Select, register, 0);
-        return machine.Machine.IoApic.Read(Window);
+        machine.Machine.IoApic.Write(machine.Cpu, Select, 4, register);
+        return (uint)machine.Machine.IoApic.Read(Window, 4);
     }
 
     private static uint Port(TestMachine machine, int register) => machine.Machine.Ports.Read((ushort)(MachinePorts.Com1 + register), 1);

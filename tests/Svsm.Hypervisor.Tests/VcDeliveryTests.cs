@@ -41,6 +41,33 @@ public sealed unsafe class VcDeliveryTests
         Assert.Equal(1ul, cpu.Current.Statistics->VcExceptions);
     }
 
+    // Device space without a device: the guest decodes the access and asks. A private access there, or a fetch, is the host's to refuse.
+    [Theory]
+    [InlineData(0xFEC0_0010ul, 0x1_0000_0004ul, true)]
+    [InlineData(0xD000_0000ul, 0x1_0000_0006ul, true)]
+    [InlineData(0xD000_0000ul | Amd64.CBit, 0x1_0000_0006ul, false)]
+    [InlineData(0xD000_0000ul, 0x1_0000_0014ul, false)]
+    [InlineData(0xA000_0000ul, 0x1_0000_0004ul, false)]
+    public void Handle_AccessToDeviceSpace_IsVcNestedPageFault(ulong address, ulong info1, bool delivered)
+    {
+        using TestMachine machine = Make(interruptStack: 0, type: 0xE);
+        VirtualCpu cpu = machine.Cpu;
+        cpu.Registers[VirtualCpu.Rsp] = Stack + 0x200;
+        cpu.State->Rip = 0x9999;
+        cpu.Vmcb->ExitCode = ExitCode.NestedPageFault;
+        cpu.Vmcb->ExitInfo1 = info1;
+        cpu.Vmcb->ExitInfo2 = address;
+        Assert.Equal(delivered, ExitHandler.Handle(machine.Machine, cpu));
+        if (delivered)
+        {
+            Assert.Equal((Handler, 0x400ul, 0x9999ul), (cpu.State->Rip, *(ulong*)machine.Private(Stack + 0x200 - 48), *(ulong*)machine.Private(Stack + 0x200 - 40)));
+        }
+        else
+        {
+            Assert.Equal(ViolationKind.NoMemory, cpu.StopRequest.Violation);
+        }
+    }
+
     [Fact]
     public void Deliver_FrameAcrossPages_PushesTheFrame()
     {

@@ -321,10 +321,10 @@ internal static unsafe class GhcbRequests
             return Complete() && resume;
         }
 
-        // Devices have 32-bit registers; other accesses to them find nothing, as on a bus.
         private readonly bool DeviceAccess(bool write)
         {
-            if (!IoApic.Contains(_info1))
+            // Both ends: a request that begins in device space may not end in RAM or nowhere.
+            if (_info2 == 0 || _info2 - 1 > ulong.MaxValue - _info1 || !IsDevice(_info1) || !IsDevice(_info1 + _info2 - 1))
             {
                 return Refuse(GhcbError.InvalidInput);
             }
@@ -334,25 +334,21 @@ internal static unsafe class GhcbRequests
                 return Refuse(error);
             }
 
+            bool resume = true;
             if (write)
             {
-                if (_info2 == sizeof(uint))
-                {
-                    Machine.IoApic.Write(_info1, *(uint*)buffer, Cpu.Vmpl);
-                }
+                resume = Machine.Devices.Write(Cpu, _info1, new ReadOnlySpan<byte>(buffer, (int)_info2));
             }
             else
             {
-                uint value = _info2 == sizeof(uint) ? Machine.IoApic.Read(_info1) : uint.MaxValue;
-                for (ulong i = 0; i < _info2; i++)
-                {
-                    buffer[i] = (byte)(value >> (int)(8 * (i % sizeof(uint))));
-                }
+                Machine.Devices.Read(_info1, new Span<byte>(buffer, (int)_info2));
             }
 
             ClearBitmap();
-            return Complete();
+            return Complete() && resume;
         }
+
+        private readonly bool IsDevice(ulong gpa) => Machine.Memory.Find(gpa) == null && Machine.Devices.Contains(gpa);
 
         // The scratch area: in the GHCB's own buffer, or in one other shared page.
         private readonly bool TryScratch(ulong count, ulong size, out byte* buffer, out GhcbError error)

@@ -13,11 +13,9 @@ using Svsm.Simulator.Shared;
 namespace Svsm.Hypervisor;
 
 /// <summary>The I/O APIC.</summary>
-internal sealed class IoApic
+internal sealed class IoApic : MmioDevice
 {
-    /// <summary>Length of its registers in guest-physical space.</summary>
-    public const ulong Length = 0x20;
-
+    private const ulong RegistersLength = 0x20;
     private const int PinCount = 24;
     private const ulong IndexOffset = 0x00;
     private const ulong DataOffset = 0x10;
@@ -45,6 +43,7 @@ internal sealed class IoApic
 
     /// <summary>Makes an I/O APIC whose pins are masked.</summary>
     public IoApic(VirtualMachine machine)
+        : base(MachinePorts.IoApicAddress, RegistersLength)
     {
         _machine = machine;
         for (int i = 0; i < PinCount; i++)
@@ -53,32 +52,31 @@ internal sealed class IoApic
         }
     }
 
-    /// <summary>Whether an access concerns it.</summary>
-    public static bool Contains(ulong gpa) => gpa - MachinePorts.IoApicAddress < Length;
-
-    /// <summary>Reads 32 bits.</summary>
-    public uint Read(ulong gpa) => (gpa - MachinePorts.IoApicAddress) switch
+    /// <inheritdoc/>
+    public override ulong Read(ulong offset, int size) => size != sizeof(uint) ? ulong.MaxValue : offset switch
     {
         IndexOffset => _index,
         DataOffset => ReadRegister(),
         _ => 0,
     };
 
-    /// <summary>Writes 32 bits.</summary>
-    /// <param name="gpa">Address.</param>
-    /// <param name="value">The value.</param>
-    /// <param name="vmpl">VMPL that writes.</param>
-    public void Write(ulong gpa, uint value, int vmpl)
+    /// <inheritdoc/>
+    public override bool Write(VirtualCpu cpu, ulong offset, int size, ulong value)
     {
-        switch (gpa - MachinePorts.IoApicAddress)
+        if (size == sizeof(uint))
         {
-            case IndexOffset:
-                _index = value & 0xFF;
-                break;
-            case DataOffset:
-                WriteRegister(value, vmpl);
-                break;
+            switch (offset)
+            {
+                case IndexOffset:
+                    _index = (byte)value;
+                    break;
+                case DataOffset:
+                    WriteRegister((uint)value, cpu.Vmpl);
+                    break;
+            }
         }
+
+        return true;
     }
 
     /// <summary>A device sets its line.</summary>

@@ -65,7 +65,7 @@ internal static unsafe class NestedFaults
             return DeliverNotValidated(memory, cpu, gpa, kind, walk);
         }
 
-        if (verdict == AccessVerdict.NoMemory && !isPrivate && kind != AccessKind.Fetch && IoApic.Contains(gpa))
+        if (verdict == AccessVerdict.NoMemory && !isPrivate && kind != AccessKind.Fetch && machine.Devices.Contains(gpa))
         {
             // A device: the guest decodes its instruction, and asks.
             return VcDelivery.Deliver(memory, cpu, ExitCode.NestedPageFault);

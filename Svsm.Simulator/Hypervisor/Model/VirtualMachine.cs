@@ -34,6 +34,8 @@ internal sealed unsafe class VirtualMachine
         Processor = processor;
         Memory = new GuestMemory(pool);
         IoApic = new IoApic(this);
+        Devices = new DeviceSpace();
+        Devices.TryAdd(IoApic);
         Ports = new PortSpace(new SerialPort(link, IoApic));
         Interrupts = new Interrupts(this);
         Events = new Observer(this);
@@ -55,6 +57,9 @@ internal sealed unsafe class VirtualMachine
 
     /// <summary>I/O ports.</summary>
     public PortSpace Ports { get; }
+
+    /// <summary>Devices with registers in guest-physical space.</summary>
+    public DeviceSpace Devices { get; }
 
     /// <summary>MSRs that only hold a value.</summary>
     public MsrStore Msrs { get; } = new();
