@@ -39,6 +39,9 @@ internal enum Scenario : ulong
     /// <summary>Interrupts between vCPUs, and the end of a turn.</summary>
     InterruptedVcpus = 7,
 
+    /// <summary>The PCI bus, with a device.</summary>
+    Pci = 8,
+
     /// <summary>Rescinds and losses of rights, each followed by the flush that it needs.</summary>
     Flushes = 10,
 
@@ -136,6 +139,9 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.InterruptedVcpus:
                 InterruptedVcpus();
+                break;
+            case Scenario.Pci:
+                PciChecks();
                 break;
             case Scenario.RmpTable:
                 RmpTable();
@@ -428,7 +434,7 @@ internal static unsafe partial class Probe
         Check(Call() == GhcbCompletion.RaiseEvent && Ghcb->SwExitInfo2 == 0x8000_0B0D, "unknown MSR"u8);
         Begin(GhcbExitCode.Ioio, (0x3FDul << 16) | (ulong)(IoioInfo.In | IoioInfo.Size8), 0);
         Check(Call() == GhcbCompletion.Success && Ghcb->Rax == 0x60, "line status"u8);
-        Begin(GhcbExitCode.Ioio, (0xCF8ul << 16) | (ulong)(IoioInfo.In | IoioInfo.Size32), 0);
+        Begin(GhcbExitCode.Ioio, (0xCF4ul << 16) | (ulong)(IoioInfo.In | IoioInfo.Size32), 0);
         Check(Call() == GhcbCompletion.Success && Ghcb->Rax == uint.MaxValue, "unused ports float"u8);
         Begin(GhcbExitCode.HypervisorFeatures, 0, 0);
         Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0x23, "features"u8);

@@ -27,7 +27,7 @@ public sealed unsafe class DeviceSpaceTests
     [InlineData(Base + 0x20, false)]
     public void Contains_WindowAndDevices(ulong gpa, bool expected)
     {
-        var devices = new DeviceSpace();
+        var devices = new DeviceSpace(new PciBus(new FakeProcessor()));
         Assert.True(devices.TryAdd(new RecordingDevice(Base, 0x20)));
         Assert.Equal(expected, devices.Contains(gpa));
     }
@@ -43,7 +43,7 @@ public sealed unsafe class DeviceSpaceTests
     [InlineData(Base + 0x100, ulong.MaxValue)]
     public void TryAdd_OverlapEmptyOrBeyondTheCBit_IsRefused(ulong start, ulong length)
     {
-        var devices = new DeviceSpace();
+        var devices = new DeviceSpace(new PciBus(new FakeProcessor()));
         Assert.True(devices.TryAdd(new RecordingDevice(Base, 0x20)));
         Assert.False(devices.TryAdd(new RecordingDevice(start, length)));
         Assert.True(devices.TryAdd(new RecordingDevice(Base + 0x20, 1)));
@@ -53,7 +53,7 @@ public sealed unsafe class DeviceSpaceTests
     [Fact]
     public void TryAdd_MoreThanFit_IsRefused()
     {
-        var devices = new DeviceSpace();
+        var devices = new DeviceSpace(new PciBus(new FakeProcessor()));
         for (ulong i = 0; i < DeviceSpace.MaxDevices; i++)
         {
             Assert.True(devices.TryAdd(new RecordingDevice(Base + i, 1)));
@@ -71,7 +71,7 @@ public sealed unsafe class DeviceSpaceTests
     [InlineData(0x1Cul, 1, "1C:1")]
     public void Accesses_AreCutToAlignedPiecesInsideTheDevice(ulong offset, int length, string expected)
     {
-        var devices = new DeviceSpace();
+        var devices = new DeviceSpace(new PciBus(new FakeProcessor()));
         var device = new RecordingDevice(Base, 0x1D);
         Assert.True(devices.TryAdd(device));
         using var machine = new TestMachine();
@@ -98,7 +98,7 @@ public sealed unsafe class DeviceSpaceTests
     [Fact]
     public void Write_DeviceThatEndsTheRun_StopsThere()
     {
-        var devices = new DeviceSpace();
+        var devices = new DeviceSpace(new PciBus(new FakeProcessor()));
         var device = new RecordingDevice(Base, 0x20) { StopsAt = 8 };
         Assert.True(devices.TryAdd(device));
         using var machine = new TestMachine();

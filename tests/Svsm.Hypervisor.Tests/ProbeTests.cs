@@ -33,6 +33,14 @@ public sealed class ProbeTests
         Assert.Null(result.Report);
     }
 
+    [Fact]
+    public async Task Probe_Pci_PassesAndHidesTheOuterMachine()
+    {
+        RunResult result = await QemuRun.StartAsync(
+            ProbeLaunch.Make(8), TestContext.Current.CancellationToken, "-device", "virtio-rng-pci,addr=2,disable-legacy=on");
+        Assert.True(result is { Reason: StopReason.GuestExit, Detail: 0 }, result.ToString());
+    }
+
     [Theory]
     [InlineData(16, ViolationKind.PrivateAccessToSharedPage, 0)]
     [InlineData(17, ViolationKind.SharedAccessToPrivatePage, 0)]

@@ -74,6 +74,48 @@ internal sealed unsafe class FakeProcessor : HostProcessor
         Taken++;
     }
 
+    /// <summary>Configuration space of the outer machine's bus 0: function number, then registers. Empty functions are not there.</summary>
+    public Dictionary<int, uint[]> Pci { get; } = [];
+
+    /// <summary>Bits of a register that can be written.</summary>
+    public Dictionary<(int Function, int Register), uint> Writable { get; } = [];
+
+    /// <summary>Accesses to memory of devices: address, size, value; null = read.</summary>
+    public List<(ulong Address, int Size, ulong? Value)> Accesses { get; } = [];
+
+    private uint _address;
+
+    private uint[]? Selected => (_address >> 31) != 0 && Pci.TryGetValue((int)(_address >> 8 & 0x7F_FFFF), out uint[]? registers) ? registers : null;
+
+    /// <inheritdoc/>
+    public override uint ReadPort(ushort port, int size) => Selected is { } registers ? registers[(_address & 0xFF) / 4] >> (8 * (port & 3)) : uint.MaxValue;
+
+    /// <inheritdoc/>
+    public override void WritePort(ushort port, int size, uint value)
+    {
+        if (port == 0xCF8)
+        {
+            _address = value;
+        }
+        else if (Selected is { } registers)
+        {
+            int register = (int)(_address & 0xFF);
+            uint mask = (size == 4 ? uint.MaxValue : (1u << (8 * size)) - 1) << (8 * (port & 3));
+            mask &= Writable.GetValueOrDefault(((int)(_address >> 8 & 0xFFFF), register));
+            registers[register / 4] = (registers[register / 4] & ~mask) | ((value << (8 * (port & 3))) & mask);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override ulong ReadDevice(ulong address, int size)
+    {
+        Accesses.Add((address, size, null));
+        return 0x8877_6655_4433_2211;
+    }
+
+    /// <inheritdoc/>
+    public override void WriteDevice(ulong address, int size, ulong value) => Accesses.Add((address, size, value));
+
     /// <inheritdoc/>
     public override CpuidResult Cpuid(uint function, uint index) => new() { Eax = uint.MaxValue, Ebx = uint.MaxValue, Ecx = uint.MaxValue, Edx = uint.MaxValue };
 

@@ -6,7 +6,7 @@
 //
 //   window         from the highest end of RAM below 4 GiB to 4 GiB: all of it is device space, as on a PC; where no device is, reads float
 //                  (all ones) and writes are lost
-//   other ranges   only where a device is
+//   other ranges   only where a device is; those of PCI are where the guest puts them
 //
 // A device gets accesses of 1, 2, 4 or 8 bytes, aligned to their size and inside its range: longer and misaligned requests are cut, from the
 // lowest address on. RAM goes before a device: what is in a range of RAM never gets here.
@@ -29,10 +29,10 @@ internal abstract class MmioDevice
     }
 
     /// <summary>GPA of its registers.</summary>
-    public ulong Start { get; }
+    public ulong Start { get; protected set; }
 
     /// <summary>Their length in bytes.</summary>
-    public ulong Length { get; }
+    public ulong Length { get; protected set; }
 
     /// <summary>Reads.</summary>
     /// <param name="offset">From <see cref="Start"/>, a multiple of <paramref name="size"/>.</param>
@@ -59,7 +59,14 @@ internal sealed unsafe class DeviceSpace
     private const ulong LongestAccess = sizeof(ulong);
 
     private readonly MmioDevice[] _devices = new MmioDevice[MaxDevices];
+    private readonly PciBus _pci;
     private int _count;
+
+    /// <summary>Makes a space with the devices of a bus.</summary>
+    public DeviceSpace(PciBus pci)
+    {
+        _pci = pci;
+    }
 
     /// <summary>Adds a device.</summary>
     /// <param name="device">Its registers overlap no other's.</param>
@@ -157,6 +164,6 @@ internal sealed unsafe class DeviceSpace
             }
         }
 
-        return null;
+        return _pci.Find(gpa);
     }
 }

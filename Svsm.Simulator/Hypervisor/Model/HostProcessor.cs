@@ -35,6 +35,28 @@ internal abstract unsafe class HostProcessor
     /// <summary>Takes the interrupt that ended the guest's run.</summary>
     public abstract void AcknowledgeInterrupt();
 
+    /// <summary>Reads a port of the outer machine.</summary>
+    /// <param name="port">Its number.</param>
+    /// <param name="size">1, 2 or 4 bytes.</param>
+    public abstract uint ReadPort(ushort port, int size);
+
+    /// <summary>Writes a port of the outer machine.</summary>
+    /// <param name="port">Its number.</param>
+    /// <param name="size">1, 2 or 4 bytes.</param>
+    /// <param name="value">The value.</param>
+    public abstract void WritePort(ushort port, int size, uint value);
+
+    /// <summary>Reads memory of a device of the outer machine.</summary>
+    /// <param name="address">Its address.</param>
+    /// <param name="size">1, 2, 4 or 8 bytes.</param>
+    public abstract ulong ReadDevice(ulong address, int size);
+
+    /// <summary>Writes memory of a device of the outer machine.</summary>
+    /// <param name="address">Its address.</param>
+    /// <param name="size">1, 2, 4 or 8 bytes.</param>
+    /// <param name="value">The value.</param>
+    public abstract void WriteDevice(ulong address, int size, ulong value);
+
     /// <summary>Waits until the timer interrupts, and takes the interrupt.</summary>
     public abstract void WaitForInterrupt();
 }

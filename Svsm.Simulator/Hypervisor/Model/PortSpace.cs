@@ -7,7 +7,8 @@
 //   0xF4            the byte written ends the run as the guest's exit status
 //   0x600, 0x601    ACPI sleep control and status: "soft off" ends the run with exit status 0
 //   0x64, 0xCF9     a reset request ends the run
-//   others          reads float (all ones), writes are lost: no PIC, PIT, CMOS, keyboard controller, PCI
+//   0xCF8, 0xCFC    PCI configuration space
+//   others          reads float (all ones), writes are lost: no PIC, PIT, CMOS, keyboard controller
 
 using Svsm.Simulator.Shared;
 
@@ -24,11 +25,13 @@ internal sealed class PortSpace
     private const byte SleepTypeMask = 7;
 
     private readonly SerialPort _serial;
+    private readonly PciBus _pci;
 
     /// <summary>Makes the ports of a machine.</summary>
-    public PortSpace(SerialPort serial)
+    public PortSpace(SerialPort serial, PciBus pci)
     {
         _serial = serial;
+        _pci = pci;
     }
 
     /// <summary>Adds console input.</summary>
@@ -40,6 +43,11 @@ internal sealed class PortSpace
     /// <param name="size">1, 2 or 4 bytes.</param>
     public uint Read(ushort port, int size)
     {
+        if (PciBus.HasPort(port, size))
+        {
+            return _pci.ReadPort(port, size);
+        }
+
         uint value = 0;
         for (int i = size - 1; i >= 0; i--)
         {
@@ -60,6 +68,12 @@ internal sealed class PortSpace
         if (port == Link.GuestExitPort)
         {
             return cpu.Stop(StopReason.GuestExit, (byte)value);
+        }
+
+        if (PciBus.HasPort(port, size))
+        {
+            _pci.WritePort(port, size, value);
+            return true;
         }
 
         if ((port == KeyboardCommand && (byte)value == KeyboardReset) || (port == MachinePorts.ResetControl && (value & ResetNow) != 0))

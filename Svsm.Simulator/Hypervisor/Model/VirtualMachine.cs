@@ -34,9 +34,10 @@ internal sealed unsafe class VirtualMachine
         Processor = processor;
         Memory = new GuestMemory(pool);
         IoApic = new IoApic(this);
-        Devices = new DeviceSpace();
+        Pci = new PciBus(processor);
+        Devices = new DeviceSpace(Pci);
         Devices.TryAdd(IoApic);
-        Ports = new PortSpace(new SerialPort(link, IoApic));
+        Ports = new PortSpace(new SerialPort(link, IoApic), Pci);
         Interrupts = new Interrupts(this);
         Events = new Observer(this);
         Commands = new HostCommands(this);
@@ -60,6 +61,9 @@ internal sealed unsafe class VirtualMachine
 
     /// <summary>Devices with registers in guest-physical space.</summary>
     public DeviceSpace Devices { get; }
+
+    /// <summary>The PCI bus.</summary>
+    public PciBus Pci { get; }
 
     /// <summary>MSRs that only hold a value.</summary>
     public MsrStore Msrs { get; } = new();

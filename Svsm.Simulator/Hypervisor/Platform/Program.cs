@@ -62,6 +62,7 @@ internal static unsafe class Program
         Intercepts.Initialize(pool);
 
         var machine = new VirtualMachine(pool, link, new LevelOneProcessor()) { Clock = OuterApic.Start() };
+        machine.Pci.Scan();
         var loader = new LaunchLoader(machine, (byte*)(ulong)module->Start, module->End - module->Start);
         if (!loader.TryLoad())
         {

@@ -9,6 +9,7 @@
 
 using System.Runtime;
 using System.Runtime.CompilerServices;
+using System.Threading;
 using Svsm.Platform;
 using Svsm.Simulator.Shared;
 
@@ -74,6 +75,57 @@ internal sealed unsafe class LevelOneProcessor : HostProcessor
 
     /// <inheritdoc/>
     public override void WaitForInterrupt() => OuterApic.Wait();
+
+    /// <inheritdoc/>
+    public override uint ReadPort(ushort port, int size) => size == 1 ? X64.In8(port) : size == 2 ? X64.In16(port) : X64.In32(port);
+
+    /// <inheritdoc/>
+    public override void WritePort(ushort port, int size, uint value)
+    {
+        switch (size)
+        {
+            case 1:
+                X64.Out8(port, (byte)value);
+                break;
+            case 2:
+                X64.Out16(port, (ushort)value);
+                break;
+            default:
+                X64.Out32(port, value);
+                break;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override ulong ReadDevice(ulong address, int size) => size switch
+    {
+        // SAFETY: the caller has the address of a device, and the first 512 GiB are mapped one to one.
+        1 => Volatile.Read(ref *(byte*)address),
+        2 => Volatile.Read(ref *(ushort*)address),
+        4 => Volatile.Read(ref *(uint*)address),
+        _ => Volatile.Read(ref *(ulong*)address),
+    };
+
+    /// <inheritdoc/>
+    public override void WriteDevice(ulong address, int size, ulong value)
+    {
+        switch (size)
+        {
+            // SAFETY: as above.
+            case 1:
+                Volatile.Write(ref *(byte*)address, (byte)value);
+                break;
+            case 2:
+                Volatile.Write(ref *(ushort*)address, (ushort)value);
+                break;
+            case 4:
+                Volatile.Write(ref *(uint*)address, (uint)value);
+                break;
+            default:
+                Volatile.Write(ref *(ulong*)address, value);
+                break;
+        }
+    }
 
     /// <inheritdoc/>
     public override void TakeNonMaskableInterrupt() => TakeNmi();
