@@ -2,7 +2,8 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // The figures of eng/bench. Everything measured is a process that users run, too: the image writer, the simulator, dotnet build.
-// Arguments: the repository, and "yes" if builds are to be timed.
+// Arguments: the repository, and what is measured: "image" (with the simulator), "all" (also build times and the virtual TPM), "tpm" (that
+// alone; a third argument is a part of the names of the commands that are measured).
 //
 // Instructions come from runs of one image that differ in what the probe guest does: it ends at once, or does one thing 1000 times first
 // (Svsm.Simulator/ProbeGuest/Commands.cs). What all do is start-up; the difference is what is measured.
@@ -15,6 +16,7 @@ using System.IO;
 using System.Linq;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using Svsm.Bench;
 
 const int BenchCalls = 1000;
 const int Repetitions = 5;
@@ -27,6 +29,13 @@ const double WordBytes = 8;
 string repository = args[0];
 string folder = Path.Combine(repository, "artifacts", "bench");
 string boot = Path.Combine(repository, "artifacts", "bin", "Svsm.Boot", "release");
+string staticTpm = Path.Combine(repository, "artifacts", "publish", "Svsm.StaticTpm", "release_linux-x64", "static-tpm");
+
+if (args[1] == "tpm")
+{
+    TpmFigures.Print(staticTpm, args.Length > 2 ? args[2] : "");
+    return 0;
+}
 
 Counters idle = RunImage("exit:0");
 Counters bench = RunImage("bench");
@@ -59,9 +68,11 @@ Print("hypervisor instructions per VMPL round trip", PerCall(vmplTrips.Hyperviso
 Console.WriteLine("    (VMPL2 to VMPL0 and back without a call, with every exit that guest and SVSM make for it)");
 Print("  exits per VMPL round trip", PerCall(vmplTrips.Exits - idle.Exits));
 
-if (args[1] == "yes")
+if (args[1] == "all")
 {
     PrintBuildTimes();
+    Console.WriteLine();
+    TpmFigures.Print(staticTpm, "");
 }
 
 return 0;
