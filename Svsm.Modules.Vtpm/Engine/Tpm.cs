@@ -75,6 +75,7 @@ public sealed class Tpm
         DictionaryAttack = new DictionaryAttack(this);
         SelfTests = new SelfTests(this);
         CommandAudit = new CommandAudit(this);
+        Countdown = new CountdownTimer(this);
         PowerOn();
     }
 
@@ -129,6 +130,8 @@ public sealed class Tpm
     internal SelfTests SelfTests { get; }
 
     internal CommandAudit CommandAudit { get; }
+
+    internal CountdownTimer Countdown { get; }
 
     /// <summary>Milliseconds since power-on.</summary>
     internal ulong Time { get; private set; }
@@ -325,6 +328,21 @@ public sealed class Tpm
         return now - _commandStart > CommandMilliseconds ? TpmResponseCode.Retry
             : now - _sliceStart >= SliceMilliseconds ? CommandContext.Unfinished
             : TpmResponseCode.Success;
+    }
+
+    /// <summary>
+    /// Whether the countdown timer (ACT) has run out and was not set anew: the platform then does what it does about a system that nobody
+    /// looks after. Time goes on by the call, so a platform that watches the timer asks about once a second.
+    /// </summary>
+    public bool CheckCountdown()
+    {
+        if (!IsStarted || IsFailed)
+        {
+            return false;
+        }
+
+        Advance();
+        return ClearState.IsCountdownSignaled;
     }
 
     /// <summary>
@@ -619,5 +637,6 @@ public sealed class Tpm
         Time += elapsed;
         SetClock(Persistent.Clock + elapsed);
         DictionaryAttack.Advance();
+        Countdown.Advance(elapsed);
     }
 }

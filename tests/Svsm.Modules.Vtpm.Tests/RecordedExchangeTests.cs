@@ -27,6 +27,12 @@ public sealed class RecordedExchangeTests
         ["Unseal da wrong 4"] = ("objects", 0x921, "the same: one failure more was counted"),
     };
 
+    // Lists of capabilities that have one element more than swtpm's.
+    private static readonly Dictionary<string, (string List, byte[] Last, string Reason)> s_longer = new()
+    {
+        ["caps policies"] = ("exchanges", [0x40, 0, 1, 0x10, 0, 0x10], "the countdown timer TPM_RH_ACT_0 has a policy; this version of swtpm has no timer"),
+    };
+
     [Theory]
     [InlineData("exchanges")]
     [InlineData("objects")]
@@ -35,7 +41,8 @@ public sealed class RecordedExchangeTests
     {
         var tpm = new TestTpm(start: false);
         using JsonDocument document = TestTpm.Resource("SwtpmExchanges.json");
-        var unused = s_differences.Where(d => d.Value.List == list).Select(d => d.Key).ToHashSet();
+        var unused = s_differences.Where(d => d.Value.List == list).Select(d => d.Key)
+            .Concat(s_longer.Where(d => d.Value.List == list).Select(d => d.Key)).ToHashSet();
         var failures = new List<string>();
         foreach (JsonElement exchange in document.RootElement.GetProperty(list).EnumerateArray())
         {
@@ -43,6 +50,14 @@ public sealed class RecordedExchangeTests
             byte[] expected = Convert.FromHexString(exchange[2].GetString()!);
             tpm.Milliseconds++;
             byte[] seen = tpm.Send(Convert.FromHexString(exchange[1].GetString()!));
+            if (s_longer.TryGetValue(name, out (string List, byte[] Last, string Reason) longer))
+            {
+                unused.Remove(name);
+                expected = [.. expected, .. longer.Last];
+                BinaryPrimitives.WriteInt32BigEndian(expected.AsSpan(2), expected.Length);
+                expected[18]++;
+            }
+
             if (s_differences.TryGetValue(name, out (string List, uint Code, string Reason) difference))
             {
                 unused.Remove(name);

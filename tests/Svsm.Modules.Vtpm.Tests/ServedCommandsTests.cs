@@ -39,6 +39,22 @@ public sealed class ServedCommandsTests
         Assert.Equal(Enum.GetValues<CommandCode>().Length, CommandTable.All.Length);
     }
 
+    // Codes without a command: 0x123, 0x15A, 0x15F, 0x166, 0x175. Source: TCG TPM 2.0 Library 1.84, TPM_CC.
+    [Fact]
+    public void Codes_OfTheLibrary_AreServedButThoseLeftOut()
+    {
+        uint[] none = [0x123, 0x15A, 0x15F, 0x166, 0x175];
+        uint[] leftOut = [0x12F, 0x141, 0x179, 0x194, 0x195, 0x196, 0x1A1];
+        uint[] wanted = [.. Enumerable.Range(0x11F, 0x1A1 - 0x11F + 1).Select(code => (uint)code).Except(none).Except(leftOut)];
+        Assert.Equal(119, wanted.Length);
+        Assert.Equal(wanted, CommandTable.All.ToArray().Select(c => (uint)c.Code));
+
+        // And that is what TPM2_GetCapability says.
+        byte[] answer = new TestTpm().Do(0x17A, [], [.. TestTpm.U32(2), .. TestTpm.U32(0), .. TestTpm.U32(256)]);
+        Assert.Equal(TestTpm.U32((uint)wanted.Length), answer[5..9]);
+        Assert.Equal(wanted, answer[9..].Chunk(4).Select(a => (uint)((a[2] << 8) | a[3])));
+    }
+
     // FieldUpgradeStart, FieldUpgradeData, FirmwareRead, AC_GetCapability, AC_Send, Policy_AC_SendSelect, PolicyTransportSPDM.
     [Theory]
     [InlineData(0x12F)]

@@ -32,6 +32,12 @@ public sealed class OracleTests
         ("StartAuthSession", 0, 0, "random: the TPM's nonce; handle and sizes are compared"),
     ];
 
+    // Lists of capabilities that have one element more than swtpm's.
+    private static readonly (string Command, byte[] Last, string Reason)[] s_longer =
+    [
+        ("GetCapability of permanent handles", [0x40, 0, 1, 0x10], "the countdown timer TPM_RH_ACT_0; this version of swtpm has none"),
+    ];
+
     // Commands whose good answers have random numbers in them: only codes and sizes are compared.
     private static readonly string[] s_random = ["StartAuthSession"];
 
@@ -39,7 +45,7 @@ public sealed class OracleTests
     public void Execute_SeededCommands_AnswersLikeSwtpm()
     {
         var failures = new List<string>();
-        var unused = s_differences.Select(d => d.Reason).ToHashSet();
+        var unused = s_differences.Select(d => d.Reason).Concat(s_longer.Select(d => d.Reason)).ToHashSet();
         int retries = 0;
         for (int seed = 1; seed <= 4; seed++)
         {
@@ -95,6 +101,14 @@ public sealed class OracleTests
                 if (Code(ours) == 0 && Code(theirs) == 0)
                 {
                     world.Done(name, command, ours);
+                }
+
+                if (s_longer.FirstOrDefault(d => d.Command == name) is { Reason: not null } longer && Code(theirs) == 0)
+                {
+                    unused.Remove(longer.Reason);
+                    theirs = [.. theirs, .. longer.Last];
+                    BinaryPrimitives.WriteInt32BigEndian(theirs.AsSpan(2), theirs.Length);
+                    theirs[18]++;
                 }
 
                 bool isSame = Code(ours) == Code(theirs) && ours.Length == theirs.Length && (s_random.Contains(name) || ours.AsSpan().SequenceEqual(theirs));
@@ -254,7 +268,10 @@ public sealed class OracleTests
                 case 44:
                     return Primary();
                 default:
-                    return ("GetCapability", Command(0x17A, [], [.. U32(1), .. U32(Pick<uint>(0x0100_0000u, 0x0200_0000, 0x8100_0000, 0x4000_0000)), .. U32(20)]));
+                    uint first = Pick<uint>(0x0100_0000u, 0x0200_0000, 0x8100_0000, 0x4000_0000);
+                    return (
+                        first == 0x4000_0000 ? "GetCapability of permanent handles" : "GetCapability",
+                        Command(0x17A, [], [.. U32(1), .. U32(first), .. U32(20)]));
             }
         }
 

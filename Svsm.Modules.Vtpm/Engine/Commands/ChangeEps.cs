@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_ChangeEPS: a new endorsement seed.</summary>
-[TpmCommand(CommandCode.ChangeEps, Traits = CommandTraits.Nv | CommandTraits.Extensive | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.ChangeEps, Traits = CommandTraits.Nv | CommandTraits.Extensive | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class ChangeEps
 {
     internal readonly record struct Request([Handle(HandleKind.Platform, Role = AuthorizationRole.User)] TpmHandle AuthHandle);

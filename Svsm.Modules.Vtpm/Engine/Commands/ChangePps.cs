@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_ChangePPS: a new platform seed.</summary>
-[TpmCommand(CommandCode.ChangePps, Traits = CommandTraits.Nv | CommandTraits.Extensive | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.ChangePps, Traits = CommandTraits.Nv | CommandTraits.Extensive | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class ChangePps
 {
     internal readonly record struct Request([Handle(HandleKind.Platform, Role = AuthorizationRole.User)] TpmHandle AuthHandle);

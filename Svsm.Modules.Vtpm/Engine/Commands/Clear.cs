@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_Clear: ends what the owner made: seeds, proofs, authorisations, objects of the owner and endorsement hierarchies.</summary>
-[TpmCommand(CommandCode.Clear, Traits = CommandTraits.Nv | CommandTraits.Extensive | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.Clear, Traits = CommandTraits.Nv | CommandTraits.Extensive | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class Clear
 {
     internal readonly record struct Request([Handle(HandleKind.Clear, Role = AuthorizationRole.User)] TpmHandle AuthHandle);

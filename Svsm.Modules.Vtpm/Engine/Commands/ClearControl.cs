@@ -7,7 +7,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_ClearControl: whether TPM2_Clear is served. Lockout may only forbid it.</summary>
-[TpmCommand(CommandCode.ClearControl, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.ClearControl, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class ClearControl
 {
     internal readonly record struct Request([Handle(HandleKind.Clear, Role = AuthorizationRole.User)] TpmHandle Auth, bool Disable);

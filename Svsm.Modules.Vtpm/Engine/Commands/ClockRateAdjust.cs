@@ -7,7 +7,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_ClockRateAdjust: makes time and clock run a little faster or slower.</summary>
-[TpmCommand(CommandCode.ClockRateAdjust, Traits = CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.ClockRateAdjust, Traits = CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class ClockRateAdjust
 {
     internal readonly record struct Request(

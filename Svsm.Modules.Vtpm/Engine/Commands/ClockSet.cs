@@ -7,7 +7,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_ClockSet: sets the clock forward.</summary>
-[TpmCommand(CommandCode.ClockSet, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.ClockSet, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class ClockSet
 {
     // Beyond this the clock would end within the life of a platform.

@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_Create: a new object under a storage key, as public and encrypted private part.</summary>
-[TpmCommand(CommandCode.Create)]
+[TpmCommand(CommandCode.Create, Traits = CommandTraits.NotReadOnly)]
 internal static partial class Create
 {
     internal readonly record struct Request(

@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_CreateLoaded: a new primary, ordinary or derived object, which is loaded at once.</summary>
-[TpmCommand(CommandCode.CreateLoaded, Traits = CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.CreateLoaded, Traits = CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class CreateLoaded
 {
     internal readonly record struct Request(

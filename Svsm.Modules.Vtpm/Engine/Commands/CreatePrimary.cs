@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_CreatePrimary: an object from a hierarchy's seed and a template; the same ones give the same object.</summary>
-[TpmCommand(CommandCode.CreatePrimary, Traits = CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.CreatePrimary, Traits = CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class CreatePrimary
 {
     internal readonly record struct Request(

@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_DictionaryAttackParameters: how many failures are allowed and how fast they are forgotten.</summary>
-[TpmCommand(CommandCode.DictionaryAttackParameters, Traits = CommandTraits.Nv)]
+[TpmCommand(CommandCode.DictionaryAttackParameters, Traits = CommandTraits.Nv | CommandTraits.NotReadOnly)]
 internal static partial class DictionaryAttackParameters
 {
     internal readonly record struct Request(

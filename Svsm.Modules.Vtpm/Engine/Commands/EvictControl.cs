@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_EvictControl: makes a copy of an object persistent, or removes a persistent object.</summary>
-[TpmCommand(CommandCode.EvictControl, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.EvictControl, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class EvictControl
 {
     // The handles of the owner; those above are the platform's.

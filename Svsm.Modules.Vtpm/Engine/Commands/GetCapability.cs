@@ -48,6 +48,7 @@ internal static partial class GetCapability
         Capability.TpmProperties => 8,
         Capability.PcrProperties => 5 + TpmLimits.PcrSelectSize,
         Capability.AuthPolicies => 4 + 2 + TpmLimits.MaxDigest,
+        Capability.CountdownTimers => 4 + 4 + 4,
         _ => 4,
     };
 
@@ -108,6 +109,18 @@ internal static partial class GetCapability
                 return items;
             case Capability.AuthPolicies:
                 return AuthPolicies(tpm, new TpmHandle(first));
+            case Capability.CountdownTimers:
+                if (first < TpmHandle.CountdownTimer.Value || first > TpmHandle.LastCountdownTimer.Value)
+                {
+                    return null;
+                }
+
+                if (first == TpmHandle.CountdownTimer.Value)
+                {
+                    items.Add(tpm.Countdown.ToCapability());
+                }
+
+                return items;
             case Capability.PpCommands:
                 foreach (uint code in tpm.Persistent.PresenceCommands)
                 {
@@ -155,6 +168,7 @@ internal static partial class GetCapability
                 handles =
                 [
                     TpmHandle.Owner, TpmHandle.Null, TpmHandle.Password, TpmHandle.Lockout, TpmHandle.Endorsement, TpmHandle.Platform, TpmHandle.PlatformNv,
+                    TpmHandle.CountdownTimer,
                 ];
                 break;
             case HandleType.Pcr:
@@ -194,7 +208,7 @@ internal static partial class GetCapability
         }
 
         var items = new List<CapabilityItem>();
-        foreach (TpmHandle handle in (TpmHandle[])[TpmHandle.Owner, TpmHandle.Lockout, TpmHandle.Endorsement, TpmHandle.Platform])
+        foreach (TpmHandle handle in (TpmHandle[])[TpmHandle.Owner, TpmHandle.Lockout, TpmHandle.Endorsement, TpmHandle.Platform, TpmHandle.CountdownTimer])
         {
             if (handle.Value >= first.Value)
             {
@@ -268,6 +282,17 @@ internal sealed class CapabilityItem
             writer.WriteByte((byte)(map >> (8 * i)));
         }
 
+        _bytes = writer.Written.ToArray();
+    }
+
+    /// <summary>TPMS_ACT_DATA.</summary>
+    internal CapabilityItem(TpmHandle timer, uint seconds, uint attributes)
+    {
+        var writer = new TpmWriter(new byte[12]);
+        Property = timer.Value;
+        timer.Write(ref writer);
+        writer.WriteUInt32(seconds);
+        writer.WriteUInt32(attributes);
         _bytes = writer.Written.ToArray();
     }
 

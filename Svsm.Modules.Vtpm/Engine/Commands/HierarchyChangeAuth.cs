@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_HierarchyChangeAuth: sets the authValue of a hierarchy or of lockout.</summary>
-[TpmCommand(CommandCode.HierarchyChangeAuth, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.HierarchyChangeAuth, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class HierarchyChangeAuth
 {
     internal readonly record struct Request(

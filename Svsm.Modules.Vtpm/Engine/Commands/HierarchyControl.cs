@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_HierarchyControl: switches a hierarchy on or off.</summary>
-[TpmCommand(CommandCode.HierarchyControl, Traits = CommandTraits.Nv | CommandTraits.Extensive | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.HierarchyControl, Traits = CommandTraits.Nv | CommandTraits.Extensive | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class HierarchyControl
 {
     internal readonly record struct Request(

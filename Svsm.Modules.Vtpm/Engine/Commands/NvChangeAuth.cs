@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_ChangeAuth: a new authValue for an NV index.</summary>
-[TpmCommand(CommandCode.NvChangeAuth, Traits = CommandTraits.Nv)]
+[TpmCommand(CommandCode.NvChangeAuth, Traits = CommandTraits.Nv | CommandTraits.NotReadOnly)]
 internal static partial class NvChangeAuth
 {
     internal readonly record struct Request(

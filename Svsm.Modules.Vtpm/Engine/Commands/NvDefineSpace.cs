@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_DefineSpace: makes an NV index.</summary>
-[TpmCommand(CommandCode.NvDefineSpace, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.NvDefineSpace, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class NvDefineSpace
 {
     private const NvAttributes States = NvAttributes.Written | NvAttributes.WriteLocked | NvAttributes.ReadLocked;

@@ -9,7 +9,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_DefineSpace2: makes an NV index whose kind of handle is said too.</summary>
-[TpmCommand(CommandCode.NvDefineSpace2, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.NvDefineSpace2, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class NvDefineSpace2
 {
     internal readonly record struct Request(

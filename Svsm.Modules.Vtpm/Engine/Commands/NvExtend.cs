@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_Extend: extends a digest.</summary>
-[TpmCommand(CommandCode.NvExtend, Traits = CommandTraits.Nv | CommandTraits.NvWrite)]
+[TpmCommand(CommandCode.NvExtend, Traits = CommandTraits.Nv | CommandTraits.NvWrite | CommandTraits.TemporaryIndexOnly)]
 internal static partial class NvExtend
 {
     internal readonly record struct Request(

@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_GlobalWriteLock: no writes any more to the indices that say so.</summary>
-[TpmCommand(CommandCode.NvGlobalWriteLock, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.NvGlobalWriteLock, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class NvGlobalWriteLock
 {
     internal readonly record struct Request([Handle(HandleKind.Provision, Role = AuthorizationRole.User)] TpmHandle AuthHandle);

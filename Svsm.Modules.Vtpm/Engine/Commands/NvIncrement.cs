@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_Increment: counts.</summary>
-[TpmCommand(CommandCode.NvIncrement, Traits = CommandTraits.Nv | CommandTraits.NvWrite)]
+[TpmCommand(CommandCode.NvIncrement, Traits = CommandTraits.Nv | CommandTraits.NvWrite | CommandTraits.NotReadOnly)]
 internal static partial class NvIncrement
 {
     internal readonly record struct Request(

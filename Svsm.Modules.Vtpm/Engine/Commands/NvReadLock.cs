@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_ReadLock: no reads any more until the next TPM Reset or Restart.</summary>
-[TpmCommand(CommandCode.NvReadLock, Traits = CommandTraits.Nv | CommandTraits.NvRead)]
+[TpmCommand(CommandCode.NvReadLock, Traits = CommandTraits.Nv | CommandTraits.NvRead | CommandTraits.TemporaryIndexOnly)]
 internal static partial class NvReadLock
 {
     internal readonly record struct Request(

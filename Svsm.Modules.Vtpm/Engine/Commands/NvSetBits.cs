@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_SetBits: sets bits, for good.</summary>
-[TpmCommand(CommandCode.NvSetBits, Traits = CommandTraits.Nv | CommandTraits.NvWrite)]
+[TpmCommand(CommandCode.NvSetBits, Traits = CommandTraits.Nv | CommandTraits.NvWrite | CommandTraits.TemporaryIndexOnly)]
 internal static partial class NvSetBits
 {
     internal readonly record struct Request(

@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_UndefineSpace: removes an NV index.</summary>
-[TpmCommand(CommandCode.NvUndefineSpace, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.NvUndefineSpace, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class NvUndefineSpace
 {
     internal readonly record struct Request(

@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_UndefineSpaceSpecial: removes an NV index that its policy and the platform have to remove.</summary>
-[TpmCommand(CommandCode.NvUndefineSpaceSpecial, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.NvUndefineSpaceSpecial, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class NvUndefineSpaceSpecial
 {
     internal readonly record struct Request(

@@ -9,7 +9,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_Write: writes ordinary data or a PIN's count and limit.</summary>
-[TpmCommand(CommandCode.NvWrite, Traits = CommandTraits.Nv | CommandTraits.NvWrite)]
+[TpmCommand(CommandCode.NvWrite, Traits = CommandTraits.Nv | CommandTraits.NvWrite | CommandTraits.TemporaryIndexOnly)]
 internal static partial class NvWrite
 {
     internal readonly record struct Request(

@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_NV_WriteLock: no writes any more, for good or until the next TPM Reset or Restart.</summary>
-[TpmCommand(CommandCode.NvWriteLock, Traits = CommandTraits.Nv | CommandTraits.NvWrite)]
+[TpmCommand(CommandCode.NvWriteLock, Traits = CommandTraits.Nv | CommandTraits.NvWrite | CommandTraits.TemporaryIndexOnly)]
 internal static partial class NvWriteLock
 {
     internal readonly record struct Request(

@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_ObjectChangeAuth: the private part of an object with another authValue; the loaded object keeps its own.</summary>
-[TpmCommand(CommandCode.ObjectChangeAuth)]
+[TpmCommand(CommandCode.ObjectChangeAuth, Traits = CommandTraits.NotReadOnly)]
 internal static partial class ObjectChangeAuth
 {
     internal readonly record struct Request(

@@ -9,7 +9,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_PCR_Allocate: the banks that the TPM has after the next TPM Reset.</summary>
-[TpmCommand(CommandCode.PcrAllocate, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.PcrAllocate, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class PcrAllocate
 {
     internal readonly record struct Request(

@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_PCR_SetAuthPolicy: the policy of the PCRs that have one.</summary>
-[TpmCommand(CommandCode.PcrSetAuthPolicy, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.PcrSetAuthPolicy, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class PcrSetAuthPolicy
 {
     internal readonly record struct Request(

@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_PCR_SetAuthValue: the authValue of the PCRs that have one, until the next TPM Reset or Restart.</summary>
-[TpmCommand(CommandCode.PcrSetAuthValue)]
+[TpmCommand(CommandCode.PcrSetAuthValue, Traits = CommandTraits.NotReadOnly)]
 internal static partial class PcrSetAuthValue
 {
     internal readonly record struct Request(

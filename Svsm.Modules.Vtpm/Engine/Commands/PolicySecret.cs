@@ -9,7 +9,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_PolicySecret: somebody knows the authValue of an entity.</summary>
-[TpmCommand(CommandCode.PolicySecret, Traits = CommandTraits.NvRead)]
+[TpmCommand(CommandCode.PolicySecret, Traits = CommandTraits.NvRead | CommandTraits.NoPinReadOnly)]
 internal static partial class PolicySecret
 {
     internal readonly record struct Request(

@@ -8,11 +8,11 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_SetCapability: sets a capability. None of this TPM's can be set.</summary>
-[TpmCommand(CommandCode.SetCapability)]
+[TpmCommand(CommandCode.SetCapability, Traits = CommandTraits.NotReadOnly)]
 internal static partial class SetCapability
 {
     internal readonly record struct Request(
-        [Handle(HandleKind.HierarchyAuth, Role = AuthorizationRole.User)] TpmHandle AuthHandle,
+        [Handle(HandleKind.Hierarchy, Role = AuthorizationRole.User)] TpmHandle AuthHandle,
         [Size(TpmLimits.MaxBuffer)] ReadOnlyMemory<byte> SetCapabilityData);
 
     internal static TpmResponseCode Execute(CommandContext context, in Request request)

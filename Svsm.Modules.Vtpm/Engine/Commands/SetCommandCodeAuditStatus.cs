@@ -10,7 +10,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_SetCommandCodeAuditStatus: which commands are audited, or with which hash.</summary>
-[TpmCommand(CommandCode.SetCommandCodeAuditStatus, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.SetCommandCodeAuditStatus, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class SetCommandCodeAuditStatus
 {
     private const int MaxList = TpmLimits.MaxCapabilityData / 4;

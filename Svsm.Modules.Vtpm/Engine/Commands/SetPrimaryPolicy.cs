@@ -8,7 +8,7 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Commands;
 
 /// <summary>TPM2_SetPrimaryPolicy: sets the policy of a hierarchy or of lockout.</summary>
-[TpmCommand(CommandCode.SetPrimaryPolicy, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence)]
+[TpmCommand(CommandCode.SetPrimaryPolicy, Traits = CommandTraits.Nv | CommandTraits.PhysicalPresence | CommandTraits.NotReadOnly)]
 internal static partial class SetPrimaryPolicy
 {
     internal readonly record struct Request(

@@ -25,9 +25,12 @@ internal static partial class Shutdown
                 return TpmResponseCode.Type.At(At.ShutdownType);
             }
 
+            uint seconds = tpm.ClearState.CountdownSeconds;
+            tpm.ClearState.CountdownSeconds = tpm.Countdown.SecondsToSave;
             tpm.ClearState.SavedPcrs = tpm.Pcrs.Save();
             persistent.Saved = Tpm.Serialize(tpm.ResetState, tpm.ClearState);
             tpm.ClearState.SavedPcrs = [];
+            tpm.ClearState.CountdownSeconds = seconds;
             persistent.Orderly = OrderlyState.State;
         }
         else

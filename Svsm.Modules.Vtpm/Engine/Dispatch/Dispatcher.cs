@@ -136,7 +136,18 @@ internal static class Dispatcher
             context.Names[i] = Entities.Name(context.Tpm, context.Handles[i]);
         }
 
-        return TpmResponseCode.Success;
+        // Before any authorisation: a failed one would change something too.
+        return context.Tpm.ClearState.IsReadOnly && IsRefusedReadOnly(context) ? TpmResponseCode.ReadOnly : TpmResponseCode.Success;
+    }
+
+    // Source: TCG TPM 2.0 Library 1.84, Part 3, TPM2_ReadOnlyControl, with its table of commands.
+    private static bool IsRefusedReadOnly(CommandContext context)
+    {
+        CommandTraits traits = context.Command.Traits;
+        return traits.HasFlag(CommandTraits.NotReadOnly)
+            || (traits.HasFlag(CommandTraits.TemporaryIndexOnly)
+                && Array.Exists(context.Handles, h => context.Tpm.Nv.Find(h) is NvIndex index && !(index.Has(NvAttributes.Orderly) && index.Has(NvAttributes.ClearStClear))))
+            || (traits.HasFlag(CommandTraits.NoPinReadOnly) && Array.Exists(context.Handles, h => context.Tpm.Nv.Find(h) is { IsPin: true }));
     }
 
     private static TpmResponseCode CheckNoAuthorization(CommandDescriptor descriptor)

@@ -6,7 +6,8 @@ using Svsm.Modules.Vtpm.Wire;
 
 namespace Svsm.Modules.Vtpm.State;
 
-// The hierarchies as one sees them by their handles: where each keeps its authValue, policy, proof, seed and enable bit.
+// The hierarchies as one sees them by their handles: where each keeps its authValue, policy, proof, seed and enable bit. The countdown timer
+// has a handle of this kind too, with a policy of its own and the platform's authValue.
 internal sealed class Hierarchies(Tpm tpm)
 {
     internal bool IsEnabled(TpmHandle handle)
@@ -21,7 +22,7 @@ internal sealed class Hierarchies(Tpm tpm)
     internal byte[] Auth(TpmHandle handle)
         => handle == TpmHandle.Owner ? tpm.Persistent.OwnerAuth
             : handle == TpmHandle.Endorsement ? tpm.Persistent.EndorsementAuth
-            : handle == TpmHandle.Platform ? tpm.ClearState.PlatformAuth
+            : handle == TpmHandle.Platform || handle == TpmHandle.CountdownTimer ? tpm.ClearState.PlatformAuth
             : handle == TpmHandle.Lockout ? tpm.Persistent.LockoutAuth
             : [];
 
@@ -54,6 +55,7 @@ internal sealed class Hierarchies(Tpm tpm)
             : handle == TpmHandle.Endorsement ? tpm.Persistent.EndorsementPolicy
             : handle == TpmHandle.Platform ? tpm.ClearState.PlatformPolicy
             : handle == TpmHandle.Lockout ? tpm.Persistent.LockoutPolicy
+            : handle == TpmHandle.CountdownTimer ? tpm.ClearState.CountdownPolicy
             : AuthPolicy.None;
 
     internal void SetPolicy(TpmHandle handle, AuthPolicy policy)
@@ -61,6 +63,12 @@ internal sealed class Hierarchies(Tpm tpm)
         if (handle == TpmHandle.Platform)
         {
             tpm.ClearState.PlatformPolicy = policy;
+            return;
+        }
+
+        if (handle == TpmHandle.CountdownTimer)
+        {
+            tpm.ClearState.CountdownPolicy = policy;
             return;
         }
 

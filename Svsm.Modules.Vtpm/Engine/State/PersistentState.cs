@@ -31,7 +31,7 @@ internal enum OrderlyState : byte
 internal sealed partial class PersistentState
 {
     internal const uint Magic = 0x5356_5450;
-    internal const ushort Version = 1;
+    internal const ushort Version = 2;
 
     /// <summary>Bytes of a seed and of a proof.</summary>
     internal const int SecretSize = 64;
@@ -189,6 +189,25 @@ internal sealed partial class ClearState
     /// <summary>Of the PCRs that have one.</summary>
     [Size(TpmLimits.MaxDigest)]
     internal byte[] PcrAuth = [];
+
+    /// <summary>TPM2_ReadOnlyControl: what the TPM keeps is not to be changed.</summary>
+    internal bool IsReadOnly;
+
+    /// <summary>The countdown timer: seconds that are left; 0 when it does not run.</summary>
+    internal uint CountdownSeconds;
+
+    /// <summary>Milliseconds of the second that runs.</summary>
+    internal uint CountdownMilliseconds;
+
+    /// <summary>The timer has run out and was not set since.</summary>
+    internal bool IsCountdownSignaled;
+
+    /// <summary>It had run out before the last TPM Resume and was not set since.</summary>
+    internal bool WasCountdownSignaled;
+
+    /// <summary>It was set since the last startup.</summary>
+    internal bool IsCountdownSet;
+    internal AuthPolicy CountdownPolicy = AuthPolicy.None;
 
     /// <summary>The PCRs that survive TPM2_Shutdown(STATE), bank by bank in their order; filled when they are saved.</summary>
     [Size(2048 + 1024)]

@@ -107,5 +107,6 @@ internal static class TpmProperties
             | (tpm.ClearState.IsOwnerEnabled ? 1u << 1 : 0)
             | (tpm.ClearState.IsEndorsementEnabled ? 1u << 2 : 0)
             | (tpm.ClearState.IsPlatformNvEnabled ? 1u << 3 : 0)
+            | (tpm.ClearState.IsReadOnly ? 1u << 4 : 0)
             | (tpm.WasOrderly ? 1u << 31 : 0);
 }

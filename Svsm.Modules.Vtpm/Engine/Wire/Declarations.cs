@@ -125,4 +125,13 @@ internal enum CommandTraits
 
     /// <summary>Writes NV: an NV index authorises it if it says so of writing.</summary>
     NvWrite = 128,
+
+    /// <summary>Is refused while the TPM is read-only (TPM2_ReadOnlyControl).</summary>
+    NotReadOnly = 256,
+
+    /// <summary>While the TPM is read-only, takes only NV indices whose data every startup ends.</summary>
+    TemporaryIndexOnly = 512,
+
+    /// <summary>While the TPM is read-only, takes no PIN index: using it counts.</summary>
+    NoPinReadOnly = 1024,
 }

@@ -142,6 +142,8 @@ internal enum CommandCode : uint
     CreateLoaded = 0x191,
     PolicyAuthorizeNv = 0x192,
     EncryptDecrypt2 = 0x193,
+    CertifyX509 = 0x197,
+    ActSetTimeout = 0x198,
     EccEncrypt = 0x199,
     EccDecrypt = 0x19A,
     PolicyCapability = 0x19B,
@@ -149,6 +151,7 @@ internal enum CommandCode : uint
     NvDefineSpace2 = 0x19D,
     NvReadPublic2 = 0x19E,
     SetCapability = 0x19F,
+    ReadOnlyControl = 0x1A0,
 }
 
 /// <summary>TPM_ECC_CURVE: the curves that this TPM has.</summary>
@@ -189,6 +192,7 @@ internal enum Capability : uint
     PcrProperties = 7,
     EccCurves = 8,
     AuthPolicies = 9,
+    CountdownTimers = 10,
 }
 
 /// <summary>TPMA_SESSION.</summary>

@@ -30,6 +30,12 @@ internal readonly record struct TpmHandle(uint Value)
 
     internal static TpmHandle PlatformNv => new(0x4000_000D);
 
+    /// <summary>TPM_RH_ACT_0: the countdown timer.</summary>
+    internal static TpmHandle CountdownTimer => new(0x4000_0110);
+
+    /// <summary>TPM_RH_ACT_F: the last one that a TPM can have.</summary>
+    internal static TpmHandle LastCountdownTimer => new(0x4000_011F);
+
     internal HandleType Type => (HandleType)(Value >> 24);
 
     internal int Index => (int)(Value & 0x00FF_FFFF);
@@ -120,6 +126,9 @@ internal enum HandleKind
 
     /// <summary>TPMI_SH_HMAC.</summary>
     HmacSession,
+
+    /// <summary>TPMI_RH_ACT.</summary>
+    CountdownTimer,
 }
 
 /// <summary>The data behind <see cref="HandleKind"/>.</summary>
@@ -136,6 +145,7 @@ internal static class HandleKinds
     private static readonly Range s_platform = One(TpmHandle.Platform);
     private static readonly Range s_platformNv = One(TpmHandle.PlatformNv);
     private static readonly Range s_lockout = One(TpmHandle.Lockout);
+    private static readonly Range s_countdownTimer = One(TpmHandle.CountdownTimer);
 
     // Indexed by HandleKind.
     private static readonly Range[][] s_ranges =
@@ -148,7 +158,7 @@ internal static class HandleKinds
         [s_owner, s_endorsement, s_platform],
         [s_owner, s_endorsement, s_platform, s_platformNv],
         [s_owner, s_endorsement, s_platform, s_lockout],
-        [s_owner, s_endorsement, s_platform, s_lockout],
+        [s_owner, s_endorsement, s_platform, s_lockout, s_countdownTimer],
         [s_platform],
         [s_owner, s_platform],
         [s_lockout, s_platform],
@@ -160,6 +170,7 @@ internal static class HandleKinds
         [s_platform, s_owner, s_nv],
         [s_endorsement],
         [s_hmacSession],
+        [s_countdownTimer],
     ];
 
     /// <summary>TPM_RC_VALUE for a handle that is not of the kind.</summary>

@@ -116,6 +116,12 @@ public enum TpmResponseCode : uint
     /// <summary>Secret data is not of the required kind.</summary>
     Sensitive = 0x155,
 
+    /// <summary>The TPM is read-only.</summary>
+    ReadOnly = 0x156,
+
+    /// <summary>Not an asymmetric key that can be used here.</summary>
+    Asymmetric = 0x081,
+
     /// <summary>Attributes are not as required.</summary>
     Attributes = 0x082,
 
