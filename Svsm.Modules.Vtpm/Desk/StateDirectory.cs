@@ -46,7 +46,7 @@ public sealed class StateDirectory : ITpmStorage, IDisposable
             Directory.CreateDirectory(directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         }
 
-        _path = Path.Combine(directory, "tpm.state");
+        _path = Path.Combine(Path.GetFullPath(directory), "tpm.state");
         _newPath = _path + ".new";
         _lock = new FileStream(Path.Combine(directory, "tpm.lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
     }
@@ -113,15 +113,43 @@ public sealed class StateDirectory : ITpmStorage, IDisposable
 
             CryptographicOperations.ZeroMemory(file);
 
-            // Replaces the old file at once: whoever reads after a crash has one of the two, whole.
+            // Replaces the old file at once: whoever reads after a crash has one of the two, whole. Which one, the directory says, which is
+            // a file of its own.
             File.Move(_newPath, _path, overwrite: true);
-            return TpmStorageResult.Done;
+            return FlushDirectory() ? TpmStorageResult.Done : TpmStorageResult.Failed;
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or ExternalException)
         {
             return TpmStorageResult.Failed;
         }
     }
+
+    // .NET opens no directories. Windows has no such call: its file system keeps the order of changes by itself.
+    private bool FlushDirectory()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return true;
+        }
+
+        int descriptor = Open(Path.GetDirectoryName(_path)!, 0);
+        if (descriptor < 0)
+        {
+            return false;
+        }
+
+        bool isFlushed = Flush(descriptor) == 0;
+        return Close(descriptor) == 0 && isFlushed;
+    }
+
+    [DllImport("libc", EntryPoint = "open", SetLastError = true, CharSet = CharSet.Ansi, BestFitMapping = false, ThrowOnUnmappableChar = true)]
+    private static extern int Open(string path, int flags);
+
+    [DllImport("libc", EntryPoint = "fsync", SetLastError = true)]
+    private static extern int Flush(int descriptor);
+
+    [DllImport("libc", EntryPoint = "close", SetLastError = true)]
+    private static extern int Close(int descriptor);
 
     /// <inheritdoc/>
     public void Dispose() => _lock.Dispose();

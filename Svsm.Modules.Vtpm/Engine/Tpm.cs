@@ -52,7 +52,7 @@ public sealed class Tpm
     private readonly byte[] _command = new byte[TpmLimits.MaxCommandSize];
     private readonly byte[] _response = new byte[TpmLimits.MaxCommandSize + 1024];
     private readonly byte[] _blob = new byte[PersistentState.MaxBlobSize];
-    private readonly List<(AlgorithmId Hash, byte[] Digest)> _staticMeasurement = [];
+    private readonly List<MeasuredDigest> _staticMeasurement = [];
     private (AlgorithmId Hash, IHashState State)[] _measurement = [];
     private CommandContext? _unfinished;
     private long _commandStart;
@@ -205,6 +205,121 @@ public sealed class Tpm
         tpm = null;
         PersistentState? persistent = SwtpmState.Read(state, out problem);
         return persistent is null ? TpmOpenResult.StateInvalid : TryMake(platform, _ => persistent, out tpm);
+    }
+
+    /// <summary>
+    /// Ends this object and gives what is needed to go on elsewhere, besides the storage: sessions, objects, PCRs, time. An unfinished command
+    /// is given up. The storage is written first. <see cref="TryResume"/> takes it.
+    /// </summary>
+    /// <param name="state">The volatile blob, as secret as the storage; empty when the result is false.</param>
+    /// <returns>False when the TPM is in failure mode, or the storage failed, which is failure mode too.</returns>
+    public bool TrySuspend(out byte[] state)
+    {
+        GiveUp();
+        state = [];
+        if (IsFailed)
+        {
+            return false;
+        }
+
+        if (IsStarted)
+        {
+            Advance();
+        }
+
+        if (!Commit(out byte[] digest))
+        {
+            Fail();
+            return false;
+        }
+
+        var saved = new VolatileState
+        {
+            PersistentDigest = digest,
+            IsStarted = IsStarted,
+            WasOrderly = WasOrderly,
+            IsPcrAllocationPending = IsPcrAllocationPending,
+            Time = Time,
+            TimeEpoch = TimeEpoch,
+            ClockRate = _clockRate,
+            ClockRemainder = _clockRemainder,
+            SelfHealTime = DictionaryAttack.Times.SelfHeal,
+            LockoutTime = DictionaryAttack.Times.Lockout,
+            Reset = ResetState,
+            Clear = ClearState,
+            Pcrs = IsStarted ? Pcrs.Save(all: true) : [],
+            Sessions = Sessions.Loaded(),
+            ExclusiveAuditSession = Sessions.ExclusiveAuditSession,
+            Untested = SelfTests.Untested(),
+            Objects = Objects.Save(),
+            Measurement = SaveMeasurement(),
+            StaticMeasurement = [.. _staticMeasurement],
+        };
+        var buffer = new byte[VolatileState.MaxSize + PersistentState.MaxBlobSize];
+        var writer = new TpmWriter(buffer);
+        writer.WriteUInt32(VolatileState.Magic);
+        writer.WriteUInt16(VolatileState.Version);
+        saved.Write(ref writer);
+        if (_platform.Storage is null)
+        {
+            WriteBlob(ref writer);
+        }
+
+        state = writer.Written.ToArray();
+        CryptographicOperations.ZeroMemory(buffer);
+        saved.Clean();
+
+        // There is one TPM: from here on it is the other one.
+        Fail();
+        return true;
+    }
+
+    /// <summary>Goes on with a TPM that <see cref="TrySuspend"/> has ended.</summary>
+    /// <param name="platform">Where it lives now. Its storage is the one that the TPM had, or has the same content; null for an ephemeral TPM.</param>
+    /// <param name="state">The volatile blob, authentic.</param>
+    /// <param name="tpm">The TPM when the result is <see cref="TpmOpenResult.Done"/>.</param>
+    /// <returns>
+    /// <see cref="TpmOpenResult.StateInvalid"/> when the blob is not one, or belongs to another content of the storage; the results of <see cref="TryOpen"/>.
+    /// </returns>
+    public static TpmOpenResult TryResume(TpmPlatform platform, ReadOnlyMemory<byte> state, out Tpm? tpm)
+    {
+        ArgumentNullException.ThrowIfNull(platform);
+        tpm = null;
+        var reader = new TpmReader(state);
+        if (reader.ReadUInt32(out uint magic) != TpmResponseCode.Success || magic != VolatileState.Magic
+            || reader.ReadUInt16(out ushort version) != TpmResponseCode.Success || version != VolatileState.Version
+            || VolatileState.Read(ref reader, out VolatileState saved) != TpmResponseCode.Success
+            || !saved.HasGoodHandles()
+            || (platform.Storage is not null && reader.Remaining != 0))
+        {
+            return TpmOpenResult.StateInvalid;
+        }
+
+        byte[] blob = state[^reader.Remaining..].ToArray();
+        TpmStorageResult read = platform.Storage?.Read(out blob) ?? TpmStorageResult.Done;
+        if (read != TpmStorageResult.Done)
+        {
+            return read == TpmStorageResult.Absent ? TpmOpenResult.NotManufactured : TpmOpenResult.StorageFailed;
+        }
+
+        if (!CryptographicOperations.FixedTimeEquals(SHA256(blob), saved.PersistentDigest) || !TryReadBlob(blob, out PersistentState? persistent))
+        {
+            return TpmOpenResult.StateInvalid;
+        }
+
+        if (!TrySeedRandom(platform, out CounterDrbg? random))
+        {
+            return TpmOpenResult.NoEntropy;
+        }
+
+        var resumed = new Tpm(platform, persistent, random);
+        if (!resumed.TryTake(saved))
+        {
+            return TpmOpenResult.StateInvalid;
+        }
+
+        tpm = resumed;
+        return TpmOpenResult.Done;
     }
 
     /// <summary>Power-on (_TPM_Init): everything volatile is gone, TPM2_Startup is next. A TPM in failure mode takes its state from its storage again; without storage it stays failed.</summary>
@@ -392,7 +507,7 @@ public sealed class Tpm
             }
             else
             {
-                _staticMeasurement.Add((hash, digest));
+                _staticMeasurement.Add(new MeasuredDigest(hash, digest));
             }
         }
 
@@ -401,9 +516,9 @@ public sealed class Tpm
 
     /// <summary>What TPM2_Startup does with the measurement of the platform's first code: it is in PCR 0, from locality 4.</summary>
     /// <returns>A digest for each hash algorithm; none when it was not measured.</returns>
-    internal (AlgorithmId Hash, byte[] Digest)[] TakeStaticMeasurement()
+    internal MeasuredDigest[] TakeStaticMeasurement()
     {
-        (AlgorithmId, byte[])[] taken = [.. _staticMeasurement];
+        MeasuredDigest[] taken = [.. _staticMeasurement];
         _staticMeasurement.Clear();
         return taken;
     }
@@ -604,15 +719,90 @@ public sealed class Tpm
         return true;
     }
 
-    private bool Commit()
+    private static byte[] SHA256(byte[] blob) => new BouncyCastleCryptography().Hash(AlgorithmId.Sha256, blob);
+
+    // Everything but the persistent state; false when it does not fit together.
+    private bool TryTake(VolatileState saved)
     {
-        if (_platform.Storage is not null)
+        IsStarted = saved.IsStarted;
+        WasOrderly = saved.WasOrderly;
+        IsPcrAllocationPending = saved.IsPcrAllocationPending;
+        Time = saved.Time;
+        TimeEpoch = saved.TimeEpoch;
+        _clockRate = saved.ClockRate;
+        _clockRemainder = saved.ClockRemainder;
+        DictionaryAttack.Times = (saved.SelfHealTime, saved.LockoutTime);
+        ResetState = saved.Reset;
+        ClearState = saved.Clear;
+        Sessions.Restore(saved.Sessions);
+        Sessions.ExclusiveAuditSession = saved.ExclusiveAuditSession;
+        _staticMeasurement.AddRange(saved.StaticMeasurement);
+        SelfTests.Restore(saved.Untested);
+        if (IsStarted)
+        {
+            Pcrs.Initialize(saved.Reset.PcrAllocation, locality: 0);
+        }
+
+        return _clockRate is >= NominalRate - RateLimit and <= NominalRate + RateLimit
+            && ResetState.SavedSessions.Length == TpmLimits.ActiveSessions
+            && Pcrs.Restore(saved.Pcrs, all: true)
+            && Objects.Restore(saved.Objects)
+            && TryTakeMeasurement(saved.Measurement);
+    }
+
+    private byte[] SaveMeasurement()
+    {
+        if (_measurement.Length == 0)
+        {
+            return [];
+        }
+
+        var writer = new TpmWriter(new byte[TpmLimits.MaxContext]);
+        new SequenceObject(SequenceKind.Event, Array.ConvertAll(_measurement, m => m.State)).Serialize(ref writer);
+        return writer.Written.ToArray();
+    }
+
+    private bool TryTakeMeasurement(byte[] saved)
+    {
+        if (saved.Length == 0)
+        {
+            return true;
+        }
+
+        if (TransientObject.Deserialize(Cryptography, saved) is not SequenceObject { Kind: SequenceKind.Event } sequence)
+        {
+            return false;
+        }
+
+        // The states are in the order of the table.
+        _measurement = Algorithms.StartAllHashes(Cryptography);
+        for (int i = 0; i < _measurement.Length; i++)
+        {
+            _measurement[i].State = sequence.States[i];
+        }
+
+        return true;
+    }
+
+    private void WriteBlob(ref TpmWriter writer)
+    {
+        writer.WriteUInt32(PersistentState.Magic);
+        writer.WriteUInt16(PersistentState.Version);
+        Persistent.Write(ref writer);
+    }
+
+    private bool Commit() => Commit(out _, withDigest: false);
+
+    // Writes the persistent state, where there is a place to.
+    private bool Commit(out byte[] digest, bool withDigest = true)
+    {
+        digest = [];
+        if (_platform.Storage is not null || withDigest)
         {
             var writer = new TpmWriter(_blob);
-            writer.WriteUInt32(PersistentState.Magic);
-            writer.WriteUInt16(PersistentState.Version);
-            Persistent.Write(ref writer);
-            TpmStorageResult result = _platform.Storage.Write(writer.Written);
+            WriteBlob(ref writer);
+            digest = withDigest ? SHA256(writer.Written.ToArray()) : [];
+            TpmStorageResult result = _platform.Storage?.Write(writer.Written) ?? TpmStorageResult.Done;
             CryptographicOperations.ZeroMemory(writer.Written);
             if (result != TpmStorageResult.Done)
             {

@@ -22,6 +22,21 @@ public sealed class ContextTests
     private const uint StartAuthSession = 0x176;
     private const uint HashSequenceStart = 0x186;
 
+    // TPM2_LoadExternal takes objects without a name algorithm.
+    [Fact]
+    public void Object_WithoutNameAlgorithm_IsSavedAndLoaded()
+    {
+        var tpm = new TestTpm();
+        byte[] area = [0, 8, 0, 0x10, .. TestTpm.U32(0x4_0040), 0, 0, 0, 5, 0, 0x0B, 0, 0];
+        byte[] sensitive = [0, 8, 0, 0, 0, 0, .. TestTpm.Sized(1, 2, 3)];
+        tpm.Do(0x167, [], [.. TestTpm.Sized(sensitive), .. TestTpm.Sized(area), .. TestTpm.U32(TestTpm.Null)]);
+        byte[] context = tpm.Do(0x162, [0x8000_0000], []);
+        Assert.Equal(TestTpm.U32(0x8000_0001), tpm.Do(0x161, [], context));
+        tpm.SuspendAndResume();
+        byte[] mac = tpm.Do(0x155, [0x8000_0001], [.. TestTpm.Sized(9), 0, 0x0B], TestTpm.PasswordSession());
+        Assert.Equal(System.Security.Cryptography.HMACSHA256.HashData([1, 2, 3], [9]), mac[2..34]);
+    }
+
     [Fact]
     public void Object_SavedAndLoadedTwice_IsTheSame()
     {

@@ -33,11 +33,15 @@ public sealed class RecordedExchangeTests
         ["caps policies"] = ("exchanges", [0x40, 0, 1, 0x10, 0, 0x10], "the countdown timer TPM_RH_ACT_0 has a policy; this version of swtpm has no timer"),
     };
 
+    // Also when the TPM is suspended and goes on in another object before every command.
     [Theory]
-    [InlineData("exchanges")]
-    [InlineData("objects")]
-    [InlineData("macs")]
-    public void Execute_RecordedCommands_AnswersLikeSwtpm(string list)
+    [InlineData("exchanges", false)]
+    [InlineData("objects", false)]
+    [InlineData("macs", false)]
+    [InlineData("exchanges", true)]
+    [InlineData("objects", true)]
+    [InlineData("macs", true)]
+    public void Execute_RecordedCommands_AnswersLikeSwtpm(string list, bool isSuspended)
     {
         var tpm = new TestTpm(start: false);
         using JsonDocument document = TestTpm.Resource("SwtpmExchanges.json");
@@ -49,6 +53,11 @@ public sealed class RecordedExchangeTests
             string name = exchange[0].GetString()!;
             byte[] expected = Convert.FromHexString(exchange[2].GetString()!);
             tpm.Milliseconds++;
+            if (isSuspended)
+            {
+                tpm.SuspendAndResume();
+            }
+
             byte[] seen = tpm.Send(Convert.FromHexString(exchange[1].GetString()!));
             if (s_longer.TryGetValue(name, out (string List, byte[] Last, string Reason) longer))
             {

@@ -136,6 +136,16 @@ internal sealed class TestTpm : ITpmClock, ITpmEntropy, ITpmStorage
         Engine = tpm!;
     }
 
+    /// <summary>Suspends the TPM and goes on with it in another object, which has another clock's time.</summary>
+    internal void SuspendAndResume()
+    {
+        Assert.True(Engine.TrySuspend(out byte[] state));
+        Assert.True(Engine.IsFailed);
+        Assert.Equal(TpmOpenResult.Done, Tpm.TryResume(new TpmPlatform(this, this, this), state, out Tpm? tpm));
+        tpm!.IsPhysicallyPresent = Engine.IsPhysicallyPresent;
+        Engine = tpm;
+    }
+
     internal uint Property(uint tag)
     {
         byte[] answer = Do(0x17A, [], [.. U32(6), .. U32(tag), .. U32(1)]);

@@ -71,7 +71,7 @@ internal static partial class Startup
         tpm.ResetState = reset;
         tpm.ClearState = clear!;
         tpm.Countdown.Startup();
-        (AlgorithmId Hash, byte[] Digest)[] measured = tpm.TakeStaticMeasurement();
+        MeasuredDigest[] measured = tpm.TakeStaticMeasurement();
         tpm.Pcrs.Initialize(reset.PcrAllocation, measured.Length != 0 ? 4 : context.Locality);
         foreach ((AlgorithmId hash, byte[] digest) in measured)
         {

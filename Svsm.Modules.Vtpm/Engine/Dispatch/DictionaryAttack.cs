@@ -16,6 +16,13 @@ internal sealed class DictionaryAttack(Tpm tpm)
     private ulong _selfHealTime;
     private ulong _lockoutTime;
 
+    /// <summary>The times that the counters count from, for a TPM that is suspended.</summary>
+    internal (ulong SelfHeal, ulong Lockout) Times
+    {
+        get => (_selfHealTime, _lockoutTime);
+        set => (_selfHealTime, _lockoutTime) = value;
+    }
+
     /// <summary>Whether protected authorisations are refused now.</summary>
     internal bool IsLockedOut => tpm.Persistent.FailedTries >= tpm.Persistent.MaxTries;
 

@@ -74,7 +74,7 @@ internal sealed class KeyObject : TransientObject
     {
         loaded = null;
         TpmResponseCode code;
-        if ((code = PublicArea.Read(ref reader, out PublicArea area)) != TpmResponseCode.Success
+        if ((code = PublicArea.ReadOrNull(ref reader, out PublicArea area)) != TpmResponseCode.Success
             || (code = TpmHandle.Read(ref reader, out TpmHandle hierarchy)) != TpmResponseCode.Success
             || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] auth)) != TpmResponseCode.Success
             || (code = reader.ReadSizedCopy(TpmLimits.MaxData, out byte[] name)) != TpmResponseCode.Success

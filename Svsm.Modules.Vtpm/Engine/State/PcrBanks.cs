@@ -170,15 +170,15 @@ internal sealed class PcrBanks
         }
     }
 
-    /// <summary>The PCRs that survive a suspend, bank by bank.</summary>
-    internal byte[] Save()
+    /// <summary>The PCRs that survive TPM2_Shutdown(STATE), or all of them, bank by bank.</summary>
+    internal byte[] Save(bool all = false)
     {
         var saved = new System.IO.MemoryStream();
         foreach (Bank bank in _banks)
         {
             for (int pcr = 0; pcr < TpmLimits.PcrCount; pcr++)
             {
-                if (Has(PcrProperty.Save, pcr))
+                if (all || Has(PcrProperty.Save, pcr))
                 {
                     saved.Write(bank.Value(pcr));
                 }
@@ -190,13 +190,13 @@ internal sealed class PcrBanks
 
     /// <summary>Takes back what <see cref="Save"/> gave, into the same banks.</summary>
     /// <returns>False when the size is not that of these banks.</returns>
-    internal bool Restore(ReadOnlySpan<byte> saved)
+    internal bool Restore(ReadOnlySpan<byte> saved, bool all = false)
     {
         foreach (Bank bank in _banks)
         {
             for (int pcr = 0; pcr < TpmLimits.PcrCount; pcr++)
             {
-                if (!Has(PcrProperty.Save, pcr))
+                if (!all && !Has(PcrProperty.Save, pcr))
                 {
                     continue;
                 }

@@ -12,7 +12,7 @@ namespace Svsm.Modules.Vtpm.State;
 // Contexts outside of the TPM: objects, sequences and sessions that somebody else keeps, encrypted.
 //
 //   blob       TPM2B integrity, ciphertext to the end
-//   plaintext  objects: a byte 1, KeyObject; sequences: a byte 2, SequenceObject; sessions: Session
+//   plaintext  objects and sequences: TransientObject.Serialize; sessions: Session
 //   key, IV    KDFa(proof, "CONTEXT", sequence, saved handle), AES-256-CFB
 //   integrity  HMAC(proof, total reset count || clear count, of stClear objects only || sequence || saved handle || ciphertext)
 //
@@ -35,8 +35,7 @@ internal static class SavedContexts
     internal static SavedContext Save(Tpm tpm, TransientObject saved)
     {
         var writer = new TpmWriter(new byte[TpmLimits.MaxContext]);
-        writer.WriteByte((byte)(saved is SequenceObject ? 2 : 1));
-        saved.Save(ref writer);
+        saved.Serialize(ref writer);
         int kind = saved is SequenceObject ? Sequence
             : ((KeyObject)saved).Public.Has(ObjectAttributes.StClear) ? ClearedByStartup
             : Ordinary;
@@ -90,8 +89,7 @@ internal static class SavedContexts
 
         try
         {
-            var reader = new TpmReader(plain);
-            return isObject ? LoadObject(tpm, ref reader, out handle) : LoadSession(tpm, context, ref reader, out handle);
+            return isObject ? LoadObject(tpm, plain, out handle) : LoadSession(tpm, context, plain, out handle);
         }
         finally
         {
@@ -99,20 +97,13 @@ internal static class SavedContexts
         }
     }
 
-    private static TpmResponseCode LoadObject(Tpm tpm, ref TpmReader reader, out TpmHandle handle)
+    private static TpmResponseCode LoadObject(Tpm tpm, byte[] plain, out TpmHandle handle)
     {
-        TransientObject? loaded = null;
-        if (reader.ReadByte(out byte kind) != TpmResponseCode.Success
-            || (kind == 1 ? KeyObject.Load(ref reader, out loaded) : SequenceObject.Load(tpm.Cryptography, ref reader, out loaded)) != TpmResponseCode.Success
-            || reader.Remaining != 0)
-        {
-            throw new InvalidOperationException("an authentic context does not parse");
-        }
-
-        return tpm.Objects.Add(loaded!, out handle);
+        TransientObject loaded = TransientObject.Deserialize(tpm.Cryptography, plain) ?? throw new InvalidOperationException("an authentic context does not parse");
+        return tpm.Objects.Add(loaded, out handle);
     }
 
-    private static TpmResponseCode LoadSession(Tpm tpm, in SavedContext context, ref TpmReader reader, out TpmHandle handle)
+    private static TpmResponseCode LoadSession(Tpm tpm, in SavedContext context, byte[] plain, out TpmHandle handle)
     {
         handle = context.SavedHandle;
         if (!tpm.Sessions.IsLatest(handle, context.Sequence))
@@ -120,6 +111,7 @@ internal static class SavedContexts
             return TpmResponseCode.Handle;
         }
 
+        var reader = new TpmReader(plain);
         if (Session.Read(ref reader, out Session session) != TpmResponseCode.Success || reader.Remaining != 0)
         {
             throw new InvalidOperationException("an authentic context does not parse");

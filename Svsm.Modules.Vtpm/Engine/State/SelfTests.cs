@@ -22,6 +22,13 @@ internal sealed class SelfTests(Tpm tpm)
     /// <summary>The algorithm whose test failed; <see cref="AlgorithmId.None"/> when none did.</summary>
     internal AlgorithmId FailedAlgorithm { get; private set; }
 
+    /// <summary>Goes on where <see cref="Untested"/> was.</summary>
+    internal void Restore(AlgorithmId[] untested)
+    {
+        _untested.Clear();
+        _untested.UnionWith(untested);
+    }
+
     /// <summary>After power-on nothing is tested.</summary>
     internal void Restart()
     {

@@ -240,10 +240,16 @@ internal sealed class SessionTable(Tpm tpm)
         }
     }
 
+    /// <summary>The loaded sessions, for a TPM that is suspended.</summary>
+    internal Session[] Loaded() => Array.FindAll(_slots, s => s is not null)!;
+
+    /// <summary>Takes back what <see cref="Loaded"/> gave, when no session is loaded.</summary>
+    internal void Restore(Session[] sessions) => sessions.CopyTo(_slots, 0);
+
     /// <summary>Handles of the loaded sessions in ascending order of their index.</summary>
     internal TpmHandle[] LoadedHandles()
     {
-        Session[] loaded = Array.FindAll(_slots, s => s is not null)!;
+        Session[] loaded = Loaded();
         Array.Sort(loaded, (a, b) => a.Handle.Index.CompareTo(b.Handle.Index));
         return Array.ConvertAll(loaded, s => s.Handle);
     }

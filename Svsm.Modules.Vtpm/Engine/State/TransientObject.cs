@@ -34,6 +34,27 @@ internal abstract class TransientObject
     /// <summary>Writes all of it.</summary>
     internal abstract void Save(ref TpmWriter writer);
 
+    /// <summary>Writes what it is and all of it: a byte 1 and a <see cref="KeyObject"/>, or a byte 2 and a <see cref="SequenceObject"/>.</summary>
+    internal void Serialize(ref TpmWriter writer)
+    {
+        writer.WriteByte((byte)(this is SequenceObject ? 2 : 1));
+        Save(ref writer);
+    }
+
+    /// <summary>Reads what <see cref="Serialize"/> wrote.</summary>
+    /// <returns>Null for anything else.</returns>
+    internal static TransientObject? Deserialize(ICryptography cryptography, ReadOnlyMemory<byte> bytes)
+    {
+        var reader = new TpmReader(bytes);
+        TransientObject? loaded = null;
+        return reader.ReadByte(out byte kind) == TpmResponseCode.Success
+            && (kind == 2 ? SequenceObject.Load(cryptography, ref reader, out loaded) : KeyObject.Load(ref reader, out loaded)) == TpmResponseCode.Success
+            && kind is 1 or 2
+            && reader.Remaining == 0
+            ? loaded
+            : null;
+    }
+
     internal virtual void Clear() => CryptographicOperations.ZeroMemory(Auth);
 }
 
@@ -211,6 +232,37 @@ internal sealed class ObjectTable(Tpm tpm)
 
         _slots[slot] = added;
         return TpmResponseCode.Success;
+    }
+
+    /// <summary>The loaded objects with their handles, for a TPM that is suspended.</summary>
+    internal StoredObject[] Save()
+    {
+        var buffer = new byte[TpmLimits.MaxContext];
+        StoredObject[] saved = Array.ConvertAll(LoadedHandles(), handle =>
+        {
+            var writer = new TpmWriter(buffer);
+            _slots[handle.Index]!.Serialize(ref writer);
+            return new StoredObject(handle, writer.Written.ToArray());
+        });
+        CryptographicOperations.ZeroMemory(buffer);
+        return saved;
+    }
+
+    /// <summary>Takes back what <see cref="Save"/> gave, into slots that are free.</summary>
+    /// <returns>False when it is something else.</returns>
+    internal bool Restore(StoredObject[] saved)
+    {
+        foreach (StoredObject stored in saved)
+        {
+            if (TransientObject.Deserialize(tpm.Cryptography, stored.Blob) is not TransientObject loaded)
+            {
+                return false;
+            }
+
+            _slots[stored.Handle.Index] = loaded;
+        }
+
+        return true;
     }
 
     internal bool HasFreeSlot => Array.IndexOf(_slots, null) >= 0;

@@ -117,6 +117,9 @@ internal sealed record AlgorithmRow(AlgorithmId Id, AlgorithmAttributes Attribut
 /// <summary>The table of algorithms.</summary>
 internal static class Algorithms
 {
+    /// <summary>Bytes of one digest of each hash algorithm.</summary>
+    internal const int AllDigests = 20 + 32 + 48 + 64;
+
     private const AlgorithmUse HashUse = AlgorithmUse.Hash | AlgorithmUse.Mac;
 
     private static readonly AlgorithmRow[] s_rows =
