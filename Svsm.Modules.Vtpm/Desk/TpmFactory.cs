@@ -21,18 +21,12 @@ namespace Svsm.Modules.Vtpm.Desk;
 /// <summary>Makes TPMs.</summary>
 public static class TpmFactory
 {
-    private const uint Endorsement = 0x4000_000B;
     private const uint Platform = 0x4000_000C;
-
-    // Fixed, from the TPM, its policy only, restricted decryption.
-    private const uint EndorsementKeyAttributes = 0x0003_00B2;
 
     // Written by the platform once; read by everybody; no dictionary attack protection.
     private const uint CertificateAttributes = 0x4207_2001;
 
     private const int NvPiece = 1024;
-
-    private static readonly byte[] s_policy = Convert.FromHexString("837197674484B3F81A90CC8D46A5D724FD52D76E06520B64F2A1DA1B331469AA");
 
     /// <summary>Makes a TPM in a storage that has none.</summary>
     /// <param name="storage">Where its state goes.</param>
@@ -78,13 +72,13 @@ public static class TpmFactory
     {
         var client = new Client(tpm);
         client.Do(0x144, [], [0, 0]);
-        using (RSA key = RsaKey(client))
+        using (RSA key = RsaKey(tpm))
         {
             var request = new CertificateRequest(new X500DistinguishedName(""), key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
             Store(client, 0x01C0_0002, Certificate(request, X509KeyUsageFlags.KeyEncipherment, authority));
         }
 
-        using (ECDiffieHellman key = EccKey(client))
+        using (ECDiffieHellman key = EccKey(tpm))
         {
             var request = new CertificateRequest(new X500DistinguishedName(""), new PublicKey(key), HashAlgorithmName.SHA256);
             Store(client, 0x01C0_000A, Certificate(request, X509KeyUsageFlags.KeyAgreement, authority));
@@ -93,21 +87,31 @@ public static class TpmFactory
         client.Do(0x145, [], [0, 0]);
     }
 
-    private static RSA RsaKey(Client client)
+    private static RSA RsaKey(Tpm tpm)
     {
-        byte[] area = client.Primary([0, 1, 0, 0x0B, .. U32(EndorsementKeyAttributes), .. Sized(s_policy), 0, 6, 0, 128, 0, 0x43, 0, 0x10, 8, 0, 0, 0, 0, 0, .. Sized(new byte[256])]);
+        byte[] area = EndorsementKey(tpm, EndorsementKeyKind.Rsa2048);
         return RSA.Create(new RSAParameters { Modulus = area[^256..], Exponent = [1, 0, 1] });
     }
 
-    private static ECDiffieHellman EccKey(Client client)
+    private static ECDiffieHellman EccKey(Tpm tpm)
     {
-        byte[] area = client.Primary(
-            [0, 0x23, 0, 0x0B, .. U32(EndorsementKeyAttributes), .. Sized(s_policy), 0, 6, 0, 128, 0, 0x43, 0, 0x10, 0, 3, 0, 0x10, .. Sized(new byte[32]), .. Sized(new byte[32])]);
+        byte[] area = EndorsementKey(tpm, EndorsementKeyKind.EccP256);
         return ECDiffieHellman.Create(new ECParameters
         {
             Curve = ECCurve.NamedCurves.nistP256,
             Q = new ECPoint { X = area[^66..^34], Y = area[^32..] },
         });
+    }
+
+    private static byte[] EndorsementKey(Tpm tpm, EndorsementKeyKind kind)
+    {
+        byte[] area;
+        while (!tpm.TryGetEndorsementKey(kind, out area))
+        {
+            // One slice more.
+        }
+
+        return area;
     }
 
     private static byte[] Certificate(CertificateRequest request, X509KeyUsageFlags usage, X509Certificate2 authority)
@@ -193,14 +197,6 @@ public static class TpmFactory
             int size = tpm.Execute(command, 0, _response);
             uint result = BinaryPrimitives.ReadUInt32BigEndian(_response.AsSpan(6));
             return result == 0 ? _response[10..size] : throw new InvalidOperationException($"command 0x{code:X} on a new TPM: {TpmTrace.Describe((Wire.TpmResponseCode)result)}");
-        }
-
-        /// <summary>Makes an endorsement key and gives its public area; no slot stays taken.</summary>
-        internal byte[] Primary(byte[] template)
-        {
-            byte[] answer = Do(0x131, [Endorsement], [0, 4, 0, 0, 0, 0, .. Sized(template), 0, 0, 0, 0, 0, 0]);
-            Do(0x165, [], answer[..4]);
-            return answer[10..(10 + BinaryPrimitives.ReadUInt16BigEndian(answer.AsSpan(8)))];
         }
     }
 

@@ -53,6 +53,7 @@ public sealed class Tpm
     private readonly byte[] _response = new byte[TpmLimits.MaxCommandSize + 1024];
     private readonly byte[] _blob = new byte[PersistentState.MaxBlobSize];
     private readonly List<MeasuredDigest> _staticMeasurement = [];
+    private readonly EndorsementKeys _endorsementKeys;
     private (AlgorithmId Hash, IHashState State)[] _measurement = [];
     private CommandContext? _unfinished;
     private long _commandStart;
@@ -76,6 +77,7 @@ public sealed class Tpm
         SelfTests = new SelfTests(this);
         CommandAudit = new CommandAudit(this);
         Countdown = new CountdownTimer(this);
+        _endorsementKeys = new EndorsementKeys(this);
         PowerOn();
     }
 
@@ -443,6 +445,29 @@ public sealed class Tpm
         return now - _commandStart > CommandMilliseconds ? TpmResponseCode.Retry
             : now - _sliceStart >= SliceMilliseconds ? CommandContext.Unfinished
             : TpmResponseCode.Success;
+    }
+
+    /// <summary>
+    /// The public area of a default endorsement key, for those who certify it or attest to it. It is made once, also before TPM2_Startup, and
+    /// again when TPM2_ChangeEPS has changed it; no transient slot is taken.
+    /// </summary>
+    /// <param name="kind">Which key.</param>
+    /// <param name="area">TPMT_PUBLIC; empty while the result is false.</param>
+    /// <returns>False when a slice of work is over and the key is not made yet: the call is to be repeated. An unfinished command stays as it is.</returns>
+    /// <exception cref="InvalidOperationException">The TPM is in failure mode.</exception>
+    public bool TryGetEndorsementKey(EndorsementKeyKind kind, out byte[] area)
+    {
+        if (IsFailed)
+        {
+            throw new InvalidOperationException("the TPM is in failure mode");
+        }
+
+        // The time of a command that is unfinished goes on.
+        long commandStart = _commandStart;
+        _commandStart = _sliceStart = _platform.Clock.Milliseconds;
+        bool isDone = _endorsementKeys.TryGet(kind, out area);
+        _commandStart = commandStart;
+        return isDone;
     }
 
     /// <summary>

@@ -13,7 +13,9 @@
 //   another vCPU                       BUSY while the command may still be continued, then the command ends without a trace
 //   nobody                             the next call finds the time over
 //
-// Source: Secure VM Service Module specification, "vTPM Protocol"; the layout of TPM_SEND_COMMAND is that of the TCG reference simulator.
+// In an attestation report of the SVSM the service is its manifest: VtpmProtocol.Manifest.
+//
+// Source: Secure VM Service Module specification, "vTPM Protocol", "Attestation Protocol"; the layout of TPM_SEND_COMMAND is that of the TCG reference simulator.
 
 using System;
 using System.Buffers.Binary;
@@ -36,8 +38,11 @@ public enum VtpmResult : uint
     /// <summary>The buffer's content is not a request: size or locality.</summary>
     InvalidFormat = 0x8000_0004,
 
-    /// <summary>The platform command is not served.</summary>
+    /// <summary>The platform command or the manifest's version is not served.</summary>
     InvalidParameter = 0x8000_0005,
+
+    /// <summary>The TPM is in failure mode and attests to nothing.</summary>
+    InvalidRequest = 0x8000_0006,
 
     /// <summary>Another vCPU's command is being done.</summary>
     Busy = 0x8000_0007,
@@ -57,6 +62,12 @@ public sealed class VtpmProtocol
 
     /// <summary>What VTPM_QUERY answers: no optional features.</summary>
     public const ulong Features = 0;
+
+    /// <summary>The service's identifier in SVSM_ATTEST calls.</summary>
+    public static readonly Guid ServiceId = new("c476f1eb-0123-45a5-9641-b4e7dde5bfe3");
+
+    /// <summary>The only version of the attestation manifest.</summary>
+    public const uint ManifestVersion = 0;
 
     private const uint SendCommand = 8;
     private const int RequestHead = 9;
@@ -139,6 +150,20 @@ public sealed class VtpmProtocol
         _pending = caller;
         _pendingSince = _clock.Milliseconds;
         return VtpmResult.Incomplete;
+    }
+
+    /// <summary>The service's attestation manifest: which TPM it is, by its endorsement key (TPMT_PUBLIC). Version 0 of the specification has the RSA key.</summary>
+    /// <param name="version">From the call; <see cref="ManifestVersion"/>.</param>
+    /// <param name="key">The key that the host of the module attests to; a verifier tells by the manifest's first two bytes which it is.</param>
+    /// <param name="manifest">The manifest; empty unless the result is <see cref="VtpmResult.Success"/>.</param>
+    /// <returns><see cref="VtpmResult.Incomplete"/> after a slice of work, to be repeated; <see cref="VtpmResult.InvalidParameter"/>; <see cref="VtpmResult.InvalidRequest"/>.</returns>
+    public VtpmResult Manifest(uint version, EndorsementKeyKind key, out byte[] manifest)
+    {
+        manifest = [];
+        return version != ManifestVersion ? VtpmResult.InvalidParameter
+            : _tpm.IsFailed ? VtpmResult.InvalidRequest
+            : _tpm.TryGetEndorsementKey(key, out manifest) ? VtpmResult.Success
+            : VtpmResult.Incomplete;
     }
 
     private VtpmResult Answer(Span<byte> buffer, int length, out int size)

@@ -14,13 +14,15 @@ public sealed class VtpmProtocolTests : ITpmClock, ITpmEntropy
 
     private readonly byte[] _buffer = new byte[VtpmProtocol.BufferSize];
     private readonly VtpmProtocol _protocol;
+    private readonly Tpm _tpm;
     private long _now;
     private long _step;
 
     public VtpmProtocolTests()
     {
         Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(new TpmPlatform(this, this, null) { MessageSize = VtpmProtocol.MaxCommandSize }, out Tpm? tpm));
-        _protocol = new VtpmProtocol(tpm!, this);
+        _tpm = tpm!;
+        _protocol = new VtpmProtocol(_tpm, this);
         Assert.Equal(VtpmResult.Success, Call(0, 0x1000, s_startup));
     }
 
@@ -128,6 +130,73 @@ public sealed class VtpmProtocolTests : ITpmClock, ITpmEntropy
         Assert.Equal(0u, LoadedObjects());
     }
 
+    [Theory]
+    [InlineData(EndorsementKeyKind.Rsa2048)]
+    [InlineData(EndorsementKeyKind.EccP256)]
+    public void Manifest_EndorsementKey_IsTheOneThatCommandsMake(EndorsementKeyKind kind)
+    {
+        Assert.Equal(VtpmResult.Success, _protocol.Manifest(0, kind, out byte[] manifest));
+        Assert.Equal(0u, LoadedObjects());
+        Assert.Equal(Primary(kind), manifest);
+
+        // It is kept, also by TPM2_Clear, and is another one after TPM2_ChangeEPS.
+        _step = 1_000;
+        Assert.Equal(VtpmResult.Success, _protocol.Manifest(0, kind, out byte[] again));
+        _step = 0;
+        Assert.Equal(manifest, again);
+        Call(0, 0x1000, TestTpm.Command(0x126, [TestTpm.Lockout], [], TestTpm.PasswordSession()));
+        Assert.Equal(0u, Code());
+        Assert.Equal(manifest, Primary(kind));
+        Assert.Equal(VtpmResult.Success, _protocol.Manifest(0, kind, out again));
+        Assert.Equal(manifest, again);
+        Call(0, 0x1000, TestTpm.Command(0x124, [TestTpm.Platform], [], TestTpm.PasswordSession()));
+        Assert.Equal(0u, Code());
+        Assert.Equal(VtpmResult.Success, _protocol.Manifest(0, kind, out byte[] other));
+        Assert.NotEqual(manifest, other);
+        Assert.Equal(Primary(kind), other);
+    }
+
+    [Fact]
+    public void Manifest_Long_IsContinuedBesidesAnUnfinishedCommand()
+    {
+        Begin();
+        int calls = 1;
+        _step = 5;
+        VtpmResult result;
+        byte[] manifest;
+        while ((result = _protocol.Manifest(0, EndorsementKeyKind.Rsa2048, out manifest)) == VtpmResult.Incomplete)
+        {
+            Assert.Empty(manifest);
+            calls++;
+        }
+
+        Assert.Equal(VtpmResult.Success, result);
+        Assert.True(calls > 1);
+        _step = 0;
+        Assert.True(_protocol.IsPending);
+        Assert.Equal(VtpmResult.Success, _protocol.Command(0, 0x1000, _buffer, out _));
+        Assert.Equal([0x80, 2], _buffer[4..6]);
+    }
+
+    [Fact]
+    public void Manifest_BeforeStartup_IsMade()
+    {
+        Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(new TpmPlatform(this, this, null) { MessageSize = VtpmProtocol.MaxCommandSize }, out Tpm? tpm));
+        var protocol = new VtpmProtocol(tpm!, this);
+        Assert.Equal(VtpmResult.Success, protocol.Manifest(0, EndorsementKeyKind.EccP256, out byte[] manifest));
+        Assert.Equal([0, 0x23, 0, 0x0B], manifest[..4]);
+    }
+
+    [Fact]
+    public void Manifest_VersionOrTpmBad_HasItsCode()
+    {
+        Assert.Equal(VtpmResult.InvalidParameter, _protocol.Manifest(1, EndorsementKeyKind.Rsa2048, out byte[] manifest));
+        Assert.Empty(manifest);
+        _tpm.Fail();
+        Assert.Equal(VtpmResult.InvalidRequest, _protocol.Manifest(0, EndorsementKeyKind.Rsa2048, out manifest));
+        Assert.Empty(manifest);
+    }
+
     [Fact]
     public void Constructor_LargerMessages_Throws()
     {
@@ -159,6 +228,22 @@ public sealed class VtpmProtocolTests : ITpmClock, ITpmEntropy
     }
 
     private uint Code() => BinaryPrimitives.ReadUInt32BigEndian(_buffer.AsSpan(4 + 6));
+
+    // The key of the default template, by commands; TPMT_PUBLIC.
+    private byte[] Primary(EndorsementKeyKind kind)
+    {
+        byte[] policy = Convert.FromHexString("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa");
+        byte[] head = [0, 0x0B, .. TestTpm.U32(0x0003_00B2), .. TestTpm.Sized(policy), 0, 6, 0, 128, 0, 0x43, 0, 0x10];
+        byte[] template = kind == EndorsementKeyKind.Rsa2048
+            ? [0, 1, .. head, 8, 0, 0, 0, 0, 0, .. TestTpm.Sized(new byte[256])]
+            : [0, 0x23, .. head, 0, 3, 0, 0x10, .. TestTpm.Sized(new byte[32]), .. TestTpm.Sized(new byte[32])];
+        Call(0, 0x1000, TestTpm.Command(0x131, [TestTpm.Endorsement], [0, 4, 0, 0, 0, 0, .. TestTpm.Sized(template), 0, 0, 0, 0, 0, 0], TestTpm.PasswordSession()));
+        Assert.Equal(0u, Code());
+        int size = BinaryPrimitives.ReadUInt16BigEndian(_buffer.AsSpan(4 + 18));
+        byte[] area = _buffer[(4 + 20)..(4 + 20 + size)];
+        Call(0, 0x1000, TestTpm.Command(0x165, [], _buffer[14..18]));
+        return area;
+    }
 
     private uint LoadedObjects()
     {

@@ -4,12 +4,10 @@
 using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
-using System.IO;
 using System.Linq;
 using System.Text;
-using Svsm.Modules.Vtpm;
-using Svsm.Modules.Vtpm.Desk;
 using Xunit;
+using static Svsm.Vtpm.Clients.Tests.Messages;
 
 namespace Svsm.Vtpm.Clients.Tests;
 
@@ -17,12 +15,6 @@ namespace Svsm.Vtpm.Clients.Tests;
 // bit for bit. What differs on purpose has a row with its reason; a difference without a row fails, and so does a row that nothing used.
 public sealed class OracleTests
 {
-    private const uint Owner = 0x4000_0001;
-    private const uint Null = 0x4000_0007;
-    private const uint Password = 0x4000_0009;
-    private const uint Endorsement = 0x4000_000B;
-    private const uint Platform = 0x4000_000C;
-
     private const uint Retry = 0x922;
     private const int CommandsPerSeed = 1500;
 
@@ -61,118 +53,65 @@ public sealed class OracleTests
 
     private static int Compare(int seed, List<string> failures, HashSet<string> unused)
     {
-        string folder = Directory.CreateTempSubdirectory("svsm-oracle-").FullName;
+        using var pair = new TpmPair();
         int retries = 0;
-        try
+        var world = new World(seed);
+        for (int i = 0; i < CommandsPerSeed; i++)
         {
-            using (var first = new SwtpmProcess(folder))
+            (string name, byte[] command) = i == 0 ? ("Startup", Command(0x144, [], U16(0))) : world.Next();
+            if (name == "Reset")
             {
-                first.Send(Command(0x144, [], U16(0)));
-                first.Send(Command(0x145, [], U16(0)));
+                pair.Reset();
+                world.Forget();
+                (name, command) = ("Startup", Command(0x144, [], U16(0)));
             }
 
-            var desk = new DeskPlatform();
-            var platform = new TpmPlatform(new StoppedClock(), desk, null);
-            byte[] state = File.ReadAllBytes(Path.Combine(folder, "tpm2-00.permall"));
-            Assert.True(Tpm.TryImportSwtpm(platform, state, out Tpm? tpm, out string problem) == TpmOpenResult.Done, problem);
-            using var swtpm = new SwtpmProcess(folder);
-            var world = new World(seed);
-            byte[] response = new byte[Tpm.MaxCommandSize];
-            for (int i = 0; i < CommandsPerSeed; i++)
+            byte[] theirs = pair.Theirs(command);
+            if (Code(theirs) == Retry)
             {
-                (string name, byte[] command) = i == 0 ? ("Startup", Command(0x144, [], U16(0))) : world.Next();
-                if (name == "Reset")
-                {
-                    swtpm.Reset();
-                    tpm!.PowerOn();
-                    world.Forget();
-                    (name, command) = ("Startup", Command(0x144, [], U16(0)));
-                }
-
-                byte[] theirs = swtpm.Send(command);
-                if (Code(theirs) == Retry)
-                {
-                    // Part 3 allows it before the first check of a protected authValue; ours stores the mark at once.
-                    retries++;
-                    theirs = swtpm.Send(command);
-                }
-
-                byte[] ours = response[..tpm!.Execute(command, 0, response)];
-                if (Code(ours) == 0 && Code(theirs) == 0)
-                {
-                    world.Done(name, command, ours);
-                }
-
-                if (s_longer.FirstOrDefault(d => d.Command == name) is { Reason: not null } longer && Code(theirs) == 0)
-                {
-                    unused.Remove(longer.Reason);
-                    theirs = [.. theirs, .. longer.Last];
-                    BinaryPrimitives.WriteInt32BigEndian(theirs.AsSpan(2), theirs.Length);
-                    theirs[18]++;
-                }
-
-                bool isSame = Code(ours) == Code(theirs) && ours.Length == theirs.Length && (s_random.Contains(name) || ours.AsSpan().SequenceEqual(theirs));
-                if (isSame && !s_random.Contains(name))
-                {
-                    continue;
-                }
-
-                (string Command, uint? Ours, uint? Theirs, string Reason) row = s_differences.FirstOrDefault(d => d.Command == name
-                    && (d.Ours is null || d.Ours == Code(ours)) && (d.Theirs is null || d.Theirs == Code(theirs)));
-                if (row.Reason is not null)
-                {
-                    unused.Remove(row.Reason);
-                }
-                else if (!isSame)
-                {
-                    failures.Add($"seed {seed}, {i}: {name}: {Convert.ToHexString(command)}: ours {Convert.ToHexString(ours)}, swtpm's {Convert.ToHexString(theirs)}");
-                    if (Code(ours) == 0 != (Code(theirs) == 0))
-                    {
-                        // The two are not in one state any more.
-                        return retries;
-                    }
-                }
+                // Part 3 allows it before the first check of a protected authValue; ours stores the mark at once.
+                retries++;
+                theirs = pair.Theirs(command);
             }
 
-            return retries;
+            byte[] ours = pair.Ours(command);
+            if (Code(ours) == 0 && Code(theirs) == 0)
+            {
+                world.Done(name, command, ours);
+            }
+
+            if (s_longer.FirstOrDefault(d => d.Command == name) is { Reason: not null } longer && Code(theirs) == 0)
+            {
+                unused.Remove(longer.Reason);
+                theirs = [.. theirs, .. longer.Last];
+                BinaryPrimitives.WriteInt32BigEndian(theirs.AsSpan(2), theirs.Length);
+                theirs[18]++;
+            }
+
+            bool isSame = Code(ours) == Code(theirs) && ours.Length == theirs.Length && (s_random.Contains(name) || ours.AsSpan().SequenceEqual(theirs));
+            if (isSame && !s_random.Contains(name))
+            {
+                continue;
+            }
+
+            (string Command, uint? Ours, uint? Theirs, string Reason) row = s_differences.FirstOrDefault(d => d.Command == name
+                && (d.Ours is null || d.Ours == Code(ours)) && (d.Theirs is null || d.Theirs == Code(theirs)));
+            if (row.Reason is not null)
+            {
+                unused.Remove(row.Reason);
+            }
+            else if (!isSame)
+            {
+                failures.Add($"seed {seed}, {i}: {name}: {Convert.ToHexString(command)}: ours {Convert.ToHexString(ours)}, swtpm's {Convert.ToHexString(theirs)}");
+                if (Code(ours) == 0 != (Code(theirs) == 0))
+                {
+                    // The two are not in one state any more.
+                    return retries;
+                }
+            }
         }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
-    }
 
-    private static uint Code(byte[] response) => BinaryPrimitives.ReadUInt32BigEndian(response.AsSpan(6));
-
-    private static byte[] U16(int value) => [(byte)(value >> 8), (byte)value];
-
-    private static byte[] U32(uint value) => [(byte)(value >> 24), (byte)(value >> 16), (byte)(value >> 8), (byte)value];
-
-    private static byte[] Sized(byte[] value) => [.. U16(value.Length), .. value];
-
-    private static byte[] Auth(uint session = Password, params byte[] password) => [.. U32(session), 0, 0, 1, .. Sized(password)];
-
-    private static byte[] Command(uint code, uint[] handles, byte[] parameters, byte[]? sessions = null)
-    {
-        var body = new List<byte>();
-        foreach (uint handle in handles)
-        {
-            body.AddRange(U32(handle));
-        }
-
-        if (sessions is not null)
-        {
-            body.AddRange(U32((uint)sessions.Length));
-            body.AddRange(sessions);
-        }
-
-        body.AddRange(parameters);
-        return [.. U16(sessions is null ? 0x8001 : 0x8002), .. U32((uint)(10 + body.Count)), .. U32(code), .. body];
-    }
-
-    private sealed class StoppedClock : ITpmClock
-    {
-        public long Milliseconds => 0;
+        return retries;
     }
 
     // Makes commands, good ones more often than not.

@@ -33,7 +33,8 @@ internal sealed class SwtpmProcess : IDisposable
 
         _process = Process.Start(start)!;
         var clock = Stopwatch.StartNew();
-        while (!File.Exists(data) || !File.Exists(control))
+        Socket? connected = null;
+        while (!File.Exists(control) || (connected = TryConnect(data)) is null)
         {
             if (_process.HasExited || clock.Elapsed > TimeSpan.FromSeconds(60))
             {
@@ -43,8 +44,7 @@ internal sealed class SwtpmProcess : IDisposable
             Thread.Yield();
         }
 
-        _data = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        _data.Connect(new UnixDomainSocketEndPoint(data));
+        _data = connected!;
     }
 
     internal byte[] Send(byte[] command)
@@ -66,6 +66,22 @@ internal sealed class SwtpmProcess : IDisposable
         _process.Kill();
         _process.WaitForExit();
         _process.Dispose();
+    }
+
+    // A socket has its name before it listens.
+    private static Socket? TryConnect(string path)
+    {
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            socket.Connect(new UnixDomainSocketEndPoint(path));
+            return socket;
+        }
+        catch (SocketException)
+        {
+            socket.Dispose();
+            return null;
+        }
     }
 
     private void Control(byte[] message)
