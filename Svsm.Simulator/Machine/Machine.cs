@@ -49,6 +49,11 @@ public static class Machine
             CheckRange("port for gdb", port, 0, ushort.MaxValue);
         }
 
+        if (options.Threads && (options.CountInstructions || options.TurnSeed is not null || options.GdbPort is not null))
+        {
+            throw SvsmDiagnostics.RunOptionInvalid.Error("threads together with counted instructions, drawn turns or gdb", "only one of them: in threads nothing repeats, and nothing stands still");
+        }
+
         if (!AttestationReport.IsVersion(options.ReportVersion))
         {
             throw SvsmDiagnostics.RunOptionInvalid.Error(string.Create(CultureInfo.InvariantCulture, $"report version {options.ReportVersion}"), "2, 3 or 5");

@@ -79,6 +79,18 @@ public sealed record MachineOptions
     /// <summary>Time-stamp ticks are executed instructions (<c>-icount shift=0,sleep=off</c>): counters repeat exactly from run to run, and the run is slower.</summary>
     public bool CountInstructions { get; init; }
 
+    /// <summary>
+    /// When a vCPU's turn ends and whose is next is drawn from this seed: after one instruction or up to a millisecond. With
+    /// <see cref="CountInstructions"/> the run repeats. When null, a turn lasts a millisecond.
+    /// </summary>
+    public ulong? TurnSeed { get; init; }
+
+    /// <summary>
+    /// The vCPUs run at the same time, each in a thread of QEMU, instead of in turns: races are real, and no run repeats. Not with
+    /// <see cref="CountInstructions"/>, <see cref="TurnSeed"/> or <see cref="GdbPort"/>.
+    /// </summary>
+    public bool Threads { get; init; }
+
     /// <summary>The host offers VMPL0 only, as a stock Linux host does: an SVSM cannot start its guest there.</summary>
     public bool SingleVmpl { get; init; }
 

@@ -102,7 +102,7 @@ internal sealed class MachineSession : IAsyncDisposable
             ulong launchLength = Machine.WithFile("a temporary file with the launch, writable", launchFile, file =>
             {
                 using FileStream stream = File.Create(file);
-                LaunchBlob.Write(plan, BlobOptions(options), [.. hostile.Descriptions.Select(attack => attack.Description)], stream);
+                LaunchBlob.Write(plan, BlobOptions(options), [.. hostile.Descriptions.Select(attack => attack.Description)], stream, options.TurnSeed ?? 0);
                 return (ulong)stream.Length;
             });
             try
@@ -389,7 +389,9 @@ internal sealed class MachineSession : IAsyncDisposable
     private static LaunchOptions BlobOptions(MachineOptions options) =>
         (options.SingleVmpl ? LaunchOptions.SingleVmpl : LaunchOptions.None)
         | (LaunchOptions)options.Trace
-        | (options.GdbPort is not null ? LaunchOptions.StartPaused : LaunchOptions.None);
+        | (options.GdbPort is not null ? LaunchOptions.StartPaused : LaunchOptions.None)
+        | (options.TurnSeed is not null ? LaunchOptions.DrawTurns : LaunchOptions.None)
+        | (options.Threads ? LaunchOptions.Threads : LaunchOptions.None);
 
     private static List<string> Arguments(MachineOptions options, LaunchPlan plan, ulong launchLength)
     {
@@ -401,14 +403,14 @@ internal sealed class MachineSession : IAsyncDisposable
             "-no-reboot",
             "-display", "none",
             "-monitor", "none",
-            "-accel", "tcg",
+            "-accel", options.Threads ? "tcg,thread=multi" : "tcg",
             "-M", "q35",
 
             // The C-bit is bit 47, so addresses need 48 bits; TCG has 40 of its own accord.
             "-cpu", "EPYC,+svm,+npt,phys-bits=48",
 
-            // The hypervisor lets all vCPUs take turns on one.
-            "-smp", "1",
+            // The hypervisor lets all vCPUs take turns on one, unless they are to run at the same time.
+            "-smp", (options.Threads ? options.VcpuCount : 1).ToString(CultureInfo.InvariantCulture),
             "-m", string.Create(CultureInfo.InvariantCulture, $"{(memory + (1 << 20) - 1) >> 20}M"),
             "-chardev", "stdio,id=link,signal=off",
             "-serial", "chardev:link",

@@ -35,6 +35,8 @@ public static class RunCommandLine
         var memory = new Option<int>("--memory") { Description = "guest RAM in MiB", HelpName = "MIB", DefaultValueFactory = _ => 256 };
         var timeout = new Option<double?>("--timeout") { Description = "stop the run after so many seconds", HelpName = "SECONDS" };
         var icount = new Option<bool>("--icount") { Description = "count instructions: statistics repeat exactly from run to run" };
+        var turns = new Option<ulong?>("--turns") { Description = "draw from this number when a vCPU's turn ends and whose is next", HelpName = "SEED" };
+        var threads = new Option<bool>("--threads") { Description = "run the vCPUs at the same time instead of in turns; nothing repeats" };
         var singleVmpl = new Option<bool>("--single-vmpl") { Description = "the host offers VMPL0 only, as a stock Linux host does" };
         var expectViolation = new Option<ViolationKind>("--expect-violation") { Description = "succeed if and only if the run ends with this violation", HelpName = "KIND" };
         var attack = new Option<string[]>("--attack") { Description = "a hostile host does this; can be given several times. docs/hostile-host.md lists the names", HelpName = "NAME[:SEED]", DefaultValueFactory = _ => [] };
@@ -42,7 +44,7 @@ public static class RunCommandLine
         trace.AcceptOnlyFromAmong([.. s_traces.Keys]);
         var gdb = new Option<int?>("--gdb") { Description = "serve gdb at this TCP port, and wait for it", HelpName = "PORT" };
         var json = new Option<bool>("--json") { Description = "print the outcome as one JSON object; console lines go to the error output" };
-        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, kernel, initrd, append, digest, vcpus, memory, timeout, icount, singleVmpl, expectViolation, attack, trace, gdb, json };
+        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, kernel, initrd, append, digest, vcpus, memory, timeout, icount, turns, threads, singleVmpl, expectViolation, attack, trace, gdb, json };
         command.SetAction((parsed, cancellationToken) => new RunCommand
         {
             Machine = new MachineOptions
@@ -55,6 +57,8 @@ public static class RunCommandLine
                 MemoryMiB = parsed.GetValue(memory),
                 Timeout = parsed.GetValue(timeout) is double seconds ? RunCommand.ParseTimeout(seconds) : Timeout.InfiniteTimeSpan,
                 CountInstructions = parsed.GetValue(icount),
+                TurnSeed = parsed.GetValue(turns),
+                Threads = parsed.GetValue(threads),
                 SingleVmpl = parsed.GetValue(singleVmpl),
                 GdbPort = parsed.GetValue(gdb),
                 Trace = parsed.GetValue(trace)!.Aggregate(TraceKinds.None, (all, name) => all | s_traces[name]),

@@ -23,7 +23,7 @@ public struct LaunchHeader
     public const ulong MagicValue = 0x4843_4E4C_4D53_5653;
 
     /// <summary>The version of this layout.</summary>
-    public const uint CurrentVersion = 2;
+    public const uint CurrentVersion = 3;
 
     /// <summary>Most vCPUs that the hypervisor runs.</summary>
     public const uint MaxVcpuCount = 64;
@@ -73,6 +73,10 @@ public struct LaunchHeader
     /// <summary>Guest policy, as the launch was started with.</summary>
     [FieldOffset(0x30)]
     public ulong Policy;
+
+    /// <summary>What turns are drawn from (<see cref="LaunchOptions.DrawTurns"/>).</summary>
+    [FieldOffset(0x38)]
+    public ulong TurnSeed;
 }
 
 /// <summary>Switches of the run.</summary>
@@ -105,6 +109,12 @@ public enum LaunchOptions : uint
     /// For an operating system at VMPL0; an SVSM relies on no host.
     /// </summary>
     HostFlushes = 1 << 6,
+
+    /// <summary>When a vCPU's turn ends and whose is next is drawn from <see cref="LaunchHeader.TurnSeed"/>.</summary>
+    DrawTurns = 1 << 7,
+
+    /// <summary>Each vCPU runs on a processor of the outer machine of its own, at once with the others.</summary>
+    Threads = 1 << 8,
 }
 
 /// <summary>A range of guest RAM. 16 bytes.</summary>

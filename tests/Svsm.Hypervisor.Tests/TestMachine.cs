@@ -39,7 +39,7 @@ internal sealed class ListPort : LinkPort
 }
 
 /// <summary>A processor with recognisable answers.</summary>
-internal sealed unsafe class FakeProcessor : HostProcessor
+internal unsafe class FakeProcessor : HostProcessor
 {
     /// <summary>The time-stamp counter.</summary>
     public ulong TimeStamp { get; set; } = 0x1_2345_6789;
@@ -116,6 +116,17 @@ internal sealed unsafe class FakeProcessor : HostProcessor
     /// <inheritdoc/>
     public override void WriteDevice(ulong address, int size, ulong value) => Accesses.Add((address, size, value));
 
+    /// <summary>Processors that were interrupted.</summary>
+    public List<int> Interrupted { get; } = [];
+
+    /// <inheritdoc/>
+    public override void Interrupt(int processor) => Interrupted.Add(processor);
+
+    /// <inheritdoc/>
+    public override void Relax()
+    {
+    }
+
     /// <inheritdoc/>
     public override CpuidResult Cpuid(uint function, uint index) => new() { Eax = uint.MaxValue, Ebx = uint.MaxValue, Ecx = uint.MaxValue, Edx = uint.MaxValue };
 
@@ -147,13 +158,13 @@ internal sealed unsafe class TestMachine : IDisposable
     private const nuint PoolLength = 24 << 20;
     private readonly void* _memory;
 
-    public TestMachine()
+    public TestMachine(FakeProcessor? processor = null)
     {
         _memory = NativeMemory.AlignedAlloc(PoolLength, (nuint)PageSize);
         Pool = new FramePool();
         Pool.AddRange((ulong)_memory, (ulong)_memory + PoolLength);
         Port = new ListPort();
-        Machine = new VirtualMachine(Pool, new LinkWriter(Port), new FakeProcessor());
+        Machine = new VirtualMachine(Pool, new LinkWriter(Port), processor ?? new FakeProcessor());
         Assert.True(Machine.Memory.TryAddRam(new LaunchRam { Base = 0, Length = RamLength }));
         Machine.Memory.Seal();
         Cpu = new VirtualCpu(Pool, 0);

@@ -56,6 +56,31 @@ public sealed class MachineTests
     }
 
     [Fact]
+    public async Task RunAsync_Threads_HaveAProcessorEach()
+    {
+        using var qemu = new FakeQemu("cat launch > \"$here/blob\"; cat \"$here/frames\"", Frames.Hello, Frames.Exit(StopReason.GuestExit, 0));
+
+        await RunAsync(qemu.Options with { VcpuCount = 3, Threads = true });
+
+        string arguments = qemu.Read("arguments");
+        Assert.Contains("-smp 3 ", arguments, StringComparison.Ordinal);
+        Assert.Contains("-accel tcg,thread=multi ", arguments, StringComparison.Ordinal);
+        byte[] blob = File.ReadAllBytes(qemu.Path("blob"));
+        Assert.Equal(LaunchOptions.Threads, System.Runtime.InteropServices.MemoryMarshal.Read<LaunchHeader>(blob).Options & (LaunchOptions.Threads | LaunchOptions.DrawTurns));
+    }
+
+    [Fact]
+    public async Task RunAsync_TurnSeed_IsHandedOver()
+    {
+        using var qemu = new FakeQemu("cat launch > \"$here/blob\"; cat \"$here/frames\"", Frames.Hello, Frames.Exit(StopReason.GuestExit, 0));
+
+        await RunAsync(qemu.Options with { VcpuCount = 2, TurnSeed = 0x1234_5678_9ABC });
+
+        LaunchHeader header = System.Runtime.InteropServices.MemoryMarshal.Read<LaunchHeader>(File.ReadAllBytes(qemu.Path("blob")));
+        Assert.Equal((LaunchOptions.DrawTurns, 0x1234_5678_9ABCul), (header.Options & (LaunchOptions.Threads | LaunchOptions.DrawTurns), header.TurnSeed));
+    }
+
+    [Fact]
     public async Task RunAsync_Violation_HasReport()
     {
         using var qemu = new FakeQemu(
@@ -281,6 +306,9 @@ public sealed class MachineTests
         MachineOptions options = qemu.Options;
 
         await RefusedAsync(options with { ReportVersion = 4 }, SvsmDiagnostics.RunOptionInvalid, "report version 4");
+        await RefusedAsync(options with { Threads = true, CountInstructions = true }, SvsmDiagnostics.RunOptionInvalid, "threads together with");
+        await RefusedAsync(options with { Threads = true, TurnSeed = 1 }, SvsmDiagnostics.RunOptionInvalid, "threads together with");
+        await RefusedAsync(options with { Threads = true, GdbPort = 0 }, SvsmDiagnostics.RunOptionInvalid, "threads together with");
         await RefusedAsync(options with { VcpuCount = 0 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 0");
         await RefusedAsync(options with { VcpuCount = 65 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 65");
         await RefusedAsync(options with { MemoryMiB = 1 }, SvsmDiagnostics.RunOptionInvalid, "guest RAM in MiB = 1");

@@ -210,9 +210,10 @@ internal sealed unsafe class Attacks
             case AttackAction.Remap:
                 if (Target(attack.Gpa, out ulong remapped) is var target && target != null)
                 {
-                    _machine.Pool.Free(_machine.Memory.PrivateBytes(target));
+                    byte* frame = _machine.Memory.PrivateBytes(target);
                     target->PrivateFrame = null;
                     Update(target, remapped);
+                    _machine.Pool.Free(frame);
                     outcome = AttackOutcome.Done;
                 }
 

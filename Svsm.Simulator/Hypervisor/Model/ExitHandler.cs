@@ -109,7 +109,7 @@ internal static unsafe class ExitHandler
         }
 
         cpu.Skip(instruction.Length);
-        cpu.Yields = true;
+        cpu.Yields = !machine.Interrupts.TurnsAreDrawn;
         VmplContext caller = cpu.Current;
         ulong request = caller.GhcbMsr;
         bool resume = machine.Attacks.Any ? machine.Attacks.VmgExit(cpu) : VmgExit.Handle(machine, cpu);

@@ -579,7 +579,7 @@ internal static unsafe class GhcbRequests
             Complete();
 
             // A vCPU that runs another VMPL goes on with it; one that waits starts with this one.
-            return operation == OnInit || target.IsRunning || Machine.Enter(target, (int)vmpl);
+            return operation == OnInit || target.IsRunning || Machine.Start(target, (int)vmpl);
         }
 
         private readonly bool RunVmpl()

@@ -84,12 +84,17 @@ internal sealed unsafe class GuestMemory
     private ulong _recentLength;
     private ulong _directoryLength;
 
+    private readonly VcpuThreads? _threads;
+
     /// <summary>Makes a guest without memory.</summary>
-    public GuestMemory(FramePool pool)
+    /// <param name="pool">Where frames come from.</param>
+    /// <param name="threads">Who may be using it meanwhile; null = nobody.</param>
+    public GuestMemory(FramePool pool, VcpuThreads? threads = null)
     {
         _pool = pool;
+        _threads = threads;
         NestedTables = new NestedPageTables(pool);
-        Stale = new StaleTranslations(pool);
+        Stale = new StaleTranslations(pool, threads);
     }
 
     /// <summary>The nested page tables that follow the RMP.</summary>
@@ -303,7 +308,7 @@ internal sealed unsafe class GuestMemory
 
     /// <summary>
     /// Makes a page unreachable until its next nested page fault, for every VMPL, and forgets translations that go through it. Whoever
-    /// changes the RMP entry or a frame of a page calls this.
+    /// changes the RMP entry or a frame of a page calls this; before a frame is given away.
     /// </summary>
     /// <param name="page">The page.</param>
     /// <param name="gpa">Its address, page-aligned.</param>
@@ -311,7 +316,7 @@ internal sealed unsafe class GuestMemory
     {
         if (page->IsMapped)
         {
-            NestedTables.Unmap(gpa);
+            _threads?.Recall(NestedTables.Unmap(gpa));
             page->IsMapped = false;
         }
 

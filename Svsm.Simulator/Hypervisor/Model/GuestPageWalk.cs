@@ -7,6 +7,7 @@
 // Page tables are always read as private memory, whatever the C-bit of the entry that points to them says; so are fetches.
 // Long mode with four levels, and no paging. Other modes are not translated: an SNP guest that needs help there does not exist.
 
+using System.Threading;
 using Svsm.Wire;
 
 namespace Svsm.Hypervisor;
@@ -28,6 +29,9 @@ internal enum WalkStatus
 
     /// <summary>A paging mode that is not translated.</summary>
     Unsupported,
+
+    /// <summary>Another vCPU changed an entry meanwhile; inside the walk only.</summary>
+    Changed,
 }
 
 /// <summary>Result of a translation.</summary>
@@ -87,6 +91,22 @@ internal static unsafe class GuestPageWalk
             return new WalkResult { Status = WalkStatus.NotCanonical };
         }
 
+        WalkResult result;
+        do
+        {
+            if (record != null)
+            {
+                record->Clear();
+            }
+
+            result = Walk(memory, state, vmpl, linear, kind, user, record);
+        }
+        while (result.Status == WalkStatus.Changed);
+        return result;
+    }
+
+    private static WalkResult Walk(GuestMemory memory, Vmsa* state, int vmpl, ulong linear, AccessKind kind, bool user, RememberedWalk* record)
+    {
         bool noExecute = (state->Efer & Amd64.EferNoExecute) != 0;
         uint fault = (kind == AccessKind.Write ? FaultWrite : 0) | (user ? FaultUser : 0)
             | (kind == AccessKind.Fetch && (noExecute || (state->Cr4 & Amd64.Cr4Smep) != 0) ? FaultFetch : 0);
@@ -117,10 +137,14 @@ internal static unsafe class GuestPageWalk
             inAny |= entry;
             if (shift > 12 && (entry & (Amd64.PteLarge | mustBeClear)) == 0)
             {
-                *slot = entry | Amd64.PteAccessed;
+                if (!TrySet(slot, ref entry, Amd64.PteAccessed))
+                {
+                    return Again;
+                }
+
                 if (record != null)
                 {
-                    record->Add(memory.Find(entryAddress), slot);
+                    record->Add(memory.Find(entryAddress), slot, entry);
                 }
 
                 table = entry & Amd64.PteAddress;
@@ -143,10 +167,14 @@ internal static unsafe class GuestPageWalk
                 return new WalkResult { Status = WalkStatus.PageFault, ErrorCode = fault | FaultPresent };
             }
 
-            *slot = entry | Amd64.PteAccessed | (kind == AccessKind.Write ? Amd64.PteDirty : 0);
+            if (!TrySet(slot, ref entry, Amd64.PteAccessed | (kind == AccessKind.Write ? Amd64.PteDirty : 0)))
+            {
+                return Again;
+            }
+
             if (record != null)
             {
-                record->Add(memory.Find(entryAddress), slot);
+                record->Add(memory.Find(entryAddress), slot, entry);
             }
 
             return new WalkResult
@@ -157,6 +185,16 @@ internal static unsafe class GuestPageWalk
                 IsGlobal = (entry & Amd64.PteGlobal) != 0 && (state->Cr4 & Amd64.Cr4PageGlobal) != 0,
             };
         }
+    }
+
+    private static WalkResult Again => new() { Status = WalkStatus.Changed };
+
+    // As the processor does it: not when the entry has been changed since it was read. Then the walk begins anew.
+    private static bool TrySet(ulong* slot, ref ulong entry, ulong bits)
+    {
+        ulong before = entry;
+        entry |= bits;
+        return entry == before || Interlocked.CompareExchange(ref *slot, entry, before) == before;
     }
 
     private static bool IsAllowed(Vmsa* state, AccessKind kind, bool user, bool writable, bool userPage, bool executable)

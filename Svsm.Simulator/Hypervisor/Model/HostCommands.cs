@@ -43,7 +43,7 @@ internal sealed unsafe class HostCommands
     private bool _used;
     private VirtualCpu? _stepped;
     private uint _stepsLeft;
-    private bool _armed;
+    private VirtualCpu? _armed;
     private bool _everStepped;
     private ulong _dr6;
     private ulong _rip;
@@ -79,12 +79,12 @@ internal sealed unsafe class HostCommands
             cpu.Vmcb->InterceptExceptions |= 1u << Amd64.VectorDebug;
         }
 
-        _rip = cpu.State->Rip;
         if (ReferenceEquals(cpu, _stepped) && (cpu.Vmcb->EventInjection >> 31 & 1) == 0 && cpu.Offered == 0)
         {
+            _rip = cpu.State->Rip;
             _dr6 = cpu.State->Dr6;
             cpu.State->Rflags |= Amd64.FlagTrap;
-            _armed = true;
+            _armed = cpu;
         }
 
         return true;
@@ -102,7 +102,8 @@ internal sealed unsafe class HostCommands
             return false;
         }
 
-        if (_armed)
+        bool armed = ReferenceEquals(cpu, _armed);
+        if (armed)
         {
             cpu.State->Rflags &= ~Amd64.FlagTrap;
         }
@@ -111,7 +112,7 @@ internal sealed unsafe class HostCommands
         {
             case ExitCode.NonMaskableInterrupt:
                 _machine.Processor.TakeNonMaskableInterrupt();
-                _armed = false;
+                _armed = armed ? null : _armed;
 
                 // An attack that has just been asked for may be one on the next exit: this one.
                 resume = Attend(cpu) && (!_machine.Attacks.Any || _machine.Attacks.AfterExit(cpu, cpu.Vmpl, ExitCode.NonMaskableInterrupt));
@@ -119,7 +120,7 @@ internal sealed unsafe class HostCommands
             case ExitCode.Debug:
                 cpu.State->Rflags &= ~Amd64.FlagTrap;
                 cpu.State->Dr6 = _dr6;
-                resume = !_armed || Stepped(cpu);
+                resume = !armed || Stepped(cpu);
                 return true;
             case ExitCode.InvalidOpcode when Find(cpu.State->Rip) >= 0 && cpu.IsLongCode:
                 EndSteps();
@@ -134,13 +135,13 @@ internal sealed unsafe class HostCommands
     /// <returns>False when the run must stop, which has been asked for.</returns>
     public bool AfterExit(VirtualCpu cpu)
     {
-        if (!_used)
+        if (!_used || !ReferenceEquals(cpu, _armed))
         {
             return true;
         }
 
-        bool moved = _armed && (cpu.State->Rip != _rip || (cpu.Vmcb->EventInjection >> 31 & 1) != 0);
-        _armed = false;
+        bool moved = cpu.State->Rip != _rip || (cpu.Vmcb->EventInjection >> 31 & 1) != 0;
+        _armed = null;
         return !moved || Stepped(cpu);
     }
 
@@ -267,7 +268,7 @@ internal sealed unsafe class HostCommands
 
     private bool Stepped(VirtualCpu cpu)
     {
-        _armed = false;
+        _armed = null;
         if (--_stepsLeft != 0)
         {
             return true;
@@ -280,7 +281,7 @@ internal sealed unsafe class HostCommands
     private void EndSteps()
     {
         _stepped = null;
-        _armed = false;
+        _armed = null;
     }
 
     private void Answer(CommandKind kind, bool done, ReadOnlySpan<byte> data)

@@ -57,6 +57,13 @@ internal abstract unsafe class HostProcessor
     /// <param name="value">The value.</param>
     public abstract void WriteDevice(ulong address, int size, ulong value);
 
-    /// <summary>Waits until the timer interrupts, and takes the interrupt.</summary>
+    /// <summary>Waits until the timer, another processor or an NMI interrupts, and takes the interrupt.</summary>
     public abstract void WaitForInterrupt();
+
+    /// <summary>Interrupts another processor: ends its guest's run, or its wait. One that does neither is interrupted when it does.</summary>
+    /// <param name="processor">Its number.</param>
+    public abstract void Interrupt(int processor);
+
+    /// <summary>Lets others have the time while this one waits for them.</summary>
+    public abstract void Relax();
 }

@@ -68,13 +68,17 @@ internal static unsafe class Intercepts
     /// <param name="cpu">The vCPU.</param>
     /// <param name="byAddress">CR3 writes and INVLPG.</param>
     /// <param name="everything">CR4 writes.</param>
-    public static void SelectFlushes(VirtualCpu cpu, bool byAddress, bool everything)
+    /// <returns>Whether more or others exit than before.</returns>
+    public static bool SelectFlushes(VirtualCpu cpu, bool byAddress, bool everything)
     {
         const uint Cr3Write = 1u << 19;
         const uint Cr4Write = 1u << 20;
         Vmcb* vmcb = cpu.Vmcb;
-        vmcb->InterceptControlRegisters = (byAddress ? Cr3Write : 0) | (everything ? Cr4Write : 0);
+        uint before = vmcb->InterceptControlRegisters;
+        uint after = (byAddress ? Cr3Write : 0) | (everything ? Cr4Write : 0);
+        vmcb->InterceptControlRegisters = after;
         vmcb->Intercepts = byAddress ? vmcb->Intercepts | Bit(ExitCode.Invlpg) : vmcb->Intercepts & ~Bit(ExitCode.Invlpg);
+        return (after & ~before) != 0;
     }
 
     private static ulong Bit(ulong exitCode) => 1ul << (int)(exitCode - FirstCode);

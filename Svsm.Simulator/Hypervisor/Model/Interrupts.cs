@@ -10,7 +10,11 @@
 //            RFLAGS.IF allows; an event whose delivery the last exit interrupted is injected again
 //   Settle   after an exit: an interrupt that was taken goes into service
 //
-// A turn ends after a millisecond if another vCPU can run. Guest time is what the time-stamp counter of vCPU 0 shows.
+// A turn ends after a millisecond if another vCPU can run, or after a time that is drawn (TurnLengths.cs). Guest time is what the time-stamp
+// counter of vCPU 0 shows.
+//
+// With a processor for each vCPU (VcpuThreads.cs) whoever gets an interrupt is called back from its guest first and settled: what it took before
+// is in service then, so that the same vector can be requested again. Some processor's timer is always set for the earliest timer of all.
 
 using System;
 using Svsm.Wire;
@@ -45,7 +49,11 @@ internal sealed unsafe class Interrupts
 
     private const byte HaltOpcode = 0xF4;
 
+    // From reading the clock to the entry, in instructions: a drawn turn begins behind that.
+    private const ulong EntryNanoseconds = 440;
+
     private readonly VirtualMachine _machine;
+    private TurnLengths? _turns;
 
     // Not later than the earliest timer of any APIC.
     private ulong _nextTimer = Never;
@@ -59,6 +67,16 @@ internal sealed unsafe class Interrupts
 
     /// <summary>Whether the current turn will end.</summary>
     public bool TurnIsLimited { get; private set; }
+
+    /// <summary>Whether turns are drawn: then a VMGEXIT ends none.</summary>
+    public bool TurnsAreDrawn => _turns != null;
+
+    /// <summary>Has turns drawn from a seed.</summary>
+    public void DrawTurns(ulong seed) => _turns = new TurnLengths(seed);
+
+    /// <summary>Which of the vCPUs that can run is next, counted from the one behind the current.</summary>
+    /// <param name="count">How many can, not 0.</param>
+    public int ChooseNext(int count) => _turns == null ? 0 : (int)_turns.NextBelow((ulong)count);
 
     /// <summary>Now, in time-stamp ticks of the guest.</summary>
     public ulong Now => _machine.Processor.ReadTimeStampCounter() + _machine.Cpus[0].TimeStampOffset;
@@ -91,7 +109,17 @@ internal sealed unsafe class Interrupts
         }
     }
 
-    /// <summary>Handles the exit for a physical interrupt: the only source is the timer.</summary>
+    /// <summary>The same, once per exit: another vCPU that had an interrupt for this one may have done it.</summary>
+    public static void SettleOnce(VirtualCpu cpu)
+    {
+        if (cpu.IsUnsettled)
+        {
+            cpu.IsUnsettled = false;
+            Settle(cpu);
+        }
+    }
+
+    /// <summary>Handles the exit for a physical interrupt: the timer's, or another processor's.</summary>
     public void HandlePhysical(VirtualCpu cpu)
     {
         _machine.Processor.AcknowledgeInterrupt();
@@ -107,11 +135,14 @@ internal sealed unsafe class Interrupts
         Expire();
     }
 
+    /// <summary>Has this processor's timer set for the earliest timer, if no other's is.</summary>
+    public void ArmTimer() => Arm(_nextTimer);
+
     /// <summary>Sees to it that the current turn ends.</summary>
     public void LimitTurn()
     {
         TurnIsLimited = true;
-        Arm(Now + _machine.Clock.ToTicks(TurnNanoseconds));
+        Arm(Now + _machine.Clock.ToTicks(_turns == null ? TurnNanoseconds : EntryNanoseconds + _turns.NextLength()));
     }
 
     /// <summary>The timer of an APIC was set.</summary>
@@ -165,6 +196,7 @@ internal sealed unsafe class Interrupts
     /// <summary>Delivers an interrupt to the APIC of one vCPU and VMPL, and wakes the vCPU if it waits for it.</summary>
     public void Deliver(VirtualCpu target, int vmpl, int mode, int vector, bool level)
     {
+        CallBack(target);
         LocalApic apic = target.Contexts[vmpl].Apic;
         if (mode == DeliveryMode.Nmi)
         {
@@ -193,6 +225,15 @@ internal sealed unsafe class Interrupts
     /// <param name="interruptible">Whether RFLAGS.IF is set.</param>
     public static bool WillWake(VirtualCpu cpu, bool interruptible) => interruptible && TakesInterrupts(cpu) && cpu.Current.Apic.TimerArmed;
 
+    private void CallBack(VirtualCpu cpu)
+    {
+        if (_machine.Threads.Enabled)
+        {
+            _machine.Threads.Recall(cpu);
+            SettleOnce(cpu);
+        }
+    }
+
     private static bool TakesInterrupts(VirtualCpu cpu) => (cpu.Features & SevFeatures.RestrictedInjection) == 0;
 
     private void Wake(VirtualCpu cpu)
@@ -204,7 +245,8 @@ internal sealed unsafe class Interrupts
         }
     }
 
-    private void Expire()
+    /// <summary>Looks at the timers: an interrupt was taken, which may have been the timer's.</summary>
+    public void Expire()
     {
         _armed = Never;
         TurnIsLimited = false;
@@ -218,6 +260,11 @@ internal sealed unsafe class Interrupts
                 for (int vmpl = 0; vmpl < cpu.Contexts.Length; vmpl++)
                 {
                     LocalApic apic = cpu.Contexts[vmpl].Apic;
+                    if (apic.Deadline <= now)
+                    {
+                        CallBack(cpu);
+                    }
+
                     if (apic.Expire(_machine.Clock, now))
                     {
                         Wake(cpu);

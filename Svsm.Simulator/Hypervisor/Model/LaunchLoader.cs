@@ -84,6 +84,12 @@ internal unsafe ref struct LaunchLoader
         }
 
         _machine.Cpus = cpus;
+        _machine.Threads.Enabled = (_header.Options & LaunchOptions.Threads) != 0;
+        if ((_header.Options & LaunchOptions.DrawTurns) != 0)
+        {
+            _machine.Interrupts.DrawTurns(_header.TurnSeed);
+        }
+
         return TryAddRam() && TryAddPages() && TryAddAttacks() && TryStart();
     }
 

@@ -3,6 +3,7 @@
 
 // Nested page faults: an access that the nested tables do not allow (yet) meets the RMP.
 
+using System.Threading;
 using Svsm.Simulator.Shared;
 using Svsm.Wire;
 
@@ -15,10 +16,6 @@ internal static unsafe class NestedFaults
 
     private const ulong EventValid = 1ul << 31;
     private const uint MaxRepeats = 1000;
-
-    private static ulong s_lastRip;
-    private static ulong s_lastStack;
-    private static uint s_repeats;
 
     /// <summary>Handles a nested page fault.</summary>
     /// <returns>False when the run must stop, which has been asked for.</returns>
@@ -54,10 +51,10 @@ internal static unsafe class NestedFaults
         {
             if (!mappedPrivate && walk)
             {
-                return PageTablePointer.TrySetPrivate(memory, cpu, gpa) || cpu.Stop(ViolationKind.Unsupported, gpa);
+                return PageTablePointer.TrySetPrivate(memory, cpu, gpa) || IsDoneByAnother(machine, cpu, gpa) || cpu.Stop(ViolationKind.Unsupported, gpa);
             }
 
-            return Map(memory, cpu, page, gpa, isPrivate, walk || kind == AccessKind.Write, kind == AccessKind.Fetch);
+            return Map(machine, cpu, page, gpa, isPrivate, walk || kind == AccessKind.Write, kind == AccessKind.Fetch);
         }
 
         if (verdict == AccessVerdict.NotValidated)
@@ -78,19 +75,23 @@ internal static unsafe class NestedFaults
         return cpu.Stop(Violations.Of(verdict), gpa);
     }
 
-    private static bool Map(GuestMemory memory, VirtualCpu cpu, GuestPage* page, ulong gpa, bool isPrivate, bool write, bool fetch)
+    private static bool Map(VirtualMachine machine, VirtualCpu cpu, GuestPage* page, ulong gpa, bool isPrivate, bool write, bool fetch)
     {
-        ulong after = memory.MapNested(page, gpa, cpu.Vmpl, isPrivate, out ulong before);
+        ulong after = machine.Memory.MapNested(page, gpa, cpu.Vmpl, isPrivate, out ulong before);
 
         // A fault that the entry does not explain would come back for ever.
         bool sufficient = (!write || (after & Amd64.PteWritable) != 0) && (!fetch || (after & Amd64.PteNoExecute) == 0);
-        if (before == after || !sufficient)
+        if (!sufficient || (before == after && !IsDoneByAnother(machine, cpu, gpa)))
         {
             return cpu.Stop(ViolationKind.Unsupported, gpa);
         }
 
         return true;
     }
+
+    // Two vCPUs that run at the same time can fault for the same reason; the first removes it. Alone, nobody else can have been it.
+    private static bool IsDoneByAnother(VirtualMachine machine, VirtualCpu cpu, ulong gpa) =>
+        machine.Threads.Enabled && cpu.CountFault(gpa) < MaxRepeats;
 
     private static bool DeliverNotValidated(GuestMemory memory, VirtualCpu cpu, ulong gpa, AccessKind kind, bool walk)
     {
@@ -106,13 +107,8 @@ internal static unsafe class NestedFaults
         }
 
         // A handler that needs the page itself raises #VC for ever, at the same place with the same stack.
-        ulong stack = cpu.Registers[VirtualCpu.Rsp];
-        bool again = cpu.State->Rip == s_lastRip && stack == s_lastStack && cpu.State->Cr2 == linear;
-        s_repeats = again ? s_repeats + 1 : 0;
-        s_lastRip = cpu.State->Rip;
-        s_lastStack = stack;
         cpu.State->Cr2 = linear;
-        return s_repeats < MaxRepeats
+        return cpu.CountFault(linear) < MaxRepeats
             ? VcDelivery.Deliver(memory, cpu, ExitCode.PageNotValidated) || StopAt(cpu, gpa)
             : cpu.Stop(ViolationKind.VcNotDelivered, gpa);
     }
@@ -171,8 +167,8 @@ internal static unsafe class PageTablePointer
 
             if ((entry & Amd64.PteAddress) == table && (entry & Amd64.CBit) == 0)
             {
-                entries[i] = entry | Amd64.CBit;
-                found = true;
+                // Others may be changing the entry.
+                found |= Interlocked.CompareExchange(ref entries[i], entry | Amd64.CBit, entry) == entry;
             }
             else if (level > 2)
             {

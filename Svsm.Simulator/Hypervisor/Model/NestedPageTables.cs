@@ -8,7 +8,8 @@
 //   root          slots 0 to 255: shared view | slots 256 to 511 (bit 47, the C-bit): private view
 //   root, PG = 0  slots 0 to 255: private view. Without paging there is no C-bit, and every access is private.
 //
-// The emulator drops all translations at VMRUN and #VMEXIT, and the vCPUs take turns on one processor: an edit needs no flush.
+// The emulator drops all translations at VMRUN and #VMEXIT. So an edit needs no flush, but whoever may be in a guest that has used an entry must
+// leave it before anybody counts on its being gone (VcpuThreads.Recall). New and wider entries need nothing.
 
 using Svsm.Wire;
 
@@ -60,19 +61,24 @@ internal sealed unsafe class NestedPageTables
 
     /// <summary>Makes a page unreachable, in both views, for every VMPL.</summary>
     /// <param name="gpa">Page-aligned, below the C-bit.</param>
-    public void Unmap(ulong gpa)
+    /// <returns>The VMPLs that could reach it; bit n = VMPL n.</returns>
+    public int Unmap(ulong gpa)
     {
+        int vmpls = 0;
         for (int vmpl = 0; vmpl < VmplCount; vmpl++)
         {
             for (int view = 0; view < 2; view++)
             {
                 ulong* entry = Entry(vmpl, gpa, view != 0, create: false);
-                if (entry != null)
+                if (entry != null && *entry != 0)
                 {
                     *entry = 0;
+                    vmpls |= 1 << vmpl;
                 }
             }
         }
+
+        return vmpls;
     }
 
     /// <summary>The entry of a page as the processor would find it, or 0. For tests and reports.</summary>

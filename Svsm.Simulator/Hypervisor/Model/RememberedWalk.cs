@@ -82,7 +82,7 @@ internal unsafe struct RememberedWalk
         }
 
         walk->_tag = 0;
-        walk->_levels = 0;
+        walk->Clear();
         WalkResult result = GuestPageWalk.Translate(memory, state, cpu.Vmpl, linear, kind, user, walk);
         if (result.Status != WalkStatus.Done
             || memory.Access(result.Gpa, cpu.Vmpl, result.IsPrivate || kind == AccessKind.Fetch, kind, user, out byte* bytes) != AccessVerdict.Allowed)
@@ -101,14 +101,18 @@ internal unsafe struct RememberedWalk
         return bytes;
     }
 
+    /// <summary>Forgets the table entries: a walk begins.</summary>
+    public void Clear() => _levels = 0;
+
     /// <summary>Adds a table entry that the walk has read.</summary>
     /// <param name="page">The table's page.</param>
-    /// <param name="slot">The entry, its accessed and dirty bits set already.</param>
-    public void Add(GuestPage* page, ulong* slot)
+    /// <param name="slot">The entry.</param>
+    /// <param name="value">What the walk found there, accessed and dirty bits set. Another vCPU may have changed it since.</param>
+    public void Add(GuestPage* page, ulong* slot, ulong value)
     {
         page->IsRemembered = true;
         _slots[_levels] = (ulong)slot;
-        _values[_levels] = *slot;
+        _values[_levels] = value;
         _levels++;
     }
 

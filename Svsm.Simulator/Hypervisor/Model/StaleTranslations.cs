@@ -63,6 +63,7 @@ internal sealed unsafe class StaleTranslations
     private const ulong PagingBits = Amd64.Cr4PageSizeExtensions | Amd64.Cr4Pae | Amd64.Cr4PageGlobal | Amd64.Cr4La57 | Amd64.Cr4Pcid | Amd64.Cr4Smep;
 
     private readonly FramePool _pool;
+    private readonly VcpuThreads? _threads;
     private readonly uint[] _flushed = new uint[MaxCpus];
     private readonly uint[] _broadcast = new uint[MaxCpus];
     private readonly uint[] _entered = new uint[MaxCpus * NestedPageTables.VmplCount];
@@ -72,7 +73,13 @@ internal sealed unsafe class StaleTranslations
     private uint _lastLoss;
 
     /// <summary>Makes an empty record.</summary>
-    public StaleTranslations(FramePool pool) => _pool = pool;
+    /// <param name="pool">Where frames come from.</param>
+    /// <param name="threads">Who may be in a guest meanwhile; null = nobody.</param>
+    public StaleTranslations(FramePool pool, VcpuThreads? threads = null)
+    {
+        _pool = pool;
+        _threads = threads;
+    }
 
     /// <summary>The vCPUs.</summary>
     public VirtualCpu[] Cpus { get; set; } = [];
@@ -264,6 +271,8 @@ internal sealed unsafe class StaleTranslations
     /// <summary>TLBSYNC: what this vCPU broadcast is done on all of them.</summary>
     public void Synchronize(VirtualCpu cpu)
     {
+        // The emulator's own translations go with the exit.
+        _threads?.RecallAll();
         uint time = _broadcast[cpu.Id];
         for (int other = 0; other < Cpus.Length; other++)
         {
@@ -347,6 +356,10 @@ internal sealed unsafe class StaleTranslations
             lower |= _entered[Index(cpu.Id, vmpl)] is not 0 and uint entered && entered <= _lastLoss && _flushed[cpu.Id] <= _lastLoss;
         }
 
-        Intercepts.SelectFlushes(cpu, byAddress: own, everything: own || lower);
+        if (Intercepts.SelectFlushes(cpu, byAddress: own, everything: own || lower))
+        {
+            // A flush that it makes from now on counts, so it has to be seen.
+            _threads?.Recall(cpu);
+        }
     }
 }

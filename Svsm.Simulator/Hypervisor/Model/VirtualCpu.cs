@@ -35,6 +35,10 @@ internal struct WorldFrame
     [FieldOffset(0x88)]
     public ulong TscExit;
 
+    /// <summary>When the processor that runs this vCPU last left a guest, in the guest's time, which stands still while the machine is asked; 0 = never.</summary>
+    [FieldOffset(0x90)]
+    public ulong LastExit;
+
     /// <summary>x87 and SSE registers in the form of FXSAVE64. 16-byte aligned.</summary>
     [FieldOffset(0x100)]
     public Bytes512 Extended;
@@ -113,7 +117,17 @@ internal sealed unsafe class VirtualCpu
     /// <summary>Number of RDI in <see cref="Registers"/>.</summary>
     public const int Rdi = 7;
 
+    /// <summary>VcpuThreads.cs: 1 from before its processor lets go of the lock to run it until behind the exit.</summary>
+    public int IsInGuest;
+
+    /// <summary>VcpuThreads.cs: 1 while its processor waits for the lock and wants to be interrupted when it is free.</summary>
+    public int IsQueued;
+
     private StopRequest _stop;
+    private ulong _faultRip;
+    private ulong _faultStack;
+    private ulong _faultAddress;
+    private uint _faultRepeats;
 
     /// <summary>Makes a vCPU that has no VMSA yet.</summary>
     /// <param name="pool">For its VMCB and frame.</param>
@@ -180,7 +194,16 @@ internal sealed unsafe class VirtualCpu
     /// <summary>EXITINTINFO of an event whose delivery the last exit interrupted, to be injected again, or 0.</summary>
     public ulong InterruptedEvent { get; set; }
 
-    /// <summary>TSC_AUX while another vCPU is on the processor.</summary>
+    /// <summary>Whether what was delivered until its last exit has not been looked at yet.</summary>
+    public bool IsUnsettled { get; set; }
+
+    /// <summary>Whether its processor has halted since it last looked at what may have interrupted it.</summary>
+    public bool HasTakenInterrupts { get; set; }
+
+    /// <summary>Whether a processor has its debug registers and TSC_AUX.</summary>
+    public bool IsLoaded { get; set; }
+
+    /// <summary>TSC_AUX while no processor has it.</summary>
     public ulong TscAux { get; set; }
 
     /// <summary>SEV_FEATURES of the VMSA that runs.</summary>
@@ -209,6 +232,20 @@ internal sealed unsafe class VirtualCpu
     public bool Stop(ViolationKind kind, ulong gpa)
     {
         return Stop(new StopRequest { IsSet = true, Reason = StopReason.Violation, Violation = kind, Gpa = gpa, Detail = (ulong)kind });
+    }
+
+    /// <summary>Counts faults at one place: same instruction, stack and address, one after the other.</summary>
+    /// <param name="address">Where the access went.</param>
+    /// <returns>How many there were before this one.</returns>
+    public uint CountFault(ulong address)
+    {
+        ulong stack = Registers[Rsp];
+        bool again = State->Rip == _faultRip && stack == _faultStack && address == _faultAddress;
+        _faultRepeats = again ? _faultRepeats + 1 : 0;
+        _faultRip = State->Rip;
+        _faultStack = stack;
+        _faultAddress = address;
+        return _faultRepeats;
     }
 
     /// <summary>Adds the page concerned to a stop that was asked for without knowing it.</summary>

@@ -32,7 +32,8 @@ internal sealed unsafe class VirtualMachine
         Pool = pool;
         Link = link;
         Processor = processor;
-        Memory = new GuestMemory(pool);
+        Threads = new VcpuThreads(processor);
+        Memory = new GuestMemory(pool, Threads);
         IoApic = new IoApic(this);
         Pci = new PciBus(processor);
         Devices = new DeviceSpace(Pci);
@@ -52,6 +53,9 @@ internal sealed unsafe class VirtualMachine
 
     /// <summary>The level-1 processor.</summary>
     public HostProcessor Processor { get; }
+
+    /// <summary>Which processors run guests, when each vCPU has one.</summary>
+    public VcpuThreads Threads { get; }
 
     /// <summary>Guest memory and RMP.</summary>
     public GuestMemory Memory { get; }
@@ -90,16 +94,25 @@ internal sealed unsafe class VirtualMachine
     public VirtualCpu[] Cpus
     {
         get => Memory.Stale.Cpus;
-        set => Memory.Stale.Cpus = value;
+        set
+        {
+            Memory.Stale.Cpus = value;
+            Threads.Cpus = value;
+        }
     }
 
     /// <summary>Switches of the run.</summary>
     public LaunchOptions Options { get; set; }
 
-    /// <summary>Sets the guest's time back: it stood still while the machine's host side was asked.</summary>
+    /// <summary>Sets the guest's time back: it stood still while the machine's host side was asked. Not when others went on meanwhile.</summary>
     /// <param name="start">Time-stamp counter of the processor when that began.</param>
     public void HoldTimeSince(ulong start)
     {
+        if (Threads.Enabled)
+        {
+            return;
+        }
+
         ulong waited = Processor.ReadTimeStampCounter() - start;
         for (int i = 0; i < Cpus.Length; i++)
         {
@@ -124,15 +137,26 @@ internal sealed unsafe class VirtualMachine
         GuestPage* page = context.VmsaPage;
         bool usable = page == null || (page->Assigned && page->Validated && page->IsVmsa && !page->IsRunning);
         Vmsa* vmsa = Locate(context);
-        if (vmsa == null || !usable || !VmsaTransfer.IsValid(vmsa, vmpl))
+        if (vmsa == null || !usable)
         {
             return cpu.Stop(ViolationKind.InvalidVmsa, context.VmsaGpa);
         }
 
         if (page != null)
         {
-            page->IsRunning = true;
+            // First, so that nobody changes what is checked.
             Memory.Unmap(page, context.VmsaGpa);
+            page->IsRunning = true;
+        }
+
+        if (!VmsaTransfer.IsValid(vmsa, vmpl))
+        {
+            if (page != null)
+            {
+                page->IsRunning = false;
+            }
+
+            return cpu.Stop(ViolationKind.InvalidVmsa, context.VmsaGpa);
         }
 
         VmsaTransfer.Load(cpu, vmsa);
@@ -143,7 +167,7 @@ internal sealed unsafe class VirtualMachine
 
         LoadTscAux(cpu, vmsa->TscAux);
         cpu.SelectNestedTables(Memory.NestedTables);
-        Intercepts.Select(cpu, alone: Cpus.Length == 1);
+        Intercepts.Select(cpu, alone: Cpus.Length == 1 || Threads.Enabled);
         Memory.Stale.Enter(cpu);
         cpu.IsRunning = true;
         cpu.IsHalted = false;
@@ -163,7 +187,7 @@ internal sealed unsafe class VirtualMachine
             Processor.ReadDebugRegisters(&vmsa->Dr0);
         }
 
-        vmsa->TscAux = (uint)(ReferenceEquals(cpu, _onProcessor) ? Processor.TscAux : cpu.TscAux);
+        vmsa->TscAux = (uint)(cpu.IsLoaded ? Processor.TscAux : cpu.TscAux);
         if (context.VmsaPage != null)
         {
             context.VmsaPage->IsRunning = false;
@@ -186,7 +210,7 @@ internal sealed unsafe class VirtualMachine
             return cpu.Skip(length);
         }
 
-        if (ReferenceEquals(Next(cpu), cpu) && !Interrupts.WillWake(cpu, interruptible) && !WillAnyWake())
+        if (CountOthers(cpu) == 0 && !Interrupts.WillWake(cpu, interruptible) && !WillAnyWake())
         {
             return cpu.Stop(ViolationKind.HaltForever, 0);
         }
@@ -202,7 +226,22 @@ internal sealed unsafe class VirtualMachine
     /// <summary>Goes on with a halted vCPU.</summary>
     public void Resume(VirtualCpu cpu)
     {
-        _resumeFailed |= !Enter(cpu, cpu.Vmpl);
+        _resumeFailed |= !Start(cpu, cpu.Vmpl);
+    }
+
+    /// <summary>Enters a vCPU that waits, and tells its processor, if it has one.</summary>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="vmpl">Which VMPL.</param>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool Start(VirtualCpu cpu, int vmpl)
+    {
+        bool entered = Enter(cpu, vmpl);
+        if (Threads.Enabled)
+        {
+            Processor.Interrupt(cpu.Id);
+        }
+
+        return entered;
     }
 
     /// <summary>Chooses who runs next: the same vCPU until it waits, yields or its turn ends, then the others in turn.</summary>
@@ -228,29 +267,67 @@ internal sealed unsafe class VirtualMachine
             return null;
         }
 
-        if (Cpus.Length != 1 && !Interrupts.TurnIsLimited && !ReferenceEquals(Next(next), next))
+        if (Cpus.Length != 1)
         {
-            Interrupts.LimitTurn();
+            LimitTurn(cpu, next);
         }
 
         if (!ReferenceEquals(next, _onProcessor))
         {
-            fixed (ulong* saved = _debugRegisters)
+            if (_onProcessor is { } previous)
             {
-                if (_onProcessor is { } previous)
-                {
-                    Processor.ReadDebugRegisters(saved + (previous.Id * DebugRegisterCount));
-                    previous.TscAux = Processor.TscAux;
-                }
-
-                Processor.WriteDebugRegisters(saved + (next.Id * DebugRegisterCount));
-                Processor.TscAux = next.TscAux;
+                Unload(previous);
+                next.Frame->LastExit = previous.Frame->LastExit;
             }
 
+            Load(next);
             _onProcessor = next;
         }
 
         return next;
+    }
+
+    /// <summary>Waits until a vCPU that has its own processor can run. That processor holds the lock, and lets go of it meanwhile.</summary>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool AwaitStart(VirtualCpu cpu)
+    {
+        while (!cpu.IsRunning && !_resumeFailed)
+        {
+            if (cpu.IsLoaded)
+            {
+                Unload(cpu);
+            }
+
+            Interrupts.ArmTimer();
+            Threads.Wait(cpu);
+            if (!LookAtInterrupts(cpu))
+            {
+                return false;
+            }
+        }
+
+        if (!cpu.IsLoaded)
+        {
+            Load(cpu);
+        }
+
+        return !_resumeFailed;
+    }
+
+    /// <summary>Looks for what has interrupted the processor of a vCPU while that halted.</summary>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool LookAtInterrupts(VirtualCpu cpu)
+    {
+        if (!cpu.HasTakenInterrupts)
+        {
+            return true;
+        }
+
+        cpu.HasTakenInterrupts = false;
+        Interrupts.Expire();
+
+        // The link interrupts the first processor.
+        return cpu.Id != 0 || Commands.WhileWaiting(cpu);
     }
 
     /// <summary>The vCPU that asked for the end of the run.</summary>
@@ -276,7 +353,7 @@ internal sealed unsafe class VirtualMachine
             _debugRegisters[(cpu.Id * DebugRegisterCount) + i] = values[i];
         }
 
-        if (ReferenceEquals(cpu, _onProcessor))
+        if (cpu.IsLoaded)
         {
             Processor.WriteDebugRegisters(values);
         }
@@ -286,10 +363,42 @@ internal sealed unsafe class VirtualMachine
     private void LoadTscAux(VirtualCpu cpu, uint value)
     {
         cpu.TscAux = value;
-        if (ReferenceEquals(cpu, _onProcessor))
+        if (cpu.IsLoaded)
         {
             Processor.TscAux = value;
         }
+    }
+
+    // A turn that is drawn begins with its vCPU. Of the others one ends each millisecond, whoever it was given to.
+    private void LimitTurn(VirtualCpu before, VirtualCpu next)
+    {
+        bool isNew = !Interrupts.TurnIsLimited || (Interrupts.TurnsAreDrawn && !ReferenceEquals(next, before));
+        if (isNew && CountOthers(next) != 0)
+        {
+            Interrupts.LimitTurn();
+        }
+    }
+
+    private void Load(VirtualCpu cpu)
+    {
+        fixed (ulong* saved = _debugRegisters)
+        {
+            Processor.WriteDebugRegisters(saved + (cpu.Id * DebugRegisterCount));
+        }
+
+        Processor.TscAux = cpu.TscAux;
+        cpu.IsLoaded = true;
+    }
+
+    private void Unload(VirtualCpu cpu)
+    {
+        fixed (ulong* saved = _debugRegisters)
+        {
+            Processor.ReadDebugRegisters(saved + (cpu.Id * DebugRegisterCount));
+        }
+
+        cpu.TscAux = Processor.TscAux;
+        cpu.IsLoaded = false;
     }
 
     private bool WillAnyWake()
@@ -305,18 +414,32 @@ internal sealed unsafe class VirtualMachine
         return false;
     }
 
+    // The one behind this vCPU, or as drawn; this one when no other can run.
     private VirtualCpu Next(VirtualCpu cpu)
     {
+        int others = Interrupts.TurnsAreDrawn ? CountOthers(cpu) : 1;
+        int skip = others == 0 ? 0 : Interrupts.ChooseNext(others);
         for (int i = 1; i < Cpus.Length; i++)
         {
             VirtualCpu candidate = Cpus[(cpu.Id + i) % Cpus.Length];
-            if (candidate.IsRunning)
+            if (candidate.IsRunning && skip-- == 0)
             {
                 return candidate;
             }
         }
 
         return cpu;
+    }
+
+    private int CountOthers(VirtualCpu cpu)
+    {
+        int count = 0;
+        for (int i = 0; i < Cpus.Length; i++)
+        {
+            count += i != cpu.Id && Cpus[i].IsRunning ? 1 : 0;
+        }
+
+        return count;
     }
 
     /// <summary>Whether VMRUN would take the VMSA of a VMPL at all: the guest marks one that must not run by clearing EFER.SVME.</summary>

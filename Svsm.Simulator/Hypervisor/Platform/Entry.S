@@ -13,6 +13,7 @@
         .set    MULTIBOOT_FLAGS, 0x00010003     # modules page-aligned, memory map, load addresses in this header
         .set    SELECTOR_CODE, 0x08
         .set    SELECTOR_DATA, 0x10
+        .set    SELECTOR_CODE32, 0x18
         .set    PTE_TABLE, 0x03                 # present, writable
         .set    PTE_LARGE_DATA, 0x83            # present, writable, large; NX is set in the upper half
         .set    PTE_SMALL_DATA, 0x03
@@ -116,6 +117,8 @@ hypervisor_entry:
         cmp     $image_start + 0x200000, %ecx
         jb      .Limage
 
+# Here the other processors come in, with 0 in esi.
+enter_long_mode:
         mov     %cr4, %eax
         or      $0x620, %eax                    # PAE, OSFXSR, OSXMMEXCPT
         mov     %eax, %cr4
@@ -126,7 +129,7 @@ hypervisor_entry:
         or      $0x900, %eax                    # LME, NXE
         wrmsr
         mov     %cr0, %eax
-        and     $~0x4, %eax                     # EM
+        and     $~0x60000004, %eax              # CD, NW, EM
         or      $0x80010022, %eax               # PG, WP, NE, MP
         mov     %eax, %cr0
         lgdt    gdt_pointer
@@ -141,20 +144,58 @@ long_mode:
         mov     %eax, %fs
         mov     %eax, %gs
         lldt    %ax
-        lea     stack_top(%rip), %rsp
         xor     %ebp, %ebp
+        test    %esi, %esi
+        jz      .Lother_processor
+        lea     stack_top(%rip), %rsp
         mov     %esi, %edi                      # multiboot information, zero-extended
         lea     heap(%rip), %rsi
         mov     $HEAP_SIZE, %edx
         call    svsm_hypervisor_main
         ud2
+.Lother_processor:
+        mov     processor_stack(%rip), %rsp
+        call    svsm_hypervisor_processor_main
+        ud2
 
-# void svsm_hypervisor_layout(ulong* values): image start, text end, image end, exception stubs
+        .code32
+processor_protected_mode:
+        mov     $SELECTOR_DATA, %eax
+        mov     %eax, %ds
+        mov     %eax, %es
+        mov     %eax, %ss
+        xor     %esi, %esi
+        jmp     enter_long_mode
+        .code64
+
+# Start of another processor: copied to a page below 1 MiB, which the start-up interrupt names. Real mode, cs = the page.
+        .section .rodata.processor_start, "a", @progbits
+        .code16
+processor_start:
+        cli
+        mov     %cs, %ax
+        mov     %ax, %ds
+        lgdtl   processor_gdt_pointer - processor_start
+        mov     %cr0, %eax
+        or      $1, %al
+        mov     %eax, %cr0
+        ljmpl   $SELECTOR_CODE32, $processor_protected_mode
+processor_gdt_pointer:
+        .word   gdt_pointer - gdt - 1
+        .long   gdt
+processor_start_end:
+        .code64
+
+# void svsm_hypervisor_layout(ulong* values): image start, text end, image end, exception stubs, start code of other processors, its end,
+# and where that finds its stack
         function svsm_hypervisor_layout
         movq    $image_start, (%rdi)
         movq    $text_end, 8(%rdi)
         movq    $image_end, 16(%rdi)
         movq    $exception_stubs, 24(%rdi)
+        movq    $processor_start, 32(%rdi)
+        movq    $processor_start_end, 40(%rdi)
+        movq    $processor_stack, 48(%rdi)
         ret
         end_function svsm_hypervisor_layout
 
@@ -253,12 +294,16 @@ long_mode:
         ret
         end_function svsm_take_nmi
 
-# Waits for an interrupt and takes it. The shadow of STI ends behind HLT: what comes before is not lost.
+# Waits for an interrupt or NMI and takes it. The shadow of STI ends behind HLT: what comes before is not lost. An NMI that comes before skips
+# the HLT (nmi_interrupt).
         function svsm_wait_for_interrupt
         cli
         stgi
+wait_begin:
         sti
         hlt
+wait_end:
+        sti
         clgi
         ret
         end_function svsm_wait_for_interrupt
@@ -297,7 +342,7 @@ exception_stubs:
         .rept   32
         .p2align 4
         .if vector == 2
-        iretq
+        jmp     nmi_interrupt
         .endif
         .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17)
         .else
@@ -308,7 +353,8 @@ exception_stubs:
         .set    vector, vector + 1
         .endr
 
-# Outer timer: OuterApic.cs asks the clock, so all there is to do is to end the interrupt. Spurious: not even that.
+# Outer timer, or another processor: the clock is asked and the model looked at, so all there is to do is to end the interrupt. Spurious: not
+# even that.
         .p2align 4
         jmp     timer_interrupt
         .p2align 4
@@ -318,6 +364,19 @@ timer_interrupt:
         push    %rax
         mov     $APIC_END_OF_INTERRUPT, %eax
         movl    $0, (%rax)
+        pop     %rax
+        iretq
+
+nmi_interrupt:
+        push    %rax
+        lea     wait_begin(%rip), %rax
+        cmp     %rax, 8(%rsp)
+        jb      .Lnmi_done
+        lea     wait_end(%rip), %rax
+        cmp     %rax, 8(%rsp)
+        jae     .Lnmi_done
+        mov     %rax, 8(%rsp)
+.Lnmi_done:
         pop     %rax
         iretq
 
@@ -335,6 +394,7 @@ gdt:
         .quad   0
         .quad   0x00AF9B000000FFFF              # code, 64-bit
         .quad   0x00CF93000000FFFF              # data
+        .quad   0x00CF9B000000FFFF              # code, 32-bit
 gdt_pointer:
         .word   . - gdt - 1
         .long   gdt
@@ -346,6 +406,7 @@ pdpt:   .skip   0x1000
 pd:     .skip   0x1000
 pt_low: .skip   0x1000
 pt_image: .skip 0x1000
+processor_stack: .skip 0x10
 stack:  .skip   STACK_SIZE
 stack_top:
 heap:   .skip   HEAP_SIZE

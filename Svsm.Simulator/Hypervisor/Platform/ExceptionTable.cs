@@ -43,6 +43,17 @@ internal static unsafe class ExceptionTable
                 };
             }
 
+        }
+
+        LoadOnThisProcessor();
+    }
+
+    /// <summary>Loads the table, which was built already, on another processor.</summary>
+    public static void LoadOnThisProcessor()
+    {
+        fixed (Gates* gates = &s_gates)
+        {
+            // SAFETY: the static does not move.
             var pointer = new DescriptorTable { Limit = (ushort)((Vectors * sizeof(Gate)) - 1), Base = (ulong)gates };
             X64.LoadIdt(&pointer);
         }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The local APIC of the outer machine, by its MMIO page. Only its timer is used, one-shot; it counts nanoseconds in QEMU.
+// The local APICs of the outer machine, by their MMIO page: each processor sees its own there. Their timer is used, one-shot (it counts
+// nanoseconds in QEMU), and interrupts between processors, which have the timer's vector: whoever takes one looks at everything.
 //
 // The hypervisor runs with IF set and GIF clear: an interrupt ends the guest's run (INTR is intercepted, V_INTR_MASKING set) and waits until
 // GIF is set for it (Entry.S), which is also where the end of the interrupt is told.
@@ -20,6 +21,8 @@ internal static unsafe class OuterApic
 
     private const ulong Address = 0xFEE0_0000;
     private const uint Spurious = 0xF0;
+    private const uint CommandLow = 0x300;
+    private const uint CommandHigh = 0x310;
     private const uint TimerEntry = 0x320;
     private const uint InitialCount = 0x380;
     private const uint CurrentCount = 0x390;
@@ -33,11 +36,16 @@ internal static unsafe class OuterApic
     private const uint MeasuredNanoseconds = 4_000_000;
     private const int Samples = 8;
 
+    private const uint DeliverInit = 5 << 8;
+    private const uint DeliverStartUp = 6 << 8;
+    private const uint Assert = 1 << 14;
+    private const int DestinationShift = 24;
+    private const int PageShift = 12;
+
     /// <summary>Turns the APIC on and measures the time-stamp counter. GIF is clear.</summary>
     public static GuestClock Start()
     {
-        Write(Spurious, SoftwareEnabled | SpuriousVector);
-        Write(DivideConfiguration, DivideByOne);
+        Enable();
         Write(TimerEntry, Masked | TimerVector);
         Write(InitialCount, uint.MaxValue);
         ulong start = Sample(out uint startCount);
@@ -50,6 +58,25 @@ internal static unsafe class OuterApic
         Write(TimerEntry, TimerVector);
         return new GuestClock(end - start, startCount - endCount);
     }
+
+    /// <summary>Turns the APIC of this processor on.</summary>
+    public static void Enable()
+    {
+        Write(Spurious, SoftwareEnabled | SpuriousVector);
+        Write(DivideConfiguration, DivideByOne);
+        Write(TimerEntry, TimerVector);
+    }
+
+    /// <summary>Interrupts another processor.</summary>
+    public static void Interrupt(int processor) => Send(processor, Assert | TimerVector);
+
+    /// <summary>Resets another processor, which waits for its start then.</summary>
+    public static void Reset(int processor) => Send(processor, Assert | DeliverInit);
+
+    /// <summary>Starts another processor that waits for it.</summary>
+    /// <param name="processor">Which.</param>
+    /// <param name="page">Address of the page below 1 MiB where it starts.</param>
+    public static void StartUp(int processor, uint page) => Send(processor, Assert | DeliverStartUp | (page >> PageShift));
 
     /// <summary>Sets the timer.</summary>
     public static void SetTimer(ulong nanoseconds) => Write(InitialCount, (uint)System.Math.Min(nanoseconds, uint.MaxValue));
@@ -84,6 +111,12 @@ internal static unsafe class OuterApic
         }
 
         return ticks;
+    }
+
+    private static void Send(int processor, uint command)
+    {
+        Write(CommandHigh, (uint)processor << DestinationShift);
+        Write(CommandLow, command);
     }
 
     private static uint Read(uint register) => Volatile.Read(ref *(uint*)(Address + register));

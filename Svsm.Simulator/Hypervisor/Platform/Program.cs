@@ -30,6 +30,7 @@ internal static unsafe class Program
     private const uint SvmFeatureNestedPaging = 1 << 0;
     private const uint AddressSizes = 0x8000_0008;
 
+    private const int LayoutLength = 7;
     private const ushort MasterPicMask = 0x21;
     private const ushort SlavePicMask = 0xA1;
 
@@ -44,7 +45,7 @@ internal static unsafe class Program
         s_link = link;
         link.SendHello();
 
-        ulong* layout = stackalloc ulong[4];
+        ulong* layout = stackalloc ulong[LayoutLength];
         ImageLayout(layout);
         ExceptionTable.Load(layout[3]);
         CheckProcessor(link);
@@ -58,7 +59,8 @@ internal static unsafe class Program
         var module = (MultibootModule*)(ulong)boot->Modules;
         var pool = new FramePool();
         AddMemory(pool, boot, System.Math.Max(layout[2], EndOfModules(boot)));
-        EnableSvm(pool);
+        MaskPic();
+        EnableSvm(pool.AllocateZeroed());
         Intercepts.Initialize(pool);
 
         var machine = new VirtualMachine(pool, link, new LevelOneProcessor()) { Clock = OuterApic.Start() };
@@ -69,7 +71,58 @@ internal static unsafe class Program
             Refuse(link, loader.Error, loader.BadIndex);
         }
 
+        if (machine.Threads.Enabled)
+        {
+            RunOnProcessors(machine, layout);
+        }
+
         StopReporter.Send(machine, Run(machine));
+        PowerOff();
+    }
+
+    private static void RunOnProcessors(VirtualMachine machine, ulong* layout)
+    {
+        machine.Threads.Acquire(machine.Cpus[0]);
+        int missing = OuterProcessors.Start(machine, new ReadOnlySpan<byte>((byte*)layout[4], (int)(layout[5] - layout[4])), (ulong*)layout[6]);
+        if (missing != 0)
+        {
+            Refuse(machine.Link, "the outer machine has no processor for each vCPU: -smp, and no -icount; vCPU"u8, (ulong)missing);
+        }
+
+        RunOnOwnProcessor(machine, machine.Cpus[0]);
+    }
+
+    /// <summary>Runs a vCPU on its own processor, which holds the lock. Whoever stops the run never lets go of it.</summary>
+    internal static void RunOnOwnProcessor(VirtualMachine machine, VirtualCpu cpu)
+    {
+        VcpuThreads threads = machine.Threads;
+        while (machine.AwaitStart(cpu))
+        {
+            machine.Interrupts.Offer(cpu);
+            if (!machine.Commands.BeforeEntry(cpu))
+            {
+                break;
+            }
+
+            cpu.IsUnsettled = true;
+            threads.Enter(cpu);
+            WorldSwitch.Run(cpu);
+            threads.Exit(cpu);
+            Interrupts.SettleOnce(cpu);
+            machine.Events.Exit(cpu);
+            if (!machine.Commands.TryHandle(cpu, out bool resume))
+            {
+                resume = Handle(machine, cpu);
+            }
+
+            if (!resume || !machine.LookAtInterrupts(cpu))
+            {
+                break;
+            }
+        }
+
+        threads.RecallAll();
+        StopReporter.Send(machine, machine.FindStopped(cpu));
         PowerOff();
     }
 
@@ -131,13 +184,19 @@ internal static unsafe class Program
         }
     }
 
-    // Of the outer machine's interrupts only those of its APIC timer are wanted: none of the 8259.
-    private static void EnableSvm(FramePool pool)
+    // Of the outer machine's interrupts only those of its APICs are wanted: none of the 8259.
+    private static void MaskPic()
     {
         X64.Out8(MasterPicMask, 0xFF);
         X64.Out8(SlavePicMask, 0xFF);
+    }
+
+    /// <summary>Makes this processor ready to run guests.</summary>
+    /// <param name="hostSave">A frame of its own.</param>
+    internal static void EnableSvm(byte* hostSave)
+    {
         X64.WriteMsr(MsrEfer, X64.ReadMsr(MsrEfer) | Amd64.EferSvme);
-        X64.WriteMsr(MsrHostSave, (ulong)pool.AllocateZeroed());
+        X64.WriteMsr(MsrHostSave, (ulong)hostSave);
         HoldInterrupts();
     }
 
@@ -155,7 +214,7 @@ internal static unsafe class Program
     // Modules lie behind the image, so everything from the image on up to the last module's end is taken.
     private static void AddMemory(FramePool pool, MultibootInformation* boot, ulong endOfUse)
     {
-        ulong* layout = stackalloc ulong[4];
+        ulong* layout = stackalloc ulong[LayoutLength];
         ImageLayout(layout);
         for (uint offset = 0; offset < boot->MemoryMapLength;)
         {

@@ -12,6 +12,7 @@ using System.Runtime.CompilerServices;
 using System.Threading;
 using Svsm.Platform;
 using Svsm.Simulator.Shared;
+using Svsm.Wire;
 
 namespace Svsm.Hypervisor;
 
@@ -23,25 +24,28 @@ internal static unsafe class WorldSwitch
     /// <summary>Instructions of Entry.S between the reading before the entry and the one after the exit, one RDTSC included.</summary>
     private const ulong OwnInstructions = 25;
 
-    // In the guest's time, which stands still while the machine is asked.
-    private static ulong s_lastExit;
-
     /// <summary>Runs the guest until its next exit.</summary>
     public static void Run(VirtualCpu cpu)
     {
         VmplStatistics* statistics = cpu.Current.Statistics;
-        cpu.State->Rax = cpu.Registers[VirtualCpu.Rax];
-        cpu.State->Rsp = cpu.Registers[VirtualCpu.Rsp];
-        Switch(cpu.Vmcb, cpu.Frame);
-        cpu.Registers[VirtualCpu.Rax] = cpu.State->Rax;
-        cpu.Registers[VirtualCpu.Rsp] = cpu.State->Rsp;
-        cpu.Vmcb->EventInjection = 0;
+        Vmcb* vmcb = cpu.Vmcb;
+        WorldFrame* frame = cpu.Frame;
+        Vmsa* state = Vmcb.SaveArea(vmcb);
+        var registers = (ulong*)frame;
+        state->Rax = registers[VirtualCpu.Rax];
+        state->Rsp = registers[VirtualCpu.Rsp];
+        Switch(vmcb, frame);
+        registers[VirtualCpu.Rax] = state->Rax;
+        registers[VirtualCpu.Rsp] = state->Rsp;
+        vmcb->EventInjection = 0;
 
-        ulong ran = cpu.Frame->TscExit - cpu.Frame->TscEntry;
+        ulong ran = frame->TscExit - frame->TscEntry;
         statistics->Ticks += ran > OwnInstructions ? ran - OwnInstructions : 0;
         statistics->Exits++;
-        statistics->HypervisorTicks += s_lastExit == 0 ? 0 : cpu.Frame->TscEntry + cpu.TimeStampOffset - s_lastExit;
-        s_lastExit = cpu.Frame->TscExit + cpu.TimeStampOffset;
+        ulong lastExit = frame->LastExit;
+        ulong offset = vmcb->TscOffset;
+        statistics->HypervisorTicks += lastExit == 0 ? 0 : frame->TscEntry + offset - lastExit;
+        frame->LastExit = frame->TscExit + offset;
     }
 
     [RuntimeImport("*", "svsm_world_switch")]
@@ -126,6 +130,12 @@ internal sealed unsafe class LevelOneProcessor : HostProcessor
                 break;
         }
     }
+
+    /// <inheritdoc/>
+    public override void Interrupt(int processor) => OuterApic.Interrupt(processor);
+
+    /// <inheritdoc/>
+    public override void Relax() => X64.Pause();
 
     /// <inheritdoc/>
     public override void TakeNonMaskableInterrupt() => TakeNmi();
