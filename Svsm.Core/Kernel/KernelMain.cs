@@ -88,7 +88,7 @@ internal static unsafe class KernelMain
         KernelMemory.RescindLowArea(in configuration);
         LogMemory(in configuration);
 
-        if (configuration.GuestKind is not (GuestKind.Payload or GuestKind.Linux))
+        if (configuration.GuestKind is not (GuestKind.Payload or GuestKind.Linux or GuestKind.Firmware))
         {
             Panic.Stop(TerminationReason.NoGuest, "the image has no guest"u8);
         }

@@ -147,6 +147,12 @@ public enum GuestKind : uint
     /// <see cref="ImageConfiguration.GuestEntry"/>, RSI = <see cref="ImageConfiguration.GuestBootParameters"/>. All of its RAM is validated.
     /// </summary>
     Linux = 2,
+
+    /// <summary>
+    /// A firmware, which ends at 4 GiB, as a processor starts after reset: 16-bit mode, CS base and IP are the halves of
+    /// <see cref="ImageConfiguration.GuestEntry"/>. It validates its RAM itself.
+    /// </summary>
+    Firmware = 3,
 }
 
 /// <summary>What is to be done with a range before the guest gets it.</summary>
@@ -157,6 +163,12 @@ public enum GuestRangeKind : uint
 
     /// <summary>Not launched: validated and zeroed, then rights.</summary>
     Prevalidate = 1,
+
+    /// <summary>
+    /// Launched with measured contents where no RAM is: rights only. The pages have no page state, and so are no memory that the guest could
+    /// rescind or validate.
+    /// </summary>
+    Rom = 2,
 }
 
 /// <summary>What the guest is told about a range. The values are those of the E820 memory map that Linux gets.</summary>
@@ -204,7 +216,7 @@ public struct ImageConfiguration
     public const ulong MagicValue = 0x464E_4F43_4D53_5653;
 
     /// <summary>The version of this layout.</summary>
-    public const uint CurrentVersion = 2;
+    public const uint CurrentVersion = 3;
 
     /// <summary>Most entries of <see cref="GuestRanges"/>.</summary>
     public const int MaxGuestRanges = 16;
@@ -289,13 +301,17 @@ public struct ImageConfiguration
     [FieldOffset(0x78)]
     public ulong GuestCallingArea;
 
-    /// <summary>GPA of the page that gets the guest's memory map; 0 for Linux, whose map is in its boot parameters.</summary>
+    /// <summary>GPA of the guest's memory map, all of it in one page; 0 for Linux, whose map is in its boot parameters.</summary>
     [FieldOffset(0x80)]
     public ulong GuestMemoryMap;
 
     /// <summary>Number of ranges in <see cref="Ranges"/>. The pages above are listed there too, as <see cref="GuestRangeKind.Prevalidate"/>.</summary>
     [FieldOffset(0x88)]
     public uint GuestRangeCount;
+
+    /// <summary>Number of entries that <see cref="GuestMemoryMap"/> has room for, the one that ends it included.</summary>
+    [FieldOffset(0x8C)]
+    public uint GuestMemoryMapEntries;
 
     /// <summary>The guest's memory at its start; sorted, disjoint.</summary>
     [FieldOffset(0x90)]
@@ -327,4 +343,8 @@ public struct ImageConfiguration
     /// </summary>
     [FieldOffset(0x230)]
     public ulong GuestInterruptControllers;
+
+    /// <summary>Firmware: GPA of 32 bits that get the number of vCPUs; 0 = none.</summary>
+    [FieldOffset(0x238)]
+    public ulong GuestVcpuCount;
 }

@@ -11,6 +11,7 @@ using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Svsm.Diagnostics;
 using Svsm.Igvm;
@@ -43,7 +44,7 @@ public static class SvsmImageBuilder
     /// <summary>Lays out an image for one host.</summary>
     /// <param name="options">What it is built from.</param>
     /// <returns>The image. The same options give the same image.</returns>
-    /// <exception cref="SvsmDiagnosticException">SVSM2001 to SVSM2013, SVSM2018 to SVSM2021: an input cannot be made into an image.</exception>
+    /// <exception cref="SvsmDiagnosticException">SVSM2001 to SVSM2013, SVSM2018 to SVSM2024: an input cannot be made into an image.</exception>
     public static SvsmImage Build(SvsmImageOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -97,9 +98,10 @@ internal sealed class ImageLayoutBuilder
             throw SvsmDiagnostics.ImageOptionInvalid.Error($"guest policy 0x{options.Policy:X}", "bit 17 set and bits 63 to 26 clear, for example 0x30000");
         }
 
-        if (options.Linux is not null && !options.GuestPayload.IsEmpty)
+        int guests = (options.GuestPayload.IsEmpty ? 0 : 1) + (options.Linux is null ? 0 : 1) + (options.Firmware.IsEmpty ? 0 : 1);
+        if (guests > 1)
         {
-            throw SvsmDiagnostics.ImageOptionInvalid.Error("a payload and a Linux kernel", "one guest");
+            throw SvsmDiagnostics.ImageOptionInvalid.Error($"{guests} of payload, Linux kernel and firmware", "one guest");
         }
 
         _options = options;
@@ -198,6 +200,10 @@ internal sealed class ImageLayoutBuilder
         else if (_options.Linux is not null)
         {
             PlaceLinux(ref configuration, _options.Linux);
+        }
+        else if (!_options.Firmware.IsEmpty)
+        {
+            PlaceFirmware(ref configuration, Firmware.Parse(_options.Firmware));
         }
 
         _launch.AddData(configurationGpa, ToPage(in configuration));
@@ -538,7 +544,45 @@ internal sealed class ImageLayoutBuilder
         configuration.GuestCpuidPage = SvsmImageBuilder.GuestCpuidPage;
         configuration.GuestCallingArea = SvsmImageBuilder.GuestCallingArea;
         configuration.GuestMemoryMap = SvsmImageBuilder.GuestMemoryMap;
+        configuration.GuestMemoryMapEntries = (uint)PageSize / (uint)Unsafe.SizeOf<MemoryMapEntry>();
         SetGuestRanges(ref configuration, ranges);
+    }
+
+    private void PlaceFirmware(ref ImageConfiguration configuration, Firmware firmware)
+    {
+        CheckFirmwarePlace("the file", firmware.BaseAddress, firmware.BaseAddress + (ulong)firmware.Data.Length);
+        List<GuestRange> ranges = [Launched("guest.firmware", firmware.BaseAddress, firmware.Data, GuestRangeUse.Reserved) with { Kind = GuestRangeKind.Rom }];
+        foreach ((string name, ulong page) in (ReadOnlySpan<(string, ulong)>)[
+            ("secrets", firmware.SecretsPage), ("cpuid", firmware.CpuidPage), ("calling-area", firmware.CallingArea)])
+        {
+            CheckFirmwarePlace($"a page for {name}", page, page + PageSize);
+            ranges.Add(Prevalidated("guest." + name, page, PageSize));
+        }
+
+        foreach ((ulong first, ulong end) in firmware.Memory)
+        {
+            CheckFirmwarePlace("memory", first, end);
+            ranges.Add(Prevalidated("guest.firmware.memory", first, end - first));
+        }
+
+        configuration.GuestKind = GuestKind.Firmware;
+        configuration.GuestEntry = firmware.Entry;
+        configuration.GuestSecretsPage = firmware.SecretsPage;
+        configuration.GuestCpuidPage = firmware.CpuidPage;
+        configuration.GuestCallingArea = firmware.CallingArea;
+        configuration.GuestMemoryMap = firmware.MemoryMap;
+        configuration.GuestMemoryMapEntries = firmware.MemoryMapEntries;
+        configuration.GuestVcpuCount = firmware.VcpuCount;
+        SetGuestRanges(ref configuration, ranges);
+    }
+
+    private void CheckFirmwarePlace(string what, ulong first, ulong end)
+    {
+        if (FindInTheWay(first, end) is (string other, ulong otherFirst, ulong otherEnd))
+        {
+            throw SvsmDiagnostics.FirmwareMisplaced.Error(
+                $"{what} of the firmware takes 0x{first:X} to 0x{end:X}", $"addresses outside of {other}, 0x{otherFirst:X} to 0x{otherEnd:X}");
+        }
     }
 
     private void PlaceLinux(ref ImageConfiguration configuration, LinuxGuestOptions options)
@@ -569,7 +613,7 @@ internal sealed class ImageLayoutBuilder
         // Without EFI, Linux looks for tables of a firmware there. It finds zeroes that are measured, rather than what the host likes to show.
         _launch.AddZeroes(LinuxGuest.FirmwareArea, (int)((LegacyEnd - LinuxGuest.FirmwareArea) / PageSize));
         AddPart(new ImagePart("guest.linux.firmware-area", ImagePartGroup.Guest, ImagePartKind.Zero, LinuxGuest.FirmwareArea, 0, LegacyEnd - LinuxGuest.FirmwareArea, PageRights.None));
-        ranges.Add(new GuestRange { Base = LinuxGuest.FirmwareArea, Length = LegacyEnd - LinuxGuest.FirmwareArea, Kind = GuestRangeKind.Launched, Use = GuestRangeUse.Reserved });
+        ranges.Add(new GuestRange { Base = LinuxGuest.FirmwareArea, Length = LegacyEnd - LinuxGuest.FirmwareArea, Kind = GuestRangeKind.Rom, Use = GuestRangeUse.Reserved });
         if (!options.InitialRamDisk.IsEmpty)
         {
             ranges.Add(Launched("guest.linux.initrd", diskBase, options.InitialRamDisk, GuestRangeUse.Ram));
@@ -631,23 +675,27 @@ internal sealed class ImageLayoutBuilder
         }
 
         ulong end = first + (PageCount(segment.Length) * PageSize);
+        if (FindInTheWay(first, end) is (string other, ulong otherFirst, ulong otherEnd))
+        {
+            throw SvsmDiagnostics.GuestMisplaced.Error(
+                $"segment {number} of the guest payload takes 0x{first:X} to 0x{end:X}", $"addresses outside of {other}, 0x{otherFirst:X} to 0x{otherEnd:X}");
+        }
+    }
+
+    // What is already where a guest wants to be.
+    private (string What, ulong First, ulong End)? FindInTheWay(ulong first, ulong end)
+    {
         foreach (ImagePart part in _parts)
         {
             if (first < part.Gpa + part.Length && part.Gpa < end)
             {
-                throw SvsmDiagnostics.GuestMisplaced.Error($"segment {number} of the guest payload takes 0x{first:X} to 0x{end:X}", $"addresses outside of {part.Name}, 0x{part.Gpa:X} to 0x{part.Gpa + part.Length:X}");
+                return (part.Name, part.Gpa, part.Gpa + part.Length);
             }
         }
 
-        if (first < LegacyEnd && LegacyBase < end)
-        {
-            throw SvsmDiagnostics.GuestMisplaced.Error($"segment {number} of the guest payload takes 0x{first:X} to 0x{end:X}", $"addresses outside of 0x{LegacyBase:X} to 0x{LegacyEnd:X}, which is no RAM for a guest: hosts may map it read-only");
-        }
-
-        if (first < _regionBase + _regionLength && _regionBase < end)
-        {
-            throw SvsmDiagnostics.GuestMisplaced.Error($"segment {number} of the guest payload takes 0x{first:X} to 0x{end:X}", $"addresses outside of the SVSM's region, 0x{_regionBase:X} to 0x{_regionBase + _regionLength:X}");
-        }
+        return first < LegacyEnd && LegacyBase < end ? ("the video and ROM area, which is no RAM for a guest, as hosts may map it read-only", LegacyBase, LegacyEnd)
+            : Overlaps(first, end) ? ("the SVSM's region", _regionBase, _regionBase + _regionLength)
+            : null;
     }
 
     private void SetGuestRanges(ref ImageConfiguration configuration, List<GuestRange> ranges)

@@ -17,8 +17,11 @@ public sealed record SvsmImageOptions
     /// <summary>The guest: an ELF64 x86-64 executable that starts in 32-bit protected mode; empty = an image without a guest. Untrusted.</summary>
     public ReadOnlyMemory<byte> GuestPayload { get; init; }
 
-    /// <summary>The guest: a Linux kernel that is started without firmware; null = none. Not together with <see cref="GuestPayload"/>.</summary>
+    /// <summary>The guest: a Linux kernel that is started without firmware; null = none. Not together with another guest.</summary>
     public LinuxGuestOptions? Linux { get; init; }
+
+    /// <summary>The guest: a UEFI firmware (OVMF); empty = none. Not together with another guest. Untrusted.</summary>
+    public ReadOnlyMemory<byte> Firmware { get; init; }
 
     /// <summary>The host that the image is for.</summary>
     public HostFlavour Flavour { get; init; } = HostFlavour.Qemu;

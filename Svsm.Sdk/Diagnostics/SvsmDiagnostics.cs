@@ -194,6 +194,24 @@ public static class SvsmDiagnostics
         "The command line of a Linux guest cannot be handed over",
         "Shorten it, and use printable ASCII characters only.");
 
+    /// <summary>The firmware. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic FirmwareDamaged = new(
+        "SVSM2022",
+        "A firmware file is damaged, or is none",
+        "Give the complete file of an OVMF build for x64, such as OVMF.fd; if it is that file, copy it again.");
+
+    /// <summary>The firmware. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic FirmwareUnsupported = new(
+        "SVSM2023",
+        "A firmware cannot run below this SVSM",
+        "Use a build of edk2-stable202511 or later, for example OVMF.fd of Debian's package ovmf-generic.");
+
+    /// <summary>The firmware. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic FirmwareMisplaced = new(
+        "SVSM2024",
+        "A firmware wants memory that something else has",
+        "Use another host flavour, or a build of the firmware with other addresses.");
+
     /// <summary>Key, family id, image id. Raised by Svsm.Builder and the svsm tool.</summary>
     public static readonly SvsmDiagnostic IdBlockFailed = new(
         "SVSM3001",
@@ -228,7 +246,7 @@ public static class SvsmDiagnostics
     public static readonly SvsmDiagnostic GuestPropertiesContradict = new(
         "SVSM4004",
         "Properties of the image project describe no guest together",
-        "Set SvsmGuest, or SvsmGuestKernel with what belongs to it, not both.");
+        "Set SvsmGuest, or SvsmGuestKernel with what belongs to it, or one SvsmFirmware item.");
 
     /// <summary>A call whose result says whether it worked, as a statement. Raised by Svsm.Core.Analyzers.</summary>
     public static readonly SvsmDiagnostic ResultIgnored = new(

@@ -37,6 +37,9 @@ public sealed class WriteSvsmImage : Task
     /// <summary>The command line of a Linux guest (property SvsmGuestCommandLine).</summary>
     public string GuestCommandLine { get; set; } = "";
 
+    /// <summary>The file of a UEFI firmware, or nothing; more than one is refused (items SvsmFirmware).</summary>
+    public string[] Firmware { get; set; } = [];
+
     /// <summary>Names of the host flavours (property SvsmHostFlavours).</summary>
     [Required]
     public string[] HostFlavours { get; set; } = [];
@@ -100,6 +103,7 @@ public sealed class WriteSvsmImage : Task
                     InitialRamDisk = GuestInitrd.Length == 0 ? default : Read(nameof(GuestInitrd), GuestInitrd),
                     CommandLine = GuestCommandLine,
                 },
+                Firmware = Firmware.Length == 0 ? default : Read(nameof(Firmware), Firmware[0]),
             };
             ImmutableArray<WrittenSvsmImage> written = SvsmImageWriter.WriteFiles(options, OutputDirectory, ImageName, flavours);
             LaunchDigests = [.. written.Select(image => image.Files.LaunchDigest.ToString())];
@@ -162,9 +166,14 @@ public sealed class WriteSvsmImage : Task
 
     private void CheckGuest()
     {
-        if (Guest.Length != 0 && GuestKernel.Length != 0)
+        string[] guests = [
+            .. ((IEnumerable<(string Name, string Value)>)[
+                (nameof(Guest), Guest), (nameof(GuestKernel), GuestKernel), .. Firmware.Select(file => (nameof(Firmware), file))])
+                .Where(guest => guest.Value.Length != 0)
+                .Select(guest => $"Svsm{guest.Name} is '{guest.Value}'")];
+        if (guests.Length > 1)
         {
-            throw SvsmDiagnostics.GuestPropertiesContradict.Error($"SvsmGuest is '{Guest}' and SvsmGuestKernel is '{GuestKernel}'", "one guest");
+            throw SvsmDiagnostics.GuestPropertiesContradict.Error(string.Join(" and ", guests), "one guest");
         }
 
         foreach ((string parameter, string value) in (IEnumerable<(string, string)>)[(nameof(GuestInitrd), GuestInitrd), (nameof(GuestCommandLine), GuestCommandLine)])

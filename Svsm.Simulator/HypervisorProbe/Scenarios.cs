@@ -91,6 +91,7 @@ internal static unsafe partial class Probe
     private const uint FailPermission = 2;
     private const uint FailSizeMismatch = 6;
     private const ulong LargePage = 0x20_0000;
+    private const ulong AccessedBit = 1 << 5;
     private const ulong Vmpl2 = 2;
 
     private static Scenario s_scenario;
@@ -396,6 +397,8 @@ internal static unsafe partial class Probe
         ulong* directory = (ulong*)0x10_5000;
         directory[1] = table | 3;
         Check(Read(Window + LargePage) == 0x5555, "a page table without the C-bit"u8);
+        Check((directory[1] & ~AccessedBit) == (table | 3), "the pointer to it stays as it is"u8);
+        Check((*(ulong*)table & AccessedBit) != 0, "the walk is one of the private page"u8);
         directory[1] = 0;
         X64.InvalidatePage(Window + LargePage);
     }

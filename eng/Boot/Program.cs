@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Writes boot.igvm and the files that belong to it: this repository's kernel, with the probe guest or a Linux kernel.
+// Writes boot.igvm and the files that belong to it: this repository's kernel, with the probe guest, a Linux kernel or a firmware.
 // Arguments: the folder for the files, and the text for the probe guest's command (empty = its checks; ProbeGuest/Commands.cs lists them);
-// or the folder, --linux, a bzImage, an initial RAM disk (empty = none), a command line.
+// or the folder, --linux, a bzImage, an initial RAM disk (empty = none), a command line; or the folder, --firmware, an OVMF file.
 
 using System;
 using System.IO;
@@ -14,9 +14,10 @@ using Svsm.Diagnostics;
 using Svsm.Wire;
 
 bool isLinux = args.Length == 5 && args[1] == "--linux";
-if (!isLinux && (args.Length != 2 || Encoding.ASCII.GetByteCount(args[1]) > ProbeCommand.MaxLength))
+bool isFirmware = args.Length == 3 && args[1] == "--firmware";
+if (!isLinux && !isFirmware && (args.Length != 2 || Encoding.ASCII.GetByteCount(args[1]) > ProbeCommand.MaxLength))
 {
-    Console.Error.WriteLine($"wanted: a folder, and a command of at most {ProbeCommand.MaxLength} characters or --linux with three arguments");
+    Console.Error.WriteLine($"wanted: a folder, and a command of at most {ProbeCommand.MaxLength} characters or --linux with three arguments, or --firmware with one");
     return 64;
 }
 
@@ -34,6 +35,10 @@ try
                 CommandLine = args[4],
             },
         };
+    }
+    else if (isFirmware)
+    {
+        options = options with { Firmware = File.ReadAllBytes(args[2]) };
     }
     else
     {

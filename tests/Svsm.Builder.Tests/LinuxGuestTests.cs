@@ -202,7 +202,7 @@ public sealed class LinuxGuestTests
 
         Assert.Equal(
             [
-                (0xC_0000ul, 0x4_0000ul, GuestRangeKind.Launched, GuestRangeUse.Reserved),
+                (0xC_0000ul, 0x4_0000ul, GuestRangeKind.Rom, GuestRangeUse.Reserved),
                 (0x80_0000, 0xA000, GuestRangeKind.Launched, GuestRangeUse.Ram),
                 (0x80_A000, 0x3000, GuestRangeKind.Launched, GuestRangeUse.AcpiTables),
                 (0x80_D000, 0x3000, GuestRangeKind.Prevalidate, GuestRangeUse.Reserved),

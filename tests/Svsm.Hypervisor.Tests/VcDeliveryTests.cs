@@ -138,6 +138,96 @@ public sealed unsafe class VcDeliveryTests
         }
     }
 
+    [Theory]
+    [InlineData(0xE, 0x9B, false)]
+    [InlineData(0xF, 0x9B, true)]
+    [InlineData(0xE, 0x9F, false)]
+    public void Deliver_ProtectedMode_PushesTheFrame(int type, int access, bool keepsInterrupts)
+    {
+        using TestMachine machine = MakeProtected(type, access);
+        VirtualCpu cpu = machine.Cpu;
+        cpu.State->Rflags = Amd64.FlagReserved | Amd64.FlagInterrupt | Amd64.FlagTrap | Amd64.FlagCarry;
+        Assert.True(VcDelivery.Deliver(machine.Memory, cpu, 0x72));
+
+        Assert.Equal(Stack + 0x2F0, cpu.Registers[VirtualCpu.Rsp]);
+        Assert.Equal(
+            [0x72u, 0x9999, 0x18, (uint)(Amd64.FlagReserved | Amd64.FlagInterrupt | Amd64.FlagTrap | Amd64.FlagCarry | Amd64.FlagResume)],
+            new ReadOnlySpan<uint>(machine.Private(Stack + 0x2F0), 4).ToArray());
+        Assert.Equal(Handler, cpu.State->Rip);
+        Assert.Equal((8, 0xC00 | access, 0xFFFF_FFFFu, 0ul), (cpu.State->Cs.Selector, cpu.State->Cs.Attributes, cpu.State->Cs.Limit, cpu.State->Cs.Base));
+        Assert.Equal(keepsInterrupts, (cpu.State->Rflags & Amd64.FlagInterrupt) != 0);
+        Assert.Equal(0ul, cpu.State->Rflags & Amd64.FlagTrap);
+    }
+
+    [Fact]
+    public void Deliver_ProtectedModeSmallStack_WrapsInItsSegment()
+    {
+        using TestMachine machine = MakeProtected(0xE, 0x9B);
+        VirtualCpu cpu = machine.Cpu;
+        cpu.State->Ss = new SegmentRegister { Selector = 0x10, Attributes = 0x93, Limit = 0xFFFF, Base = Stack };
+        cpu.Registers[VirtualCpu.Rsp] = 0x7777_0300;
+        Assert.True(VcDelivery.Deliver(machine.Memory, cpu, 0x72));
+        Assert.Equal(0x7777_02F0ul, cpu.Registers[VirtualCpu.Rsp]);
+        Assert.Equal(0x72u, *(uint*)machine.Private(Stack + 0x2F0));
+    }
+
+    [Fact]
+    public void Deliver_ProtectedModeCodeWithBaseAndBytes_IsLoadedAsItIs()
+    {
+        using TestMachine machine = MakeProtected(0xE, 0x9B);
+        ((ulong*)machine.Private(Gdt))[1] = 0x1240_9B34_5678_9ABC | (7ul << 48);
+        machine.Cpu.State->Cs.Selector = 0x18;
+        Assert.True(VcDelivery.Deliver(machine.Memory, machine.Cpu, 0x72));
+        Assert.Equal((0x49B, 0x7_9ABCu, 0x1234_5678ul), (machine.Cpu.State->Cs.Attributes, machine.Cpu.State->Cs.Limit, machine.Cpu.State->Cs.Base));
+    }
+
+    [Fact]
+    public void Deliver_ProtectedModeCannotBeTaken_StopsTheRun()
+    {
+        Action<TestMachine>[] obstacles =
+        [
+            machine => machine.Cpu.State->Cr0 &= ~Amd64.Cr0ProtectedMode,
+            machine => machine.Cpu.State->Rflags |= Amd64.FlagVirtual8086,
+            machine => machine.Cpu.State->Idtr.Limit = (29 * 8) + 6,
+            machine => machine.Cpu.State->Idtr.Base = 0x4000_0000,
+            machine => ((byte*)machine.Private(Idt))[(29 * 8) + 5] = 0x0E,
+            machine => ((byte*)machine.Private(Idt))[(29 * 8) + 5] = 0x85,
+            machine => ((byte*)machine.Private(Idt))[(29 * 8) + 5] = 0x86,
+            machine => ((byte*)machine.Private(Idt))[(29 * 8) + 2] = 0,
+            machine => ((byte*)machine.Private(Idt))[(29 * 8) + 2] = 0x10,
+            machine => ((ulong*)machine.Private(Gdt))[1] = 0x0040_9B00_0000_0FFF,
+            machine => ((ulong*)machine.Private(Gdt))[1] = 0x00CF_FB00_0000_FFFF,
+            machine => machine.Cpu.State->Cpl = 3,
+            machine => machine.Cpu.State->Gdtr.Limit = 7,
+            machine => machine.Cpu.Registers[VirtualCpu.Rsp] = 0x4000_0000,
+            machine => machine.Cpu.Registers[VirtualCpu.Rsp] = Stack + 0x1002,
+            machine => machine.Page(Stack)->Validated = false,
+        ];
+        foreach (Action<TestMachine> obstacle in obstacles)
+        {
+            using TestMachine machine = MakeProtected(0xE, 0x9B);
+            obstacle(machine);
+            Assert.False(VcDelivery.Deliver(machine.Memory, machine.Cpu, 0x72));
+            Assert.Equal(ViolationKind.VcNotDelivered, machine.Cpu.StopRequest.Violation);
+        }
+    }
+
+    // 32-bit code with paging off, and a handler of the same privilege.
+    private static TestMachine MakeProtected(int type, int access)
+    {
+        TestMachine machine = Make(interruptStack: 0, type);
+        *(ulong*)(machine.Private(Idt) + (29 * 8)) = (Handler & 0xFFFF) | (8ul << 16) | ((ulong)(0x80 | type) << 40) | (Handler >> 16 << 48);
+        ((ulong*)machine.Private(Gdt))[1] = 0x00CF_0000_0000_FFFF | ((ulong)access << 40);
+        VirtualCpu cpu = machine.Cpu;
+        cpu.State->Efer &= ~(Amd64.EferLongModeActive | Amd64.EferLongModeEnable);
+        cpu.State->Cr0 &= ~Amd64.Cr0Paging;
+        cpu.State->Cs = new SegmentRegister { Selector = 0x18, Attributes = 0xC9B, Limit = uint.MaxValue };
+        cpu.State->Ss = new SegmentRegister { Selector = 0x10, Attributes = 0xC93, Limit = uint.MaxValue };
+        cpu.State->Rip = 0x9999;
+        cpu.Registers[VirtualCpu.Rsp] = Stack + 0x300;
+        return machine;
+    }
+
     private static TestMachine Make(int interruptStack, int type)
     {
         var machine = new TestMachine();

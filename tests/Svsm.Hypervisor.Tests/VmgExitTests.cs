@@ -148,6 +148,21 @@ public sealed unsafe class VmgExitTests
         AssertRefused(machine, ghcb, GhcbError.InvalidInput);
     }
 
+    // OVMF leaves the version at 0 while it has no page of its own choosing.
+    [Theory]
+    [InlineData(0, GhcbCompletion.Success)]
+    [InlineData(1, GhcbCompletion.Success)]
+    [InlineData(2, GhcbCompletion.Success)]
+    [InlineData(3, GhcbCompletion.BadRequest)]
+    public void Page_Version_UpToTheHighestIsTaken(ushort version, GhcbCompletion completion)
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.Wbinvd, 0, 0);
+        ghcb->ProtocolVersion = version;
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal((ulong)completion, ghcb->SwExitInfo1);
+    }
+
     [Fact]
     public void Page_GuestExitPort_EndsTheRun()
     {

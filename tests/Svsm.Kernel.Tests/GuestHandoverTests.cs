@@ -58,22 +58,32 @@ public sealed class GuestHandoverTests
     }
 
     [Fact]
-    public void FillMemoryMap_Ram_IsTerminated()
+    public void TryFillMemoryMap_Ram_IsTerminated()
     {
         var map = new MemoryMapEntry[MemoryMap.MaxEntries];
         map.AsSpan().Fill(new MemoryMapEntry { PageCount = 5 });
-        GuestHandover.FillMemoryMap(map, [new PageRange(0, 0xA0), new PageRange(0x100, 0x7F00)]);
+        Assert.True(GuestHandover.TryFillMemoryMap(map, [new PageRange(0, 0xA0), new PageRange(0x100, 0x7F00)]));
         Assert.Equal((0ul, 0xA0ul), (map[0].StartPage, map[0].PageCount));
         Assert.Equal((0x100ul, 0x7F00ul, MemoryMapEntryType.Memory), (map[1].StartPage, map[1].PageCount, map[1].Type));
         Assert.Equal(0ul, map[2].PageCount);
     }
 
     [Fact]
-    public void FillMemoryMap_AsManyRangesAsFit_HasItsTerminator()
+    public void TryFillMemoryMap_AsManyRangesAsFit_HasItsTerminator()
     {
-        var map = new MemoryMapEntry[MemoryMap.MaxEntries];
-        GuestHandover.FillMemoryMap(map, new PageRange[MemoryMap.MaxEntries - 1]);
+        var map = new MemoryMapEntry[8];
+        map.AsSpan().Fill(new MemoryMapEntry { PageCount = 5 });
+        Assert.True(GuestHandover.TryFillMemoryMap(map, new PageRange[7]));
         Assert.Equal(0ul, map[^1].PageCount);
+    }
+
+    [Fact]
+    public void TryFillMemoryMap_MoreRangesThanFit_WritesNothing()
+    {
+        var map = new MemoryMapEntry[8];
+        map.AsSpan().Fill(new MemoryMapEntry { PageCount = 5 });
+        Assert.False(GuestHandover.TryFillMemoryMap(map, new PageRange[8]));
+        Assert.All(map, entry => Assert.Equal(5ul, entry.PageCount));
     }
 
     [Fact]
@@ -114,6 +124,27 @@ public sealed class GuestHandoverTests
 
         // Long mode active; not runnable until the request loop says so.
         Assert.Equal(0x500ul, vmsa.Efer);
+    }
+
+    [Fact]
+    public void FillVmsa_Firmware_StartsAsAProcessorComesOutOfReset()
+    {
+        ImageConfiguration configuration = _configuration with { GuestKind = GuestKind.Firmware, GuestEntry = 0xFFFF_FFF0 };
+        Vmsa vmsa = default;
+        GuestHandover.FillVmsa(ref vmsa, in configuration, SevFeatures.SnpActive, 1ul << 51);
+
+        // AMD64 Architecture Programmer's Manual, volume 2, table 14-1, but for what is the processor's own (RDX).
+        Assert.Equal((0xFFF0ul, 0x6000_0010ul, 0ul, 0ul, 2ul), (vmsa.Rip, vmsa.Cr0, vmsa.Cr3, vmsa.Cr4, vmsa.Rflags));
+        Assert.Equal((0xF000, 0x9B, 0xFFFFu, 0xFFFF_0000ul), (vmsa.Cs.Selector, vmsa.Cs.Attributes, vmsa.Cs.Limit, vmsa.Cs.Base));
+        foreach (SegmentRegister data in (SegmentRegister[])[vmsa.Ds, vmsa.Es, vmsa.Fs, vmsa.Gs, vmsa.Ss])
+        {
+            Assert.Equal((0, 0x93, 0xFFFFu, 0ul), (data.Selector, data.Attributes, data.Limit, data.Base));
+        }
+
+        Assert.Equal((0xFFFFu, 0xFFFFu, 0x82, 0x8B), (vmsa.Gdtr.Limit, vmsa.Idtr.Limit, vmsa.Ldtr.Attributes, vmsa.Tr.Attributes));
+        Assert.Equal((0xFFFF_0FF0ul, 0x400ul, 0x0007_0406_0007_0406ul, 1ul), (vmsa.Dr6, vmsa.Dr7, vmsa.Pat, vmsa.Xcr0));
+        Assert.Equal((2, (byte)0, 1ul, 0ul), (vmsa.Vmpl, vmsa.Cpl, vmsa.SevFeatures, vmsa.Rsi));
+        Assert.Equal(0ul, vmsa.Efer);
     }
 
     [Theory]

@@ -10,6 +10,8 @@
 //   VMSA           of a payload (docs/image-layout.md): 32-bit protected mode, flat segments, paging off, EIP = entry,
 //                  EDI = CPUID page, ESI = secrets page, EDX = memory map; the rest is the reset state
 //                  of Linux: 64-bit mode on the launched page tables, RIP = entry, RSI = boot parameters; LinuxHandover.cs has what they find
+//                  of a firmware: the reset state, in 16-bit mode at the reset vector
+//   vCPU count     for a firmware that wants it
 
 using System;
 using Svsm.Kernel.Memory;
@@ -26,9 +28,12 @@ internal static class GuestHandover
     private const ushort TaskAttributes = 0x8B;
     private const ushort LocalTableAttributes = 0x82;
     private const ushort LongCodeAttributes = 0xA9B;
+    private const ushort RealCodeAttributes = 0x9B;
+    private const ushort RealDataAttributes = 0x93;
     private const ushort LinuxCodeSelector = 0x10;
     private const ushort LinuxDataSelector = 0x18;
     private const ulong Cr0ProtectedMode = 0x31;
+    private const ulong Cr0Reset = 0x6000_0010;
     private const ulong Cr0Paging = 1ul << 31;
     private const ulong Cr4PhysicalAddressExtension = 1ul << 5;
     private const ulong EferLongMode = 0x500;
@@ -75,16 +80,23 @@ internal static class GuestHandover
     }
 
     /// <summary>Writes the guest's memory map.</summary>
-    /// <param name="map">Room for the entries, zero before.</param>
-    /// <param name="ram">The guest's RAM; fewer ranges than <paramref name="map"/> has entries.</param>
-    public static void FillMemoryMap(Span<MemoryMapEntry> map, ReadOnlySpan<PageRange> ram)
+    /// <param name="map">Room for the entries.</param>
+    /// <param name="ram">The guest's RAM.</param>
+    /// <returns>False: there is no room for all of them and the one that ends the list; nothing was written.</returns>
+    public static bool TryFillMemoryMap(Span<MemoryMapEntry> map, ReadOnlySpan<PageRange> ram)
     {
+        if (ram.Length >= map.Length)
+        {
+            return false;
+        }
+
         for (int i = 0; i < ram.Length; i++)
         {
             map[i] = new MemoryMapEntry { StartPage = ram[i].First, PageCount = ram[i].Count };
         }
 
         map[ram.Length] = default;
+        return true;
     }
 
     /// <summary>Fills in the guest's start state. The page is zero before.</summary>
@@ -110,13 +122,17 @@ internal static class GuestHandover
         vmsa.X87ControlWord = ControlWordReset;
         vmsa.SevFeatures = (ulong)features;
         vmsa.Rip = configuration.GuestEntry;
-        if (configuration.GuestKind == GuestKind.Linux)
+        switch (configuration.GuestKind)
         {
-            StartLinux(ref vmsa, in configuration, encryptionMask);
-        }
-        else
-        {
-            StartPayload(ref vmsa, in configuration);
+            case GuestKind.Linux:
+                StartLinux(ref vmsa, in configuration, encryptionMask);
+                break;
+            case GuestKind.Firmware:
+                StartFirmware(ref vmsa);
+                break;
+            default:
+                StartPayload(ref vmsa, in configuration);
+                break;
         }
     }
 
@@ -144,9 +160,20 @@ internal static class GuestHandover
         vmsa.Rsi = configuration.GuestBootParameters;
     }
 
-    private static void SetData(ref Vmsa vmsa, ushort selector)
+    // As a processor comes out of reset, in 16-bit mode; the upper half of the entry is in the base of CS.
+    private static void StartFirmware(ref Vmsa vmsa)
     {
-        SegmentRegister data = new() { Selector = selector, Attributes = DataAttributes, Limit = uint.MaxValue };
+        vmsa.Cs = new SegmentRegister { Selector = 0xF000, Attributes = RealCodeAttributes, Limit = 0xFFFF, Base = vmsa.Rip & 0xFFFF_0000 };
+        vmsa.Rip &= 0xFFFF;
+        SetData(ref vmsa, new SegmentRegister { Attributes = RealDataAttributes, Limit = 0xFFFF });
+        vmsa.Cr0 = Cr0Reset;
+    }
+
+    private static void SetData(ref Vmsa vmsa, ushort selector) =>
+        SetData(ref vmsa, new SegmentRegister { Selector = selector, Attributes = DataAttributes, Limit = uint.MaxValue });
+
+    private static void SetData(ref Vmsa vmsa, SegmentRegister data)
+    {
         vmsa.Ds = data;
         vmsa.Es = data;
         vmsa.Fs = data;

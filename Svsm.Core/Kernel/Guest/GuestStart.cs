@@ -5,6 +5,9 @@
 // GuestHandover.cs and LinuxHandover.cs say what is in them.
 
 using System;
+using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Snp;
@@ -25,9 +28,9 @@ internal static unsafe class GuestStart
         PageStateTable table = KernelMemory.PageStates;
         for (int i = 0; i < ranges.Length; i++)
         {
-            if (IsLegacy(in ranges[i]))
+            if (ranges[i].Kind == GuestRangeKind.Rom)
             {
-                GrantLegacy(in ranges[i], configuration.GuestVmpl);
+                GrantRom(in ranges[i], table, configuration.GuestVmpl);
                 continue;
             }
 
@@ -142,12 +145,9 @@ internal static unsafe class GuestStart
             VcHandler.CpuidPage.CopyTo(new Span<byte>(mapping.Pointer, Page.Size));
         }
 
-        if (configuration.GuestKind == GuestKind.Payload)
+        if (configuration.GuestMemoryMap != 0)
         {
-            using FrameMapping mapping = MapPrepared(configuration.GuestMemoryMap);
-
-            // SAFETY: a mapped page; the entries fit into it.
-            GuestHandover.FillMemoryMap(new Span<MemoryMapEntry>(mapping.Pointer, MemoryMap.MaxEntries), KernelMemory.GuestRanges);
+            PrepareParameters(in configuration);
         }
 
         PhysicalAddress area = new(configuration.GuestCallingArea);
@@ -157,24 +157,49 @@ internal static unsafe class GuestStart
         }
     }
 
-    private static bool IsLegacy(in GuestRange range) =>
-        range.Base >> Page.Shift >= MemoryMap.LegacyFirstPage &&
-        (range.Base + range.Length) >> Page.Shift <= MemoryMap.LegacyFirstPage + MemoryMap.LegacyPageCount &&
-        range.Kind == GuestRangeKind.Launched;
+    private static void PrepareParameters(in ImageConfiguration configuration)
+    {
+        const ulong InPage = Page.Size - 1;
+        using (FrameMapping mapping = MapPrepared(configuration.GuestMemoryMap & ~InPage))
+        {
+            // SAFETY: a mapped page; what does not lie in it is refused by the slice.
+            Span<byte> map = new Span<byte>(mapping.Pointer, Page.Size).Slice(
+                (int)(configuration.GuestMemoryMap & InPage), (int)configuration.GuestMemoryMapEntries * Unsafe.SizeOf<MemoryMapEntry>());
+            if (!GuestHandover.TryFillMemoryMap(MemoryMarshal.Cast<byte, MemoryMapEntry>(map), KernelMemory.GuestRanges))
+            {
+                Panic.Stop(TerminationReason.MemoryMap, "the host's memory map has more ranges than the guest takes"u8);
+            }
+        }
 
-    // Linux looks for tables of a firmware below 1 MiB. What is launched there has contents that are measured, so nothing has to be zeroed;
-    // the pages have no state, and so are no memory that the guest could rescind or validate.
-    private static void GrantLegacy(in GuestRange range, Vmpl guest)
+        if (configuration.GuestVcpuCount != 0)
+        {
+            using FrameMapping mapping = MapPrepared(configuration.GuestVcpuCount & ~InPage);
+
+            // SAFETY: a mapped page; a number that does not end in it is refused by the slice.
+            Span<byte> page = new(mapping.Pointer, Page.Size);
+            BinaryPrimitives.WriteUInt32LittleEndian(page.Slice((int)(configuration.GuestVcpuCount & InPage)), (uint)GuestVcpus.All.Length);
+        }
+    }
+
+    // What is launched where no RAM is has contents that are measured, so nothing has to be zeroed. It gets no state: it is no memory that the
+    // guest could rescind or validate. A host that has RAM there would have it twice.
+    private static void GrantRom(in GuestRange range, in PageStateTable table, Vmpl guest)
     {
         SnpPlatform platform = default;
         for (ulong offset = 0; offset < range.Length; offset += Page.Size)
         {
-            platform.Open(new PhysicalAddress(range.Base + offset), PageSize.Small);
+            PhysicalAddress page = new(range.Base + offset);
+            if (table.Get(page.PageNumber) != PageState.Absent)
+            {
+                Panic.Stop(TerminationReason.GuestRange, "the host's memory map has RAM where the image has its guest's firmware"u8, page.Value);
+            }
+
+            platform.Open(page, PageSize.Small);
             RmpResult result = platform.RmpAdjust(guest, RmpPermissions.All);
             platform.Close();
             if (result != RmpResult.Success)
             {
-                Panic.Stop(TerminationReason.Validation, "the host interferes with a page that the image prepares for its guest"u8, range.Base + offset);
+                Panic.Stop(TerminationReason.Validation, "the host interferes with a page that the image prepares for its guest"u8, page.Value);
             }
         }
     }

@@ -87,7 +87,7 @@ internal static unsafe class GhcbRequests
                 return Refuse(GhcbError.MissingInput);
             }
 
-            if (version is 0 or > HighestVersion)
+            if (version > HighestVersion)
             {
                 return Refuse(GhcbError.InvalidInput);
             }

@@ -307,6 +307,21 @@ internal sealed unsafe class GuestMemory
     }
 
     /// <summary>
+    /// Makes a page table reachable through a pointer without the C-bit, which hardware ignores there: the shared view of the page is the
+    /// private one, for as long as it is mapped. docs/simulator.md lists what that lets pass.
+    /// </summary>
+    /// <param name="page">The page, which is assigned.</param>
+    /// <param name="gpa">Its address.</param>
+    /// <param name="vmpl">Whose page table it is, 0 to 3.</param>
+    /// <param name="before">The entry before.</param>
+    /// <returns>The entry now.</returns>
+    public ulong MapTable(GuestPage* page, ulong gpa, int vmpl, out ulong before)
+    {
+        page->IsMapped = true;
+        return NestedTables.Map(vmpl, Amd64.PageOf(gpa), isPrivate: false, PrivateBytes(page), writable: true, executable: false, out before);
+    }
+
+    /// <summary>
     /// Makes a page unreachable until its next nested page fault, for every VMPL, and forgets translations that go through it. Whoever
     /// changes the RMP entry or a frame of a page calls this; before a frame is given away.
     /// </summary>

@@ -49,12 +49,7 @@ internal static unsafe class NestedFaults
 
         if (verdict == AccessVerdict.Allowed)
         {
-            if (!mappedPrivate && walk)
-            {
-                return PageTablePointer.TrySetPrivate(memory, cpu, gpa) || IsDoneByAnother(machine, cpu, gpa) || cpu.Stop(ViolationKind.Unsupported, gpa);
-            }
-
-            return Map(machine, cpu, page, gpa, isPrivate, walk || kind == AccessKind.Write, kind == AccessKind.Fetch);
+            return Map(machine, cpu, page, gpa, mappedPrivate, walk || kind == AccessKind.Write, kind == AccessKind.Fetch);
         }
 
         if (verdict == AccessVerdict.NotValidated)
@@ -75,9 +70,11 @@ internal static unsafe class NestedFaults
         return cpu.Stop(Violations.Of(verdict), gpa);
     }
 
-    private static bool Map(VirtualMachine machine, VirtualCpu cpu, GuestPage* page, ulong gpa, bool isPrivate, bool write, bool fetch)
+    private static bool Map(VirtualMachine machine, VirtualCpu cpu, GuestPage* page, ulong gpa, bool mappedPrivate, bool write, bool fetch)
     {
-        ulong after = machine.Memory.MapNested(page, gpa, cpu.Vmpl, isPrivate, out ulong before);
+        ulong after = page->Assigned && !mappedPrivate
+            ? machine.Memory.MapTable(page, gpa, cpu.Vmpl, out ulong before)
+            : machine.Memory.MapNested(page, gpa, cpu.Vmpl, mappedPrivate, out before);
 
         // A fault that the entry does not explain would come back for ever.
         bool sufficient = (!write || (after & Amd64.PteWritable) != 0) && (!fetch || (after & Amd64.PteNoExecute) == 0);
@@ -117,65 +114,5 @@ internal static unsafe class NestedFaults
     {
         cpu.NoteGpa(gpa);
         return false;
-    }
-}
-
-/// <summary>
-/// Page tables that are reached without the C-bit. Hardware ignores it there; the emulator would read the shared view. The pointer gets
-/// the C-bit, in CR3 or in the table above; a guest that reads its tables back sees it.
-/// </summary>
-internal static unsafe class PageTablePointer
-{
-    private const int TopLevel = 4;
-    private const int EntriesPerTable = 512;
-
-    /// <summary>Sets the C-bit in what points to a table.</summary>
-    /// <param name="memory">The guest's memory.</param>
-    /// <param name="cpu">The vCPU.</param>
-    /// <param name="gpa">An address in the table.</param>
-    /// <returns>False when nothing points to it.</returns>
-    public static bool TrySetPrivate(GuestMemory memory, VirtualCpu cpu, ulong gpa)
-    {
-        ulong table = Amd64.PageOf(gpa);
-        ulong root = cpu.State->Cr3;
-        if ((root & Amd64.PteAddress) == table && (root & Amd64.CBit) == 0)
-        {
-            cpu.State->Cr3 = root | Amd64.CBit;
-            return true;
-        }
-
-        return TrySetPrivate(memory, cpu.Vmpl, root & Amd64.PteAddress, table, TopLevel);
-    }
-
-    private static bool TrySetPrivate(GuestMemory memory, int vmpl, ulong parent, ulong table, int level)
-    {
-        if (memory.Access(parent, vmpl, isPrivate: true, AccessKind.Read, user: false, out byte* bytes) != AccessVerdict.Allowed)
-        {
-            return false;
-        }
-
-        // SAFETY: parent is page-aligned, so the bytes are a whole page.
-        ulong* entries = (ulong*)bytes;
-        bool found = false;
-        for (int i = 0; i < EntriesPerTable; i++)
-        {
-            ulong entry = entries[i];
-            if ((entry & Amd64.PtePresent) == 0 || (level < TopLevel && (entry & Amd64.PteLarge) != 0))
-            {
-                continue;
-            }
-
-            if ((entry & Amd64.PteAddress) == table && (entry & Amd64.CBit) == 0)
-            {
-                // Others may be changing the entry.
-                found |= Interlocked.CompareExchange(ref entries[i], entry | Amd64.CBit, entry) == entry;
-            }
-            else if (level > 2)
-            {
-                found |= TrySetPrivate(memory, vmpl, entry & Amd64.PteAddress, table, level - 1);
-            }
-        }
-
-        return found;
     }
 }

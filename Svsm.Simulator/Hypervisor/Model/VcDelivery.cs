@@ -3,9 +3,10 @@
 
 // Delivers #VC to the guest, by hand: the emulator injects vector 29 without its error code.
 //
-// Long mode only (64-bit gates). A handler in another mode does not exist in an SNP guest: early code avoids what raises #VC.
+// Long mode: 64-bit gates, stack switches. Protected mode without long mode: 32-bit gates to a handler of the same privilege, which a firmware
+// needs on its way to long mode. In real mode there is no handler: early code avoids what raises #VC.
 // On hardware, a fault while #VC is delivered becomes a double fault and most likely a shutdown; here it stops the run and says so.
-// Source: AMD64 Architecture Programmer's Manual, volume 2, section 8.9 (long-mode interrupt control transfers).
+// Source: AMD64 Architecture Programmer's Manual, volume 2, sections 8.7 (protected-mode interrupt control transfers) and 8.9 (long mode).
 
 using Svsm.Simulator.Shared;
 using Svsm.Wire;
@@ -36,7 +37,7 @@ internal static unsafe class VcDelivery
         cpu.Current.Statistics->VcExceptions++;
         if ((state->Efer & Amd64.EferLongModeActive) == 0)
         {
-            return Fail(cpu, 0);
+            return DeliverProtected(memory, cpu, errorCode);
         }
 
         ulong* gate = stackalloc ulong[GateLength / sizeof(ulong)];
@@ -107,6 +108,71 @@ internal static unsafe class VcDelivery
         state->Cpl = (byte)newCpl;
         state->Rip = handler;
         cpu.Registers[VirtualCpu.Rsp] = stack;
+        state->Rflags &= ~(Amd64.FlagTrap | Amd64.FlagNestedTask | Amd64.FlagResume | Amd64.FlagVirtual8086
+            | (type == GateInterrupt ? Amd64.FlagInterrupt : 0));
+        cpu.Vmcb->InterruptShadow = 0;
+        return true;
+    }
+
+    private static bool DeliverProtected(GuestMemory memory, VirtualCpu cpu, ulong errorCode)
+    {
+        const ulong GateOffset = Amd64.VectorVmmCommunication * DescriptorLength;
+        const int Count = 4;
+        Vmsa* state = cpu.State;
+        ulong gateAddress = (uint)(state->Idtr.Base + GateOffset);
+        ulong gate;
+        if ((state->Cr0 & Amd64.Cr0ProtectedMode) == 0 || (state->Rflags & Amd64.FlagVirtual8086) != 0
+            || GateOffset + DescriptorLength - 1 > state->Idtr.Limit
+            || !TryRead(memory, cpu, WalkUse.Gate, gateAddress, &gate, DescriptorLength))
+        {
+            return Fail(cpu, gateAddress);
+        }
+
+        // Gate: 15:0 offset, 31:16 selector, 43:40 type, 44 zero, 46:45 DPL, 47 present, 63:48 offset.
+        var type = (int)((gate >> 40) & 0x1F);
+        var selector = (ushort)(gate >> 16);
+        var handler = (uint)((gate & 0xFFFF) | ((gate >> 32) & 0xFFFF_0000));
+        if ((gate & (1ul << 47)) == 0 || (type != GateInterrupt && type != GateTrap) || !TryReadCodeSegment(memory, cpu, selector, out ulong descriptor))
+        {
+            return Fail(cpu, handler);
+        }
+
+        var attributes = (ushort)(((descriptor >> 40) & 0xFF) | ((descriptor >> 44) & 0xF00));
+        int dpl = (attributes >> SegmentAttributes.DplShift) & 3;
+        bool conforming = (attributes & SegmentAttributes.Conforming) != 0;
+        uint limit = (uint)(descriptor & 0xFFFF) | (uint)((descriptor >> 32) & 0xF_0000);
+        limit = (attributes & SegmentAttributes.Granularity) != 0 ? (limit << 12) | 0xFFF : limit;
+        if (dpl > state->Cpl || (dpl != state->Cpl && !conforming) || handler > limit)
+        {
+            return Fail(cpu, handler);
+        }
+
+        uint mask = (state->Ss.Attributes & SegmentAttributes.Default32) != 0 ? uint.MaxValue : 0xFFFF;
+        ulong stack = cpu.Registers[VirtualCpu.Rsp];
+        uint* frame = stackalloc uint[Count] { (uint)(state->Rflags | Amd64.FlagResume), state->Cs.Selector, (uint)state->Rip, (uint)errorCode };
+        for (int i = 0; i < Count; i++)
+        {
+            stack = (stack & ~(ulong)mask) | ((uint)(stack - sizeof(uint)) & mask);
+            ulong linear = (uint)(state->Ss.Base + (stack & mask));
+            bool crossesPage = (linear & (Amd64.PageSize - 1)) > Amd64.PageSize - sizeof(uint);
+            byte* bytes = crossesPage ? null : RememberedWalk.Reach(memory, cpu, WalkUse.Stack, linear, AccessKind.Write, state->Cpl == 3);
+            if (bytes == null)
+            {
+                return Fail(cpu, linear);
+            }
+
+            *(uint*)bytes = frame[i];
+        }
+
+        state->Cs = new SegmentRegister
+        {
+            Selector = (ushort)((selector & ~3) | state->Cpl),
+            Attributes = attributes,
+            Limit = limit,
+            Base = ((descriptor >> 16) & 0xFF_FFFF) | ((descriptor >> 56) << 24),
+        };
+        state->Rip = handler;
+        cpu.Registers[VirtualCpu.Rsp] = (uint)stack;
         state->Rflags &= ~(Amd64.FlagTrap | Amd64.FlagNestedTask | Amd64.FlagResume | Amd64.FlagVirtual8086
             | (type == GateInterrupt ? Amd64.FlagInterrupt : 0));
         cpu.Vmcb->InterruptShadow = 0;

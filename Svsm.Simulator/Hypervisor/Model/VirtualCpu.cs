@@ -325,6 +325,9 @@ internal static class SegmentAttributes
     /// <summary>32-bit default size.</summary>
     public const ushort Default32 = 1 << 10;
 
+    /// <summary>The limit counts 4-KiB pages.</summary>
+    public const ushort Granularity = 1 << 11;
+
     /// <summary>Flat, writable data of a DPL in bits 6:5.</summary>
     public const ushort FlatData = 0xC93;
 }
