@@ -211,7 +211,7 @@ public sealed class FirmwareTests
     [InlineData(0x1_0000, "boot.")]
     [InlineData(0x9_F000, "video and ROM area")]
     [InlineData(0x800_0000, "0x8000000")]
-    [InlineData(0x87F_F000, "the SVSM's region")]
+    [InlineData(0x87F_F000, "kernel.heap")]
     [InlineData(0xFFFF_C000, "guest.firmware")]
     public void Build_MemoryThatSomethingElseHas_IsRefused(uint start, string other) => Refused(
         SvsmDiagnostics.FirmwareMisplaced, firmware => firmware.Sev.Add((start, 0x2000, 1)), $"memory of the firmware takes 0x{start:X}", other);

@@ -295,17 +295,26 @@ public sealed unsafe class ExitHandlerTests
     }
 
     [Fact]
-    public void NestedFault_TableWalkWithoutCBit_SetsItInThePointer()
+    public void NestedFault_TableWalkWithoutCBit_ReachesThePrivatePageUntilItChanges()
     {
         using var machine = new TestMachine();
         machine.Cpu.State->Cr3 = TestMachine.Root;
         Assert.True(Exit(machine, ExitCode.NestedPageFault, 0x2_0000_0006, TestMachine.Root));
-        Assert.Equal(TestMachine.Root | Amd64.CBit, machine.Cpu.State->Cr3);
+        Assert.Equal(TestMachine.Root, machine.Cpu.State->Cr3);
+        ulong entry = machine.Memory.NestedTables.Lookup(0, TestMachine.Root, isPrivate: false);
+        Assert.Equal((ulong)machine.Private(TestMachine.Root), entry & Amd64.PteAddress);
+        Assert.Equal(Amd64.PteWritable | Amd64.PteNoExecute, entry & (Amd64.PteWritable | Amd64.PteNoExecute));
 
-        ulong directory = TestMachine.Root + (2 * TestMachine.PageSize);
-        machine.Entry(TestMachine.Root + TestMachine.PageSize, 0, directory | 7);
-        Assert.True(Exit(machine, ExitCode.NestedPageFault, 0x2_0000_0006, directory));
-        Assert.Equal(directory | Amd64.CBit | 7, *(ulong*)machine.Private(TestMachine.Root + TestMachine.PageSize));
+        machine.Memory.Unassign(machine.Page(TestMachine.Root), TestMachine.Root);
+        Assert.Equal(0ul, machine.Memory.NestedTables.Lookup(0, TestMachine.Root, isPrivate: false));
+    }
+
+    [Fact]
+    public void NestedFault_SharedAccessToAPageTable_StopsTheRun()
+    {
+        using var machine = new TestMachine();
+        Assert.False(Exit(machine, ExitCode.NestedPageFault, 0x1_0000_0006, TestMachine.Root));
+        Assert.Equal(ViolationKind.SharedAccessToPrivatePage, machine.Cpu.StopRequest.Violation);
     }
 
     [Fact]
