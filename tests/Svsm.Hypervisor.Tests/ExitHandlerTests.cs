@@ -309,6 +309,44 @@ public sealed unsafe class ExitHandlerTests
         Assert.Equal(0ul, machine.Memory.NestedTables.Lookup(0, TestMachine.Root, isPrivate: false));
     }
 
+    // A firmware that looks for its flash: the host makes what was launched where devices are the guest's shared memory.
+    [Fact]
+    public void NestedFault_SharedAccessWhereDevicesAre_MakesThePageShared()
+    {
+        const ulong Firmware = 0xFFC0_0000;
+        using var machine = new TestMachine();
+        Assert.True(machine.Memory.TryAddRam(new LaunchRam { Base = Firmware, Length = 0x1000 }));
+        machine.Private(Firmware);
+        Assert.True(Exit(machine, ExitCode.NestedPageFault, 0x1_0000_0004, Firmware + 0x37));
+        Assert.False(machine.Page(Firmware)->Assigned);
+        Assert.True(Exit(machine, ExitCode.NestedPageFault, 0x1_0000_0006, Firmware + 0x37));
+        Assert.NotEqual(0ul, machine.Memory.NestedTables.Lookup(0, Firmware, isPrivate: false));
+    }
+
+    [Theory]
+    [InlineData(0x00ul, 0x00)]
+    [InlineData(0x0Ful, 0xF0)]
+    public void Cr8Write_Priority_IsTheTaskPriority(ulong value, byte priority)
+    {
+        using var machine = new TestMachine();
+        machine.Code(0x44, 0x0F, 0x22, 0xC3);
+        machine.Cpu.Registers[VirtualCpu.Rbx] = value;
+        machine.Cpu.Current.Apic.TaskPriority = 0x55;
+        ulong rip = machine.Cpu.State->Rip;
+        Assert.True(Exit(machine, ExitCode.Cr8Write));
+        Assert.Equal((priority, rip + 4), (machine.Cpu.Current.Apic.TaskPriority, machine.Cpu.State->Rip));
+    }
+
+    [Fact]
+    public void Cr8Write_ReservedBits_IsGeneralProtection()
+    {
+        using var machine = new TestMachine();
+        machine.Code(0x44, 0x0F, 0x22, 0xC3);
+        machine.Cpu.Registers[VirtualCpu.Rbx] = 0x10;
+        Assert.True(Exit(machine, ExitCode.Cr8Write));
+        Assert.Equal((byte)13, (byte)machine.Cpu.Vmcb->EventInjection);
+    }
+
     [Fact]
     public void NestedFault_SharedAccessToAPageTable_StopsTheRun()
     {

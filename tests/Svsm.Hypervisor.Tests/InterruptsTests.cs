@@ -20,9 +20,11 @@ public sealed unsafe class InterruptsTests
         machine.Machine.Interrupts.Deliver(cpu, 0, DeliveryMode.Fixed, 0x41, level: false);
         machine.Machine.Interrupts.Offer(cpu);
         Assert.Equal((VirtualRequest, 0x41ul), (cpu.Vmcb->VirtualInterrupt & VirtualRequest, cpu.Vmcb->VirtualInterrupt >> 32));
+        Assert.NotEqual(0u, cpu.Vmcb->InterceptControlRegisters & Intercepts.Cr8Write);
 
         // Not taken: it stays requested.
         Interrupts.Settle(cpu);
+        Assert.Equal(0u, cpu.Vmcb->InterceptControlRegisters & Intercepts.Cr8Write);
         Assert.Equal(0x41, cpu.Current.Apic.Pending);
         machine.Machine.Interrupts.Offer(cpu);
         cpu.Vmcb->VirtualInterrupt &= ~VirtualRequest;

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Linq;
 using System.Runtime.InteropServices;
 using Svsm.Kernel.Guest;
 using Svsm.Kernel.Memory;
@@ -62,7 +63,7 @@ public sealed class GuestHandoverTests
     {
         var map = new MemoryMapEntry[MemoryMap.MaxEntries];
         map.AsSpan().Fill(new MemoryMapEntry { PageCount = 5 });
-        Assert.True(GuestHandover.TryFillMemoryMap(map, [new PageRange(0, 0xA0), new PageRange(0x100, 0x7F00)]));
+        Assert.True(GuestHandover.TryFillMemoryMap(map, [new PageRange(0, 0xA0), new PageRange(0x100, 0x7F00)], GuestKind.Payload));
         Assert.Equal((0ul, 0xA0ul), (map[0].StartPage, map[0].PageCount));
         Assert.Equal((0x100ul, 0x7F00ul, MemoryMapEntryType.Memory), (map[1].StartPage, map[1].PageCount, map[1].Type));
         Assert.Equal(0ul, map[2].PageCount);
@@ -73,17 +74,31 @@ public sealed class GuestHandoverTests
     {
         var map = new MemoryMapEntry[8];
         map.AsSpan().Fill(new MemoryMapEntry { PageCount = 5 });
-        Assert.True(GuestHandover.TryFillMemoryMap(map, new PageRange[7]));
+        Assert.True(GuestHandover.TryFillMemoryMap(map, new PageRange[7], GuestKind.Payload));
         Assert.Equal(0ul, map[^1].PageCount);
     }
 
+    [Theory]
+    [InlineData(8)]
+    [InlineData(9)]
+    public void TryFillMemoryMap_MoreRangesThanFit_IsRefused(int count) =>
+        Assert.False(GuestHandover.TryFillMemoryMap(new MemoryMapEntry[8], new PageRange[count], GuestKind.Payload));
+
+    // A firmware takes the end of the first range for the end of its RAM, and knows what is below 1 MiB.
     [Fact]
-    public void TryFillMemoryMap_MoreRangesThanFit_WritesNothing()
+    public void TryFillMemoryMap_Firmware_FindsNoHoleBelowOneMegabyte()
     {
-        var map = new MemoryMapEntry[8];
-        map.AsSpan().Fill(new MemoryMapEntry { PageCount = 5 });
-        Assert.False(GuestHandover.TryFillMemoryMap(map, new PageRange[8]));
-        Assert.All(map, entry => Assert.Equal(5ul, entry.PageCount));
+        var map = new MemoryMapEntry[4];
+        Assert.True(GuestHandover.TryFillMemoryMap(map, [new(0, 0xA0), new(0x100, 0x7F00), new(0x8800, 0x100), new(0x10_0000, 1)], GuestKind.Firmware));
+        Assert.Equal([(0ul, 0x8000ul), (0x8800, 0x100), (0x10_0000, 1), (0, 0)], map.Select(entry => (entry.StartPage, entry.PageCount)));
+    }
+
+    [Fact]
+    public void TryFillMemoryMap_FirmwareWithOtherHoles_FindsThem()
+    {
+        var map = new MemoryMapEntry[4];
+        Assert.True(GuestHandover.TryFillMemoryMap(map, [new(0, 0x9F), new(0x100, 0x7F00), new(0x8800, 0x100)], GuestKind.Firmware));
+        Assert.Equal([(0ul, 0x9Ful), (0x100, 0x7F00), (0x8800, 0x100), (0, 0)], map.Select(entry => (entry.StartPage, entry.PageCount)));
     }
 
     [Fact]

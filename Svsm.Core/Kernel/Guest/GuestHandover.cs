@@ -81,21 +81,35 @@ internal static class GuestHandover
 
     /// <summary>Writes the guest's memory map.</summary>
     /// <param name="map">Room for the entries.</param>
-    /// <param name="ram">The guest's RAM.</param>
-    /// <returns>False: there is no room for all of them and the one that ends the list; nothing was written.</returns>
-    public static bool TryFillMemoryMap(Span<MemoryMapEntry> map, ReadOnlySpan<PageRange> ram)
+    /// <param name="ram">The guest's RAM; ascending, disjoint.</param>
+    /// <param name="kind">Kind of the guest. A firmware finds no hole below 1 MiB: it knows of that area, and takes the first hole for the end of its RAM.</param>
+    /// <returns>False: there is no room for all ranges and the entry that ends the list. The map is of no use then.</returns>
+    public static bool TryFillMemoryMap(Span<MemoryMapEntry> map, ReadOnlySpan<PageRange> ram, GuestKind kind)
     {
-        if (ram.Length >= map.Length)
+        int count = 0;
+        for (int i = 0; i < ram.Length; i++)
+        {
+            if (kind == GuestKind.Firmware && i != 0 &&
+                ram[i - 1].End == MemoryMap.LegacyFirstPage && ram[i].First == MemoryMap.LegacyFirstPage + MemoryMap.LegacyPageCount)
+            {
+                map[count - 1].PageCount = ram[i].End - map[count - 1].StartPage;
+            }
+            else if (count == map.Length)
+            {
+                return false;
+            }
+            else
+            {
+                map[count++] = new MemoryMapEntry { StartPage = ram[i].First, PageCount = ram[i].Count };
+            }
+        }
+
+        if (count == map.Length)
         {
             return false;
         }
 
-        for (int i = 0; i < ram.Length; i++)
-        {
-            map[i] = new MemoryMapEntry { StartPage = ram[i].First, PageCount = ram[i].Count };
-        }
-
-        map[ram.Length] = default;
+        map[count] = default;
         return true;
     }
 

@@ -165,7 +165,7 @@ internal static unsafe class GuestStart
             // SAFETY: a mapped page; what does not lie in it is refused by the slice.
             Span<byte> map = new Span<byte>(mapping.Pointer, Page.Size).Slice(
                 (int)(configuration.GuestMemoryMap & InPage), (int)configuration.GuestMemoryMapEntries * Unsafe.SizeOf<MemoryMapEntry>());
-            if (!GuestHandover.TryFillMemoryMap(MemoryMarshal.Cast<byte, MemoryMapEntry>(map), KernelMemory.GuestRanges))
+            if (!GuestHandover.TryFillMemoryMap(MemoryMarshal.Cast<byte, MemoryMapEntry>(map), KernelMemory.GuestRanges, configuration.GuestKind))
             {
                 Panic.Stop(TerminationReason.MemoryMap, "the host's memory map has more ranges than the guest takes"u8);
             }

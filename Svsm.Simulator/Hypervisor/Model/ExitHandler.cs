@@ -56,6 +56,8 @@ internal static unsafe class ExitHandler
             case ExitCode.Cr3Write:
             case ExitCode.Cr4Write:
                 return PagingWrite(machine, cpu, exitCode);
+            case ExitCode.Cr8Write:
+                return TaskPriorityWrite(machine, cpu);
             case ExitCode.Invlpg:
                 return InvalidatePage(machine, cpu);
             case ExitCode.Cpuid:
@@ -210,6 +212,27 @@ internal static unsafe class ExitHandler
         }
 
         (exitCode == ExitCode.Cr3Write ? ref state->Cr3 : ref state->Cr4) = value;
+        return cpu.Skip(instruction.Length);
+    }
+
+    // CR8 is the upper half of the task priority; the processor keeps it but while an interrupt is offered.
+    private static bool TaskPriorityWrite(VirtualMachine machine, VirtualCpu cpu)
+    {
+        const int Register = 8;
+        const int PriorityShift = 4;
+        Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
+        if (instruction.Map != 1 || instruction.Opcode != MoveToControlRegister || instruction.Reg != Register)
+        {
+            return cpu.Stop(ViolationKind.Unsupported, 0);
+        }
+
+        ulong value = cpu.Registers[instruction.Rm];
+        if (value > 0xF)
+        {
+            return cpu.Raise(Amd64.VectorGeneralProtection, 0);
+        }
+
+        cpu.Current.Apic.TaskPriority = (byte)(value << PriorityShift);
         return cpu.Skip(instruction.Length);
     }
 

@@ -17,6 +17,9 @@ internal static unsafe class Intercepts
     private const ulong FirstCode = 0x60;
     private const int MsrMapFrames = 2;
     private const int IoMapFrames = 3;
+    /// <summary>Writes of CR8, in the VMCB's field for control registers.</summary>
+    public const uint Cr8Write = 1u << 24;
+
     private const uint FirstHighMsr = 0xC000_0000;
     private const uint FirstVeryHighMsr = 0xC001_0000;
     private const uint MsrsPerRange = 0x2000;

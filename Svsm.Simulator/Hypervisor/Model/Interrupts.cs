@@ -329,6 +329,9 @@ internal sealed unsafe class Interrupts
         }
 
         cpu.Offered = vector;
+
+        // With an offer open, QEMU 7.2 to 9 end themselves at a write of CR8: it raises the interrupt without their lock.
+        vmcb->InterceptControlRegisters |= Intercepts.Cr8Write;
         vmcb->VirtualInterrupt |= VirtualOffer | ((ulong)vector << VirtualVectorShift);
     }
 
@@ -339,6 +342,7 @@ internal sealed unsafe class Interrupts
         bool valid = (interrupted & EventValid) != 0;
         int offered = cpu.Offered;
         cpu.Offered = 0;
+        cpu.Vmcb->InterceptControlRegisters &= ~Intercepts.Cr8Write;
         if (offered != 0)
         {
             // The emulator calls it an exception, and does not withdraw the request. It is still in IRR, and will be offered again.

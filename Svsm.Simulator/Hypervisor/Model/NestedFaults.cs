@@ -63,6 +63,12 @@ internal static unsafe class NestedFaults
             return VcDelivery.Deliver(memory, cpu, ExitCode.NestedPageFault);
         }
 
+        if (verdict == AccessVerdict.SharedAccessToPrivatePage && !page->IsRunning && machine.Devices.Contains(gpa))
+        {
+            // Launched where devices are: a firmware that looks for its flash. The host makes the page what the access takes it for, as KVM does.
+            return VmgExit.ChangePageState(machine, cpu, Amd64.PageOf(gpa), PageStateOperation.Shared, large: false, out _);
+        }
+
         // What an SNP processor would have told its hypervisor.
         cpu.Vmcb->ExitInfo1 = error | NestedFault.Rmp
             | (isPrivate ? NestedFault.Encrypted : 0)

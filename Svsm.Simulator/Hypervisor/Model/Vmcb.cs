@@ -116,6 +116,9 @@ internal static class ExitCode
     /// <summary>CR4 write.</summary>
     public const ulong Cr4Write = 0x14;
 
+    /// <summary>CR8 write.</summary>
+    public const ulong Cr8Write = 0x18;
+
     /// <summary>DR7 read.</summary>
     public const ulong Dr7Read = 0x27;
 
