@@ -30,7 +30,12 @@ public sealed class ConstantTimeTests
         { nameof(Modulus), nameof(Modulus.SubtractLimbs), 1 },
         { nameof(Modulus), nameof(Modulus.AddMasked), 1 },
         { nameof(Modulus), nameof(Modulus.SelectEntry), 3 },
+        { nameof(LongNumbers), nameof(LongNumbers.MultiplyDigits), 3 },
+        { nameof(LongNumbers), nameof(LongNumbers.SelectEntry), 2 },
+        { nameof(LongNumbers), nameof(LongNumbers.SplitPairs), 1 },
+        { nameof(LongNumbers), nameof(LongNumbers.JoinPairs), 1 },
         { nameof(FourLimbs), nameof(FourLimbs.Multiply), 1 },
+        { nameof(FourLimbs), nameof(FourLimbs.MultiplyP256), 1 },
         { nameof(FourLimbs), nameof(FourLimbs.Add), 0 },
         { nameof(FourLimbs), nameof(FourLimbs.Subtract), 0 },
     };
@@ -39,7 +44,7 @@ public sealed class ConstantTimeTests
     [MemberData(nameof(Routines))]
     public void MachineCode_InnerRoutines_JumpsOnlyInLoops(string type, string name, int loops)
     {
-        Type declaring = type == nameof(Modulus) ? typeof(Modulus) : typeof(FourLimbs);
+        Type declaring = typeof(Modulus).Assembly.GetType($"{typeof(Modulus).Namespace}.{type}")!;
         List<Instruction> code = Disassemble(declaring.GetMethod(name, BindingFlags.Static | BindingFlags.NonPublic)!);
         Instruction[] jumps = [.. code.Where(i => i.FlowControl == FlowControl.ConditionalBranch)];
 

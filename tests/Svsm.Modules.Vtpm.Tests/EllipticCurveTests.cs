@@ -53,7 +53,72 @@ public sealed class EllipticCurveTests
             scalar[0] = i;
             Assert.Equal(curve.Encode(sum)!.Value.ToBytes(), curve.Encode(curve.MultiplyGenerator(scalar))!.Value.ToBytes());
             Assert.Equal(curve.Encode(sum)!.Value.ToBytes(), curve.Encode(curve.Multiply(scalar, generator))!.Value.ToBytes());
+            Assert.Equal(curve.Encode(sum)!.Value.ToBytes(), curve.Encode(curve.MultiplyPublic(scalar, generator))!.Value.ToBytes());
         }
+    }
+
+    [Theory]
+    [MemberData(nameof(Curves))]
+    public void Multiply_AnyScalar_IsTheSameInAllThreeWays(ushort id)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        CounterDrbg random = CounterDrbg.Create(_cryptography, [3]);
+        ulong[] generator = curve.MultiplyGenerator([1, .. new ulong[curve.Limbs - 1]]);
+        ulong[] infinity = curve.MultiplyGenerator(new ulong[curve.Limbs]);
+        var least = new ulong[curve.Limbs];
+        for (int i = 0; i < 60; i++)
+        {
+            // Numbers below the order: the largest ones, one bit each, and any.
+            ulong[] scalar = i < 10 ? curve.Order.Value.ToArray() : new ulong[curve.Limbs];
+            if (i < 10)
+            {
+                BigIntegers.Subtract(scalar, [(ulong)i + 1]);
+            }
+            else if (i < 30)
+            {
+                int bit = (i - 10) * (curve.Bits - 1) / 20;
+                scalar[bit / 64] = 1UL << (bit % 64);
+            }
+            else
+            {
+                BigIntegers.Read(curve.PrivateKeyFrom(random.Generate(curve.Size + 8)), scalar);
+            }
+
+            byte[] expected = curve.Encode(curve.MultiplyGenerator(scalar))!.Value.ToBytes();
+            Assert.Equal(expected, curve.Encode(curve.Multiply(scalar, generator))!.Value.ToBytes());
+            Assert.Equal(expected, curve.Encode(curve.MultiplyPublic(scalar, generator))!.Value.ToBytes());
+            Assert.Null(curve.Encode(curve.Multiply(scalar, infinity)));
+            Assert.Null(curve.Encode(curve.MultiplyPublic(scalar, infinity)));
+        }
+
+        Assert.Null(curve.Encode(curve.MultiplyPublic(least, generator)));
+    }
+
+    [Theory]
+    [MemberData(nameof(Curves))]
+    public void HasCoordinate_NumberAboveTheOrder_IsReduced(ushort id)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        BigInteger order = Number(curve.N);
+        BigInteger prime = Number(curve.P);
+
+        // A point whose coordinate is not below the order, if the prime is above it; at random there is none.
+        for (BigInteger x = order; x < prime && x < order + 200; x++)
+        {
+            BigInteger right = (BigInteger.Pow(x, 3) + (Number(curve.A) * x) + Number(curve.B)) % prime;
+            BigInteger y = BigInteger.ModPow(right, (prime + 1) / 4, prime);
+            if (y * y % prime == right)
+            {
+                Assert.True(curve.TryDecode(new EccPoint(x.ToByteArray(true, true), y.ToByteArray(true, true)), out ulong[] point));
+                Assert.True(curve.HasCoordinate(point, BigIntegers.Read((x - order).ToByteArray(true, true), curve.Limbs)));
+                Assert.False(curve.HasCoordinate(point, BigIntegers.Read((x - order + 1).ToByteArray(true, true), curve.Limbs)));
+            }
+        }
+
+        ulong[] generator = curve.MultiplyGenerator([1, .. new ulong[curve.Limbs - 1]]);
+        BigInteger reduced = Number(curve.X) % order;
+        Assert.True(curve.HasCoordinate(generator, BigIntegers.Read(reduced.ToByteArray(true, true), curve.Limbs)));
+        Assert.False(curve.HasCoordinate(curve.MultiplyGenerator(new ulong[curve.Limbs]), new ulong[curve.Limbs]));
     }
 
     [Theory]

@@ -142,7 +142,7 @@ internal static partial class GetCapability
 
                 return items;
             case Capability.EccCurves:
-                foreach (EccCurve curve in Enum.GetValues<EccCurve>())
+                foreach (EccCurve curve in Algorithms.Curves)
                 {
                     if ((uint)curve >= first)
                     {

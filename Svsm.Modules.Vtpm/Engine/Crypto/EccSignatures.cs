@@ -2,7 +2,6 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
-using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using Svsm.Modules.Vtpm.Wire;
 
@@ -23,34 +22,58 @@ internal static class EccSignatures
     /// <param name="s">Second number.</param>
     internal static void SignEcdsa(EllipticCurve curve, ReadOnlySpan<byte> key, ReadOnlySpan<byte> digest, IRandomSource random, out byte[] r, out byte[] s)
     {
+        r = new byte[curve.Size];
+        s = new byte[curve.Size];
+        Span<ulong> ephemeral = stackalloc ulong[curve.Limbs];
+        do
+        {
+            NewScalar(curve, random, ephemeral);
+        }
+        while (!TrySignEcdsa(curve, key, digest, ephemeral, r, s));
+
+        ephemeral.Clear();
+    }
+
+    /// <summary>ECDSA with a given ephemeral key.</summary>
+    /// <param name="curve">The curve.</param>
+    /// <param name="key">The private key.</param>
+    /// <param name="digest">The digest.</param>
+    /// <param name="ephemeral">From 1 to the order less 1.</param>
+    /// <param name="r">First number, as long as the order.</param>
+    /// <param name="s">Second number.</param>
+    /// <returns>False when one of the numbers is 0: another ephemeral key is wanted.</returns>
+    internal static bool TrySignEcdsa(
+        EllipticCurve curve, ReadOnlySpan<byte> key, ReadOnlySpan<byte> digest, ReadOnlySpan<ulong> ephemeral, Span<byte> r, Span<byte> s)
+    {
         Modulus order = curve.Order;
+        Span<ulong> point = stackalloc ulong[3 * curve.Limbs];
         Span<ulong> first = stackalloc ulong[curve.Limbs];
         Span<ulong> second = stackalloc ulong[curve.Limbs];
         Span<ulong> number = stackalloc ulong[curve.Limbs];
-        do
-        {
-            ulong[] ephemeral = NewScalar(curve, random);
-            order.EnterWide(BigIntegers.Read(curve.Encode(curve.MultiplyGenerator(ephemeral))!.Value.X.Span), first);
+        curve.MultiplyGenerator(ephemeral, point);
+        bool isGood = curve.TryEncode(point, r, s);
+        BigIntegers.Read(r, number);
+        order.Enter(number, first);
 
-            // (e + r d) / k.
-            BigIntegers.Read(key, number);
-            order.Enter(number, number);
-            order.Multiply(first, number, second);
-            order.EnterWide(DigestNumber(curve, digest), number);
-            order.Add(second, number, second);
-            order.Enter(ephemeral, number);
-            order.InvertPrime(number, number);
-            order.Multiply(second, number, second);
-            Clear(ephemeral);
-        }
-        while ((Modulus.ZeroMask(first) | Modulus.ZeroMask(second)) != 0);
-
+        // (e + r d) / k.
+        BigIntegers.Read(key, number);
+        order.Enter(number, number);
+        order.Multiply(first, number, second);
+        ReadDigest(curve, digest, number);
+        order.Enter(number, number);
+        order.Add(second, number, second);
+        order.Enter(ephemeral, number);
+        order.InvertPrime(number, number);
+        order.Multiply(second, number, second);
+        isGood &= (Modulus.ZeroMask(first) | Modulus.ZeroMask(second)) == 0;
         order.Leave(first, first);
         order.Leave(second, second);
-        r = BigIntegers.ToBytes(first, curve.Size);
-        s = BigIntegers.ToBytes(second, curve.Size);
+        BigIntegers.Write(first, r);
+        BigIntegers.Write(second, s);
+        point.Clear();
         number.Clear();
         order.ClearProduct();
+        return isGood;
     }
 
     /// <summary>Whether an ECDSA signature is good. All of it is public.</summary>
@@ -67,39 +90,34 @@ internal static class EccSignatures
         order.Enter(inverse, inverse);
         order.InvertPrime(inverse, inverse);
         var u1 = new ulong[curve.Limbs];
-        order.EnterWide(DigestNumber(curve, digest), u1);
+        ReadDigest(curve, digest, u1);
+        order.Enter(u1, u1);
         order.Multiply(u1, inverse, u1);
         order.Leave(u1, u1);
         var u2 = new ulong[curve.Limbs];
         order.Enter(first, u2);
         order.Multiply(u2, inverse, u2);
         order.Leave(u2, u2);
-        if (SumOfMultiples(curve, u1, u2, key) is not EccPoint sum)
-        {
-            return false;
-        }
-
-        var x = new ulong[curve.Limbs];
-        order.EnterWide(BigIntegers.Read(sum.X.Span), x);
-        order.Leave(x, x);
-        return Modulus.EqualMask(x, first) != 0;
+        return curve.HasCoordinate(SumOfMultiples(curve, u1, u2, key), first);
     }
 
     /// <summary>Schnorr's signature: r = H(x || digest), cut to the order's length; s = k + r d.</summary>
     internal static void SignSchnorr(
         ICryptography cryptography, EllipticCurve curve, AlgorithmId hash, ReadOnlySpan<byte> key, ReadOnlySpan<byte> digest, IRandomSource random, out byte[] r, out byte[] s)
     {
-        byte[]? second;
+        Span<ulong> ephemeral = stackalloc ulong[curve.Limbs];
+        Span<byte> addend = stackalloc byte[curve.Size];
+        s = new byte[curve.Size];
         do
         {
-            ulong[] ephemeral = NewScalar(curve, random);
+            NewScalar(curve, random, ephemeral);
             r = SchnorrHash(cryptography, curve, hash, curve.Encode(curve.MultiplyGenerator(ephemeral))!.Value.X.Span, digest);
-            second = AddProduct(curve, BigIntegers.ToBytes(ephemeral, curve.Size), r, key);
-            Clear(ephemeral);
+            BigIntegers.Write(ephemeral, addend);
         }
-        while (second is null);
+        while (!TryAddProduct(curve, addend, r, key, s));
 
-        s = second;
+        ephemeral.Clear();
+        CryptographicOperations.ZeroMemory(addend);
     }
 
     /// <summary>Whether a signature of Schnorr's kind is good.</summary>
@@ -117,28 +135,44 @@ internal static class EccSignatures
         // s G - r Q.
         var negated = order.Value.ToArray();
         BigIntegers.Subtract(negated, first);
-        return SumOfMultiples(curve, second, negated, key) is EccPoint sum
+        return curve.Encode(SumOfMultiples(curve, second, negated, key)) is EccPoint sum
             && SchnorrHash(cryptography, curve, hash, sum.X.Span, digest).AsSpan().TrimStart((byte)0).SequenceEqual(r.TrimStart((byte)0));
     }
 
     /// <summary>addend + factor * key modulo the order; null when that is 0.</summary>
     internal static byte[]? AddProduct(EllipticCurve curve, ReadOnlySpan<byte> addend, ReadOnlySpan<byte> factor, ReadOnlySpan<byte> key)
     {
+        var sum = new byte[curve.Size];
+        return TryAddProduct(curve, addend, factor, key, sum) ? sum : null;
+    }
+
+    /// <summary>addend + factor * key modulo the order.</summary>
+    /// <param name="curve">The curve.</param>
+    /// <param name="addend">Below the order.</param>
+    /// <param name="factor">Public, of any length.</param>
+    /// <param name="key">A private key.</param>
+    /// <param name="sum">Room for a number of the order's length.</param>
+    /// <returns>False when the sum is 0.</returns>
+    internal static bool TryAddProduct(EllipticCurve curve, ReadOnlySpan<byte> addend, ReadOnlySpan<byte> factor, ReadOnlySpan<byte> key, Span<byte> sum)
+    {
         Modulus order = curve.Order;
+        Span<ulong> wide = stackalloc ulong[BigIntegers.LimbsFor(factor.Length)];
         Span<ulong> result = stackalloc ulong[curve.Limbs];
         Span<ulong> number = stackalloc ulong[curve.Limbs];
         BigIntegers.Read(key, number);
         order.Enter(number, number);
-        order.EnterWide(BigIntegers.Read(factor), result);
+        BigIntegers.Read(factor, wide);
+        order.EnterWide(wide, result);
         order.Multiply(result, number, result);
         BigIntegers.Read(addend, number);
         order.Enter(number, number);
         order.Add(result, number, result);
         order.Leave(result, result);
-        byte[]? sum = Modulus.ZeroMask(result) != 0 ? null : BigIntegers.ToBytes(result, curve.Size);
+        BigIntegers.Write(result, sum);
+        bool isGood = Modulus.ZeroMask(result) == 0;
         number.Clear();
         order.ClearProduct();
-        return sum;
+        return isGood;
     }
 
     private static byte[] SchnorrHash(ICryptography cryptography, EllipticCurve curve, AlgorithmId hash, ReadOnlySpan<byte> x, ReadOnlySpan<byte> digest)
@@ -150,30 +184,27 @@ internal static class EccSignatures
         return result.Length > curve.Size ? result[..curve.Size] : result;
     }
 
-    private static EccPoint? SumOfMultiples(EllipticCurve curve, ReadOnlySpan<ulong> generatorFactor, ReadOnlySpan<ulong> keyFactor, ReadOnlySpan<ulong> key)
+    private static ulong[] SumOfMultiples(EllipticCurve curve, ReadOnlySpan<ulong> generatorFactor, ReadOnlySpan<ulong> keyFactor, ReadOnlySpan<ulong> key)
     {
         ulong[] sum = curve.MultiplyGenerator(generatorFactor);
-        curve.Add(sum, curve.Multiply(keyFactor, key), sum);
-        return curve.Encode(sum);
+        curve.Add(sum, curve.MultiplyPublic(keyFactor, key), sum);
+        return sum;
     }
 
-    private static ulong[] NewScalar(EllipticCurve curve, IRandomSource random)
+    private static void NewScalar(EllipticCurve curve, IRandomSource random, Span<ulong> scalar)
     {
         Span<byte> bytes = stackalloc byte[curve.Size + 8];
         random.Fill(bytes);
         byte[] key = curve.PrivateKeyFrom(bytes);
-        ulong[] scalar = BigIntegers.Read(key, curve.Limbs);
+        BigIntegers.Read(key, scalar);
         CryptographicOperations.ZeroMemory(key);
         CryptographicOperations.ZeroMemory(bytes);
-        return scalar;
     }
 
     // From 1 to the order less 1.
     private static bool TryReadScalar(EllipticCurve curve, ReadOnlySpan<byte> bytes, ulong[] scalar) => curve.IsPrivateKey(bytes) && BigIntegers.TryRead(bytes, scalar);
 
-    // The digest's highest bits, as many as the order has.
-    private static ulong[] DigestNumber(EllipticCurve curve, ReadOnlySpan<byte> digest)
-        => BigIntegers.Read(digest.Length > curve.Size ? digest[..curve.Size] : digest);
-
-    private static void Clear(ulong[] limbs) => CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(limbs.AsSpan()));
+    // The digest's highest bits, as many as the order has bytes.
+    private static void ReadDigest(EllipticCurve curve, ReadOnlySpan<byte> digest, Span<ulong> number)
+        => BigIntegers.Read(digest.Length > curve.Size ? digest[..curve.Size] : digest, number);
 }

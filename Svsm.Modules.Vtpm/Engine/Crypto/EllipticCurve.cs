@@ -11,15 +11,21 @@ namespace Svsm.Modules.Vtpm.Crypto;
 // The elliptic curves y^2 = x^3 + a x + b of the TPM, with a = -3 (NIST) or a = 0 (Barreto-Naehrig), all of prime order.
 //
 // Points are in projective coordinates (x = X / Z, y = Y / Z; Z = 0 is the point at infinity), three field elements in Montgomery form one
-// after the other. The formulas of addition and doubling are complete: they hold for all points, also equal ones and infinity, so a
-// multiplication does the same steps for every scalar and every point.
+// after the other. The formula of addition is complete: it holds for all points, also equal ones and infinity. Several doublings in a row are
+// done in Jacobian coordinates (x = X / Z^2, y = Y / Z^3), where one takes 8 multiplications instead of 13; its formula also holds for
+// infinity as long as Y is not 0 there, and no point of a group of prime order has Y = 0. So a multiplication does the same steps for every
+// scalar and every point.
 //
 // Sources: NIST SP 800-186 (P-256, P-384, P-521); ISO/IEC 15946-5 and TCG Algorithm Registry (BN P-256); J. Renes, C. Costello, L. Batina,
-// "Complete addition formulas for prime order elliptic curves", algorithms 4, 6 and 7.
+// "Complete addition formulas for prime order elliptic curves", algorithms 4 and 7; D. Bernstein, T. Lange, "Explicit-Formulas Database",
+// dbl-2001-b and dbl-2009-l (doubling).
 internal sealed class EllipticCurve
 {
     private const int WindowBits = 4;
     private const int TemporaryCount = 5;
+
+    // Digits of public scalars are odd and below 2^(this - 1), or 0.
+    private const int PublicWindowBits = 5;
 
     private readonly bool _isMinusThree;
     private readonly ulong[] _b;
@@ -165,10 +171,22 @@ internal sealed class EllipticCurve
     /// <summary>Affine coordinates; null for the point at infinity.</summary>
     internal EccPoint? Encode(ReadOnlySpan<ulong> point)
     {
+        var x = new byte[Size];
+        var y = new byte[Size];
+        return TryEncode(point, x, y) ? new EccPoint(x, y) : null;
+    }
+
+    /// <summary>Affine coordinates.</summary>
+    /// <param name="point">A point.</param>
+    /// <param name="x">Room for <see cref="Size"/> bytes.</param>
+    /// <param name="y">The same.</param>
+    /// <returns>False for the point at infinity, which has none.</returns>
+    internal bool TryEncode(ReadOnlySpan<ulong> point, Span<byte> x, Span<byte> y)
+    {
         ReadOnlySpan<ulong> z = point.Slice(2 * Limbs, Limbs);
         if (Modulus.ZeroMask(z) != 0)
         {
-            return null;
+            return false;
         }
 
         Span<ulong> inverse = stackalloc ulong[Limbs];
@@ -176,23 +194,32 @@ internal sealed class EllipticCurve
         Field.InvertPrime(z, inverse);
         Field.Multiply(point[..Limbs], inverse, coordinate);
         Field.Leave(coordinate, coordinate);
-        byte[] x = BigIntegers.ToBytes(coordinate, Size);
+        BigIntegers.Write(coordinate, x);
         Field.Multiply(point.Slice(Limbs, Limbs), inverse, coordinate);
         Field.Leave(coordinate, coordinate);
-        byte[] y = BigIntegers.ToBytes(coordinate, Size);
+        BigIntegers.Write(coordinate, y);
         inverse.Clear();
         coordinate.Clear();
-        return new EccPoint(x, y);
+        return true;
     }
 
     /// <summary>scalar * generator.</summary>
     internal ulong[] MultiplyGenerator(ReadOnlySpan<ulong> scalar)
     {
+        var result = new ulong[3 * Limbs];
+        MultiplyGenerator(scalar, result);
+        return result;
+    }
+
+    /// <summary>scalar * generator.</summary>
+    /// <param name="scalar">As many limbs as the order has.</param>
+    /// <param name="result">Room for a point.</param>
+    internal void MultiplyGenerator(ReadOnlySpan<ulong> scalar, Span<ulong> result)
+    {
         // A table per window, so nothing is doubled. It has no secrets and is kept.
         _generatorTables ??= MakeGeneratorTables();
-        var result = new ulong[3 * Limbs];
         Span<ulong> entry = stackalloc ulong[3 * Limbs];
-        Field.One.CopyTo(result.AsSpan(Limbs));
+        SetToInfinity(result);
         for (int window = 0; window < Windows; window++)
         {
             Modulus.Select(_generatorTables.AsSpan(window * TableSize, TableSize), 3 * Limbs, Modulus.Bits(scalar, window * WindowBits, WindowBits), entry);
@@ -201,7 +228,6 @@ internal sealed class EllipticCurve
 
         entry.Clear();
         ClearTemporaries();
-        return result;
     }
 
     /// <summary>scalar * point.</summary>
@@ -209,9 +235,77 @@ internal sealed class EllipticCurve
     /// <param name="point">A point of the curve.</param>
     internal ulong[] Multiply(ReadOnlySpan<ulong> scalar, ReadOnlySpan<ulong> point)
     {
-        ulong[] table = MakeTable(point);
-        ulong[] result = MultiplyTable(scalar, table);
-        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(table.AsSpan()));
+        var result = new ulong[3 * Limbs];
+        Multiply(scalar, point, result);
+        return result;
+    }
+
+    /// <summary>scalar * point.</summary>
+    /// <param name="scalar">As many limbs as the order has.</param>
+    /// <param name="point">A point of the curve.</param>
+    /// <param name="result">Room for another one.</param>
+    internal void Multiply(ReadOnlySpan<ulong> scalar, ReadOnlySpan<ulong> point, Span<ulong> result)
+    {
+        Span<ulong> table = stackalloc ulong[TableSize];
+        Span<ulong> entry = stackalloc ulong[3 * Limbs];
+        MakeTable(point, table);
+        SetToInfinity(result);
+        for (int window = Windows - 1; window >= 0; window--)
+        {
+            Double(result, WindowBits);
+            Modulus.Select(table, 3 * Limbs, Modulus.Bits(scalar, window * WindowBits, WindowBits), entry);
+            Add(result, entry, result);
+        }
+
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(table));
+        entry.Clear();
+        ClearTemporaries();
+    }
+
+    /// <summary>scalar * point for a scalar that is public: what is done depends on it.</summary>
+    /// <param name="scalar">As many limbs as the order has; below it.</param>
+    /// <param name="point">A point of the curve.</param>
+    internal ulong[] MultiplyPublic(ReadOnlySpan<ulong> scalar, ReadOnlySpan<ulong> point)
+    {
+        // 1, 3, 5, ... times the point, and the scalar in digits of which one in six is not 0.
+        const int Entries = 1 << (PublicWindowBits - 2);
+        int size = 3 * Limbs;
+        var table = new ulong[Entries * size];
+        point.CopyTo(table);
+        ulong[] step = point.ToArray();
+        Double(step, 1);
+        for (int i = 1; i < Entries; i++)
+        {
+            Add(table.AsSpan((i - 1) * size, size), step, table.AsSpan(i * size, size));
+        }
+
+        Span<sbyte> digits = stackalloc sbyte[(Limbs * 64) + 1];
+        SplitPublic(scalar, digits);
+        var result = new ulong[size];
+        SetToInfinity(result);
+        var entry = new ulong[size];
+        int doublings = 0;
+        for (int i = digits.Length - 1; i >= 0; i--)
+        {
+            doublings++;
+            if (digits[i] == 0)
+            {
+                continue;
+            }
+
+            Double(result, doublings);
+            doublings = 0;
+            table.AsSpan(Math.Abs(digits[i]) / 2 * size, size).CopyTo(entry);
+            if (digits[i] < 0)
+            {
+                Span<ulong> y = entry.AsSpan(Limbs, Limbs);
+                Field.Subtract(Zero(), y, y);
+            }
+
+            Add(result, entry, result);
+        }
+
+        Double(result, doublings);
         return result;
     }
 
@@ -228,11 +322,33 @@ internal sealed class EllipticCurve
             return TpmResponseCode.EccPoint;
         }
 
-        ulong[] scalar = BigIntegers.Read(key, Limbs);
-        EccPoint? product = Encode(Multiply(scalar, decoded));
-        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(scalar.AsSpan()));
-        result = product ?? default;
-        return product is null ? TpmResponseCode.NoResult : TpmResponseCode.Success;
+        var x = new byte[Size];
+        var y = new byte[Size];
+        if (!TryMultiply(key, decoded, x, y))
+        {
+            return TpmResponseCode.NoResult;
+        }
+
+        result = new EccPoint(x, y);
+        return TpmResponseCode.Success;
+    }
+
+    /// <summary>key * point.</summary>
+    /// <param name="key">A private key.</param>
+    /// <param name="point">A point of the curve.</param>
+    /// <param name="x">Room for a coordinate of the product.</param>
+    /// <param name="y">The same.</param>
+    /// <returns>False for the point at infinity.</returns>
+    internal bool TryMultiply(ReadOnlySpan<byte> key, ReadOnlySpan<ulong> point, Span<byte> x, Span<byte> y)
+    {
+        Span<ulong> scalar = stackalloc ulong[Limbs];
+        Span<ulong> product = stackalloc ulong[3 * Limbs];
+        BigIntegers.Read(key, scalar);
+        Multiply(scalar, point, product);
+        bool isFinite = TryEncode(product, x, y);
+        scalar.Clear();
+        product.Clear();
+        return isFinite;
     }
 
     /// <summary>A number modulo the field's prime.</summary>
@@ -286,26 +402,62 @@ internal sealed class EllipticCurve
         return result;
     }
 
-    private ulong[] MultiplyTable(ReadOnlySpan<ulong> scalar, ReadOnlySpan<ulong> table)
+    /// <summary>Whether a point's x coordinate is a number modulo the order. Both are public.</summary>
+    /// <param name="point">The point; false for the one at infinity.</param>
+    /// <param name="number">A number below the order.</param>
+    internal bool HasCoordinate(ReadOnlySpan<ulong> point, ReadOnlySpan<ulong> number)
     {
-        var result = new ulong[3 * Limbs];
-        Span<ulong> entry = stackalloc ulong[3 * Limbs];
-        Field.One.CopyTo(result.AsSpan(Limbs));
-        for (int window = Windows - 1; window >= 0; window--)
+        ReadOnlySpan<ulong> z = point.Slice(2 * Limbs, Limbs);
+        Span<ulong> coordinate = stackalloc ulong[Limbs];
+        Span<ulong> product = stackalloc ulong[Limbs];
+        number.CopyTo(coordinate);
+        if (Modulus.ZeroMask(z) != 0)
         {
-            for (int i = 0; i < WindowBits; i++)
-            {
-                Double(result, result);
-            }
-
-            Modulus.Select(table, 3 * Limbs, Modulus.Bits(scalar, window * WindowBits, WindowBits), entry);
-            Add(result, entry, result);
+            return false;
         }
 
-        entry.Clear();
-        ClearTemporaries();
-        return result;
+        // The prime may be above the order, but not above twice the order.
+        for (ulong carry = 0; carry == 0 && Field.BelowMask(coordinate) != 0; carry = BigIntegers.Add(coordinate, Order.Value))
+        {
+            Field.Enter(coordinate, product);
+            Field.Multiply(product, z, product);
+            if (Modulus.EqualMask(product, point[..Limbs]) != 0)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
+
+    private void SetToInfinity(Span<ulong> point)
+    {
+        point.Clear();
+        Field.One.CopyTo(point[Limbs..]);
+    }
+
+    // Digits that are 0 or odd and below 2^(PublicWindowBits - 1), each at least PublicWindowBits places above the one before.
+    private static void SplitPublic(ReadOnlySpan<ulong> scalar, Span<sbyte> digits)
+    {
+        digits.Clear();
+        int carry = 0;
+        for (int i = 0; i < digits.Length;)
+        {
+            int bits = i < scalar.Length * 64 ? (int)Modulus.Bits(scalar, i, PublicWindowBits) : 0;
+            if (((bits + carry) & 1) == 0)
+            {
+                i++;
+                continue;
+            }
+
+            int digit = bits + carry;
+            carry = digit >= 1 << (PublicWindowBits - 1) ? 1 : 0;
+            digits[i] = (sbyte)(digit - (carry << PublicWindowBits));
+            i += PublicWindowBits;
+        }
+    }
+
+    private ReadOnlySpan<ulong> Zero() => new ulong[Limbs];
 
     private void ClearTemporaries()
     {
@@ -335,18 +487,15 @@ internal sealed class EllipticCurve
     }
 
     // 0, 1, 2, ... times the point.
-    private ulong[] MakeTable(ReadOnlySpan<ulong> point)
+    private void MakeTable(ReadOnlySpan<ulong> point, Span<ulong> table)
     {
         int size = 3 * Limbs;
-        var table = new ulong[(1 << WindowBits) * size];
-        Field.One.CopyTo(table.AsSpan(Limbs));
-        point.CopyTo(table.AsSpan(size));
+        SetToInfinity(table[..size]);
+        point.CopyTo(table[size..]);
         for (int i = 2; i < 1 << WindowBits; i++)
         {
-            Add(table.AsSpan((i - 1) * size, size), point, table.AsSpan(i * size, size));
+            Add(table.Slice((i - 1) * size, size), point, table.Slice(i * size, size));
         }
-
-        return table;
     }
 
     // For each window, its multiples of 16^window times the generator.
@@ -357,70 +506,83 @@ internal sealed class EllipticCurve
         var point = (ulong[])_generator.Clone();
         for (int window = 0; window < Windows; window++)
         {
-            ulong[] table = MakeTable(point);
-            table.CopyTo(tables, window * TableSize);
-            Add(table.AsSpan(TableSize - size), point, point);
+            Span<ulong> table = tables.AsSpan(window * TableSize, TableSize);
+            MakeTable(point, table);
+            Add(table[(TableSize - size)..], point, point);
         }
 
         return tables;
     }
 
-    private void Double(ReadOnlySpan<ulong> point, Span<ulong> result)
+    // Doubles a point some times.
+    private void Double(Span<ulong> point, int times)
     {
-        if (!_isMinusThree)
-        {
-            Add(point, point, result);
-            return;
-        }
-
         int n = Limbs;
         Modulus f = Field;
-        ReadOnlySpan<ulong> x = point[..n];
-        ReadOnlySpan<ulong> y = point.Slice(n, n);
-        ReadOnlySpan<ulong> z = point.Slice(2 * n, n);
-        Span<ulong> t0 = _temporaries.AsSpan(0, n);
-        Span<ulong> t1 = _temporaries.AsSpan(n, n);
-        Span<ulong> t2 = _temporaries.AsSpan(2 * n, n);
-        Span<ulong> t3 = _temporaries.AsSpan(3 * n, n);
-        Span<ulong> x3 = _temporaries.AsSpan(TemporaryCount * n, n);
-        Span<ulong> y3 = _temporaries.AsSpan((TemporaryCount + 1) * n, n);
-        Span<ulong> z3 = _temporaries.AsSpan((TemporaryCount + 2) * n, n);
+        Span<ulong> x = point[..n];
+        Span<ulong> y = point.Slice(n, n);
+        Span<ulong> z = point.Slice(2 * n, n);
+        Span<ulong> delta = _temporaries.AsSpan(0, n);
+        Span<ulong> gamma = _temporaries.AsSpan(n, n);
+        Span<ulong> beta = _temporaries.AsSpan(2 * n, n);
+        Span<ulong> alpha = _temporaries.AsSpan(3 * n, n);
+        Span<ulong> sum = _temporaries.AsSpan(4 * n, n);
 
-        f.Multiply(x, x, t0);
-        f.Multiply(y, y, t1);
-        f.Multiply(z, z, t2);
-        f.Multiply(x, y, t3);
-        f.Add(t3, t3, t3);
-        f.Multiply(x, z, z3);
-        f.Add(z3, z3, z3);
-        f.Multiply(_b, t2, y3);
-        f.Subtract(y3, z3, y3);
-        f.Add(y3, y3, x3);
-        f.Add(x3, y3, y3);
-        f.Subtract(t1, y3, x3);
-        f.Add(t1, y3, y3);
-        f.Multiply(x3, y3, y3);
-        f.Multiply(x3, t3, x3);
-        f.Add(t2, t2, t3);
-        f.Add(t2, t3, t2);
-        f.Multiply(_b, z3, z3);
-        f.Subtract(z3, t2, z3);
-        f.Subtract(z3, t0, z3);
-        f.Add(z3, z3, t3);
-        f.Add(z3, t3, z3);
-        f.Add(t0, t0, t3);
-        f.Add(t3, t0, t0);
-        f.Subtract(t0, t2, t0);
-        f.Multiply(t0, z3, t0);
-        f.Add(y3, t0, y3);
-        f.Multiply(y, z, t0);
-        f.Add(t0, t0, t0);
-        f.Multiply(t0, z3, z3);
-        f.Subtract(x3, z3, x3);
-        f.Multiply(t0, t1, z3);
-        f.Add(z3, z3, z3);
-        f.Add(z3, z3, z3);
-        _temporaries.AsSpan(TemporaryCount * n).CopyTo(result);
+        // Into Jacobian coordinates with the same Z. Y becomes 1 at infinity.
+        f.Square(z, delta);
+        f.Multiply(x, z, x);
+        f.Multiply(y, delta, y);
+        ulong isInfinite = Modulus.ZeroMask(z);
+        ReadOnlySpan<ulong> one = f.One;
+        for (int i = 0; i < n; i++)
+        {
+            y[i] |= one[i] & isInfinite;
+        }
+
+        for (int time = 0; time < times; time++)
+        {
+            f.Square(z, delta);
+            f.Square(y, gamma);
+            f.Multiply(x, gamma, beta);
+
+            // 3 (X - Z^2) (X + Z^2) is 3 X^2 + a Z^4 for a = -3.
+            if (_isMinusThree)
+            {
+                f.Subtract(x, delta, sum);
+                f.Add(x, delta, alpha);
+                f.Multiply(sum, alpha, alpha);
+            }
+            else
+            {
+                f.Square(x, alpha);
+            }
+
+            f.Add(alpha, alpha, sum);
+            f.Add(alpha, sum, alpha);
+
+            // Z = (Y + Z)^2 - gamma - delta, X = alpha^2 - 8 beta, Y = alpha (4 beta - X) - 8 gamma^2.
+            f.Add(y, z, z);
+            f.Square(z, z);
+            f.Subtract(z, gamma, z);
+            f.Subtract(z, delta, z);
+            f.Add(beta, beta, beta);
+            f.Add(beta, beta, beta);
+            f.Square(alpha, x);
+            f.Subtract(x, beta, x);
+            f.Subtract(x, beta, x);
+            f.Subtract(beta, x, beta);
+            f.Multiply(alpha, beta, y);
+            f.Square(gamma, gamma);
+            f.Add(gamma, gamma, gamma);
+            f.Add(gamma, gamma, gamma);
+            f.Add(gamma, gamma, gamma);
+            f.Subtract(y, gamma, y);
+        }
+
+        // And out of them.
+        f.Square(z, delta);
+        f.Multiply(x, z, x);
+        f.Multiply(delta, z, z);
     }
 
     private void AddMinusThree(ReadOnlySpan<ulong> first, ReadOnlySpan<ulong> second, Span<ulong> t, Span<ulong> result)

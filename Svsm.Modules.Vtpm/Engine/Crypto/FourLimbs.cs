@@ -3,6 +3,7 @@
 
 using System;
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Svsm.Modules.Vtpm.Crypto;
 
@@ -11,6 +12,8 @@ namespace Svsm.Modules.Vtpm.Crypto;
 // SAFETY: every reference is to the first of four limbs; Modulus has checked the lengths.
 internal static class FourLimbs
 {
+    private const ulong P256Top = 0xFFFF_FFFF_0000_0001;
+
     /// <summary>result = a * b / 2^256 mod n.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Multiply(ref ulong result, ref ulong a, ref ulong b, ref ulong n, ulong inverse)
@@ -50,6 +53,47 @@ internal static class FourLimbs
         }
 
         SubtractOnce(ref result, t0, t1, t2, t3, top, n0, n1, n2, n3);
+    }
+
+    /// <summary>Whether a modulus is p = 2^256 - 2^224 + 2^192 + 2^96 - 1, the prime of P-256.</summary>
+    internal static bool IsP256(ReadOnlySpan<ulong> modulus) => modulus is [ulong.MaxValue, 0xFFFF_FFFF, 0, P256Top];
+
+    /// <summary>result = a * b / 2^256 mod p. -1 / p modulo 2^64 is 1, so quotients are there already, and their products with p but one are shifts.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static void MultiplyP256(ref ulong result, ref ulong a, ref ulong b)
+    {
+        ulong a0 = a;
+        ulong a1 = Unsafe.Add(ref a, 1);
+        ulong a2 = Unsafe.Add(ref a, 2);
+        ulong a3 = Unsafe.Add(ref a, 3);
+        ulong t0 = 0;
+        ulong t1 = 0;
+        ulong t2 = 0;
+        ulong t3 = 0;
+        ulong top = 0;
+        for (int i = 0; i < 4; i++)
+        {
+            ulong factor = Unsafe.Add(ref b, i);
+            ulong carry = 0;
+            t0 = MultiplyAdd(a0, factor, t0, ref carry);
+            t1 = MultiplyAdd(a1, factor, t1, ref carry);
+            t2 = MultiplyAdd(a2, factor, t2, ref carry);
+            t3 = MultiplyAdd(a3, factor, t3, ref carry);
+            ulong t4 = top + carry;
+            top = t4 < carry ? 1UL : 0UL;
+
+            // t0 + t0 p = t0 2^96 + t0 (2^64 - 2^32 + 1) 2^192.
+            carry = 0;
+            ulong quotient = t0;
+            t0 = AddCarry(t1, quotient << 32, ref carry);
+            t1 = AddCarry(t2, quotient >> 32, ref carry);
+            ulong high = Product(quotient, P256Top, out ulong low);
+            t2 = AddCarry(t3, low, ref carry);
+            t3 = AddCarry(t4, high, ref carry);
+            top += carry;
+        }
+
+        SubtractOnce(ref result, t0, t1, t2, t3, top, ulong.MaxValue, 0xFFFF_FFFF, 0, P256Top);
     }
 
     /// <summary>result = a + b mod n.</summary>
@@ -98,10 +142,23 @@ internal static class FourLimbs
         Unsafe.Add(ref result, 3) = d3 ^ ((d3 ^ t3) & keep);
     }
 
+    /// <summary>The upper half of a * b, and the lower. Two multiplications, because what .NET makes of Math.BigMul takes the lower half through memory.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static ulong Product(ulong a, ulong b, out ulong low)
+    {
+        if (Bmi2.X64.IsSupported)
+        {
+            low = a * b;
+            return Bmi2.X64.MultiplyNoFlags(a, b);
+        }
+
+        return Math.BigMul(a, b, out low);
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static ulong MultiplyAdd(ulong a, ulong b, ulong addend, ref ulong carry)
     {
-        ulong high = Math.BigMul(a, b, out ulong low);
+        ulong high = Product(a, b, out ulong low);
         low += addend;
         high += low < addend ? 1UL : 0UL;
         low += carry;

@@ -24,6 +24,7 @@ internal sealed class Modulus
     internal const int MaxLimbs = 4096 / 64;
 
     private const int WindowBits = 5;
+    private const int Entries = 1 << WindowBits;
 
     // From this length on half of the products are worth more than what it costs to leave them out.
     private const int SquareLimbs = 8;
@@ -31,12 +32,18 @@ internal sealed class Modulus
     private readonly ulong[] _value;
     private readonly ulong[] _square;
     private readonly ulong[] _one;
+    private readonly ulong[] _limbRadix;
     private readonly ulong[] _product;
     private readonly ulong[] _doubled;
     private readonly ulong _inverse;
+    private readonly bool _isP256;
+    private readonly LongNumbers? _long;
+    private readonly ulong[] _first = [];
+    private readonly ulong[] _second = [];
 
     /// <param name="value">Odd, above 1, without leading zero limbs. Copied.</param>
-    internal Modulus(ReadOnlySpan<ulong> value)
+    /// <param name="isLong">Long numbers are multiplied as <see cref="LongNumbers"/> does; tests compare both.</param>
+    internal Modulus(ReadOnlySpan<ulong> value, bool isLong = true)
     {
         if (value.IsEmpty || value.Length > MaxLimbs || (value[0] & 1) == 0 || value[^1] == 0)
         {
@@ -55,9 +62,28 @@ internal sealed class Modulus
         }
 
         _inverse = 0 - inverse;
+        _isP256 = FourLimbs.IsP256(value);
         _one = new ulong[value.Length];
-        SetToOne();
-        _square = SquareOfRadix();
+        SetToLimbRadix(_one);
+        if (!isLong || !LongNumbers.Fits(value.Length))
+        {
+            _square = SquareOfRadix(Limbs * 64);
+            _limbRadix = _square;
+            return;
+        }
+
+        _long = new LongNumbers(value, _inverse);
+        _first = new ulong[_long.Size];
+        _second = new ulong[_long.Size];
+        ulong[] limbRadix = (ulong[])_one.Clone();
+        for (int i = Limbs * 64; i < _long.RadixBits; i++)
+        {
+            Add(_one, _one, _one);
+        }
+
+        _square = SquareOfRadix(_long.RadixBits);
+        _limbRadix = limbRadix;
+        Enter(_limbRadix, _limbRadix);
     }
 
     internal int Limbs => _value.Length;
@@ -72,6 +98,8 @@ internal sealed class Modulus
         CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_value.AsSpan()));
         CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_square.AsSpan()));
         CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_one.AsSpan()));
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_limbRadix.AsSpan()));
+        _long?.Clear();
         ClearProduct();
     }
 
@@ -80,6 +108,9 @@ internal sealed class Modulus
     {
         CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_product.AsSpan()));
         CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_doubled.AsSpan()));
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_first.AsSpan()));
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_second.AsSpan()));
+        _long?.ClearProduct();
     }
 
     /// <summary>result = a * b.</summary>
@@ -88,6 +119,21 @@ internal sealed class Modulus
         CheckLength(a.Length);
         CheckLength(b.Length);
         CheckLength(result.Length);
+        if (_isP256)
+        {
+            FourLimbs.MultiplyP256(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(a), ref MemoryMarshal.GetReference(b));
+            return;
+        }
+
+        if (_long is not null)
+        {
+            _long.Split(a, _first);
+            _long.Split(b, _second);
+            _long.Multiply(_first, _second, _first);
+            Join(_long, _first, result);
+            return;
+        }
+
         if (Limbs == 4)
         {
             FourLimbs.Multiply(
@@ -113,6 +159,14 @@ internal sealed class Modulus
 
         CheckLength(a.Length);
         CheckLength(result.Length);
+        if (_long is not null)
+        {
+            _long.Split(a, _first);
+            _long.Multiply(_first, _first, _first);
+            Join(_long, _first, result);
+            return;
+        }
+
         Span<ulong> product = _product;
         product.Clear();
         Span<ulong> doubled = _doubled;
@@ -168,7 +222,7 @@ internal sealed class Modulus
     /// <summary>Into Montgomery form from a number of any length: reduces it.</summary>
     internal void EnterWide(ReadOnlySpan<ulong> value, Span<ulong> result)
     {
-        // Horner's rule in base 2^(64 * limbs): that base, in Montgomery form, is what Multiply by _square multiplies with.
+        // Horner's rule in base 2^(64 * limbs).
         Span<ulong> part = stackalloc ulong[MaxLimbs];
         part = part[..Limbs];
         result.Clear();
@@ -177,7 +231,7 @@ internal sealed class Modulus
             ReadOnlySpan<ulong> slice = value[(end - Limbs)..Math.Min(end, value.Length)];
             part.Clear();
             slice.CopyTo(part);
-            Multiply(result, _square, result);
+            Multiply(result, _limbRadix, result);
             Enter(part, part);
             Add(result, part, result);
         }
@@ -201,14 +255,19 @@ internal sealed class Modulus
     /// <param name="result">The power.</param>
     internal void Power(ReadOnlySpan<ulong> value, ReadOnlySpan<ulong> exponent, Span<ulong> result)
     {
-        const int Entries = 1 << WindowBits;
+        if (_long is not null)
+        {
+            PowerOfLong(_long, value, exponent, result);
+            return;
+        }
+
         int limbs = Limbs;
-        var table = new ulong[Entries * limbs];
-        _one.CopyTo(table, 0);
-        value.CopyTo(table.AsSpan(limbs));
+        Span<ulong> table = stackalloc ulong[Entries * limbs];
+        _one.CopyTo(table);
+        value.CopyTo(table[limbs..]);
         for (int i = 2; i < Entries; i++)
         {
-            Multiply(table.AsSpan((i - 1) * limbs, limbs), value, table.AsSpan(i * limbs, limbs));
+            Multiply(table.Slice((i - 1) * limbs, limbs), value, table.Slice(i * limbs, limbs));
         }
 
         Span<ulong> power = stackalloc ulong[MaxLimbs];
@@ -231,12 +290,18 @@ internal sealed class Modulus
         power.CopyTo(result);
         power.Clear();
         factor.Clear();
-        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(table.AsSpan()));
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(table));
     }
 
     /// <summary>result = value ^ exponent for an exponent that is public.</summary>
     internal void PowerPublic(ReadOnlySpan<ulong> value, ulong exponent, Span<ulong> result)
     {
+        if (_long is not null)
+        {
+            PowerPublicOfLong(_long, value, exponent, result);
+            return;
+        }
+
         Span<ulong> power = stackalloc ulong[MaxLimbs];
         power = power[..Limbs];
         _one.CopyTo(power);
@@ -550,33 +615,85 @@ internal sealed class Modulus
         }
     }
 
+    private void Join(LongNumbers numbers, ReadOnlySpan<ulong> number, Span<ulong> result)
+    {
+        ulong top = numbers.Join(number, result);
+        SubtractOnce(ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetReference(result), ref MemoryMarshal.GetArrayDataReference(_value), top, Limbs);
+    }
+
+    private void PowerOfLong(LongNumbers numbers, ReadOnlySpan<ulong> value, ReadOnlySpan<ulong> exponent, Span<ulong> result)
+    {
+        int size = numbers.Size;
+        Span<ulong> table = stackalloc ulong[Entries * size];
+        numbers.Split(_one, table[..size]);
+        numbers.Split(value, table.Slice(size, size));
+        for (int i = 2; i < Entries; i++)
+        {
+            numbers.Multiply(table.Slice((i - 1) * size, size), table.Slice(size, size), table.Slice(i * size, size));
+        }
+
+        Span<ulong> power = _first;
+        Span<ulong> factor = _second;
+        table[..size].CopyTo(power);
+        int windows = ((exponent.Length * 64) + WindowBits - 1) / WindowBits;
+        for (int window = windows - 1; window >= 0; window--)
+        {
+            for (int i = 0; i < WindowBits; i++)
+            {
+                numbers.Multiply(power, power, power);
+            }
+
+            numbers.Select(table, Bits(exponent, window * WindowBits, WindowBits), factor);
+            numbers.Multiply(power, factor, power);
+        }
+
+        Join(numbers, power, result);
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(table));
+        ClearProduct();
+    }
+
+    private void PowerPublicOfLong(LongNumbers numbers, ReadOnlySpan<ulong> value, ulong exponent, Span<ulong> result)
+    {
+        numbers.Split(value, _second);
+        numbers.Split(_one, _first);
+        for (int bit = 63 - System.Numerics.BitOperations.LeadingZeroCount(exponent); bit >= 0; bit--)
+        {
+            numbers.Multiply(_first, _first, _first);
+            if ((exponent >> bit & 1) != 0)
+            {
+                numbers.Multiply(_first, _second, _first);
+            }
+        }
+
+        Join(numbers, _first, result);
+    }
+
     // 2^(64 * limbs) mod n.
-    private void SetToOne()
+    private void SetToLimbRadix(ulong[] number)
     {
         if (_value[^1] >> 63 != 0)
         {
             // The modulus is above half of the radix: one subtraction.
             Span<ulong> zero = stackalloc ulong[MaxLimbs];
             zero.Clear();
-            SubtractLimbs(ref MemoryMarshal.GetArrayDataReference(_one), ref MemoryMarshal.GetReference(zero), ref MemoryMarshal.GetArrayDataReference(_value), Limbs);
+            SubtractLimbs(ref MemoryMarshal.GetArrayDataReference(number), ref MemoryMarshal.GetReference(zero), ref MemoryMarshal.GetArrayDataReference(_value), Limbs);
             return;
         }
 
-        _one[0] = 1;
+        number[0] = 1;
         for (int i = 0; i < Limbs * 64; i++)
         {
-            Add(_one, _one, _one);
+            Add(number, number, number);
         }
     }
 
-    // 2^(64 * limbs) in Montgomery form: 2 to that power, squaring and doubling along the bits of the exponent.
-    private ulong[] SquareOfRadix()
+    // The radix in Montgomery form: 2 to the power of its bits, squaring and doubling along the bits of the exponent.
+    private ulong[] SquareOfRadix(int exponent)
     {
         var power = (ulong[])_one.Clone();
-        int exponent = Limbs * 64;
         for (int bit = 31 - System.Numerics.BitOperations.LeadingZeroCount((uint)exponent); bit >= 0; bit--)
         {
-            Multiply(power, power, power);
+            Square(power, power);
             if ((exponent >> bit & 1) != 0)
             {
                 Add(power, power, power);

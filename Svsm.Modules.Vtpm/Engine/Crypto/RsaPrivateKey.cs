@@ -177,15 +177,17 @@ internal sealed class RsaPrivateKey
         _blinding.CopyTo(_unblinding, 0);
 
         // p - 1 - dP, where p - 1 is p with its lowest bit cleared; the same for q.
-        ulong[] exponentP = _p.Value.ToArray();
+        Span<ulong> exponentP = stackalloc ulong[_p.Limbs];
+        Span<ulong> exponentQ = stackalloc ulong[_p.Limbs];
+        _p.Value.CopyTo(exponentP);
         exponentP[0] ^= 1;
         BigIntegers.Subtract(exponentP, _exponentP);
-        ulong[] exponentQ = _q.Value.ToArray();
+        _q.Value.CopyTo(exponentQ);
         exponentQ[0] ^= 1;
         BigIntegers.Subtract(exponentQ, _exponentQ);
         PowerByPrimes(_unblinding, exponentP, exponentQ);
-        Clear(exponentP);
-        Clear(exponentQ);
+        exponentP.Clear();
+        exponentQ.Clear();
         CryptographicOperations.ZeroMemory(bytes);
     }
 

@@ -4,6 +4,8 @@
 using System;
 using System.Buffers.Binary;
 using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using Svsm.Modules.Vtpm.Wire;
 
@@ -193,6 +195,8 @@ internal abstract class Sha : IHashState
 
     private sealed class Sha256() : Words32(32, [.. s_initial])
     {
+        private const int Rounds = 64;
+
         private static readonly uint[] s_initial =
         [
             0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19,
@@ -212,38 +216,36 @@ internal abstract class Sha : IHashState
 
         private protected override void Compress(ReadOnlySpan<byte> block)
         {
-            Span<uint> schedule = stackalloc uint[64];
+            Span<uint> schedule = stackalloc uint[Rounds];
             for (int i = 0; i < 16; i++)
             {
                 schedule[i] = BinaryPrimitives.ReadUInt32BigEndian(block[(i * sizeof(uint))..]);
             }
 
-            for (int i = 16; i < schedule.Length; i++)
+            // SAFETY: references to the first of as many words as there are rounds; they keep range checks out of the loops.
+            ref uint word = ref MemoryMarshal.GetReference(schedule);
+            for (int i = 16; i < Rounds; i++)
             {
-                uint w15 = schedule[i - 15];
-                uint w2 = schedule[i - 2];
-                schedule[i] = schedule[i - 16] + schedule[i - 7]
+                uint w15 = Unsafe.Add(ref word, i - 15);
+                uint w2 = Unsafe.Add(ref word, i - 2);
+                Unsafe.Add(ref word, i) = Unsafe.Add(ref word, i - 16) + Unsafe.Add(ref word, i - 7)
                     + (BitOperations.RotateRight(w15, 7) ^ BitOperations.RotateRight(w15, 18) ^ (w15 >> 3))
                     + (BitOperations.RotateRight(w2, 17) ^ BitOperations.RotateRight(w2, 19) ^ (w2 >> 10));
             }
 
             (uint a, uint b, uint c, uint d) = (Chain[0], Chain[1], Chain[2], Chain[3]);
             (uint e, uint f, uint g, uint h) = (Chain[4], Chain[5], Chain[6], Chain[7]);
-            ReadOnlySpan<uint> constants = Constants;
-            for (int i = 0; i < schedule.Length; i++)
+            ref uint constant = ref MemoryMarshal.GetReference(Constants);
+            for (int i = 0; i < Rounds; i += 8)
             {
-                uint first = h + (BitOperations.RotateRight(e, 6) ^ BitOperations.RotateRight(e, 11) ^ BitOperations.RotateRight(e, 25))
-                    + (g ^ (e & (f ^ g))) + constants[i] + schedule[i];
-                uint second = (BitOperations.RotateRight(a, 2) ^ BitOperations.RotateRight(a, 13) ^ BitOperations.RotateRight(a, 22))
-                    + ((a & b) | (c & (a | b)));
-                h = g;
-                g = f;
-                f = e;
-                e = d + first;
-                d = c;
-                c = b;
-                b = a;
-                a = first + second;
+                Round(a, b, c, ref d, e, f, g, ref h, Unsafe.Add(ref constant, i) + Unsafe.Add(ref word, i));
+                Round(h, a, b, ref c, d, e, f, ref g, Unsafe.Add(ref constant, i + 1) + Unsafe.Add(ref word, i + 1));
+                Round(g, h, a, ref b, c, d, e, ref f, Unsafe.Add(ref constant, i + 2) + Unsafe.Add(ref word, i + 2));
+                Round(f, g, h, ref a, b, c, d, ref e, Unsafe.Add(ref constant, i + 3) + Unsafe.Add(ref word, i + 3));
+                Round(e, f, g, ref h, a, b, c, ref d, Unsafe.Add(ref constant, i + 4) + Unsafe.Add(ref word, i + 4));
+                Round(d, e, f, ref g, h, a, b, ref c, Unsafe.Add(ref constant, i + 5) + Unsafe.Add(ref word, i + 5));
+                Round(c, d, e, ref f, g, h, a, ref b, Unsafe.Add(ref constant, i + 6) + Unsafe.Add(ref word, i + 6));
+                Round(b, c, d, ref e, f, g, h, ref a, Unsafe.Add(ref constant, i + 7) + Unsafe.Add(ref word, i + 7));
             }
 
             Chain[0] += a;
@@ -255,10 +257,21 @@ internal abstract class Sha : IHashState
             Chain[6] += g;
             Chain[7] += h;
         }
+
+        // The registers are not moved round: the next round has them in other places.
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void Round(uint a, uint b, uint c, ref uint d, uint e, uint f, uint g, ref uint h, uint word)
+        {
+            h += (BitOperations.RotateRight(e, 6) ^ BitOperations.RotateRight(e, 11) ^ BitOperations.RotateRight(e, 25)) + (g ^ (e & (f ^ g))) + word;
+            d += h;
+            h += (BitOperations.RotateRight(a, 2) ^ BitOperations.RotateRight(a, 13) ^ BitOperations.RotateRight(a, 22)) + ((a & b) | (c & (a | b)));
+        }
     }
 
     private sealed class Sha512(int size) : Sha(size, 128)
     {
+        private const int Rounds = 80;
+
         private static readonly ulong[] s_initial384 =
         [
             0xCBBB9D5DC1059ED8, 0x629A292A367CD507, 0x9159015A3070DD17, 0x152FECD8F70E5939,
@@ -319,38 +332,36 @@ internal abstract class Sha : IHashState
 
         private protected override void Compress(ReadOnlySpan<byte> block)
         {
-            Span<ulong> schedule = stackalloc ulong[80];
+            Span<ulong> schedule = stackalloc ulong[Rounds];
             for (int i = 0; i < 16; i++)
             {
                 schedule[i] = BinaryPrimitives.ReadUInt64BigEndian(block[(i * sizeof(ulong))..]);
             }
 
-            for (int i = 16; i < schedule.Length; i++)
+            // SAFETY: references to the first of as many words as there are rounds; they keep range checks out of the loops.
+            ref ulong word = ref MemoryMarshal.GetReference(schedule);
+            for (int i = 16; i < Rounds; i++)
             {
-                ulong w15 = schedule[i - 15];
-                ulong w2 = schedule[i - 2];
-                schedule[i] = schedule[i - 16] + schedule[i - 7]
+                ulong w15 = Unsafe.Add(ref word, i - 15);
+                ulong w2 = Unsafe.Add(ref word, i - 2);
+                Unsafe.Add(ref word, i) = Unsafe.Add(ref word, i - 16) + Unsafe.Add(ref word, i - 7)
                     + (BitOperations.RotateRight(w15, 1) ^ BitOperations.RotateRight(w15, 8) ^ (w15 >> 7))
                     + (BitOperations.RotateRight(w2, 19) ^ BitOperations.RotateRight(w2, 61) ^ (w2 >> 6));
             }
 
             (ulong a, ulong b, ulong c, ulong d) = (_chain[0], _chain[1], _chain[2], _chain[3]);
             (ulong e, ulong f, ulong g, ulong h) = (_chain[4], _chain[5], _chain[6], _chain[7]);
-            ReadOnlySpan<ulong> constants = Constants;
-            for (int i = 0; i < schedule.Length; i++)
+            ref ulong constant = ref MemoryMarshal.GetReference(Constants);
+            for (int i = 0; i < Rounds; i += 8)
             {
-                ulong first = h + (BitOperations.RotateRight(e, 14) ^ BitOperations.RotateRight(e, 18) ^ BitOperations.RotateRight(e, 41))
-                    + (g ^ (e & (f ^ g))) + constants[i] + schedule[i];
-                ulong second = (BitOperations.RotateRight(a, 28) ^ BitOperations.RotateRight(a, 34) ^ BitOperations.RotateRight(a, 39))
-                    + ((a & b) | (c & (a | b)));
-                h = g;
-                g = f;
-                f = e;
-                e = d + first;
-                d = c;
-                c = b;
-                b = a;
-                a = first + second;
+                Round(a, b, c, ref d, e, f, g, ref h, Unsafe.Add(ref constant, i) + Unsafe.Add(ref word, i));
+                Round(h, a, b, ref c, d, e, f, ref g, Unsafe.Add(ref constant, i + 1) + Unsafe.Add(ref word, i + 1));
+                Round(g, h, a, ref b, c, d, e, ref f, Unsafe.Add(ref constant, i + 2) + Unsafe.Add(ref word, i + 2));
+                Round(f, g, h, ref a, b, c, d, ref e, Unsafe.Add(ref constant, i + 3) + Unsafe.Add(ref word, i + 3));
+                Round(e, f, g, ref h, a, b, c, ref d, Unsafe.Add(ref constant, i + 4) + Unsafe.Add(ref word, i + 4));
+                Round(d, e, f, ref g, h, a, b, ref c, Unsafe.Add(ref constant, i + 5) + Unsafe.Add(ref word, i + 5));
+                Round(c, d, e, ref f, g, h, a, ref b, Unsafe.Add(ref constant, i + 6) + Unsafe.Add(ref word, i + 6));
+                Round(b, c, d, ref e, f, g, h, ref a, Unsafe.Add(ref constant, i + 7) + Unsafe.Add(ref word, i + 7));
             }
 
             _chain[0] += a;
@@ -361,6 +372,14 @@ internal abstract class Sha : IHashState
             _chain[5] += f;
             _chain[6] += g;
             _chain[7] += h;
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void Round(ulong a, ulong b, ulong c, ref ulong d, ulong e, ulong f, ulong g, ref ulong h, ulong word)
+        {
+            h += (BitOperations.RotateRight(e, 14) ^ BitOperations.RotateRight(e, 18) ^ BitOperations.RotateRight(e, 41)) + (g ^ (e & (f ^ g))) + word;
+            d += h;
+            h += (BitOperations.RotateRight(a, 28) ^ BitOperations.RotateRight(a, 34) ^ BitOperations.RotateRight(a, 39)) + ((a & b) | (c & (a | b)));
         }
     }
 }

@@ -80,7 +80,7 @@ internal static class TpmProperties
         (Variable + 10, static tpm => (uint)System.Array.FindAll(tpm.Persistent.NvIndices, i => i.Type == NvType.Counter).Length), // TPM_PT_NV_COUNTERS
         (Variable + 11, static tpm => (uint)((TpmLimits.NvCapacity - NvStorage.Used(tpm)) / (NvStorage.Overhead + sizeof(ulong)))), // TPM_PT_NV_COUNTERS_AVAIL
         (Variable + 12, static tpm => tpm.Persistent.AlgorithmSet), // TPM_PT_ALGORITHM_SET
-        (Variable + 13, static _ => (uint)Enum.GetValues<EccCurve>().Length), // TPM_PT_LOADED_CURVES
+        (Variable + 13, static _ => (uint)Algorithms.Curves.Length), // TPM_PT_LOADED_CURVES
         (Variable + 14, static tpm => tpm.Persistent.FailedTries), // TPM_PT_LOCKOUT_COUNTER
         (Variable + 15, static tpm => tpm.Persistent.MaxTries), // TPM_PT_MAX_AUTH_FAIL
         (Variable + 16, static tpm => tpm.Persistent.RecoveryTime), // TPM_PT_LOCKOUT_INTERVAL

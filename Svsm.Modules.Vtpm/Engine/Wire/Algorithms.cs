@@ -157,6 +157,9 @@ internal static class Algorithms
     /// <summary>All rows, by identifier.</summary>
     internal static ReadOnlySpan<AlgorithmRow> Rows => s_rows;
 
+    /// <summary>All curves, by identifier.</summary>
+    internal static ReadOnlySpan<EccCurve> Curves => [EccCurve.NistP256, EccCurve.NistP384, EccCurve.NistP521, EccCurve.BnP256];
+
     /// <summary>The row, or null for what this TPM does not have.</summary>
     internal static AlgorithmRow? Find(AlgorithmId id)
     {

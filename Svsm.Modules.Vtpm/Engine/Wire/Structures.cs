@@ -481,7 +481,7 @@ internal readonly record struct PublicParameters(AlgorithmId Type)
         TpmResponseCode code = ReadAsymmetric(ref reader, AlgorithmUse.EccScheme, out SymmetricDefinition symmetric, out AsymmetricScheme scheme);
         if (code == TpmResponseCode.Success && (code = reader.ReadUInt16(out curve)) == TpmResponseCode.Success)
         {
-            code = !Enum.IsDefined((EccCurve)curve) ? TpmResponseCode.Curve : reader.ReadAlgorithm(AlgorithmUse.KeyDerivation, true, out kdf);
+            code = !Algorithms.Curves.Contains((EccCurve)curve) ? TpmResponseCode.Curve : reader.ReadAlgorithm(AlgorithmUse.KeyDerivation, true, out kdf);
         }
 
         if (code == TpmResponseCode.Success && kdf != AlgorithmId.Null)
