@@ -55,7 +55,7 @@ internal static partial class GetCapability
     // What there is from the given property on; null when the property is not one that can be asked for.
     private static List<CapabilityItem>? List(Tpm tpm, Capability capability, uint first)
     {
-        var items = new List<CapabilityItem>();
+        var items = new List<CapabilityItem>(TpmProperties.Rows.Length);
         switch (capability)
         {
             case Capability.Algorithms:
@@ -240,25 +240,24 @@ internal readonly record struct CapabilityData(Capability Capability, List<Capab
     }
 }
 
-/// <summary>One element of a capability list, as it is written.</summary>
-internal sealed class CapabilityItem
+/// <summary>One element of a capability list, as it is written: most are one or two integers of at most eight bytes, and those are not allocated.</summary>
+internal readonly struct CapabilityItem
 {
-    private readonly byte[] _bytes;
+    private readonly byte[]? _bytes;
+    private readonly ulong _value;
+    private readonly int _width;
 
     internal CapabilityItem(ulong value, int width)
     {
-        var writer = new TpmWriter(new byte[width]);
-        writer.WriteInteger(value, width);
-        _bytes = writer.Written.ToArray();
+        _value = value;
+        _width = width;
         Property = (uint)value;
     }
 
     internal CapabilityItem(ulong first, int firstWidth, ulong second, int secondWidth)
     {
-        var writer = new TpmWriter(new byte[firstWidth + secondWidth]);
-        writer.WriteInteger(first, firstWidth);
-        writer.WriteInteger(second, secondWidth);
-        _bytes = writer.Written.ToArray();
+        _value = (first << (8 * secondWidth)) | second;
+        _width = firstWidth + secondWidth;
         Property = (uint)first;
     }
 
@@ -309,7 +308,22 @@ internal sealed class CapabilityItem
     /// <summary>What the item is about: the code of a command without its attributes, an algorithm, a property, a handle.</summary>
     internal uint Property { get; init; }
 
-    internal byte[] ToBytes() => _bytes;
+    internal byte[] ToBytes()
+    {
+        var writer = new TpmWriter(new byte[_bytes?.Length ?? _width]);
+        Write(ref writer);
+        return writer.Written.ToArray();
+    }
 
-    internal void Write(ref TpmWriter writer) => writer.WriteBytes(_bytes);
+    internal void Write(ref TpmWriter writer)
+    {
+        if (_bytes is null)
+        {
+            writer.WriteInteger(_value, _width);
+        }
+        else
+        {
+            writer.WriteBytes(_bytes);
+        }
+    }
 }
