@@ -52,6 +52,7 @@ public sealed class Tpm
     private readonly byte[] _command = new byte[TpmLimits.MaxCommandSize];
     private readonly byte[] _response = new byte[TpmLimits.MaxCommandSize + 1024];
     private readonly byte[] _blob = new byte[PersistentState.MaxBlobSize];
+    private readonly List<byte[]> _secretsOfCommand = [];
     private readonly List<MeasuredDigest> _staticMeasurement = [];
     private readonly EndorsementKeys _endorsementKeys;
     private (AlgorithmId Hash, IHashState State)[] _measurement = [];
@@ -605,6 +606,25 @@ public sealed class Tpm
 
     internal byte[] NewSecret() => Random.Generate(PersistentState.SecretSize);
 
+    /// <summary>Clears bytes when the command has been answered, however it ends: what it answers, or what it has replaced.</summary>
+    /// <param name="secret">Bytes that nothing refers to afterwards.</param>
+    internal void ClearAfterCommand(byte[] secret) => _secretsOfCommand.Add(secret);
+
+    /// <summary>Clears a point that was computed when the command has been answered.</summary>
+    internal void ClearAfterCommand(in EccPoint point)
+    {
+        Add(point.X);
+        Add(point.Y);
+
+        void Add(ReadOnlyMemory<byte> coordinate)
+        {
+            if (System.Runtime.InteropServices.MemoryMarshal.TryGetArray(coordinate, out ArraySegment<byte> bytes) && bytes.Array is not null)
+            {
+                _secretsOfCommand.Add(bytes.Array);
+            }
+        }
+    }
+
     /// <summary>Moves the clock; it never goes back but by TPM2_Clear.</summary>
     internal void SetClock(ulong milliseconds)
     {
@@ -678,6 +698,12 @@ public sealed class Tpm
     {
         _unfinished?.EndWork();
         _unfinished = null;
+        foreach (byte[] secret in _secretsOfCommand)
+        {
+            CryptographicOperations.ZeroMemory(secret);
+        }
+
+        _secretsOfCommand.Clear();
         CryptographicOperations.ZeroMemory(_command);
     }
 

@@ -3,7 +3,8 @@
 
 // The figures of eng/bench. Everything measured is a process that users run, too: the image writer, the simulator, dotnet build.
 // Arguments: the repository, and what is measured: "image" (with the simulator), "all" (also build times and the virtual TPM), "tpm" (that
-// alone; a third argument is a part of the names of the commands that are measured).
+// alone), "counts" (instructions of operations with secrets; the status is 1 if they are not the same for all secrets). A third argument is a
+// part of the names of what is measured.
 //
 // Instructions come from runs of one image that differ in what the probe guest does: it ends at once, or does one thing 1000 times first
 // (Svsm.Simulator/ProbeGuest/Commands.cs). What all do is start-up; the difference is what is measured.
@@ -30,6 +31,11 @@ string repository = args[0];
 string folder = Path.Combine(repository, "artifacts", "bench");
 string boot = Path.Combine(repository, "artifacts", "bin", "Svsm.Boot", "release");
 string staticTpm = Path.Combine(repository, "artifacts", "publish", "Svsm.StaticTpm", "release_linux-x64", "static-tpm");
+
+if (args[1] == "counts")
+{
+    return InstructionCounts.AreEqual(Path.Combine(repository, "artifacts", "bin", "Svsm.StaticTpm", "release_linux-x64", "native", "static-tpm.names"), args.Length > 2 ? args[2] : "") ? 0 : 1;
+}
 
 if (args[1] == "tpm")
 {

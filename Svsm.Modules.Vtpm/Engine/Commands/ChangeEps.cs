@@ -16,6 +16,9 @@ internal static partial class ChangeEps
     internal static TpmResponseCode Execute(CommandContext context, in Request request)
     {
         Tpm tpm = context.Tpm;
+        tpm.ClearAfterCommand(tpm.Persistent.EndorsementSeed);
+        tpm.ClearAfterCommand(tpm.Persistent.EndorsementProof);
+        tpm.ClearAfterCommand(tpm.Persistent.EndorsementAuth);
         tpm.Persistent.EndorsementSeed = tpm.NewSecret();
         tpm.Persistent.EndorsementProof = tpm.NewSecret();
         tpm.Persistent.EndorsementAuth = [];

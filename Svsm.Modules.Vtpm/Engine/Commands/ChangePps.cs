@@ -16,6 +16,8 @@ internal static partial class ChangePps
     internal static TpmResponseCode Execute(CommandContext context, in Request request)
     {
         Tpm tpm = context.Tpm;
+        tpm.ClearAfterCommand(tpm.Persistent.PlatformSeed);
+        tpm.ClearAfterCommand(tpm.Persistent.PlatformProof);
         tpm.Persistent.PlatformSeed = tpm.NewSecret();
         tpm.Persistent.PlatformProof = tpm.NewSecret();
         tpm.ClearState.PlatformPolicy = AuthPolicy.None;

@@ -22,6 +22,12 @@ internal static partial class Clear
             return TpmResponseCode.Disabled;
         }
 
+        tpm.ClearAfterCommand(state.OwnerSeed);
+        tpm.ClearAfterCommand(state.OwnerProof);
+        tpm.ClearAfterCommand(state.EndorsementProof);
+        tpm.ClearAfterCommand(state.OwnerAuth);
+        tpm.ClearAfterCommand(state.EndorsementAuth);
+        tpm.ClearAfterCommand(state.LockoutAuth);
         state.OwnerSeed = tpm.NewSecret();
         state.OwnerProof = tpm.NewSecret();
 

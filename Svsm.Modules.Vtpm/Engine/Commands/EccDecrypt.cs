@@ -39,11 +39,12 @@ internal static partial class EccDecrypt
             return code.At(At.C1);
         }
 
+        tpm.ClearAfterCommand(shared);
         byte[] text = request.C2.ToArray();
+        tpm.ClearAfterCommand(text);
         EccEncrypt.Mask(tpm.Cryptography, hash, shared, text);
         if (!TpmCryptography.AreEqual(request.C3.Span, EccEncrypt.Digest(tpm.Cryptography, hash, shared, text)))
         {
-            text.AsSpan().Clear();
             return TpmResponseCode.Value.At(At.C3);
         }
 

@@ -32,12 +32,16 @@ internal static partial class EccEncrypt
 
         EllipticCurve curve = tpm.Cryptography.Curve(key!.Public.Parameters.Curve);
         byte[] ephemeral = ObjectCreation.NewEccKey(curve, tpm.Random);
+        tpm.ClearAfterCommand(ephemeral);
         if (curve.TryMultiply(ephemeral, key.Public.Point, out EccPoint shared) != TpmResponseCode.Success)
         {
             return TpmResponseCode.Key.At(At.KeyHandle);
         }
 
-        EccPoint c1 = curve.Encode(curve.MultiplyGenerator(BigIntegers.Read(ephemeral, curve.Limbs)))!.Value;
+        tpm.ClearAfterCommand(shared);
+        ulong[] scalar = BigIntegers.Read(ephemeral, curve.Limbs);
+        EccPoint c1 = curve.Encode(curve.MultiplyGenerator(scalar))!.Value;
+        scalar.AsSpan().Clear();
         byte[] c2 = request.PlainText.ToArray();
         Mask(tpm.Cryptography, hash, shared, c2);
         response = new Response(c1, c2, Digest(tpm.Cryptography, hash, shared, request.PlainText.Span));
@@ -70,12 +74,14 @@ internal static partial class EccEncrypt
     internal static void Mask(ICryptography cryptography, AlgorithmId hash, in EccPoint shared, Span<byte> data)
     {
         int digest = Algorithms.DigestSize(hash);
-        byte[] mask = cryptography.Mask(hash, [.. shared.X.Span, .. shared.Y.Span], data.Length + digest);
+        byte[] seed = [.. shared.X.Span, .. shared.Y.Span];
+        byte[] mask = cryptography.Mask(hash, seed, data.Length + digest);
         for (int i = 0; i < data.Length; i++)
         {
             data[i] ^= mask[digest + i];
         }
 
+        seed.AsSpan().Clear();
         mask.AsSpan().Clear();
     }
 

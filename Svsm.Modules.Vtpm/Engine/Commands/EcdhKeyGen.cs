@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Security.Cryptography;
 using Svsm.Modules.Vtpm.Crypto;
 using Svsm.Modules.Vtpm.Dispatch;
 using Svsm.Modules.Vtpm.State;
@@ -32,8 +33,12 @@ internal static partial class EcdhKeyGen
             return TpmResponseCode.Key.At(At.KeyHandle);
         }
 
-        ulong[] ephemeral = BigIntegers.Read(ObjectCreation.NewEccKey(curve, tpm.Random), curve.Limbs);
-        response = new Response(curve.Encode(curve.Multiply(ephemeral, point))!.Value, curve.Encode(curve.MultiplyGenerator(ephemeral))!.Value);
+        byte[] number = ObjectCreation.NewEccKey(curve, tpm.Random);
+        ulong[] ephemeral = BigIntegers.Read(number, curve.Limbs);
+        CryptographicOperations.ZeroMemory(number);
+        EccPoint shared = curve.Encode(curve.Multiply(ephemeral, point))!.Value;
+        tpm.ClearAfterCommand(shared);
+        response = new Response(shared, curve.Encode(curve.MultiplyGenerator(ephemeral))!.Value);
         ephemeral.AsSpan().Clear();
         return TpmResponseCode.Success;
     }

@@ -38,6 +38,7 @@ internal static partial class EcdhZGen
 
         EllipticCurve curve = tpm.Cryptography.Curve(key.Public.Parameters.Curve);
         TpmResponseCode code = curve.TryMultiply(key.Secret, request.InPoint, out EccPoint shared);
+        tpm.ClearAfterCommand(shared);
         response = new Response(shared);
         return code.At(At.InPoint);
     }

@@ -53,6 +53,7 @@ internal static partial class Load
             return code;
         }
 
+        tpm.ClearAfterCommand(sensitive.Auth);
         Sensitive kept = sensitive with { Auth = TpmCryptography.TrimAuth(sensitive.Auth).ToArray() };
         KeyObject loaded = ObjectCreation.ToObject(tpm.Cryptography, request.InPublic, kept, parent.Hierarchy, parent.QualifiedName);
         code = tpm.Objects.Add(loaded, out TpmHandle handle);

@@ -49,9 +49,11 @@ internal static partial class LoadExternal
             code = Sensitive.Read(ref reader, out Sensitive read);
             if (code != TpmResponseCode.Success || reader.Remaining != 0)
             {
+                read.Clear();
                 return (code != TpmResponseCode.Success ? code : TpmResponseCode.Size).At(At.InPrivate);
             }
 
+            tpm.ClearAfterCommand(read.Auth);
             sensitive = read with { Auth = TpmCryptography.TrimAuth(read.Auth).ToArray() };
         }
 

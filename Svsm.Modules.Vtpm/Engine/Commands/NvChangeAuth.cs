@@ -26,6 +26,7 @@ internal static partial class NvChangeAuth
             return TpmResponseCode.Size.At(At.NewAuth);
         }
 
+        context.Tpm.ClearAfterCommand(index.Auth);
         index.Auth = auth.ToArray();
         context.Tpm.MarkDirty();
         return TpmResponseCode.Success;

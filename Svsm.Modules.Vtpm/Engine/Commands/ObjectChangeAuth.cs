@@ -30,6 +30,7 @@ internal static partial class ObjectChangeAuth
         }
 
         byte[] auth = TpmCryptography.TrimAuth(request.NewAuth.Span).ToArray();
+        tpm.ClearAfterCommand(auth);
         if (auth.Length > Algorithms.DigestSize(found.Public.NameHash))
         {
             return TpmResponseCode.Size.At(At.NewAuth);

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Security.Cryptography;
 using Svsm.Modules.Vtpm.Crypto;
 using Svsm.Modules.Vtpm.Dispatch;
 using Svsm.Modules.Vtpm.State;
@@ -62,11 +63,17 @@ internal static partial class RsaDecrypt
             AlgorithmId.RsaEs => RsaPadding.DecodeEs(block),
             _ => block,
         };
+        if (message != block)
+        {
+            CryptographicOperations.ZeroMemory(block);
+        }
+
         if (message is null)
         {
             return TpmResponseCode.Value;
         }
 
+        tpm.ClearAfterCommand(message);
         response = new Response(message);
         return TpmResponseCode.Success;
     }

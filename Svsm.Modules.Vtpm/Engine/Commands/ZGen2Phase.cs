@@ -59,12 +59,14 @@ internal static partial class ZGen2Phase
         }
 
         TpmResponseCode code;
-        if ((code = curve.TryMultiply(key.Secret, request.InQsB, out EccPoint first)) != TpmResponseCode.Success
-            || (code = curve.TryMultiply(number, request.InQeB, out EccPoint second)) != TpmResponseCode.Success)
+        code = curve.TryMultiply(key.Secret, request.InQsB, out EccPoint first);
+        tpm.ClearAfterCommand(first);
+        if (code != TpmResponseCode.Success || (code = curve.TryMultiply(number, request.InQeB, out EccPoint second)) != TpmResponseCode.Success)
         {
             return code;
         }
 
+        tpm.ClearAfterCommand(second);
         Commitments.End(tpm, request.Counter);
         response = new Response(first, second);
         return TpmResponseCode.Success;

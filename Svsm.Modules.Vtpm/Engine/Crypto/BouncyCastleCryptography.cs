@@ -10,9 +10,9 @@ using Svsm.Modules.Vtpm.Wire;
 namespace Svsm.Modules.Vtpm.Crypto;
 
 /// <summary>
-/// The primitives: AES from BouncyCastle.Cryptography, managed code without the operating system's libraries; hashes from <see cref="Sha"/>,
-/// because saved sequences need their inner state; curves from <see cref="EllipticCurve"/>, because BouncyCastle's take times that depend on
-/// the scalar.
+/// The primitives: AES by the processor's instructions (<see cref="AesBlocks"/>), or from BouncyCastle.Cryptography, managed code without the
+/// operating system's libraries, where there are none; hashes from <see cref="Sha"/>, because saved sequences need their inner state; curves
+/// from <see cref="EllipticCurve"/>, because BouncyCastle's take times that depend on the scalar.
 /// </summary>
 internal sealed class BouncyCastleCryptography : ICryptography
 {
@@ -51,8 +51,13 @@ internal sealed class BouncyCastleCryptography : ICryptography
         return curve;
     }
 
-    private static BlockTransform Aes(ReadOnlySpan<byte> key, bool encrypt)
+    private static IBlockTransform Aes(ReadOnlySpan<byte> key, bool encrypt)
     {
+        if (AesBlocks.IsSupported)
+        {
+            return new AesBlocks(key, encrypt);
+        }
+
         IBlockCipher cipher = AesUtilities.CreateEngine();
         cipher.Init(encrypt, new KeyParameter(key));
         return new BlockTransform(cipher);
@@ -61,5 +66,10 @@ internal sealed class BouncyCastleCryptography : ICryptography
     private sealed class BlockTransform(IBlockCipher cipher) : IBlockTransform
     {
         public void Transform(ReadOnlySpan<byte> input, Span<byte> output) => cipher.ProcessBlock(input, output);
+
+        public void Clear()
+        {
+            // BouncyCastle keeps the round keys to itself. No processor that a module runs on comes here.
+        }
     }
 }

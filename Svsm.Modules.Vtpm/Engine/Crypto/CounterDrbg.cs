@@ -57,6 +57,7 @@ internal sealed class CounterDrbg : IRandomSource, IUnfinishedWork
             block[..Math.Min(Block, result.Length - offset)].CopyTo(result[offset..]);
         }
 
+        aes.Clear();
         CryptographicOperations.ZeroMemory(block);
         Update(default);
     }
@@ -101,6 +102,7 @@ internal sealed class CounterDrbg : IRandomSource, IUnfinishedWork
             fresh[i] ^= provided[i];
         }
 
+        aes.Clear();
         fresh[..KeySize].CopyTo(_key);
         fresh[KeySize..].CopyTo(_counter);
         CryptographicOperations.ZeroMemory(fresh);
@@ -149,6 +151,7 @@ internal sealed class CounterDrbg : IRandomSource, IUnfinishedWork
 
         block[used] = 0x80;
         Absorb(aes, chains, block);
+        aes.Clear();
         return chains;
     }
 

@@ -59,4 +59,7 @@ internal interface IBlockTransform
 {
     /// <summary>Transforms one block of 16 bytes; input and output may be the same.</summary>
     void Transform(ReadOnlySpan<byte> input, Span<byte> output);
+
+    /// <summary>Forgets the key; it cannot be used afterwards.</summary>
+    void Clear();
 }

@@ -607,13 +607,16 @@ internal sealed class Modulus
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void CheckLength(int length)
     {
         if (length != _value.Length)
         {
-            throw new ArgumentException($"{_value.Length} limbs are wanted, there are {length}");
+            ThrowLength(length);
         }
     }
+
+    private void ThrowLength(int length) => throw new ArgumentException($"{_value.Length} limbs are wanted, there are {length}");
 
     private void Join(LongNumbers numbers, ReadOnlySpan<ulong> number, Span<ulong> result)
     {

@@ -188,6 +188,7 @@ internal static class TpmCryptography
             }
         }
 
+        aes.Clear();
         CryptographicOperations.ZeroMemory(block);
     }
 
@@ -233,6 +234,7 @@ internal static class TpmCryptography
             }
         }
 
+        aes.Clear();
         CryptographicOperations.ZeroMemory(stream);
     }
 

@@ -3,6 +3,7 @@
 
 using System;
 using System.Buffers.Binary;
+using System.Security.Cryptography;
 using Svsm.Modules.Vtpm.Crypto;
 using Svsm.Modules.Vtpm.State;
 using Svsm.Modules.Vtpm.Wire;
@@ -521,6 +522,7 @@ internal static class SessionArea
         }
 
         IHashState hmac = context.Tpm.Cryptography.StartHmac(session.Hash, key);
+        ClearJoined(key, session);
         hmac.Update(CommandHash(context, session.Hash, parameters));
         hmac.Update(use.NonceCaller.Span);
         hmac.Update(session.NonceTpm);
@@ -541,6 +543,15 @@ internal static class SessionArea
 
         hmac.Update([(byte)use.Attributes]);
         return TpmCryptography.AreEqual(hmac.Finish(), use.Authorization.Span) ? TpmResponseCode.Success : Fail(context.Tpm, use);
+    }
+
+    // A key that was put together from two values; the session's own stays.
+    private static void ClearJoined(byte[] key, Session session)
+    {
+        if (key != session.Key)
+        {
+            CryptographicOperations.ZeroMemory(key);
+        }
     }
 
     private static byte[] HmacKey(Tpm tpm, SessionUse use, Session session)
@@ -600,6 +611,7 @@ internal static class SessionArea
         }
 
         IHashState hmac = context.Tpm.Cryptography.StartHmac(session.Hash, key);
+        ClearJoined(key, session);
         hmac.Update(ResponseHash(context, session.Hash, parameters));
         hmac.Update(session.NonceTpm);
         hmac.Update(use.NonceCaller.Span);
@@ -656,13 +668,16 @@ internal static class SessionArea
                 data[i] ^= mask[i];
             }
 
+            CryptographicOperations.ZeroMemory(mask);
+            ClearJoined(key, session);
             return;
         }
 
         int keyBytes = session.Symmetric.KeyBits / 8;
         byte[] material = cryptography.DeriveKey(session.Hash, key, "CFB", nonceNewer, nonceOlder, (keyBytes + 16) * 8);
         cryptography.TransformCfb(material.AsSpan(0, keyBytes), material.AsSpan(keyBytes), data, encrypt);
-        System.Security.Cryptography.CryptographicOperations.ZeroMemory(material);
+        CryptographicOperations.ZeroMemory(material);
+        ClearJoined(key, session);
     }
 
     private static void BeginAudit(CommandContext context, ReadOnlySpan<byte> parameters)

@@ -28,6 +28,7 @@ internal sealed class Hierarchies(Tpm tpm)
 
     internal void SetAuth(TpmHandle handle, byte[] auth)
     {
+        tpm.ClearAfterCommand(Auth(handle));
         if (handle == TpmHandle.Platform)
         {
             tpm.ClearState.PlatformAuth = auth;

@@ -74,6 +74,7 @@ internal static class SecretExchange
             CryptographicOperations.ZeroMemory(scalarBytes);
             scalar.AsSpan().Clear();
             secret = tpm.Cryptography.DeriveKeyFromPoint(key.NameHash, shared.X.Span, label, ephemeral.X.Span, key.Unique, size * 8);
+            shared.Clear();
             encrypted = ephemeral.ToBytes();
             return TpmResponseCode.Success;
         }
@@ -128,8 +129,14 @@ internal static class SecretExchange
 
         byte[]? decoded = RsaPadding.DecodeOaep(tpm.Cryptography, hash, Encoding.ASCII.GetBytes(label + "\0"), block);
         CryptographicOperations.ZeroMemory(block);
-        secret = decoded ?? [];
-        return decoded is null || decoded.Length > Algorithms.DigestSize(hash) ? TpmResponseCode.Value : TpmResponseCode.Success;
+        if (decoded is null || decoded.Length > Algorithms.DigestSize(hash))
+        {
+            CryptographicOperations.ZeroMemory(decoded);
+            return TpmResponseCode.Value;
+        }
+
+        secret = decoded;
+        return TpmResponseCode.Success;
     }
 
     /// <summary>The private operation of an RSA key.</summary>
@@ -172,6 +179,7 @@ internal static class SecretExchange
 
         secret = tpm.Cryptography.DeriveKeyFromPoint(
             key.Public.NameHash, shared.Value.X.Span, label, ephemeral.X.Span, key.Public.Unique, Algorithms.DigestSize(key.Public.NameHash) * 8);
+        shared.Value.Clear();
         return TpmResponseCode.Success;
     }
 

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 
 namespace Svsm.Modules.Vtpm.Wire;
@@ -194,6 +195,13 @@ internal readonly record struct ObjectCipher(SymmetricDefinition Definition)
 internal readonly partial record struct EccPoint(
     [Size(TpmLimits.MaxEccKey)] ReadOnlyMemory<byte> X, [Size(TpmLimits.MaxEccKey)] ReadOnlyMemory<byte> Y)
 {
+    /// <summary>Clears the coordinates of a point that was computed.</summary>
+    internal void Clear()
+    {
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsMemory(X).Span);
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsMemory(Y).Span);
+    }
+
     /// <summary>The structure's bytes.</summary>
     internal byte[] ToBytes()
     {
@@ -602,12 +610,16 @@ internal readonly record struct Sensitive(AlgorithmId Type, byte[] Auth, byte[] 
     internal static TpmResponseCode Read(ref TpmReader reader, out Sensitive value)
     {
         value = default;
+        byte[] auth = [];
+        byte[] seed = [];
         TpmResponseCode code;
         if ((code = reader.ReadAlgorithm(AlgorithmUse.Public, false, out AlgorithmId type)) != TpmResponseCode.Success
-            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] auth)) != TpmResponseCode.Success
-            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out byte[] seed)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out auth)) != TpmResponseCode.Success
+            || (code = reader.ReadSizedCopy(TpmLimits.MaxDigest, out seed)) != TpmResponseCode.Success
             || (code = reader.ReadSizedCopy(SecretLimit(type), out byte[] secret)) != TpmResponseCode.Success)
         {
+            CryptographicOperations.ZeroMemory(auth);
+            CryptographicOperations.ZeroMemory(seed);
             return code;
         }
 
