@@ -117,6 +117,15 @@ public sealed class SessionAreaTests
     }
 
     [Fact]
+    public void Encrypt_EmptyResult_IsAnswered()
+    {
+        // The response's side of the same: there is nothing to encrypt.
+        var tpm = new TestTpm();
+        var session = new Client(tpm, s_aes128Cfb, bind: TestTpm.Owner, bindAuth: []);
+        Assert.Equal([0, 0], session.Run(GetRandom, [], TestTpm.U16(0), attributes: 0x41));
+    }
+
+    [Fact]
     public void Audit_ExclusiveSession_EndsWithOtherCommand()
     {
         var tpm = new TestTpm();

@@ -38,6 +38,29 @@ public sealed class StateDirectoryTests : IDisposable
         Assert.Equal([4, 5], content);
     }
 
+    // Whoever may write into the folder does not make the program write elsewhere.
+    [Fact]
+    public void Write_SymbolicLink_IsNotFollowed()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return;
+        }
+
+        string other = Path.Combine(_folder, "other");
+        File.WriteAllBytes(other, [9]);
+        using var directory = new StateDirectory(Path.Combine(_folder, "state"));
+        foreach (string name in (string[])["tpm.state.new", "tpm.state"])
+        {
+            File.CreateSymbolicLink(Path.Combine(_folder, "state", name), other);
+            Assert.Equal(TpmStorageResult.Done, directory.Write([1, 2]));
+            Assert.Equal([9], File.ReadAllBytes(other));
+            Assert.Equal(TpmStorageResult.Done, directory.Read(out byte[] content));
+            Assert.Equal([1, 2], content);
+            File.Delete(Path.Combine(_folder, "state", "tpm.state"));
+        }
+    }
+
     [Fact]
     public void Read_EveryByteChangedOrCutOff_Fails()
     {

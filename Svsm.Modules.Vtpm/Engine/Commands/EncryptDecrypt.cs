@@ -18,7 +18,7 @@ internal static partial class EncryptDecrypt
     internal readonly record struct Request(
         [Handle(HandleKind.Object, Role = AuthorizationRole.User)] TpmHandle KeyHandle,
         bool Decrypt,
-        [Algorithm(AlgorithmUse.SymmetricMode), OrNull] AlgorithmId Mode,
+        [Algorithm(AlgorithmUse.CipherMode), OrNull] AlgorithmId Mode,
         [Size(BlockSize)] ReadOnlyMemory<byte> IvIn,
         [Size(TpmLimits.MaxBuffer)] ReadOnlyMemory<byte> InData);
 
@@ -58,6 +58,11 @@ internal static partial class EncryptDecrypt
         }
 
         AlgorithmId own = key.Public.Parameters.Symmetric.Mode;
+        if (own == AlgorithmId.Cmac)
+        {
+            return TpmResponseCode.Mode.At(at.Key);
+        }
+
         AlgorithmId mode = own == AlgorithmId.Null ? wanted : own;
         if (mode == AlgorithmId.Null || (wanted != AlgorithmId.Null && wanted != mode))
         {

@@ -17,7 +17,7 @@ internal static partial class EncryptDecrypt2
         [Handle(HandleKind.Object, Role = AuthorizationRole.User)] TpmHandle KeyHandle,
         [Size(TpmLimits.MaxBuffer)] ReadOnlyMemory<byte> InData,
         bool Decrypt,
-        [Algorithm(AlgorithmUse.SymmetricMode), OrNull] AlgorithmId Mode,
+        [Algorithm(AlgorithmUse.CipherMode), OrNull] AlgorithmId Mode,
         [Size(16)] ReadOnlyMemory<byte> IvIn);
 
     internal readonly record struct Response([Size(TpmLimits.MaxBuffer)] byte[] OutData, [Size(16)] byte[] IvOut);

@@ -9,14 +9,14 @@ using Svsm.Modules.Vtpm.Wire;
 
 namespace Svsm.Modules.Vtpm.Commands;
 
-/// <summary>TPM2_HMAC_Start: begins an HMAC sequence with a loaded key.</summary>
+/// <summary>TPM2_MAC_Start, which has the code of TPM2_HMAC_Start: begins an HMAC or CMAC sequence with a loaded key.</summary>
 [TpmCommand(CommandCode.HmacStart)]
 internal static partial class HmacStart
 {
     internal readonly record struct Request(
         [Handle(HandleKind.Object, Role = AuthorizationRole.User)] TpmHandle Handle,
         [Size(TpmLimits.MaxDigest)] ReadOnlyMemory<byte> Auth,
-        [Algorithm(AlgorithmUse.Mac), OrNull] AlgorithmId HashAlg);
+        [Algorithm(AlgorithmUse.Mac), OrNull] AlgorithmId InScheme);
 
     internal readonly record struct Response([Handle(HandleKind.Object)] TpmHandle SequenceHandle);
 
@@ -24,15 +24,15 @@ internal static partial class HmacStart
     {
         Tpm tpm = context.Tpm;
         response = default;
-        TpmResponseCode code = Hmac.Select(tpm, request.Handle, request.HashAlg, At.Handle, At.HashAlg, out KeyObject? key, out AlgorithmId hash);
+        TpmResponseCode code = Hmac.Select(tpm, request.Handle, request.InScheme, At.Handle, At.InScheme, out KeyObject? key, out AlgorithmId mac);
         if (code != TpmResponseCode.Success)
         {
             return code;
         }
 
-        var sequence = new SequenceObject(SequenceKind.Hmac, tpm.Cryptography.StartHmac(hash, key!.Secret))
+        var sequence = new SequenceObject(SequenceKind.Mac, Hmac.StartMac(tpm.Cryptography, key!, mac))
         {
-            Algorithm = hash,
+            Algorithm = mac,
             Auth = TpmCryptography.TrimAuth(request.Auth.Span).ToArray(),
         };
         code = tpm.Objects.Add(sequence, out TpmHandle handle);

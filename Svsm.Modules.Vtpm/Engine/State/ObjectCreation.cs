@@ -88,6 +88,7 @@ internal static class ObjectCreation
         bool decrypt = area.Has(ObjectAttributes.Decrypt);
         TpmResponseCode code = area.Parameters.IsAsymmetric ? CheckAsymmetric(area, sign, decrypt)
             : area.Type == AlgorithmId.KeyedHash ? CheckKeyedHash(area, sign, decrypt)
+            : area.Parameters.Symmetric.Mode == AlgorithmId.Cmac && decrypt ? TpmResponseCode.Scheme
             : TpmResponseCode.Success;
         if (code != TpmResponseCode.Success || !area.IsParent || area.Type == AlgorithmId.KeyedHash)
         {

@@ -10,7 +10,7 @@ namespace Svsm.Modules.Vtpm.State;
 
 // Known-answer tests of every algorithm that has a row in the table. A failed one puts the TPM into failure mode.
 //
-// Sources: FIPS 180-4 examples ("abc"); RFC 4231, test case 1; NIST SP 800-38A, appendix F;
+// Sources: FIPS 180-4 examples ("abc"); RFC 4231, test case 1; NIST SP 800-38A, appendix F; RFC 4493, 4;
 // RFC 6979, A.2.5 (P-256); KDFa, KDFe, MGF1 and the RSA private operation by independent computations.
 internal sealed class SelfTests(Tpm tpm)
 {
@@ -110,6 +110,10 @@ internal sealed class SelfTests(Tpm tpm)
                 cryptography.TransformCfb(
                     Convert.FromHexString("2b7e151628aed2a6abf7158809cf4f3c"), Convert.FromHexString("000102030405060708090a0b0c0d0e0f"), data, encrypt: true);
                 return Same(data, "3b3fd92eb72dad20333449f8e83cfb4ac8a64537a0b3a93fcde3cdad9f1ce58b");
+            case AlgorithmId.Cmac:
+                var mac = new Cmac(cryptography, Convert.FromHexString("2b7e151628aed2a6abf7158809cf4f3c"));
+                mac.Update(Convert.FromHexString("6bc1bee22e409f96e93d7e117393172a"));
+                return Same(mac.Finish(), "070a16b46b4d4144f79bdd9dd04a287c");
             case AlgorithmId.Counter:
                 return Mode(algorithm, "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff", "874d6191b620e3261bef6864990db6ce9806f66b7970fdff8617187bb9fffdff");
             case AlgorithmId.OutputFeedback:

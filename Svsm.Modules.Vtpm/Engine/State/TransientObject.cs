@@ -58,7 +58,7 @@ internal abstract class TransientObject
     internal virtual void Clear() => CryptographicOperations.ZeroMemory(Auth);
 }
 
-/// <summary>A hash, HMAC or event sequence in progress.</summary>
+/// <summary>A hash, MAC or event sequence in progress.</summary>
 internal sealed class SequenceObject : TransientObject
 {
     // However the data is cut into pieces, its first bytes tell whether it could be an attestation.
@@ -78,7 +78,7 @@ internal sealed class SequenceObject : TransientObject
     /// <summary>One state; for an event sequence one per hash algorithm in the order of the table.</summary>
     internal IHashState[] States { get; }
 
-    /// <summary>The algorithm of a hash or HMAC sequence.</summary>
+    /// <summary>The algorithm of a hash or MAC sequence.</summary>
     internal AlgorithmId Algorithm { get; init; }
 
     /// <summary>Whether the data does not begin like a structure that the TPM itself makes.</summary>
@@ -113,6 +113,17 @@ internal sealed class SequenceObject : TransientObject
 
         var algorithm = (AlgorithmId)number;
         var states = new System.Collections.Generic.List<IHashState>();
+        if (algorithm == AlgorithmId.Cmac)
+        {
+            code = Cmac.Load(cryptography, ref reader, out IHashState cmac);
+            if (code != TpmResponseCode.Success)
+            {
+                return code;
+            }
+
+            states.Add(cmac);
+        }
+
         foreach (AlgorithmRow row in Algorithms.Rows)
         {
             if ((row.Uses & AlgorithmUse.Hash) == 0 || ((SequenceKind)kind != SequenceKind.Event && row.Id != algorithm))
@@ -121,7 +132,7 @@ internal sealed class SequenceObject : TransientObject
             }
 
             IHashState state;
-            code = (SequenceKind)kind == SequenceKind.Hmac
+            code = (SequenceKind)kind == SequenceKind.Mac
                 ? cryptography.LoadHmac(row.Id, ref reader, out state)
                 : cryptography.LoadHash(row.Id, ref reader, out state);
             if (code != TpmResponseCode.Success)
@@ -163,7 +174,7 @@ internal sealed class SequenceObject : TransientObject
 internal enum SequenceKind
 {
     Hash,
-    Hmac,
+    Mac,
     Event,
 }
 

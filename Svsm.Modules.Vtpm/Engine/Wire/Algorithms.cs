@@ -75,7 +75,7 @@ internal enum AlgorithmUse
     /// <summary>TPMI_ALG_SYM_OBJECT: a block cipher.</summary>
     SymmetricObject = 4,
 
-    /// <summary>TPMI_ALG_SYM_MODE.</summary>
+    /// <summary>TPMI_ALG_SYM_MODE: of a key, which may be one for MACs.</summary>
     SymmetricMode = 8,
 
     /// <summary>TPMI_ALG_KDF.</summary>
@@ -87,7 +87,7 @@ internal enum AlgorithmUse
     /// <summary>TPMI_ALG_KEYEDHASH_SCHEME.</summary>
     KeyedHashScheme = 64,
 
-    /// <summary>TPMI_ALG_MAC_SCHEME: a hash algorithm here.</summary>
+    /// <summary>TPMI_ALG_MAC_SCHEME: a hash algorithm, or TPM_ALG_CMAC.</summary>
     Mac = 128,
 
     /// <summary>TPMI_ALG_RSA_SCHEME: for signing or decrypting.</summary>
@@ -104,6 +104,9 @@ internal enum AlgorithmUse
 
     /// <summary>TPMI_ECC_KEY_EXCHANGE.</summary>
     KeyExchange = 4096,
+
+    /// <summary>TPMI_ALG_CIPHER_MODE: of an encryption.</summary>
+    CipherMode = 8192,
 }
 
 /// <summary>A row of the table.</summary>
@@ -121,6 +124,7 @@ internal static class Algorithms
     internal const int AllDigests = 20 + 32 + 48 + 64;
 
     private const AlgorithmUse HashUse = AlgorithmUse.Hash | AlgorithmUse.Mac;
+    private const AlgorithmUse CipherUse = AlgorithmUse.SymmetricMode | AlgorithmUse.CipherMode;
 
     private static readonly AlgorithmRow[] s_rows =
     [
@@ -147,11 +151,12 @@ internal static class Algorithms
         new(AlgorithmId.Kdf1Sp800108, AlgorithmAttributes.Hash | AlgorithmAttributes.Method, AlgorithmUse.KeyDerivation),
         new(AlgorithmId.Ecc, AlgorithmAttributes.Asymmetric | AlgorithmAttributes.Object, AlgorithmUse.Public),
         new(AlgorithmId.SymmetricCipher, AlgorithmAttributes.Object | AlgorithmAttributes.Symmetric, AlgorithmUse.Public),
-        new(AlgorithmId.Counter, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
-        new(AlgorithmId.OutputFeedback, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
-        new(AlgorithmId.BlockChaining, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
-        new(AlgorithmId.CipherFeedback, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
-        new(AlgorithmId.CodeBook, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, AlgorithmUse.SymmetricMode),
+        new(AlgorithmId.Cmac, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Signing, AlgorithmUse.SymmetricMode | AlgorithmUse.Mac),
+        new(AlgorithmId.Counter, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, CipherUse),
+        new(AlgorithmId.OutputFeedback, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, CipherUse),
+        new(AlgorithmId.BlockChaining, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, CipherUse),
+        new(AlgorithmId.CipherFeedback, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, CipherUse),
+        new(AlgorithmId.CodeBook, AlgorithmAttributes.Symmetric | AlgorithmAttributes.Encrypting, CipherUse),
     ];
 
     /// <summary>All rows, by identifier.</summary>
@@ -193,7 +198,7 @@ internal static class Algorithms
         {
             AlgorithmUse.Hash => TpmResponseCode.Hash,
             AlgorithmUse.Symmetric or AlgorithmUse.SymmetricObject or AlgorithmUse.Mac => TpmResponseCode.Symmetric,
-            AlgorithmUse.SymmetricMode => TpmResponseCode.Mode,
+            AlgorithmUse.SymmetricMode or AlgorithmUse.CipherMode => TpmResponseCode.Mode,
             AlgorithmUse.KeyDerivation => TpmResponseCode.KeyDerivation,
             AlgorithmUse.Public => TpmResponseCode.Type,
             AlgorithmUse.EccScheme or AlgorithmUse.SignatureScheme or AlgorithmUse.KeyExchange => TpmResponseCode.Scheme,
