@@ -209,6 +209,6 @@ public static class AcpiTable
     /// <summary>Length of the head that all tables have.</summary>
     public const int HeadLength = 36;
 
-    /// <summary>Length of the table "APIC" in front of its entries.</summary>
-    public const int InterruptControllersHeadLength = 44;
+    /// <summary>Length of the table "APIC" in front of the entries of processors, the I/O APIC's entry included.</summary>
+    public const int InterruptControllersHeadLength = 56;
 }

@@ -6,9 +6,9 @@
 //   0x000  root pointer      to the XSDT
 //   0x040  XSDT              FADT and APIC table
 //   0x080  FADT              hardware-reduced: there is no fixed ACPI hardware, for a host without firmware has set up none
-//   0x1C0  DSDT              COM1 without an interrupt: there is no controller that could deliver one
-//   0xFD4  APIC table        its head ends with the page; the kernel writes one entry per vCPU into the two pages behind it, and corrects
-//                            length and checksum
+//   0x1C0  DSDT              Wire/AcpiDefinitions.cs
+//   0xFC8  APIC table        its head, with the I/O APIC, ends with the page; the kernel writes one entry per vCPU into the two pages behind it, and
+//                            corrects length and checksum
 //
 // Source: ACPI 6.5, chapters 5.2 (tables), 6.4 (resources), 20.2 (AML).
 
@@ -39,6 +39,9 @@ internal static class AcpiTables
     // The bus has the local APICs at the usual place; Linux wants to know, x2APIC mode or not.
     private const uint LocalApicAddress = 0xFEE0_0000;
 
+    private const byte IoApicType = 1;
+    private const byte IoApicLength = 12;
+
     private const ushort BootLegacyDevices = 1 << 0;
     private const ushort BootNoVga = 1 << 2;
     private const uint FlagWriteBackInvalidate = 1 << 0;
@@ -48,16 +51,6 @@ internal static class AcpiTables
     private const uint FlagHardwareReduced = 1 << 20;
     private const ushort ResetPort = 0xCF9;
     private const byte ResetValue = 0x06;
-
-    // Scope (\_SB) { Device (COM1) { Name (_HID, EisaId ("PNP0501")) Name (_CRS, Buffer: IO (Decode16, 0x3F8, 0x3F8, 0, 8), end tag) } }
-    private static ReadOnlySpan<byte> Definitions =>
-    [
-        0x10, 0x2A, (byte)'\\', (byte)'_', (byte)'S', (byte)'B', (byte)'_',
-        0x5B, 0x82, 0x22, (byte)'C', (byte)'O', (byte)'M', (byte)'1',
-        0x08, (byte)'_', (byte)'H', (byte)'I', (byte)'D', 0x0C, 0x41, 0xD0, 0x05, 0x01,
-        0x08, (byte)'_', (byte)'C', (byte)'R', (byte)'S', 0x11, 0x0D, 0x0A, 0x0A,
-        0x47, 0x01, 0xF8, 0x03, 0xF8, 0x03, 0x00, 0x08, 0x79, 0x00,
-    ];
 
     /// <summary>Makes the pages.</summary>
     /// <param name="gpa">Their guest-physical address.</param>
@@ -85,23 +78,35 @@ internal static class AcpiTables
         BinaryPrimitives.WriteUInt16LittleEndian(fixedTable[109..], BootLegacyDevices | BootNoVga);
         BinaryPrimitives.WriteUInt32LittleEndian(
             fixedTable[112..], FlagWriteBackInvalidate | FlagNoPowerButton | FlagNoSleepButton | FlagResetRegister | FlagHardwareReduced);
-        fixedTable[116] = 1; // address space: I/O ports
-        fixedTable[117] = 8; // bits
-        fixedTable[119] = 1; // access: bytes
-        BinaryPrimitives.WriteUInt64LittleEndian(fixedTable[120..], ResetPort);
+        WritePort(fixedTable[116..], ResetPort);
         fixedTable[128] = ResetValue;
         fixedTable[131] = 5; // minor version
         BinaryPrimitives.WriteUInt64LittleEndian(fixedTable[140..], gpa + DefinitionOffset);
+        WritePort(fixedTable[244..], AcpiDefinitions.SleepControlPort);
+        WritePort(fixedTable[256..], AcpiDefinitions.SleepStatusPort);
         fixedTable[AcpiTable.Checksum] = Checksum(fixedTable);
 
-        Span<byte> definition = Table(pages, DefinitionOffset, "DSDT"u8, AcpiTable.HeadLength + Definitions.Length, 2);
-        Definitions.CopyTo(definition[AcpiTable.HeadLength..]);
+        Span<byte> definition = Table(pages, DefinitionOffset, "DSDT"u8, AcpiTable.HeadLength + AcpiDefinitions.Contents.Length, 2);
+        AcpiDefinitions.Contents.CopyTo(definition[AcpiTable.HeadLength..]);
         definition[AcpiTable.Checksum] = Checksum(definition);
 
         Span<byte> controllers = Table(pages, InterruptControllersOffset, "APIC"u8, AcpiTable.InterruptControllersHeadLength, 5);
         BinaryPrimitives.WriteUInt32LittleEndian(controllers[AcpiTable.HeadLength..], LocalApicAddress);
+        Span<byte> ioApic = controllers[(AcpiTable.InterruptControllersHeadLength - IoApicLength)..];
+        ioApic[0] = IoApicType;
+        ioApic[1] = IoApicLength;
+        BinaryPrimitives.WriteUInt32LittleEndian(ioApic[4..], AcpiDefinitions.IoApicAddress);
         controllers[AcpiTable.Checksum] = Checksum(controllers);
         return pages;
+    }
+
+    // A generic address.
+    private static void WritePort(Span<byte> address, ushort port)
+    {
+        address[0] = 1; // address space: I/O ports
+        address[1] = 8; // bits
+        address[3] = 1; // access: bytes
+        BinaryPrimitives.WriteUInt64LittleEndian(address[4..], port);
     }
 
     private static Span<byte> Table(byte[] pages, int offset, ReadOnlySpan<byte> signature, int length, byte revision)

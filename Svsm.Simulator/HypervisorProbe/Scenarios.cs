@@ -42,6 +42,9 @@ internal enum Scenario : ulong
     /// <summary>The PCI bus, with a device.</summary>
     Pci = 8,
 
+    /// <summary>DMA and the interrupt of a PCI device, a random-number generator.</summary>
+    Dma = 9,
+
     /// <summary>Rescinds and losses of rights, each followed by the flush that it needs.</summary>
     Flushes = 10,
 
@@ -143,6 +146,9 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.Pci:
                 PciChecks();
+                break;
+            case Scenario.Dma:
+                DmaChecks();
                 break;
             case Scenario.RmpTable:
                 RmpTable();

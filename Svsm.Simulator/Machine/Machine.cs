@@ -64,6 +64,7 @@ public static class Machine
             throw new ArgumentException($"A launch digest has {SecurityProcessor.DigestLength} bytes; {options.ExpectedDigest.Value.Length} were given.", nameof(options));
         }
 
+        QemuDevices.Check(options);
         LaunchPlan plan = Load(options, new GuestRam((ulong)options.MemoryMiB << 20));
         if (options.ExpectedDigest is ReadOnlyMemory<byte> expected && !expected.Span.SequenceEqual(plan.Digest.Span))
         {

@@ -6,6 +6,7 @@ using System.Collections.Generic;
 using System.IO;
 using System.Threading;
 using Svsm.Simulator.Shared;
+using Svsm.Wire;
 
 namespace Svsm.Simulator;
 
@@ -34,6 +35,9 @@ public sealed record MachineOptions
 
     /// <summary>Least guest RAM in MiB: a QEMU-flavoured image ends at 144 MiB.</summary>
     public const int MinMemoryMiB = 160;
+
+    /// <summary>Most virtio devices of PCI: those whose interrupts the guest's ACPI tables describe.</summary>
+    public const int MaxDeviceCount = AcpiDefinitions.SlotCount;
 
     /// <summary>Most guest RAM in MiB.</summary>
     public const int MaxMemoryMiB = 64 * 1024;
@@ -103,6 +107,12 @@ public sealed record MachineOptions
 
     /// <summary>Version of attestation reports: 2, 3 or 5.</summary>
     public int ReportVersion { get; init; } = AttestationReport.DefaultVersion;
+
+    /// <summary>Disks of the guest, virtio devices of PCI from slot 2 on; with <see cref="Network"/> at most <see cref="MaxDeviceCount"/> devices.</summary>
+    public IReadOnlyList<MachineDisk> Disks { get; init; } = [];
+
+    /// <summary>A network card of the guest, the virtio device of PCI behind the disks; null = none.</summary>
+    public MachineNetwork? Network { get; init; }
 
     /// <summary>What a hostile host does during the run.</summary>
     public IReadOnlyList<Attack> Attacks { get; init; } = [];

@@ -417,6 +417,7 @@ internal sealed class MachineSession : IAsyncDisposable
             "-device", "isa-debug-exit,iobase=0x501,iosize=2",
             "-kernel", Path.GetFullPath(options.HypervisorPath),
             "-initrd", LaunchFileName,
+            .. QemuDevices.Arguments(options),
         ];
         if (options.CountInstructions)
         {

@@ -61,6 +61,12 @@ public sealed record RunCommand
     /// <summary>Attacks as the user named them (<see cref="Attack.Parse"/>).</summary>
     public IReadOnlyList<string> Attacks { get; init; } = [];
 
+    /// <summary>Disks as the user named them (<see cref="MachineDisk.Parse"/>).</summary>
+    public IReadOnlyList<string> Disks { get; init; } = [];
+
+    /// <summary>The network card as the user described it (<see cref="MachineNetwork.Parse"/>); null = what <see cref="Machine"/> says.</summary>
+    public string? Network { get; init; }
+
     /// <summary>The expected launch digest as the user gave it: digits or a file (<see cref="LaunchDigestFile"/>); null = what <see cref="Machine"/> says.</summary>
     public string? Digest { get; init; }
 
@@ -92,6 +98,8 @@ public sealed record RunCommand
                 {
                     Output = Json ? error : output,
                     Progress = error,
+                    Disks = [.. Machine.Disks, .. Disks.Select(MachineDisk.Parse)],
+                    Network = Network is string network ? MachineNetwork.Parse(network) : Machine.Network,
                     Attacks = [.. Machine.Attacks, .. Attacks.Select(Attack.Parse)],
                     ExpectedDigest = Digest is string digest ? LaunchDigestFile.Read(digest) : Machine.ExpectedDigest,
                 },

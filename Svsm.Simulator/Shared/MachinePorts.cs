@@ -17,14 +17,17 @@ public static class MachinePorts
     /// <summary>Its I/O APIC pin.</summary>
     public const byte Com1Interrupt = 4;
 
-    /// <summary>ACPI sleep control register of a hardware-reduced machine: 4:2 sleep type, 5 sleep now.</summary>
-    public const ushort SleepControl = 0x600;
+    /// <summary>First port of the power-management block.</summary>
+    public const ushort PowerManagement = 0x600;
 
-    /// <summary>ACPI sleep status register.</summary>
-    public const ushort SleepStatus = 0x601;
+    /// <summary>Length of what is there of it: PM1 status, enable and control, 16 bits each.</summary>
+    public const byte PowerManagementLength = 6;
+
+    /// <summary>High byte of PM1 control: 4:2 sleep type, 5 sleep now.</summary>
+    public const ushort SleepControl = PowerManagement + 5;
 
     /// <summary>Sleep type of "soft off" (S5).</summary>
-    public const byte SleepTypeOff = 5;
+    public const byte SleepTypeOff = 0;
 
     /// <summary>Reset control register.</summary>
     public const ushort ResetControl = 0xCF9;
@@ -34,6 +37,12 @@ public static class MachinePorts
 
     /// <summary>Where RAM below 4 GiB ends at the latest, as on QEMU's machine q35. From here to 4 GiB is device space.</summary>
     public const uint DeviceWindow = 0xB000_0000;
+
+    /// <summary>First I/O APIC pin of PCI devices. Pin A of slot n, up to 24, is wired to the one behind it by n modulo 4.</summary>
+    public const byte FirstPciInterrupt = 20;
+
+    /// <summary>Number of pins of PCI devices.</summary>
+    public const byte PciInterrupts = 4;
 
     /// <summary>GPA of the I/O APIC.</summary>
     public const uint IoApicAddress = 0xFEC0_0000;

@@ -163,22 +163,24 @@ public sealed class LinuxGuestTests
         Assert.Equal(0ul, U64(fixedTable, 132));
         Assert.Equal(U32(fixedTable, 40), U64(fixedTable, 140));
 
-        // Hardware-reduced: no event or timer blocks, no SCI.
+        // Hardware-reduced: no event or timer blocks, no SCI, but the registers of sleep.
         Assert.True(fixedTable.AsSpan(46, 109 - 46).IndexOfAnyExcept((byte)0) < 0);
-        Assert.True(fixedTable.AsSpan(148).IndexOfAnyExcept((byte)0) < 0);
+        Assert.True(fixedTable.AsSpan(148, 244 - 148).IndexOfAnyExcept((byte)0) < 0);
+        Assert.Equal((1, 8, 0x605ul), (fixedTable[244], fixedTable[245], U64(fixedTable, 248)));
+        Assert.Equal((1, 8, 0x601ul), (fixedTable[256], fixedTable[257], U64(fixedTable, 260)));
         Assert.Equal((1, 8, 0xCF9ul, 6), (fixedTable[116], fixedTable[117], U64(fixedTable, 120), fixedTable[128]));
 
         byte[] definition = Table(memory, U64(fixedTable, 140), "DSDT");
-        Assert.Contains("COM1", Encoding.ASCII.GetString(definition), StringComparison.Ordinal);
-        Assert.Equal(definition.Length - 36, 1 + (definition[37] & 0x3F));
+        Assert.Equal(AcpiDefinitions.Contents, definition.AsSpan(36));
 
         ulong controllers = U64(extended, 44);
         Assert.Equal(image.Configuration.GuestInterruptControllers, controllers);
         byte[] head = Table(memory, controllers, "APIC");
-        Assert.Equal(44, head.Length);
-        Assert.Equal(0ul, (controllers + 44) & 0xFFF);
-        Assert.True(memory.Page(controllers + 44).IndexOfAnyExcept((byte)0) < 0);
-        Assert.True(memory.Page(controllers + 44 + 4096).IndexOfAnyExcept((byte)0) < 0);
+        Assert.Equal(56, head.Length);
+        Assert.Equal((1, 12, 0xFEC0_0000u, 0u), (head[44], head[45], U32(head, 48), U32(head, 52)));
+        Assert.Equal(0ul, (controllers + 56) & 0xFFF);
+        Assert.True(memory.Page(controllers + 56).IndexOfAnyExcept((byte)0) < 0);
+        Assert.True(memory.Page(controllers + 56 + 4096).IndexOfAnyExcept((byte)0) < 0);
     }
 
     private static byte[] Table(ImageMemory memory, ulong gpa, string signature)

@@ -3,6 +3,7 @@
 
 using System;
 using Svsm.Simulator.Shared;
+using Svsm.Wire;
 using Xunit;
 
 namespace Svsm.Hypervisor.Tests;
@@ -111,12 +112,66 @@ public sealed unsafe class DeviceTests
     }
 
     [Fact]
-    public void Ports_SoftOff_EndsTheRunWithStatusZero()
+    public void Pci_Pin_InterruptsUntilTheDeviceIsHandled()
+    {
+        const uint Interrupting = 1 << 19;
+        const uint InterruptDisable = 1 << 10;
+        using var machine = new TestMachine();
+        var processor = (FakeProcessor)machine.Machine.Processor;
+        uint[] device = [0x1042_1AF4, .. new uint[63]];
+        processor.Pci[6 << 3] = device;
+        machine.Machine.Pci.Scan();
+        LocalApic apic = Enable(machine, 2);
+        WriteEntry(machine, 0x10 + (2 * 22), 0xA051, 0, vmpl: 2);
+        device[1] = Interrupting;
+        processor.Pins = 1 << 2;
+        machine.Machine.Interrupts.HandlePhysical(machine.Cpu);
+        Assert.Equal(0x51, apic.Pending);
+
+        // The end of the interrupt asks the device again.
+        apic.Accept(0x51);
+        machine.Machine.IoApic.EndInterrupt(apic.EndInterrupt());
+        Assert.Equal(0x51, apic.Pending);
+        device[1] = Interrupting | InterruptDisable;
+        apic.Accept(0x51);
+        machine.Machine.IoApic.EndInterrupt(apic.EndInterrupt());
+        Assert.Equal(-1, apic.Pending);
+        machine.Machine.Interrupts.HandlePhysical(machine.Cpu);
+        Assert.Equal(-1, apic.Pending);
+        processor.Pins = 1 << 2;
+        machine.Machine.Interrupts.HandlePhysical(machine.Cpu);
+        Assert.Equal(0x51, apic.Pending);
+    }
+
+    [Fact]
+    public void Pci_PinWhileAllWait_WakesTheVcpu()
     {
         using var machine = new TestMachine();
-        Assert.True(machine.Machine.Ports.Write(machine.Cpu, MachinePorts.SleepControl, 1, 5 << 2));
-        Assert.True(machine.Machine.Ports.Write(machine.Cpu, MachinePorts.SleepControl, 1, 0x20 | (3 << 2)));
-        Assert.False(machine.Machine.Ports.Write(machine.Cpu, MachinePorts.SleepControl, 1, 0x20 | (5 << 2)));
+        var processor = (FakeProcessor)machine.Machine.Processor;
+        LocalApic apic = Enable(machine, 0);
+        WriteEntry(machine, 0x10 + (2 * 20), 0xA051, 0, vmpl: 0);
+        processor.Pci[2 << 3] = [0x1042_1AF4, .. new uint[63]];
+        machine.Machine.Pci.Scan();
+        machine.Cpu.State->Rflags |= Amd64.FlagInterrupt;
+        machine.Cpu.Contexts[0].LaunchVmsa = (Vmsa*)machine.Pool.AllocateZeroed();
+        machine.Cpu.Contexts[0].LaunchVmsa->SevFeatures = (ulong)SevFeatures.SnpActive;
+        Assert.True(machine.Machine.Wait(machine.Cpu, ExitCode.Halt, length: 1));
+        processor.Pins = 1;
+        Assert.Same(machine.Cpu, machine.Machine.Schedule(machine.Cpu));
+        Assert.Equal(0x51, apic.Pending);
+    }
+
+    [Theory]
+    [InlineData(0x605, 1, 0x20u)]
+    [InlineData(0x604, 2, 0x2001u)]
+    public void Ports_SoftOff_EndsTheRunWithStatusZero(ushort port, int size, uint value)
+    {
+        using var machine = new TestMachine();
+        Assert.True(machine.Machine.Ports.Write(machine.Cpu, 0x605, 1, 0));
+        Assert.True(machine.Machine.Ports.Write(machine.Cpu, 0x605, 1, 0x20 | (3 << 2)));
+        Assert.True(machine.Machine.Ports.Write(machine.Cpu, 0x604, 1, 0x20));
+        Assert.Equal(0u, machine.Machine.Ports.Read(0x600, 4));
+        Assert.False(machine.Machine.Ports.Write(machine.Cpu, port, size, value));
         Assert.Equal((StopReason.GuestExit, 0ul), (machine.Cpu.StopRequest.Reason, machine.Cpu.StopRequest.Detail));
     }
 

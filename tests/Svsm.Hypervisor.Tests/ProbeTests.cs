@@ -33,12 +33,25 @@ public sealed class ProbeTests
         Assert.Null(result.Report);
     }
 
-    [Fact]
-    public async Task Probe_Pci_PassesAndHidesTheOuterMachine()
+    // Configuration space; DMA and interrupts.
+    [Theory]
+    [InlineData(8)]
+    [InlineData(9)]
+    public async Task Probe_PciDevice_PassesAndReachesNothingElse(ulong scenario)
     {
         RunResult result = await QemuRun.StartAsync(
-            ProbeLaunch.Make(8), TestContext.Current.CancellationToken, "-device", "virtio-rng-pci,addr=2,disable-legacy=on");
+            ProbeLaunch.Make(scenario),
+            TestContext.Current.CancellationToken,
+            "-device", "intel-iommu,intremap=off", "-device", "virtio-rng-pci,addr=2,disable-legacy=on,iommu_platform=on,vectors=0");
         Assert.True(result is { Reason: StopReason.GuestExit, Detail: 0 }, result.ToString());
+    }
+
+    [Fact]
+    public async Task Launch_PciDeviceWithoutIommu_IsRefusedWithReason()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(8), TestContext.Current.CancellationToken, "-device", "virtio-rng-pci,addr=2,disable-legacy=on");
+        Assert.Equal(StopReason.BadLaunch, result.Reason);
+        Assert.Contains("IOMMU", result.Log.ToString(), StringComparison.Ordinal);
     }
 
     [Theory]

@@ -65,13 +65,27 @@ internal unsafe class FakeProcessor : HostProcessor
     /// <inheritdoc/>
     public override void AcknowledgeInterrupt() => Taken++;
 
-    /// <summary>Time goes on until the timer expires.</summary>
+    /// <summary>Pins that interrupt, the first of PCI devices in bit 0.</summary>
+    public uint Pins { get; set; }
+
+    /// <inheritdoc/>
+    public override uint TakePins()
+    {
+        uint pins = Pins;
+        Pins = 0;
+        return pins;
+    }
+
+    /// <summary>Time goes on until the timer expires, unless a pin interrupts.</summary>
     public override void WaitForInterrupt()
     {
-        Assert.NotEqual(0ul, Timer);
-        TimeStamp += Timer;
-        Timer = 0;
         Taken++;
+        if (Pins == 0)
+        {
+            Assert.NotEqual(0ul, Timer);
+            TimeStamp += Timer;
+            Timer = 0;
+        }
     }
 
     /// <summary>Configuration space of the outer machine's bus 0: function number, then registers. Empty functions are not there.</summary>

@@ -87,7 +87,7 @@ public sealed class LinuxHandoverTests
     public void FinishInterruptControllers_AnyNumber_TableAddsUpToZero(int count)
     {
         byte[] pages = new byte[3 * 4096];
-        Span<byte> head = pages.AsSpan(4096 - 44, 44);
+        Span<byte> head = pages.AsSpan(4096 - 56, 56);
         "APIC"u8.CopyTo(head);
         head[9] = 0x5A;
         head[36] = 0x77;
@@ -99,12 +99,12 @@ public sealed class LinuxHandoverTests
 
         LinuxHandover.FinishInterruptControllers(head, (uint)count, sum);
 
-        byte[] table = pages.AsSpan(4096 - 44, 44 + (count * 16)).ToArray();
+        byte[] table = pages.AsSpan(4096 - 56, 56 + (count * 16)).ToArray();
         Assert.Equal((uint)table.Length, BinaryPrimitives.ReadUInt32LittleEndian(table.AsSpan(4)));
         Assert.Equal(0, (byte)table.Sum(b => b));
         for (int i = 0; i < count; i++)
         {
-            ReadOnlySpan<byte> entry = table.AsSpan(44 + (i * 16), 16);
+            ReadOnlySpan<byte> entry = table.AsSpan(56 + (i * 16), 16);
             Assert.Equal((9, 16, 0), (entry[0], entry[1], BinaryPrimitives.ReadUInt16LittleEndian(entry[2..])));
             Assert.Equal(((uint)i, 1u, (uint)i), (BinaryPrimitives.ReadUInt32LittleEndian(entry[4..]), BinaryPrimitives.ReadUInt32LittleEndian(entry[8..]), BinaryPrimitives.ReadUInt32LittleEndian(entry[12..])));
         }

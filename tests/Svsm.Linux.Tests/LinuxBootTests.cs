@@ -22,7 +22,7 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
     [InlineData(4)]
     public async Task Boot_StockKernel_ReachesUserSpaceAsSnpGuest(int vcpuCount)
     {
-        MachineResult result = await guest.RunAsync(
+        MachineResult result = await RunAsync(
             """
             echo "cpus: $(grep -c ^processor /proc/cpuinfo)"
             sleep 0.1
@@ -30,15 +30,12 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
             wait
             echo "sums: $(cat /tmp.* | sort -u | wc -l)"
             """,
-            vcpuCount,
-            TestContext.Current.CancellationToken);
-        string console = ConsoleOf(result);
+            vcpuCount);
+        string console = LinuxGuest.ConsoleOf(result, vmpl: 0);
         Assert.Contains("Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP", console, StringComparison.Ordinal);
         Assert.Contains("SEV: SNP running at VMPL0.", console, StringComparison.Ordinal);
         Assert.Contains($"cpus: {vcpuCount}\n", console, StringComparison.Ordinal);
         Assert.Contains("sums: 1\n", console, StringComparison.Ordinal);
-        Assert.DoesNotContain("unchecked MSR access", console, StringComparison.Ordinal);
-        Assert.DoesNotContain("Call Trace", console, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -46,7 +43,7 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
     {
         byte[] data = RandomNumberGenerator.GetBytes(64);
         string octal = string.Concat(data.Select(value => $"\\{Convert.ToString(value, 8).PadLeft(3, '0')}"));
-        MachineResult result = await guest.RunAsync(
+        MachineResult result = await RunAsync(
             $"""
             for module in configfs gf128mul ghash-generic crypto_null gcm tsm sev-guest; do insmod /modules/$module.ko.xz; done
             mount -t configfs none /sys/kernel/config
@@ -56,9 +53,8 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
             echo "provider: $(cat provider)"
             od -An -v -tx1 outblob | tr -d ' ' | sed 's/^/report: /'
             """,
-            vcpuCount: 1,
-            TestContext.Current.CancellationToken);
-        string console = ConsoleOf(result);
+            vcpuCount: 1);
+        string console = LinuxGuest.ConsoleOf(result, vmpl: 0);
         Assert.True(console.Contains("provider: sev_guest", StringComparison.Ordinal), console);
         byte[] report = Convert.FromHexString(string.Concat(ReportLine().Matches(console).Select(match => match.Groups[1].Value)));
 
@@ -81,14 +77,8 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
         Assert.True(key.VerifyData(report.AsSpan(0, 0x2A0), signature, HashAlgorithmName.SHA384, DSASignatureFormat.IeeeP1363FixedFieldConcatenation));
     }
 
-    // What the guest said, after it switched itself off without a violation.
-    private static string ConsoleOf(MachineResult result)
-    {
-        string console = string.Concat(result.Console.Where(line => line.Source.Vmpl == 0).Select(line => line.Text.TrimEnd('\r') + "\n"));
-        Assert.True(result.ExitStatus == 0, $"{result}\n{console}");
-        Assert.Contains("init: done", console, StringComparison.Ordinal);
-        return console;
-    }
+    private async Task<MachineResult> RunAsync(string commands, int vcpuCount) => await Machine.RunAsync(
+        await guest.PrepareAsync(commands, vcpuCount, TestContext.Current.CancellationToken), TestContext.Current.CancellationToken);
 
     private X509Certificate2 Certificate(string name) => X509Certificate2.CreateFromPem(File.ReadAllText(Path.Combine(guest.ChipFolder, name)));
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Debian's kernel with an initial RAM disk of BusyBox and the modules for attestation, as files in a folder of their own. Its /init runs the
-// commands that a test gives, and switches the machine off, or restarts it where there is an SVSM: its ACPI tables know no way to switch off.
+// Debian's kernel with an initial RAM disk of BusyBox and the modules for attestation and virtio devices, as files in a folder of their own. Its /init
+// runs the commands that a test gives, and switches the machine off.
 
 using System;
 using System.IO;
@@ -29,6 +29,7 @@ public sealed class LinuxGuest : IAsyncLifetime
     [
         "fs/configfs/configfs.ko.xz", "lib/crypto/gf128mul.ko.xz", "crypto/ghash-generic.ko.xz", "crypto/crypto_null.ko.xz", "crypto/gcm.ko.xz",
         "drivers/virt/coco/tsm.ko.xz", "drivers/virt/coco/sev-guest/sev-guest.ko.xz",
+        "drivers/block/virtio_blk.ko.xz", "net/core/failover.ko.xz", "drivers/net/net_failover.ko.xz", "drivers/net/virtio_net.ko.xz",
     ];
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-linux-");
@@ -58,34 +59,35 @@ public sealed class LinuxGuest : IAsyncLifetime
         return ValueTask.CompletedTask;
     }
 
-    /// <summary>Boots, runs commands in user space, and switches the machine off.</summary>
-    /// <param name="commands">Commands of a shell.</param>
+    /// <summary>A folder for files of a test, which goes with this.</summary>
+    public string Folder => _folder.FullName;
+
+    /// <summary>What to run: Linux alone at VMPL0.</summary>
+    /// <param name="commands">Commands of a shell, run in user space before the machine is switched off.</param>
     /// <param name="vcpuCount">Number of vCPUs.</param>
-    /// <param name="cancellation">Ends the run.</param>
-    public async Task<MachineResult> RunAsync(string commands, int vcpuCount, CancellationToken cancellation)
+    /// <param name="cancellation">Ends the preparation.</param>
+    public async Task<MachineOptions> PrepareAsync(string commands, int vcpuCount, CancellationToken cancellation)
     {
         string disk = Path.Combine(_folder.FullName, $"initrd-{Guid.NewGuid():N}");
-        await File.WriteAllBytesAsync(disk, Pack(commands, "poweroff -f"), cancellation);
-        return await Machine.RunAsync(
-            new MachineOptions
-            {
-                GuestKernelPath = KernelPath,
-                InitialRamDiskPath = disk,
-                KernelCommandLine = "console=ttyS0 panic=-1",
-                HypervisorPath = PathOf("Hypervisor"),
-                ChipFolder = ChipFolder,
-                VcpuCount = vcpuCount,
-                MemoryMiB = 512,
-                Timeout = s_hang,
-            },
-            cancellation);
+        await File.WriteAllBytesAsync(disk, Pack(commands), cancellation);
+        return new MachineOptions
+        {
+            GuestKernelPath = KernelPath,
+            InitialRamDiskPath = disk,
+            KernelCommandLine = "console=ttyS0 panic=-1",
+            HypervisorPath = PathOf("Hypervisor"),
+            ChipFolder = ChipFolder,
+            VcpuCount = vcpuCount,
+            MemoryMiB = 512,
+            Timeout = s_hang,
+        };
     }
 
-    /// <summary>Boots an image with the SVSM, which starts Linux at VMPL2, runs commands in user space, and restarts the machine.</summary>
-    /// <param name="commands">Commands of a shell.</param>
+    /// <summary>What to run: an image with the SVSM, which starts Linux at VMPL2.</summary>
+    /// <param name="commands">Commands of a shell, run in user space before the machine is switched off.</param>
     /// <param name="vcpuCount">Number of vCPUs.</param>
-    /// <param name="cancellation">Ends the run.</param>
-    public async Task<MachineResult> RunWithSvsmAsync(string commands, int vcpuCount, CancellationToken cancellation)
+    /// <param name="cancellation">Ends the preparation.</param>
+    public async Task<MachineOptions> PrepareWithSvsmAsync(string commands, int vcpuCount, CancellationToken cancellation)
     {
         var options = new SvsmImageOptions
         {
@@ -93,29 +95,40 @@ public sealed class LinuxGuest : IAsyncLifetime
             Linux = new LinuxGuestOptions
             {
                 Kernel = await File.ReadAllBytesAsync(KernelPath, cancellation),
-                InitialRamDisk = Pack(commands, "reboot -f"),
+                InitialRamDisk = Pack(commands),
                 CommandLine = "console=ttyS0 panic=-1 reboot=acpi",
             },
         };
         WrittenSvsmImage image = SvsmImageWriter.WriteFiles(options, _folder.FullName, $"svsm-{Guid.NewGuid():N}", [HostFlavour.Qemu]).Single();
-        return await Machine.RunAsync(
-            new MachineOptions
-            {
-                ImagePath = image.ImagePath,
-                ExpectedDigest = image.Files.LaunchDigest.ToArray(),
-                HypervisorPath = PathOf("Hypervisor"),
-                ChipFolder = ChipFolder,
-                VcpuCount = vcpuCount,
-                MemoryMiB = 256,
-                Timeout = s_hang,
-            },
-            cancellation);
+        return new MachineOptions
+        {
+            ImagePath = image.ImagePath,
+            ExpectedDigest = image.Files.LaunchDigest.ToArray(),
+            HypervisorPath = PathOf("Hypervisor"),
+            ChipFolder = ChipFolder,
+            VcpuCount = vcpuCount,
+            MemoryMiB = 256,
+            Timeout = s_hang,
+        };
+    }
+
+    /// <summary>What the guest said, after it switched itself off without a violation.</summary>
+    /// <param name="result">The run.</param>
+    /// <param name="vmpl">VMPL of the guest.</param>
+    public static string ConsoleOf(MachineResult result, int vmpl)
+    {
+        string console = string.Concat(result.Console.Where(line => line.Source.Vmpl == vmpl).Select(line => line.Text.TrimEnd('\r') + "\n"));
+        Assert.True(result.ExitStatus == 0, $"{result}\n{console}");
+        Assert.Contains("init: done", console, StringComparison.Ordinal);
+        Assert.DoesNotContain("unchecked MSR access", console, StringComparison.Ordinal);
+        Assert.DoesNotContain("Call Trace", console, StringComparison.Ordinal);
+        return console;
     }
 
     private static string PathOf(string name) =>
         typeof(LinuxGuest).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(metadata => metadata.Key == name).Value!;
 
-    private byte[] Pack(string commands, string end)
+    private byte[] Pack(string commands)
     {
         var archive = new CpioArchive();
         foreach (string folder in (string[])["bin", "dev", "proc", "sys", "modules"])
@@ -140,7 +153,7 @@ public sealed class LinuxGuest : IAsyncLifetime
             echo "init: user space after $(cut -d ' ' -f 1 /proc/uptime) s"
             {commands}
             echo "init: done"
-            {end}
+            poweroff -f
 
             """));
         return archive.Finish();

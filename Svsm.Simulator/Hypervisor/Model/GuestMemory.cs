@@ -95,6 +95,7 @@ internal sealed unsafe class GuestMemory
         _threads = threads;
         NestedTables = new NestedPageTables(pool);
         Stale = new StaleTranslations(pool, threads);
+        Dma = new DmaTables(pool);
     }
 
     /// <summary>The nested page tables that follow the RMP.</summary>
@@ -102,6 +103,9 @@ internal sealed unsafe class GuestMemory
 
     /// <summary>Translations that should have been flushed.</summary>
     public StaleTranslations Stale { get; }
+
+    /// <summary>What devices reach.</summary>
+    public DmaTables Dma { get; }
 
     /// <summary>Changes when a page that remembered translations go through changes. Never 0.</summary>
     public ulong Generation { get; private set; } = 1;
@@ -298,6 +302,7 @@ internal sealed unsafe class GuestMemory
         page->IsMapped = true;
         if (!isPrivate)
         {
+            Dma.Map(gpa, SharedBytes(page));
             return NestedTables.Map(vmpl, gpa, isPrivate, SharedBytes(page), writable: true, executable: false, out before);
         }
 
@@ -356,6 +361,7 @@ internal sealed unsafe class GuestMemory
         Unmap(page, Amd64.PageOf(gpa));
         if (page->SharedFrame != null)
         {
+            Dma.Unmap(Amd64.PageOf(gpa));
             _pool.Free(page->SharedFrame);
             page->SharedFrame = null;
         }
@@ -383,6 +389,11 @@ internal sealed unsafe class GuestMemory
         }
 
         page->Unassign();
+        if (Dma.IsEnabled)
+        {
+            // A device may be the first to touch it.
+            Dma.Map(Amd64.PageOf(gpa), SharedBytes(page));
+        }
     }
 
     /// <summary>Notes that the VMPLs below 0 lose what rights they have.</summary>

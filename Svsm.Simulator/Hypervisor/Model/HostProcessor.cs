@@ -35,6 +35,9 @@ internal abstract unsafe class HostProcessor
     /// <summary>Takes the interrupt that ended the guest's run.</summary>
     public abstract void AcknowledgeInterrupt();
 
+    /// <summary>Which pins of PCI devices have interrupted a processor since the last call, the first in bit 0.</summary>
+    public abstract uint TakePins();
+
     /// <summary>Reads a port of the outer machine.</summary>
     /// <param name="port">Its number.</param>
     /// <param name="size">1, 2 or 4 bytes.</param>

@@ -3,8 +3,9 @@
 
 // Interrupts of the machine: who gets which, when a vCPU is woken, and whose turn ends.
 //
-// INTR is always intercepted: the one physical APIC belongs to the hypervisor, and only its timer is used, for the earliest timer of any
-// virtual APIC or the end of a turn, whatever comes first. What is requested from the APIC of a VMPL that does not run waits there.
+// INTR is always intercepted: the one physical APIC belongs to the hypervisor. Its timer is used for the earliest timer of any virtual APIC or the
+// end of a turn, whatever comes first. A pin of PCI devices that interrupts raises the same pin of the guest's I/O APIC; when the guest has handled
+// that, the devices tell whether the line is still high. What is requested from the APIC of a VMPL that does not run waits there.
 //
 //   Offer    before an entry: the highest interrupt that may be delivered becomes the virtual interrupt (V_IRQ), which the processor takes when
 //            RFLAGS.IF allows; an event whose delivery the last exit interrupted is injected again
@@ -17,6 +18,7 @@
 // is in service then, so that the same vector can be requested again. Some processor's timer is always set for the earliest timer of all.
 
 using System;
+using Svsm.Simulator.Shared;
 using Svsm.Wire;
 
 namespace Svsm.Hypervisor;
@@ -119,7 +121,7 @@ internal sealed unsafe class Interrupts
         }
     }
 
-    /// <summary>Handles the exit for a physical interrupt: the timer's, or another processor's.</summary>
+    /// <summary>Handles the exit for a physical interrupt: of the timer, another processor, or PCI devices.</summary>
     public void HandlePhysical(VirtualCpu cpu)
     {
         _machine.Processor.AcknowledgeInterrupt();
@@ -127,7 +129,7 @@ internal sealed unsafe class Interrupts
         Expire();
     }
 
-    /// <summary>Waits until a timer expires. No vCPU runs.</summary>
+    /// <summary>Waits until a timer expires, or a device interrupts. No vCPU runs.</summary>
     public void WaitForTimer()
     {
         Arm(_nextTimer);
@@ -220,10 +222,10 @@ internal sealed unsafe class Interrupts
             && ((apic.NmiPending && !apic.NmiMasked) || (interruptible && apic.Pending >= 0));
     }
 
-    /// <summary>Whether a timer will wake a vCPU that halts.</summary>
+    /// <summary>Whether a timer will wake a vCPU that halts, or a device may.</summary>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="interruptible">Whether RFLAGS.IF is set.</param>
-    public static bool WillWake(VirtualCpu cpu, bool interruptible) => interruptible && TakesInterrupts(cpu) && cpu.Current.Apic.TimerArmed;
+    public bool WillWake(VirtualCpu cpu, bool interruptible) => interruptible && TakesInterrupts(cpu) && (cpu.Current.Apic.TimerArmed || _machine.Pci.HasDevices);
 
     private void CallBack(VirtualCpu cpu)
     {
@@ -236,6 +238,17 @@ internal sealed unsafe class Interrupts
 
     private static bool TakesInterrupts(VirtualCpu cpu) => (cpu.Features & SevFeatures.RestrictedInjection) == 0;
 
+    private void RaisePins(uint pins)
+    {
+        for (int index = 0; index < MachinePorts.PciInterrupts; index++)
+        {
+            if ((pins & (1u << index)) != 0)
+            {
+                _machine.IoApic.SetLine(MachinePorts.FirstPciInterrupt + index, high: true);
+            }
+        }
+    }
+
     private void Wake(VirtualCpu cpu)
     {
         // A VMPL whose VMSA must not run stays halted.
@@ -245,9 +258,14 @@ internal sealed unsafe class Interrupts
         }
     }
 
-    /// <summary>Looks at the timers: an interrupt was taken, which may have been the timer's.</summary>
+    /// <summary>Looks at the timers and the pins of PCI devices: an interrupt was taken, which may have been of one of them.</summary>
     public void Expire()
     {
+        if (_machine.Pci.HasDevices)
+        {
+            RaisePins(_machine.Processor.TakePins());
+        }
+
         _armed = Never;
         TurnIsLimited = false;
         ulong now = Now;

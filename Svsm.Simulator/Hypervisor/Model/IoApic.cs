@@ -99,6 +99,13 @@ internal sealed class IoApic : MmioDevice
             if ((byte)_entries[pin] == vector && (_entries[pin] & RemoteRequest) != 0)
             {
                 _entries[pin] &= ~RemoteRequest;
+                int device = pin - MachinePorts.FirstPciInterrupt;
+                if ((uint)device < MachinePorts.PciInterrupts)
+                {
+                    // The devices tell whether there is more to do.
+                    _lines = _machine.Pci.IsInterrupting(device) ? _lines | (1u << pin) : _lines & ~(1u << pin);
+                }
+
                 Deliver(pin);
             }
         }

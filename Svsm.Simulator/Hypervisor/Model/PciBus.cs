@@ -9,7 +9,7 @@
 //
 // Source: Intel Q35 data sheet (PCIEXBAR, 5.1.16), PCI Express Base Specification 7.2.2.
 
-using System;
+using Svsm.Simulator.Shared;
 
 namespace Svsm.Hypervisor;
 
@@ -19,6 +19,7 @@ internal sealed class PciBus
     private const int MaxFunctions = 16;
     /// <summary>Functions that a bus can have.</summary>
     public const int FunctionsPerBus = 256;
+    private const int SlotShift = 3;
     private const int HostBridge = 0;
     private const int LpcBridge = 0x1F << 3;
     private const uint IdOfHostBridge = 0x29C0_8086;
@@ -45,6 +46,25 @@ internal sealed class PciBus
 
     /// <summary>Whether there are devices.</summary>
     public bool HasDevices { get; private set; }
+
+    /// <summary>Whether a function is a device.</summary>
+    /// <param name="number">Device number in bits 7:3, function in 2:0.</param>
+    public bool IsDevice(int number) => Find((uint)number) is { IsChipset: false };
+
+    /// <summary>Whether a device holds its line high.</summary>
+    /// <param name="index">Of the pin, from the first of PCI devices on.</param>
+    public bool IsInterrupting(int index)
+    {
+        for (int i = 0; i < _count; i++)
+        {
+            if (_functions[i] is { IsChipset: false, IsInterrupting: true } function && (function.Number >> SlotShift) % MachinePorts.PciInterrupts == index)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     /// <summary>Takes what QEMU has.</summary>
     public void Scan()

@@ -30,6 +30,10 @@ internal sealed class PciFunction
     private const int BaseCount = (EndOfBases - FirstBase) / sizeof(uint);
 
     private const uint CommandMemory = 1 << 1;
+    private const uint CommandInterruptDisable = 1 << 10;
+
+    // In the register behind the command.
+    private const uint StatusInterrupt = 1 << (16 + 3);
     private const uint IsPort = 1;
     private const uint Is64Bit = 1 << 2;
     private const uint FlagMask = 0xF;
@@ -63,6 +67,12 @@ internal sealed class PciFunction
 
     /// <summary>Device number in bits 7:3, function in 2:0.</summary>
     public int Number { get; }
+
+    /// <summary>Which kind.</summary>
+    public bool IsChipset => _contents is not null;
+
+    /// <summary>Whether the device holds its line high.</summary>
+    public bool IsInterrupting => (PciPorts.Read(_processor, Number, Command) & (StatusInterrupt | CommandInterruptDisable)) == StatusInterrupt;
 
     /// <summary>Gives QEMU's function its memory, none of which it has before.</summary>
     /// <param name="next">First free address; behind what was given afterwards.</param>

@@ -5,7 +5,7 @@
 //
 //   0x3F8 to 0x3FF  the serial port
 //   0xF4            the byte written ends the run as the guest's exit status
-//   0x600, 0x601    ACPI sleep control and status: "soft off" ends the run with exit status 0
+//   0x600 to 0x605  ACPI PM1 status, enable and control: zeroes; "soft off", written to control or its high byte, ends the run with exit status 0
 //   0x64, 0xCF9     a reset request ends the run
 //   0xCF8, 0xCFC    PCI configuration space
 //   others          reads float (all ones), writes are lost: no PIC, PIT, CMOS, keyboard controller
@@ -81,17 +81,18 @@ internal sealed class PortSpace
             return cpu.Stop(StopReason.Reset, port);
         }
 
-        if (port == MachinePorts.SleepControl && (value & SleepNow) != 0 && ((value >> SleepTypeShift) & SleepTypeMask) == MachinePorts.SleepTypeOff)
-        {
-            return cpu.Stop(StopReason.GuestExit, 0);
-        }
-
         for (int i = 0; i < size; i++)
         {
+            var part = (byte)(value >> (8 * i));
+            if (port + i == MachinePorts.SleepControl && (part & SleepNow) != 0 && ((part >> SleepTypeShift) & SleepTypeMask) == MachinePorts.SleepTypeOff)
+            {
+                return cpu.Stop(StopReason.GuestExit, 0);
+            }
+
             uint register = (uint)(port + i - MachinePorts.Com1);
             if (register < MachinePorts.Com1Length)
             {
-                _serial.Write(cpu, (int)register, (byte)(value >> (8 * i)));
+                _serial.Write(cpu, (int)register, part);
             }
         }
 
@@ -102,7 +103,7 @@ internal sealed class PortSpace
     {
         uint register = (uint)(port - MachinePorts.Com1);
         return register < MachinePorts.Com1Length ? _serial.Read((int)register)
-            : port is MachinePorts.SleepControl or MachinePorts.SleepStatus ? (byte)0
+            : (uint)(port - MachinePorts.PowerManagement) < MachinePorts.PowerManagementLength ? (byte)0
             : (byte)0xFF;
     }
 }

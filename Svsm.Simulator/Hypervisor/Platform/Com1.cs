@@ -17,21 +17,10 @@ internal sealed class Com1 : LinkPort
     private const ushort InterruptEnable = 0x3F9;
     private const byte ReceiverInterrupt = 0x01;
 
-    // The I/O APIC hands the line of COM1 to the processor as an NMI, on its rising edge: it ends the run of a guest whatever that has masked, and
-    // stays pending while GIF is clear. Source: Intel 82093AA data sheet.
-    private const ulong IoApicSelect = 0xFEC0_0000;
-    private const ulong IoApicWindow = 0xFEC0_0010;
-    private const uint RedirectionOfLine4 = 0x10 + (2 * 4);
-    private const uint DeliverNmi = 4 << 8;
-
     /// <summary>Has received bytes interrupt the guest.</summary>
-    public unsafe Com1()
+    public Com1()
     {
-        // SAFETY: the I/O APIC's registers lie where the chipset of the outer machine has them, mapped one to one.
-        *(uint*)IoApicSelect = RedirectionOfLine4 + 1;
-        *(uint*)IoApicWindow = 0;
-        *(uint*)IoApicSelect = RedirectionOfLine4;
-        *(uint*)IoApicWindow = DeliverNmi;
+        OuterIoApic.SendCom1AsNmi();
         SetInterrupts(true);
     }
 

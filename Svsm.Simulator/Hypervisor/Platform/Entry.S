@@ -283,6 +283,13 @@ processor_start_end:
         ret
         end_function svsm_take_interrupt
 
+# uint svsm_take_pins(): the pins that have interrupted since the last call.
+        function svsm_take_pins
+        xor     %eax, %eax
+        xchg    %al, pins(%rip)
+        ret
+        end_function svsm_take_pins
+
 # Takes an NMI that waits, and leaves the timer's interrupt alone: who takes that has to look at the clock.
         function svsm_take_nmi
         cli
@@ -360,6 +367,15 @@ exception_stubs:
         .p2align 4
         iretq
 
+# Pins of PCI devices: which is noted (Interrupts.cs), and the interrupt is ended.
+        .set    pin, 0
+        .rept   4
+        .p2align 4
+        lock orb $(1 << pin), pins(%rip)
+        jmp     timer_interrupt
+        .set    pin, pin + 1
+        .endr
+
 timer_interrupt:
         push    %rax
         mov     $APIC_END_OF_INTERRUPT, %eax
@@ -410,5 +426,6 @@ processor_stack: .skip 0x10
 stack:  .skip   STACK_SIZE
 stack_top:
 heap:   .skip   HEAP_SIZE
+pins:   .skip   1
 
         .section .note.GNU-stack, "", @progbits

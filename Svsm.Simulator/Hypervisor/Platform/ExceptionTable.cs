@@ -15,7 +15,8 @@ internal static unsafe class ExceptionTable
     /// <summary>Number of exceptions; the vectors behind them are the outer timer's and the spurious one (OuterApic.cs).</summary>
     public const int Exceptions = 32;
 
-    private const int Vectors = Exceptions + 2;
+    private const int Pins = 4;
+    private const int Vectors = Exceptions + 2 + Pins;
     private const int BytesPerStub = 16;
     private const ushort CodeSelector = 8;
     private const byte PresentInterruptGate = 0x8E;

@@ -65,6 +65,16 @@ internal static unsafe class Program
 
         var machine = new VirtualMachine(pool, link, new LevelOneProcessor()) { Clock = OuterApic.Start() };
         machine.Pci.Scan();
+        if (machine.Pci.HasDevices)
+        {
+            if (!machine.Memory.Dma.TryEnable(machine.Processor, machine.Pci))
+            {
+                Refuse(link, "the outer machine has PCI devices and no IOMMU: -device intel-iommu; devices"u8, 1);
+            }
+
+            OuterIoApic.EnablePins();
+        }
+
         var loader = new LaunchLoader(machine, (byte*)(ulong)module->Start, module->End - module->Start);
         if (!loader.TryLoad())
         {

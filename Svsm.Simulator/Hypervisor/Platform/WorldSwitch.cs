@@ -78,6 +78,9 @@ internal sealed unsafe class LevelOneProcessor : HostProcessor
     public override void AcknowledgeInterrupt() => OuterApic.Take();
 
     /// <inheritdoc/>
+    public override uint TakePins() => OuterApic.TakePins();
+
+    /// <inheritdoc/>
     public override void WaitForInterrupt() => OuterApic.Wait();
 
     /// <inheritdoc/>

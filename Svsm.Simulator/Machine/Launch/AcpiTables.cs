@@ -2,17 +2,18 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // The ACPI tables of the simulated machine, for a guest that is started without firmware. Hardware-reduced: no PM timer, no SCI, no PIC, no
-// PIT, no CMOS. One I/O APIC, one x2APIC per vCPU, a serial port; power off and reset by ports.
+// PIT, no CMOS. One I/O APIC, one x2APIC per vCPU; PCI and a serial port (Wire/AcpiDefinitions.cs); power off and reset by ports.
 //
 //   RSDP | XSDT | FADT | MADT | DSDT, each at a multiple of 64
 //
-// Source: ACPI 6.5, sections 5.2.5 to 5.2.12 (tables), 6.4 (resources), 20.2 (AML).
+// Source: ACPI 6.5, sections 5.2.5 to 5.2.12.
 
 using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Text;
 using Svsm.Simulator.Shared;
+using Svsm.Wire;
 
 namespace Svsm.Simulator;
 
@@ -24,7 +25,7 @@ internal static class AcpiTables
     // The tables for a number of vCPUs, to be put at a GPA, which is that of the RSDP.
     public static byte[] Create(ulong gpa, int vcpuCount)
     {
-        byte[] dsdt = Table("DSDT", 2, Definitions());
+        byte[] dsdt = Table("DSDT", 2, AcpiDefinitions.Contents);
         byte[] madt = Table("APIC", 5, InterruptControllers(vcpuCount));
         ulong dsdtAt = gpa + Alignment;
         ulong madtAt = Align(dsdtAt + (ulong)dsdt.Length);
@@ -105,8 +106,8 @@ internal static class AcpiTables
         table[128] = MachinePorts.ResetNow;
         table[131] = 5;
         BinaryPrimitives.WriteUInt64LittleEndian(table.AsSpan(140), dsdt);
-        Port(MachinePorts.SleepControl).CopyTo(table, 244);
-        Port(MachinePorts.SleepStatus).CopyTo(table, 256);
+        Port(AcpiDefinitions.SleepControlPort).CopyTo(table, 244);
+        Port(AcpiDefinitions.SleepStatusPort).CopyTo(table, 256);
         return table[HeaderLength..];
     }
 
@@ -128,52 +129,5 @@ internal static class AcpiTables
 
         table.AddRange([TypeIoApic, 12, (byte)vcpuCount, 0, .. BitConverter.GetBytes(MachinePorts.IoApicAddress), .. BitConverter.GetBytes(0u)]);
         return [.. table];
-    }
-
-    // Name(_S5, Package { 5, 0, 0, 0 }); Scope(\_SB) { Device(COM1) { _HID PNP0501, _UID 0, _CRS: eight ports, interrupt 4 } }
-    private static byte[] Definitions()
-    {
-        const byte NameOp = 0x08;
-        const byte ByteOp = 0x0A;
-        const byte DwordOp = 0x0C;
-        const byte ScopeOp = 0x10;
-        const byte BufferOp = 0x11;
-        const byte PackageOp = 0x12;
-        const byte ExtendedOp = 0x5B;
-        const byte DeviceOp = 0x82;
-        const byte RootPrefix = 0x5C;
-        byte[] com1 = BitConverter.GetBytes(MachinePorts.Com1);
-        byte[] resources =
-        [
-            0x47, 1, .. com1, .. com1, 1, MachinePorts.Com1Length,
-
-            // Edge-triggered, active high, not shared.
-            0x89, 6, 0, 0x03, 1, MachinePorts.Com1Interrupt, 0, 0, 0,
-            0x79, 0,
-        ];
-        byte[] buffer = [BufferOp, .. WithLength([ByteOp, (byte)resources.Length, .. resources])];
-        byte[] device =
-        [
-            .. "COM1"u8,
-            NameOp, .. "_HID"u8, DwordOp, 0x41, 0xD0, 0x05, 0x01,
-            NameOp, .. "_UID"u8, ByteOp, 0,
-            NameOp, .. "_CRS"u8, .. buffer,
-        ];
-        byte[] scope = [RootPrefix, .. "_SB_"u8, ExtendedOp, DeviceOp, .. WithLength(device)];
-        return
-        [
-            NameOp, .. "_S5_"u8, PackageOp, .. WithLength([4, ByteOp, MachinePorts.SleepTypeOff, 0, 0, 0]),
-            ScopeOp, .. WithLength(scope),
-        ];
-    }
-
-    // A package length counts itself; two bytes are used from 63 on.
-    private static byte[] WithLength(byte[] contents)
-    {
-        const int OneByteLimit = 63;
-        int length = contents.Length + 1;
-        return length <= OneByteLimit
-            ? [(byte)length, .. contents]
-            : [(byte)(0x40 | ((length + 1) & 0xF)), (byte)((length + 1) >> 4), .. contents];
     }
 }
