@@ -17,7 +17,10 @@
 //   null-exits     1000 exits that only read a register of the simulated processor, then exit status 0
 //   vc-exits       1000 times CPUID, answered in the guest's #VC handler without another exit; then exit status 0
 //   vmpl-trips     1000 times to VMPL0 and back without a call, then exit status 0
-//   fuzz:N[:SEED]  N random calls on all vCPUs at once, the same ones in every run; exit status 0 if each answer is one that can be right
+//   fuzz:N[:SEED]  N random calls on all vCPUs at once, of each vCPU the same ones in every run; exit status 0 if each answer is one that can be right
+//   race:N         N times all vCPUs validate or rescind the same page at once; exit status 0 if each time one of them did
+//   sum:N          all vCPUs add N times one to a number; exit status 0 if nothing is lost
+//   sum-torn:N     the same in two steps, so that something can be lost
 //   host-msrs:SEED reads and writes every MSR by requests to the host, then exit status 0
 //   host-page:SEED 20000 requests by GHCB page whose fields are garbage; exit status 0 if the host ends the VM at none of them
 //   host-reg:SEED  requests by GHCB MSR whose values are garbage
@@ -140,6 +143,18 @@ internal static unsafe class Commands
                 in start,
                 Parse(separator < 0 ? numbers : numbers.Slice(0, separator)),
                 separator < 0 ? 1 : Parse(numbers.Slice(separator + 1)));
+        }
+        else if (text.StartsWith("race:"u8))
+        {
+            RaceCalls.Run(Parse(text.Slice("race:"u8.Length)));
+        }
+        else if (text.StartsWith("sum:"u8))
+        {
+            RaceCalls.Sum(Parse(text.Slice("sum:"u8.Length)), torn: false);
+        }
+        else if (text.StartsWith("sum-torn:"u8))
+        {
+            RaceCalls.Sum(Parse(text.Slice("sum-torn:"u8.Length)), torn: true);
         }
         else if (text.SequenceEqual("exception"u8))
         {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Random, boundary and mutated calls on all vCPUs at once. The same in every run, for the machine's vCPUs take turns.
+// Random, boundary and mutated calls on all vCPUs at once. Each vCPU draws the same ones in every run; which comes first is the machine's affair.
 //
 // Memory that calls may name, all of it private:
 //
