@@ -33,9 +33,10 @@ public static class TpmFactory
     /// <param name="authority">The certificate authority with its private key; null for a TPM without certificates.</param>
     /// <param name="swtpmState">An swtpm's permanent state to take the seeds from; null for new ones.</param>
     /// <param name="problem">What in the swtpm's state cannot be taken.</param>
+    /// <param name="hasSha1Bank">False for a TPM whose SHA-1 bank of PCRs is switched off from the beginning.</param>
     /// <exception cref="CryptographicException">The authority's key cannot sign.</exception>
     /// <exception cref="InvalidOperationException">The TPM refused what has to work on a new one.</exception>
-    public static TpmOpenResult TryManufacture(ITpmStorage storage, X509Certificate2? authority, byte[]? swtpmState, out string problem)
+    public static TpmOpenResult TryManufacture(ITpmStorage storage, X509Certificate2? authority, byte[]? swtpmState, out string problem, bool hasSha1Bank = true)
     {
         ArgumentNullException.ThrowIfNull(storage);
         problem = "";
@@ -58,9 +59,22 @@ public static class TpmFactory
             return result;
         }
 
-        if (authority is not null)
+        if (authority is not null || !hasSha1Bank)
         {
-            Certify(tpm!, authority);
+            var client = new Client(tpm!);
+            client.Do(0x144, [], [0, 0]);
+            if (!hasSha1Bank)
+            {
+                // TPM2_PCR_Allocate, in effect from the next startup on.
+                client.Do(0x12B, [Platform], [0, 0, 0, 1, 0, 4, 3, 0, 0, 0]);
+            }
+
+            if (authority is not null)
+            {
+                Certify(tpm!, client, authority);
+            }
+
+            client.Do(0x145, [], [0, 0]);
         }
 
         TpmStorageResult written = storage.Write(memory.Content);
@@ -68,10 +82,8 @@ public static class TpmFactory
         return written == TpmStorageResult.Done ? TpmOpenResult.Done : TpmOpenResult.StorageFailed;
     }
 
-    private static void Certify(Tpm tpm, X509Certificate2 authority)
+    private static void Certify(Tpm tpm, Client client, X509Certificate2 authority)
     {
-        var client = new Client(tpm);
-        client.Do(0x144, [], [0, 0]);
         using (RSA key = RsaKey(tpm))
         {
             var request = new CertificateRequest(new X500DistinguishedName(""), key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
@@ -83,8 +95,6 @@ public static class TpmFactory
             var request = new CertificateRequest(new X500DistinguishedName(""), new PublicKey(key), HashAlgorithmName.SHA256);
             Store(client, 0x01C0_000A, Certificate(request, X509KeyUsageFlags.KeyAgreement, authority));
         }
-
-        client.Do(0x145, [], [0, 0]);
     }
 
     private static RSA RsaKey(Tpm tpm)

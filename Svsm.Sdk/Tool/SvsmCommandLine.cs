@@ -88,7 +88,8 @@ internal static class SvsmCommandLine
         var caCertificate = new Option<string?>("--ca-cert") { Description = "certificate of the authority that certifies the endorsement keys", HelpName = "PEM" };
         var caKey = new Option<string?>("--ca-key") { Description = "its private key, RSA or EC", HelpName = "PEM" };
         var fromSwtpm = new Option<string?>("--from-swtpm") { Description = "take over an swtpm: its file tpm2-00.permall, after TPM2_Shutdown(CLEAR)", HelpName = "FILE" };
-        var command = new Command("manufacture", "Makes a TPM: new seeds in a folder that has none.") { state, caCertificate, caKey, fromSwtpm };
+        var withoutSha1 = new Option<bool>("--no-sha1") { Description = "switch the SHA-1 bank of PCRs off; TPM2_PCR_Allocate can switch it on" };
+        var command = new Command("manufacture", "Makes a TPM: new seeds in a folder that has none.") { state, caCertificate, caKey, fromSwtpm, withoutSha1 };
         command.Validators.Add(result =>
         {
             if (result.GetValue(caCertificate) is null != result.GetValue(caKey) is null)
@@ -100,7 +101,8 @@ internal static class SvsmCommandLine
             console,
             parsed.GetRequiredValue(state),
             parsed.GetValue(caCertificate) is string certificate ? (certificate, parsed.GetValue(caKey)!) : null,
-            parsed.GetValue(fromSwtpm)));
+            parsed.GetValue(fromSwtpm),
+            !parsed.GetValue(withoutSha1)));
         return command;
     }
 

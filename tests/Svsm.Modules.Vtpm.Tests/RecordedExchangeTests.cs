@@ -20,10 +20,10 @@ public sealed class RecordedExchangeTests
 
     private static readonly Dictionary<string, (string List, uint Code, string Reason)> s_differences = new()
     {
-        ["bad tag"] = ("exchanges", 0x01E, "Part 3, Command Header Validation: TPM_RC_BAD_TAG; this version of swtpm says TPM_RC_VALUE"),
+        ["bad tag"] = ("exchanges", 0x01E, "Part 2, TPMI_ST_COMMAND_TAG: TPM_RC_BAD_TAG; this version of swtpm says TPM_RC_VALUE"),
         ["bad tag TPM 1.2"] = ("exchanges", 0x01E, "the same"),
-        ["SequenceUpdate of key"] = ("objects", 0x189, "Part 3, TPM2_SequenceUpdate: the sequence is handle 1; this version of swtpm names parameter 1"),
-        ["Unseal da wrong 1"] = ("objects", 0x98E, "Part 3 allows TPM_RC_RETRY before the first check of a protected authValue; the engine commits the mark at once"),
+        ["SequenceUpdate of key"] = ("objects", 0x189, "the sequence is handle 1, and so it is in the TCG reference implementation (SequenceUpdate.c); this version of swtpm names parameter 1"),
+        ["Unseal da wrong 1"] = ("objects", 0x98E, "with USE_DA_USED the TCG reference implementation (SessionProcess.c, CheckLockedOut) answers TPM_RC_RETRY before the first check of a protected authValue; the engine commits the mark at once"),
         ["Unseal da wrong 4"] = ("objects", 0x921, "the same: one failure more was counted"),
     };
 

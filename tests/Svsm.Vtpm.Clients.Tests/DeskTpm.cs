@@ -26,11 +26,12 @@ internal sealed class DeskTpm : IDisposable
 
     /// <summary>Makes a TPM and serves it.</summary>
     /// <param name="authority">Who certifies its endorsement keys, if anybody.</param>
-    internal DeskTpm(X509Certificate2? authority = null)
+    /// <param name="hasSha1Bank">Whether it has PCRs with SHA-1.</param>
+    internal DeskTpm(X509Certificate2? authority = null, bool hasSha1Bank = true)
     {
         Folder = Directory.CreateTempSubdirectory("svsm-vtpm-").FullName;
         _state = new StateDirectory(StateFolder);
-        Assert.Equal(TpmOpenResult.Done, TpmFactory.TryManufacture(_state, authority, null, out _));
+        Assert.Equal(TpmOpenResult.Done, TpmFactory.TryManufacture(_state, authority, null, out _, hasSha1Bank));
         Assert.Equal(TpmOpenResult.Done, Tpm.TryOpen(Platform(), out Tpm? tpm));
         Serve(tpm!);
     }

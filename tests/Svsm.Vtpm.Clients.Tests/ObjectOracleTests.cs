@@ -34,7 +34,7 @@ public sealed class ObjectOracleTests
             var data = new TheoryData<string, string>();
             foreach (string parent in (string[])["ecc256", "ecc384", "ecc521", "rsa2048"])
             {
-                foreach (string child in (string[])["rsa2048", "ecc256", "ecc384", "ecc521", "ecc-bn", "ecdaa", "hmac", "hmac512", "xor", "seal", "aes128", "aes256", "storage"])
+                foreach (string child in (string[])["rsa2048", "ecc256", "ecc384", "ecc521", "ecc-bn", "ecdaa", "hmac", "hmac512", "xor", "seal", "aes128", "aes256", "cmac", "storage"])
                 {
                     data.Add(parent, child);
                 }
@@ -165,7 +165,7 @@ public sealed class ObjectOracleTests
                 byte[] signed = one.Do(0x15D, [first], [.. Sized(s_digest), 0, 0x1A, 0, 0x0B, .. commitment[^2..], .. s_noTicket], auth);
                 Assert.Equal([0, 0x1A, 0, 0x0B], signed[..4]);
                 break;
-            case "hmac" or "hmac1" or "hmac512":
+            case "hmac" or "hmac1" or "hmac512" or "cmac":
                 Assert.Equal(other.Do(0x155, [second], [.. Sized(1, 2), 0, 0x10], auth), one.Do(0x155, [first], [.. Sized(1, 2), 0, 0x10], auth));
                 break;
             case "aes128" or "aes192" or "aes256":
@@ -294,6 +294,7 @@ public sealed class ObjectOracleTests
         "xor" => [0, 8, 0, 0x0B, .. U32(Decrypt), 0, 0, 0, 0x0A, 0, 0x0B, 0, 0x22, 0, 0],
         "seal" => [0, 8, 0, 0x0B, .. U32(0x52), 0, 0, 0, 0x10, 0, 0],
         "aes128" => [0, 0x25, 0, 0x0B, .. U32(Both), 0, 0, 0, 6, 0, 128, 0, 0x10, 0, 0],
+        "cmac" => [0, 0x25, 0, 0x0B, .. U32(Sign), 0, 0, 0, 6, 0, 128, 0, 0x3F, 0, 0],
         "aes256" => [0, 0x25, 0, 0x0B, .. U32(Both), 0, 0, 0, 6, 1, 0, 0, 0x10, 0, 0],
         _ => EccStorage("ecc256"),
     };

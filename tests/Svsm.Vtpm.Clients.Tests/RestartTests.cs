@@ -57,6 +57,25 @@ public sealed class RestartTests
             """);
     }
 
+    [Fact]
+    public async Task Manufacture_WithoutSha1_HasNoSuchBank()
+    {
+        using var tpm = new DeskTpm(hasSha1Bank: false);
+        await tpm.RunAsync("""
+            tpm2_startup -c
+            tpm2_getcap pcrs > banks
+            has 'sha1: \[ \]' < banks
+            has 'sha256: \[ 0, 1, ' < banks
+            tpm2_pcrallocate -Q sha1:all+sha256:all
+            tpm2_shutdown -c
+            """);
+        tpm.Restart();
+        await tpm.RunAsync("""
+            tpm2_startup -c
+            tpm2_getcap pcrs | has 'sha1: \[ 0, 1, '
+            """);
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

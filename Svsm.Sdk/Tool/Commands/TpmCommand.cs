@@ -26,14 +26,15 @@ internal static class TpmCommand
     /// <param name="directory">The state.</param>
     /// <param name="authority">The certificate and key, in PEM, of who certifies the endorsement keys; null for none.</param>
     /// <param name="swtpmState">The permanent state of an swtpm to take over; null for new seeds.</param>
-    public static int Manufacture(ToolConsole console, string directory, (string Certificate, string Key)? authority, string? swtpmState)
+    /// <param name="hasSha1Bank">Whether there are PCRs with SHA-1.</param>
+    public static int Manufacture(ToolConsole console, string directory, (string Certificate, string Key)? authority, string? swtpmState, bool hasSha1Bank)
     {
         using X509Certificate2? certificate = authority is null ? null : ReadAuthority(authority.Value.Certificate, authority.Value.Key);
         byte[]? imported = swtpmState is null ? null : ImageFile.Read(swtpmState);
         using StateDirectory storage = Open(directory);
         TpmOpenResult result = console.Work("Manufacturing", () =>
         {
-            TpmOpenResult made = TpmFactory.TryManufacture(storage, certificate, imported, out string problem);
+            TpmOpenResult made = TpmFactory.TryManufacture(storage, certificate, imported, out string problem, hasSha1Bank);
             return problem.Length == 0 ? made : throw SvsmDiagnostics.TpmStateUnusable.Error($"'{swtpmState}': {problem}", "a state of which everything can be taken over");
         });
         if (result != TpmOpenResult.Done)
