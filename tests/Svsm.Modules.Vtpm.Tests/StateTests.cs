@@ -12,6 +12,31 @@ public sealed class StateTests
     private const uint PcrRead = 0x17E;
     private const uint Shutdown = 0x145;
 
+    // A verifier sees it in the firmware version that an attestation has.
+    [Theory]
+    [InlineData(true, 1u)]
+    [InlineData(false, 0u)]
+    public void Attestation_WithoutStorage_SaysThatItIsEphemeral(bool isEphemeral, uint version)
+    {
+        var host = new TestTpm();
+        Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(new TpmPlatform(host, host, isEphemeral ? null : new TestTpm.Memory()), out Tpm? tpm));
+        byte[] response = new byte[Tpm.MaxCommandSize];
+        tpm!.Execute(TestTpm.Command(0x144, [], [0, 0]), 0, response);
+
+        // TPM2_GetTime with a key of the endorsement hierarchy, which hides nothing.
+        byte[] template = [0, 0x23, 0, 0x0B, .. TestTpm.U32(0x5_0072), 0, 0, 0, 0x10, 0, 0x18, 0, 0x0B, 0, 3, 0, 0x10, 0, 0, 0, 0];
+        tpm.Execute(
+            TestTpm.Command(0x131, [TestTpm.Endorsement], [0, 4, 0, 0, 0, 0, .. TestTpm.Sized(template), 0, 0, 0, 0, 0, 0], TestTpm.PasswordSession()), 0, response);
+        Assert.Equal(0u, TestTpm.Code(response));
+        tpm.Execute(
+            TestTpm.Command(0x14C, [TestTpm.Endorsement, 0x8000_0000], [0, 0, 0, 0x10], [.. TestTpm.PasswordSession(), .. TestTpm.PasswordSession()]), 0, response);
+        Assert.Equal(0u, TestTpm.Code(response));
+        int place = 16 + 6;
+        place += 2 + System.Buffers.Binary.BinaryPrimitives.ReadUInt16BigEndian(response.AsSpan(place));
+        place += 2 + System.Buffers.Binary.BinaryPrimitives.ReadUInt16BigEndian(response.AsSpan(place)) + 17;
+        Assert.Equal([.. TestTpm.U32(1), .. TestTpm.U32(version)], response[place..(place + 8)]);
+    }
+
     [Fact]
     public void TryManufacture_StorageHasTpm_Refuses()
     {

@@ -153,6 +153,24 @@ internal sealed class TestTpm : ITpmClock, ITpmEntropy, ITpmStorage
         return BinaryPrimitives.ReadUInt32BigEndian(answer.AsSpan(13));
     }
 
+    /// <summary>Storage that has nothing yet.</summary>
+    internal sealed class Memory : ITpmStorage
+    {
+        private byte[]? _content;
+
+        public TpmStorageResult Read(out byte[] content)
+        {
+            content = _content ?? [];
+            return _content is null ? TpmStorageResult.Absent : TpmStorageResult.Done;
+        }
+
+        public TpmStorageResult Write(ReadOnlySpan<byte> content)
+        {
+            _content = content.ToArray();
+            return TpmStorageResult.Done;
+        }
+    }
+
     internal static JsonDocument Resource(string name)
     {
         using Stream stream = typeof(TestTpm).Assembly.GetManifestResourceStream(name)!;

@@ -45,7 +45,7 @@ internal static partial class GetTime
             {
                 new Wire.TimeInfo(tpm.Time, tpm.ClockInfo()).Write(ref writer);
                 writer.WriteUInt32(Attestation.FirmwareVersion1);
-                writer.WriteUInt32(Attestation.FirmwareVersion2);
+                writer.WriteUInt32(Attestation.FirmwareVersion2(tpm));
             },
             out byte[] attest,
             out Signature signature);

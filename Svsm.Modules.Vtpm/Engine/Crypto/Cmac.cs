@@ -113,6 +113,7 @@ internal sealed class Cmac : IHashState
         CryptographicOperations.ZeroMemory(_key);
         CryptographicOperations.ZeroMemory(_chain);
         CryptographicOperations.ZeroMemory(_last);
+        _cipher.Clear();
     }
 
     private void Mix(ReadOnlySpan<byte> block)

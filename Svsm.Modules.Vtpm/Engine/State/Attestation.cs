@@ -25,8 +25,10 @@ internal static class Attestation
     /// <summary>TPM_PT_FIRMWARE_VERSION_1.</summary>
     internal const uint FirmwareVersion1 = 1;
 
-    /// <summary>TPM_PT_FIRMWARE_VERSION_2.</summary>
-    internal const uint FirmwareVersion2 = 0;
+    private const uint Ephemeral = 1;
+
+    /// <summary>TPM_PT_FIRMWARE_VERSION_2, which is in attestations too: bit 0 tells a verifier that the TPM's state ends with it.</summary>
+    internal static uint FirmwareVersion2(Tpm tpm) => tpm.IsEphemeral ? Ephemeral : 0;
 
     internal delegate void WriteBody(ref TpmWriter writer);
 
@@ -52,7 +54,7 @@ internal static class Attestation
         bool isAnonymous = scheme.Scheme == AlgorithmId.EcDaa;
         byte[] signerName = signer is null ? ObjectCreation.HandleBytes(TpmHandle.Null) : isAnonymous ? [] : signer.QualifiedName;
         ClockInfo clock = tpm.ClockInfo();
-        ulong firmware = ((ulong)FirmwareVersion1 << 32) | FirmwareVersion2;
+        ulong firmware = ((ulong)FirmwareVersion1 << 32) | FirmwareVersion2(tpm);
         if (signer is null || (signer.Hierarchy != TpmHandle.Endorsement && signer.Hierarchy != TpmHandle.Platform))
         {
             // The reference implementation reads the derived bytes as its processor's numbers; so it is here, that both say the same.

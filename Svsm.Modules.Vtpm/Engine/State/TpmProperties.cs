@@ -33,7 +33,7 @@ internal static class TpmProperties
         (Fixed + 9, static _ => 0), // _4
         (Fixed + 10, static _ => 1), // TPM_PT_VENDOR_TPM_TYPE
         (Fixed + 11, static _ => Attestation.FirmwareVersion1), // TPM_PT_FIRMWARE_VERSION_1
-        (Fixed + 12, static _ => Attestation.FirmwareVersion2), // TPM_PT_FIRMWARE_VERSION_2
+        (Fixed + 12, Attestation.FirmwareVersion2), // TPM_PT_FIRMWARE_VERSION_2
         (Fixed + 13, static _ => TpmLimits.MaxBuffer), // TPM_PT_INPUT_BUFFER
         (Fixed + 14, static _ => TpmLimits.LoadedObjects), // TPM_PT_HR_TRANSIENT_MIN
         (Fixed + 15, static _ => TpmLimits.NvCapacity / TpmLimits.MaxContext), // TPM_PT_HR_PERSISTENT_MIN: of the largest objects
