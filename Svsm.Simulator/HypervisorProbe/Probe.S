@@ -243,6 +243,34 @@
         ret
         end_function probe_halt_marked
 
+# void probe_give_way(void* doorbell page, ulong request): writes the GHCB MSR and exits, or halts for a request of 0; neither if #HV has come.
+# The exception handler goes on at the end when it comes later, from the window on.
+        function probe_give_way
+        mov     $0xC0010130, %ecx
+        mov     %esi, %eax
+        mov     %rsi, %rdx
+        shr     $32, %rdx
+        testb   $0x80, 1(%rdi)
+give_way_window:
+        jnz     give_way_end
+        test    %rsi, %rsi
+        jz      1f
+        wrmsr
+        vmgexit
+        jmp     give_way_end
+1:      hlt
+give_way_end:
+        ret
+        end_function probe_give_way
+
+        function probe_give_way_addresses
+        lea     give_way_window(%rip), %rax
+        mov     %rax, (%rdi)
+        lea     give_way_end(%rip), %rax
+        mov     %rax, 8(%rdi)
+        ret
+        end_function probe_give_way_addresses
+
         function probe_ud2
         ud2
         ret

@@ -102,6 +102,9 @@ internal static unsafe partial class Probe
     private static ulong s_count;
     private static ulong s_skip;
 
+    // How often #HV came.
+    private static ulong s_rings;
+
     [RuntimeExport("probe_main")]
     private static void Main(ulong scenario, byte* heap, nuint heapLength)
     {
@@ -145,6 +148,16 @@ internal static unsafe partial class Probe
     private static void Exception(ExceptionFrame* frame)
     {
         const ulong UserPrivilege = 3;
+        const ulong Hypervisor = 28;
+        if (frame->Vector == Hypervisor)
+        {
+            ulong* window = stackalloc ulong[2];
+            GiveWayAddresses(window);
+            frame->Rip = frame->Rip >= window[0] && frame->Rip < window[1] ? window[1] : frame->Rip;
+            s_rings++;
+            return;
+        }
+
         s_vector = frame->Vector;
         s_error = frame->ErrorCode;
         s_faultAddress = X64.ReadCr2();
@@ -395,6 +408,14 @@ internal static unsafe partial class Probe
     [RuntimeImport("*", "probe_user_return_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern ulong UserReturnAddress();
+
+    [RuntimeImport("*", "probe_give_way")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void GiveWay(void* doorbell, ulong request);
+
+    [RuntimeImport("*", "probe_give_way_addresses")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void GiveWayAddresses(ulong* values);
 
     [RuntimeImport("*", "probe_read")]
     [MethodImpl(MethodImplOptions.InternalCall)]

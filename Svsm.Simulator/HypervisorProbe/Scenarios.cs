@@ -45,6 +45,9 @@ internal enum Scenario : ulong
     /// <summary>DMA and the interrupt of a PCI device, a random-number generator.</summary>
     Dma = 9,
 
+    /// <summary>Restricted injection: the #HV doorbell page. VMPL0 has the feature.</summary>
+    Doorbell = 12,
+
     /// <summary>Rescinds and losses of rights, each followed by the flush that it needs.</summary>
     Flushes = 10,
 
@@ -149,6 +152,10 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.Dma:
                 DmaChecks();
+                break;
+            case Scenario.Doorbell:
+                DoorbellPage();
+                DoorbellVmpls();
                 break;
             case Scenario.RmpTable:
                 RmpTable();
@@ -413,7 +420,7 @@ internal static unsafe partial class Probe
     {
         Check(Msr(GhcbMsr.SevInfoRequest) == ((2ul << 48) | (1ul << 32) | (47ul << 24) | GhcbMsr.SevInfoResponse), "SEV information"u8);
         Check(Msr(GhcbMsr.PreferredGhcbRequest) == (~0xFFFul | GhcbMsr.PreferredGhcbResponse), "no preferred GHCB"u8);
-        Check(Msr(GhcbMsr.FeaturesRequest) == (0x23_000 | GhcbMsr.FeaturesResponse), "features"u8);
+        Check(Msr(GhcbMsr.FeaturesRequest) == (0x27_000 | GhcbMsr.FeaturesResponse), "features"u8);
         Check(RunVmpl(2) == 1, "no VMSA for VMPL2"u8);
         Check(RunVmpl(9) == 1, "no VMPL9"u8);
         Check(ChangePageState(NewPage(), (PageStateOperation)7) != 0, "unknown page state operation"u8);
@@ -446,7 +453,7 @@ internal static unsafe partial class Probe
         Begin(GhcbExitCode.Ioio, (0xCF4ul << 16) | (ulong)(IoioInfo.In | IoioInfo.Size32), 0);
         Check(Call() == GhcbCompletion.Success && Ghcb->Rax == uint.MaxValue, "unused ports float"u8);
         Begin(GhcbExitCode.HypervisorFeatures, 0, 0);
-        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0x23, "features"u8);
+        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0x27, "features"u8);
         Begin(GhcbExitCode.PageStateChange, 0, 0);
         SetScratch(GhcbGpa);
         Check(CallRefused(GhcbError.InvalidScratch), "scratch area outside the buffer"u8);
@@ -669,6 +676,32 @@ internal static unsafe partial class Probe
                     break;
                 case 8:
                     s_lowerResult = X64.ReadMsr(SevMsr.Ghcb);
+                    break;
+                case 12:
+                    fixed (ulong* turn = &s_firstTurn)
+                    {
+                        SpinUntil(turn, 1);
+                    }
+
+                    break;
+                case 13:
+                    X64.EnableInterrupts();
+                    HaltMarked();
+                    X64.DisableInterrupts();
+                    break;
+                case 14:
+                    // VMPL0 waits meanwhile, and leaves the GHCB page alone.
+                    RegisterGhcb();
+                    WriteApic(0x80F, 0x1FF);
+                    WriteApic(0x83E, 0xB);
+                    WriteApic(0x832, 0x47);
+                    WriteApic(0x838, 1_000_000);
+                    break;
+                case 15:
+                    X64.EnableInterrupts();
+                    X64.ReadMsr(SevMsr.SevStatus);
+                    X64.DisableInterrupts();
+                    s_lowerResult = Interrupts();
                     break;
             }
         }

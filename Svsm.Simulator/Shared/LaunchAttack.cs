@@ -54,6 +54,12 @@ public enum AttackAction : uint
 
     /// <summary>Runs the VMSA of the vCPU that exited on a second vCPU, <see cref="LaunchAttack.Value"/>, as well.</summary>
     StartTwice = 9,
+
+    /// <summary>Writes bits 31:0 of <see cref="LaunchAttack.Value"/> into the #HV doorbell page of the VMPL that runs (vector, flags, no EOI, VMPL events), and injects #HV.</summary>
+    Ring = 10,
+
+    /// <summary>Shows nothing in doorbell pages and injects no #HV any more.</summary>
+    Withhold = 11,
 }
 
 /// <summary>What came of an attack.</summary>
@@ -65,7 +71,7 @@ public enum AttackOutcome : uint
     /// <summary>The processor refuses it: VMRUN fails, or RMPUPDATE does.</summary>
     RefusedByProcessor = 1,
 
-    /// <summary>There was nothing to do it to: no such page, not private, no such vCPU.</summary>
+    /// <summary>There was nothing to do it to: no such page, not private, no such vCPU, no doorbell page.</summary>
     NoTarget = 2,
 }
 

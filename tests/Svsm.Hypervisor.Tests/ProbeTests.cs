@@ -25,6 +25,7 @@ public sealed class ProbeTests
     [InlineData(7, 2u)]
     [InlineData(10, 2u)]
     [InlineData(11, 2u)]
+    [InlineData(12)]
     public async Task Probe_Scenario_Passes(ulong scenario, uint vcpuCount = 1)
     {
         RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(scenario, vcpuCount: vcpuCount), TestContext.Current.CancellationToken);

@@ -23,8 +23,8 @@ public sealed unsafe class VmgExitTests
     }
 
     [Theory]
-    [InlineData(LaunchOptions.None, 0x23_081)]
-    [InlineData(LaunchOptions.SingleVmpl, 0x03_081)]
+    [InlineData(LaunchOptions.None, 0x27_081)]
+    [InlineData(LaunchOptions.SingleVmpl, 0x07_081)]
     public void Registers_Features_FollowTheOptions(LaunchOptions options, ulong expected)
     {
         using var machine = new TestMachine();

@@ -48,7 +48,7 @@ internal sealed unsafe class Attacks
     /// <returns>False when it is malformed or one too many.</returns>
     public bool TryAdd(LaunchAttack attack)
     {
-        if (_count == Max || attack.Action is < AttackAction.Remap or > AttackAction.StartTwice || attack.Trigger > AttackTrigger.Validated
+        if (_count == Max || attack.Action is < AttackAction.Remap or > AttackAction.Withhold || attack.Trigger > AttackTrigger.Validated
             || attack.Repeat == 0 || attack.First == 0
             || (attack.Action is AttackAction.Answer && attack.Gpa > Amd64.PageSize - sizeof(ulong))
             || (attack.Action is AttackAction.Answer or AttackAction.Ignore && attack.Trigger is not (AttackTrigger.GhcbPage or AttackTrigger.GhcbMsr)))
@@ -242,6 +242,13 @@ internal sealed unsafe class Attacks
                 }
 
                 break;
+            case AttackAction.Ring:
+                outcome = Ring(cpu, (uint)attack.Value);
+                break;
+            case AttackAction.Withhold:
+                _machine.Interrupts.Withholds = true;
+                outcome = AttackOutcome.Done;
+                break;
             case AttackAction.RunVmpl:
                 if (cpu.IsRunning)
                 {
@@ -352,6 +359,23 @@ internal sealed unsafe class Attacks
 
         cpu.Vmcb->EventInjection = attack.Value | Valid;
         return true;
+    }
+
+    private AttackOutcome Ring(VirtualCpu cpu, uint events)
+    {
+        HvDoorbellPage* page = cpu.IsRunning ? Doorbell.Find(_machine.Memory, cpu.Current) : null;
+        if (page == null)
+        {
+            return AttackOutcome.NoTarget;
+        }
+
+        page->Events = events;
+        if (cpu.Vmcb->EventInjection == 0)
+        {
+            cpu.Raise(Amd64.VectorHypervisor);
+        }
+
+        return AttackOutcome.Done;
     }
 
     private void Tell(int index, AttackOutcome outcome)

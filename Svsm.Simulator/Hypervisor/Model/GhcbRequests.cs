@@ -131,6 +131,11 @@ internal static unsafe class GhcbRequests
                     return GuestRequest((GhcbExitCode)exitCode == GhcbExitCode.ExtendedGuestRequest);
                 case GhcbExitCode.ApCreation:
                     return ApCreation();
+                case GhcbExitCode.HvDoorbellPage when (Cpu.Features & SevFeatures.RestrictedInjection) != 0:
+                    return SetDoorbell();
+                case GhcbExitCode.HvIpi:
+                    ClearBitmap();
+                    return Machine.Interrupts.TrySend(Cpu, new InterruptCommand(_info1)) ? Complete() : Refuse(GhcbError.InvalidInput);
                 case GhcbExitCode.RunVmpl:
                     return RunVmpl();
                 case GhcbExitCode.HypervisorFeatures:
@@ -575,11 +580,38 @@ internal static unsafe class GhcbRequests
 
             context.GhcbMsr = VmgExit.SevInfo;
             context.RegisteredGhcb = ulong.MaxValue;
+            context.Doorbell = Doorbell.None;
+            context.HaltsOn = false;
+            context.InterruptedEvent = 0;
             ClearBitmap();
             Complete();
 
             // A vCPU that runs another VMPL goes on with it; one that waits starts with this one.
             return operation == OnInit || target.IsRunning || Machine.Start(target, (int)vmpl);
+        }
+
+        private readonly bool SetDoorbell()
+        {
+            VmplContext context = Cpu.Current;
+            switch ((HvDoorbellOperation)_info1)
+            {
+                case HvDoorbellOperation.GetPreferred:
+                    ClearBitmap();
+                    return Complete(info2: Doorbell.None);
+                case HvDoorbellOperation.Set when !Doorbell.TrySet(Machine.Memory, context, _info2):
+                    return Refuse(GhcbError.InvalidInput);
+                case HvDoorbellOperation.Set:
+                case HvDoorbellOperation.Query:
+                    ClearBitmap();
+                    return Complete(info2: context.Doorbell);
+                case HvDoorbellOperation.Clear:
+                    context.Doorbell = Doorbell.None;
+                    ClearBitmap();
+                    return Complete();
+                default:
+                    context.Doorbell = Doorbell.None;
+                    return Refuse(GhcbError.InvalidInput);
+            }
         }
 
         private readonly bool RunVmpl()

@@ -5,7 +5,9 @@
 //
 // INTR is always intercepted: the one physical APIC belongs to the hypervisor. Its timer is used for the earliest timer of any virtual APIC or the
 // end of a turn, whatever comes first. A pin of PCI devices that interrupts raises the same pin of the guest's I/O APIC; when the guest has handled
-// that, the devices tell whether the line is still high. What is requested from the APIC of a VMPL that does not run waits there.
+// that, the devices tell whether the line is still high. What is requested from the APIC of a VMPL that does not run waits there, unless that
+// VMPL is more privileged than the one that runs and has a doorbell page: then it takes its place. VMPLs with restricted injection get events
+// by way of that page (Doorbell.cs) or not at all.
 //
 //   Offer    before an entry: the highest interrupt that may be delivered becomes the virtual interrupt (V_IRQ), which the processor takes when
 //            RFLAGS.IF allows; an event whose delivery the last exit interrupted is injected again
@@ -51,6 +53,9 @@ internal sealed unsafe class Interrupts
 
     private const byte HaltOpcode = 0xF4;
 
+    // With an interrupted event: a more privileged VMPL may have to run. EVENTINJ has nothing in this bit but the error code of #PF, which is less.
+    private const ulong LookUp = 1ul << 62;
+
     // From reading the clock to the entry, in instructions: a drawn turn begins behind that.
     private const ulong EntryNanoseconds = 440;
 
@@ -79,6 +84,9 @@ internal sealed unsafe class Interrupts
     /// <summary>Which of the vCPUs that can run is next, counted from the one behind the current.</summary>
     /// <param name="count">How many can, not 0.</param>
     public int ChooseNext(int count) => _turns == null ? 0 : (int)_turns.NextBelow((ulong)count);
+
+    /// <summary>A hostile host: nothing is shown in doorbell pages, and nothing signalled.</summary>
+    public bool Withholds { get; set; }
 
     /// <summary>Now, in time-stamp ticks of the guest.</summary>
     public ulong Now => _machine.Processor.ReadTimeStampCounter() + _machine.Cpus[0].TimeStampOffset;
@@ -209,23 +217,44 @@ internal sealed unsafe class Interrupts
             apic.Request(vector, level);
         }
 
-        Wake(target);
+        Notify(target, vmpl);
     }
 
     /// <summary>Whether an event is there that a halted VMPL would be woken by, or that a running one would take at once.</summary>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="interruptible">Whether RFLAGS.IF is set.</param>
-    public static bool HasEvent(VirtualCpu cpu, bool interruptible)
+    public bool HasEvent(VirtualCpu cpu, bool interruptible)
     {
         LocalApic apic = cpu.Current.Apic;
-        return apic.HasRequests && TakesInterrupts(cpu)
-            && ((apic.NmiPending && !apic.NmiMasked) || (interruptible && apic.Pending >= 0));
+        return !TakesInterrupts(cpu)
+            ? CanPresent(cpu.Current)
+            : apic.HasRequests && ((apic.NmiPending && !apic.NmiMasked) || (interruptible && apic.Pending >= 0));
     }
+
+    /// <summary>Whether a VMPL has to be told of something by way of its doorbell page.</summary>
+    public bool CanPresent(VmplContext context) => !Withholds && Doorbell.CanPresent(_machine.Memory, context);
 
     /// <summary>Whether a timer will wake a vCPU that halts, or a device may.</summary>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="interruptible">Whether RFLAGS.IF is set.</param>
-    public bool WillWake(VirtualCpu cpu, bool interruptible) => interruptible && TakesInterrupts(cpu) && (cpu.Current.Apic.TimerArmed || _machine.Pci.HasDevices);
+    public bool WillWake(VirtualCpu cpu, bool interruptible)
+    {
+        if (interruptible && TakesInterrupts(cpu) && (cpu.Current.Apic.TimerArmed || _machine.Pci.HasDevices))
+        {
+            return true;
+        }
+
+        // By #HV, of this VMPL or of one that takes its place.
+        for (int vmpl = 0; vmpl <= cpu.Vmpl; vmpl++)
+        {
+            if (cpu.Contexts[vmpl].Doorbell != Doorbell.None && cpu.Contexts[vmpl].Apic.TimerArmed)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     private void CallBack(VirtualCpu cpu)
     {
@@ -249,12 +278,33 @@ internal sealed unsafe class Interrupts
         }
     }
 
-    private void Wake(VirtualCpu cpu)
+    // The APIC of a VMPL has something to deliver. A VMPL whose VMSA must not run stays where it is.
+    private void Notify(VirtualCpu cpu, int vmpl)
     {
-        // A VMPL whose VMSA must not run stays halted.
-        if (cpu.IsHalted && HasEvent(cpu, cpu.HaltIsInterruptible) && _machine.IsRunnable(cpu.Current))
+        VmplContext context = cpu.Contexts[vmpl];
+        if (vmpl == cpu.Vmpl)
         {
-            _machine.Resume(cpu);
+            if (cpu.IsHalted && HasEvent(cpu, cpu.HaltIsInterruptible) && _machine.IsRunnable(context))
+            {
+                _machine.Resume(cpu);
+            }
+        }
+        else if (vmpl > cpu.Vmpl)
+        {
+            if (context.Apic.HasRequests)
+            {
+                Doorbell.Note(_machine.Memory, cpu.Current, vmpl);
+            }
+        }
+        else if (cpu.IsRunning)
+        {
+            // On its own processor, at its next entry.
+            cpu.InterruptedEvent |= LookUp;
+        }
+        else if (cpu.IsHalted && CanPresent(context) && _machine.CanEnter(cpu, vmpl))
+        {
+            cpu.Current.HaltsOn = true;
+            _machine.Resume(cpu, vmpl);
         }
     }
 
@@ -285,7 +335,7 @@ internal sealed unsafe class Interrupts
 
                     if (apic.Expire(_machine.Clock, now))
                     {
-                        Wake(cpu);
+                        Notify(cpu, vmpl);
                     }
 
                     _nextTimer = Math.Min(_nextTimer, apic.Deadline);
@@ -312,6 +362,16 @@ internal sealed unsafe class Interrupts
     private void OfferEvent(VirtualCpu cpu, LocalApic apic)
     {
         Vmcb* vmcb = cpu.Vmcb;
+        if ((cpu.InterruptedEvent & LookUp) != 0)
+        {
+            cpu.InterruptedEvent &= ~LookUp;
+            if (TrySwitchUp(cpu))
+            {
+                Offer(cpu);
+                return;
+            }
+        }
+
         ulong interrupted = cpu.InterruptedEvent;
         cpu.InterruptedEvent = 0;
         if (interrupted != 0 && vmcb->EventInjection == 0)
@@ -321,6 +381,11 @@ internal sealed unsafe class Interrupts
 
         if (!TakesInterrupts(cpu))
         {
+            if (apic.HasRequests && !Withholds && Doorbell.Present(_machine.Memory, cpu.Current, canSignal: vmcb->EventInjection == 0))
+            {
+                vmcb->EventInjection = EventValid | (EventException << EventTypeShift) | Amd64.VectorHypervisor;
+            }
+
             return;
         }
 
@@ -351,6 +416,23 @@ internal sealed unsafe class Interrupts
         // With an offer open, QEMU 7.2 to 9 end themselves at a write of CR8: it raises the interrupt without their lock.
         vmcb->InterceptControlRegisters |= Intercepts.Cr8Write;
         vmcb->VirtualInterrupt |= VirtualOffer | ((ulong)vector << VirtualVectorShift);
+    }
+
+    // Runs the most privileged VMPL that has to be told of something, in place of one that is less privileged.
+    private bool TrySwitchUp(VirtualCpu cpu)
+    {
+        for (int vmpl = 0; vmpl < cpu.Vmpl; vmpl++)
+        {
+            if (CanPresent(cpu.Contexts[vmpl]) && _machine.CanEnter(cpu, vmpl))
+            {
+                VmplContext context = cpu.Current;
+                context.InterruptedEvent = cpu.Vmcb->EventInjection != 0 ? cpu.Vmcb->EventInjection : cpu.InterruptedEvent;
+                _machine.Leave(cpu, ExitCode.Interrupt);
+                return _machine.Enter(cpu, vmpl);
+            }
+        }
+
+        return false;
     }
 
     private static void SettleEvent(VirtualCpu cpu, LocalApic apic, bool stillOffered)

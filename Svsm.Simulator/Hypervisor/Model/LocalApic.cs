@@ -212,6 +212,15 @@ internal sealed class LocalApic
     /// <summary>Whether anything may have to be delivered: a request or an NMI.</summary>
     public bool HasRequests { get; private set; }
 
+    /// <summary>The interrupt in service ends when the guest clears a bit of its doorbell page (Doorbell.cs), not by EOI.</summary>
+    public bool EndsByDoorbell { get; set; }
+
+    /// <summary>Whether an interrupt is in service.</summary>
+    public bool IsAnyInService => _inService.Highest >= 0;
+
+    /// <summary>Whether the I/O APIC wants to know the end of an interrupt.</summary>
+    public bool IsLevel(int vector) => _levels.Contains(vector);
+
     /// <summary>The task priority register, 8 bits.</summary>
     public byte TaskPriority { get; set; }
 
@@ -272,10 +281,11 @@ internal sealed class LocalApic
     }
 
     /// <summary>The processor took an NMI.</summary>
-    public void AcceptNmi()
+    /// <param name="masked">Whether there is no other until its handler is done.</param>
+    public void AcceptNmi(bool masked = true)
     {
         NmiPending = false;
-        NmiMasked = true;
+        NmiMasked = masked;
         HasRequests = _requests.Highest >= 0;
     }
 

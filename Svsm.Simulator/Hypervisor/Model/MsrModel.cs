@@ -37,6 +37,7 @@ internal static class MsrModel
                 return true;
             case LocalApic.DeadlineMsr:
             case >= LocalApic.FirstMsr and <= LocalApic.LastMsr:
+                Doorbell.SettleEnd(machine.Memory, cpu.Current);
                 return cpu.Current.Apic.TryRead(msr, machine.Clock, machine.Interrupts.Now, out value);
             default:
                 return machine.Msrs.TryRead(msr, out value);
@@ -59,6 +60,8 @@ internal static class MsrModel
                 machine.Interrupts.Deliver(cpu, cpu.Vmpl, DeliveryMode.Fixed, (byte)value, level: false);
                 return value <= byte.MaxValue;
             case LocalApic.EndOfInterruptMsr:
+                Doorbell.SettleEnd(machine.Memory, cpu.Current);
+                apic.EndsByDoorbell = false;
                 if (apic.EndInterrupt() is int vector and >= 0)
                 {
                     machine.IoApic.EndInterrupt(vector);

@@ -64,6 +64,15 @@ internal sealed unsafe class VmplContext
     /// <summary>The registered GHCB page; all ones = none.</summary>
     public ulong RegisteredGhcb { get; set; } = ulong.MaxValue;
 
+    /// <summary>The #HV doorbell page, or <see cref="Svsm.Hypervisor.Doorbell.None"/>.</summary>
+    public ulong Doorbell { get; set; } = Svsm.Hypervisor.Doorbell.None;
+
+    /// <summary>It halts, and another VMPL took its place meanwhile.</summary>
+    public bool HaltsOn { get; set; }
+
+    /// <summary>EVENTINJ of an event that it is to get when it runs again, or 0.</summary>
+    public ulong InterruptedEvent { get; set; }
+
     /// <summary>Counters.</summary>
     public VmplStatistics* Statistics { get; set; }
 

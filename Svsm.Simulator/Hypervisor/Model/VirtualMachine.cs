@@ -160,6 +160,8 @@ internal sealed unsafe class VirtualMachine
         }
 
         VmsaTransfer.Load(cpu, vmsa);
+        cpu.InterruptedEvent = context.InterruptedEvent;
+        context.InterruptedEvent = 0;
         if ((cpu.Features & SevFeatures.DebugSwap) != 0)
         {
             LoadDebugRegisters(cpu, &vmsa->Dr0);
@@ -223,10 +225,23 @@ internal sealed unsafe class VirtualMachine
         return true;
     }
 
-    /// <summary>Goes on with a halted vCPU.</summary>
-    public void Resume(VirtualCpu cpu)
+    /// <summary>Whether <see cref="Enter"/> would succeed.</summary>
+    public bool CanEnter(VirtualCpu cpu, int vmpl)
     {
-        _resumeFailed |= !Start(cpu, cpu.Vmpl);
+        VmplContext context = cpu.Contexts[vmpl];
+        GuestPage* page = context.VmsaPage;
+        Vmsa* vmsa = Locate(context);
+        bool usable = page == null || (page->Assigned && page->Validated && page->IsVmsa && !page->IsRunning);
+        return vmsa != null && usable && VmsaTransfer.IsValid(vmsa, vmpl);
+    }
+
+    /// <summary>Goes on with a halted vCPU.</summary>
+    public void Resume(VirtualCpu cpu) => Resume(cpu, cpu.Vmpl);
+
+    /// <summary>Runs a VMPL of a halted vCPU.</summary>
+    public void Resume(VirtualCpu cpu, int vmpl)
+    {
+        _resumeFailed |= !Start(cpu, vmpl);
     }
 
     /// <summary>Enters a vCPU that waits, and tells its processor, if it has one.</summary>

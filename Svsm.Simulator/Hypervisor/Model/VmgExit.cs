@@ -32,7 +32,7 @@ internal static unsafe class VmgExit
     /// <summary>Features that the host announces.</summary>
     public static HypervisorFeatures Features(VirtualMachine machine)
     {
-        return HypervisorFeatures.Snp | HypervisorFeatures.ApCreation
+        return HypervisorFeatures.Snp | HypervisorFeatures.ApCreation | HypervisorFeatures.RestrictedInjection
             | ((machine.Options & LaunchOptions.SingleVmpl) == 0 ? HypervisorFeatures.MultiVmpl : HypervisorFeatures.None);
     }
 
@@ -139,14 +139,23 @@ internal static unsafe class VmgExit
             return true;
         }
 
-        refused = !machine.IsRunnable(cpu.Contexts[(int)vmpl]);
-        if (refused)
+        VmplContext context = cpu.Contexts[(int)vmpl];
+        refused = !machine.IsRunnable(context);
+        if (refused || ((int)vmpl > cpu.Vmpl && machine.Interrupts.CanPresent(cpu.Current)))
         {
+            // What the caller has to be told comes first; it asks again.
             return true;
         }
 
         machine.Leave(cpu, ExitCode.VmgExit);
-        return machine.Enter(cpu, (int)vmpl);
+        if (!machine.Enter(cpu, (int)vmpl))
+        {
+            return false;
+        }
+
+        bool halts = context.HaltsOn;
+        context.HaltsOn = false;
+        return !halts || machine.Wait(cpu, ExitCode.Halt, length: 0);
     }
 
     private static bool RunVmpl(VirtualMachine machine, VirtualCpu cpu, ulong request)

@@ -53,6 +53,10 @@ public sealed class Attack
         ["inject-nmi"] = ("injects an NMI at an instruction boundary", choice => InjectNmi(choice.Boundary())),
         ["inject-exception"] = ("injects an exception at an instruction boundary", choice => InjectException(choice.Exception(), choice.Boundary())),
         ["inject-vc"] = ("injects #VC at an instruction boundary", choice => InjectException(29, choice.Boundary(), (uint)choice.VcCode())),
+        ["hv-forge"] = ("injects #HV without a reason at an instruction boundary", choice => InjectException(28, choice.Exit() with { Instructions = (int)choice.Below(200) })),
+        ["hv-storm"] = ("injects #HV after each of 300 exits of the SVSM", choice => InjectException(28, choice.Exit() with { Repeat = 300 })),
+        ["hv-garbage"] = ("writes any vector and flags into the #HV doorbell page and rings", choice => RingDoorbell((uint)choice.Word(), choice.Exit() with { Repeat = 100 })),
+        ["hv-withhold"] = ("never tells the SVSM of an event", choice => WithholdEvents(choice.Exit())),
         ["parameters"] = ("corrupts the parameter pages of the launch", choice => CorruptParameters(choice.Word())),
         ["start-twice"] = ("runs the VMSA of a vCPU on a second one as well", choice => StartTwice(1, choice.Exit())),
         ["wrong-vmpl"] = ("runs another VMPL than it was asked to", choice => RunVmpl((int)choice.Below(4), AttackTime.AtMsrRequest(choice.Below(10) + 1, RunVmplRequest, vmpl: 0))),
@@ -190,6 +194,17 @@ public sealed class Attack
         ulong error = errorCode is uint code ? ErrorCodeValid | ((ulong)code << 32) : 0;
         return Make("inject-exception", AttackAction.Inject, time, 0, ExceptionType | vector | error);
     }
+
+    /// <summary>Writes into the #HV doorbell page of the VMPL that runs, and injects #HV.</summary>
+    /// <param name="events">First four bytes of the page: vector, flags, no EOI required, VMPL events.</param>
+    /// <param name="time">When.</param>
+    /// <returns>The attack.</returns>
+    public static Attack RingDoorbell(uint events, AttackTime time) => Make("hv-garbage", AttackAction.Ring, time, 0, events);
+
+    /// <summary>From then on no VMPL with restricted injection learns of an event.</summary>
+    /// <param name="time">When.</param>
+    /// <returns>The attack.</returns>
+    public static Attack WithholdEvents(AttackTime time) => Make("hv-withhold", AttackAction.Withhold, time);
 
     /// <summary>Runs a VMPL of the vCPU in place of the one that exited.</summary>
     /// <param name="vmpl">VMPL, 0 to 3. The one that exited: it is resumed, as if the other had run.</param>
