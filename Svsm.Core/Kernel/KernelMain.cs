@@ -45,6 +45,8 @@ internal static unsafe class KernelMain
         }
 
         Processor.Protect(in cpuid);
+        ExtendedState.Choose(in cpuid);
+        ExtendedState.Enable();
         ulong status = X64.ReadMsr(SevMsr.SevStatus);
         TerminationReason reason = SevStatusCheck.Check(status, configuration.SevFeatures);
         if (reason != TerminationReason.None)
@@ -64,6 +66,8 @@ internal static unsafe class KernelMain
         Log.Hex(status);
         Log.Line(default);
         Host.CheckFeatures();
+        Doorbell.Initialize(configuration.SevFeatures);
+        Doorbell.Register();
         if (configuration.Flavour == HostFlavour.StockQemu)
         {
             // Such a host launches every vCPU with a VMSA at VMPL0, the further ones at the reset vector. It could run them when a guest

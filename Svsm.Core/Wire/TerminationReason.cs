@@ -120,6 +120,12 @@ public enum TerminationReason : byte
 
     /// <summary>Another CPU ended the VM, and the host did not obey.</summary>
     OtherCpu = 0x58,
+
+    /// <summary>A #HV before the kernel has got off the stack of another one.</summary>
+    HvNested = 0x59,
+
+    /// <summary>The host tells of a machine check.</summary>
+    MachineCheck = 0x5A,
 }
 
 /// <summary>Reason sets: bits 15:12 of a GHCB MSR termination request.</summary>

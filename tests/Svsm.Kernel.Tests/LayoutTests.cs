@@ -83,6 +83,18 @@ public sealed partial class LayoutTests
         AssertSegment(script, ".stack_df", KernelLayout.DoubleFaultStackTop - KernelLayout.ExceptionStackSize, KernelLayout.ExceptionStackSize);
         AssertSegment(script, ".stack_vc", KernelLayout.VcStackTop - KernelLayout.ExceptionStackSize, KernelLayout.ExceptionStackSize);
         AssertSegment(script, ".stack_nmi", KernelLayout.NmiStackTop - KernelLayout.ExceptionStackSize, KernelLayout.ExceptionStackSize);
+        AssertSegment(script, ".doorbell", KernelLayout.DoorbellPage, Page.Size);
+        AssertSegment(script, ".stack_hv", KernelLayout.HvStackTop - KernelLayout.ExceptionStackSize, KernelLayout.ExceptionStackSize);
+    }
+
+    [Fact]
+    public void HvEntry_Addresses_AreThoseOfTheKernel()
+    {
+        Dictionary<string, ulong> constants = ReadConstants("Doorbell.S");
+        Assert.Equal(KernelLayout.PerCpuData, constants["PER_CPU"]);
+        Assert.Equal(KernelLayout.HvStackTop - KernelLayout.ExceptionStackSize, constants["HV_STACK_BOTTOM"]);
+        Assert.Equal(KernelLayout.ExceptionStackSize, constants["HV_STACK_SIZE"]);
+        Assert.Equal((ulong)HvDoorbellFlags.NoFurtherSignal, constants["NO_FURTHER_SIGNAL"]);
     }
 
     [Fact]
@@ -92,7 +104,7 @@ public sealed partial class LayoutTests
     [Fact]
     public void TryFindStack_EachStack_EndsAtItsTop()
     {
-        foreach (ulong top in (ulong[])[KernelLayout.StackTop, KernelLayout.DoubleFaultStackTop, KernelLayout.VcStackTop, KernelLayout.NmiStackTop])
+        foreach (ulong top in (ulong[])[KernelLayout.StackTop, KernelLayout.DoubleFaultStackTop, KernelLayout.VcStackTop, KernelLayout.NmiStackTop, KernelLayout.HvStackTop])
         {
             Assert.True(KernelLayout.TryFindStack(top - 8, out ulong end));
             Assert.Equal(top, end);
@@ -112,6 +124,7 @@ public sealed partial class LayoutTests
         Assert.True(KernelLayout.IsGuardPage(KernelLayout.DoubleFaultStackTop - KernelLayout.ExceptionStackSize - 8));
         Assert.True(KernelLayout.IsGuardPage(KernelLayout.VcStackTop - KernelLayout.ExceptionStackSize - 8));
         Assert.True(KernelLayout.IsGuardPage(KernelLayout.NmiStackTop - KernelLayout.ExceptionStackSize - 8));
+        Assert.True(KernelLayout.IsGuardPage(KernelLayout.HvStackTop - KernelLayout.ExceptionStackSize - 8));
         Assert.False(KernelLayout.IsGuardPage(KernelLayout.StackBottom));
         Assert.False(KernelLayout.IsGuardPage(KernelLayout.PerCpuData));
         Assert.False(KernelLayout.IsGuardPage(0));

@@ -65,6 +65,19 @@ public sealed class PageTableAuditTests
         Assert.True(_memory.IsIdle);
     }
 
+    [Theory]
+    [InlineData(true, true, PartitionFault.None)]
+    [InlineData(false, false, PartitionFault.None)]
+    [InlineData(true, false, PartitionFault.WrongEncryption)]
+    [InlineData(false, true, PartitionFault.WrongEncryption)]
+    public void Run_DoorbellPage_IsSharedIfTheCpuHasOne(bool isShared, bool hasDoorbell, object expected)
+    {
+        Map(KernelLayout.DoorbellPage, PageEntry.Data);
+        Tables.Exchange(_root, KernelLayout.DoorbellPage, 0, isShared ? CBit : 0, 0);
+        _facts.HasDoorbell = hasDoorbell;
+        Assert.Equal(expected, Audit().Run(_root, 0));
+    }
+
     [Fact]
     public void Run_AnotherCpu_SharesTheSharedPartOnly()
     {

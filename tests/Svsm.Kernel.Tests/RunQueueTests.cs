@@ -70,6 +70,43 @@ public sealed unsafe class RunQueueTests : IDisposable
         Assert.True(_queue.TakeNext(1) == _tasks + 1);
     }
 
+    [Fact]
+    public void HasWoken_WaitingTasks_KnowsThoseThatCanRun()
+    {
+        Assert.False(_queue.HasReady || _queue.HasDeadline || _queue.HasWoken(ulong.MaxValue));
+        Wait(0, KernelTask.Forever);
+        Assert.False(_queue.HasReady || _queue.HasDeadline || _queue.HasWoken(ulong.MaxValue - 1));
+        Wait(1, 100);
+        Assert.True(_queue.HasDeadline);
+        Assert.False(_queue.HasWoken(99));
+        Assert.True(_queue.HasWoken(100));
+        Assert.True(_waiters->TryWake());
+        Assert.True(_queue.HasWoken(0));
+        Assert.True(_queue.TakeNext(0) == _tasks);
+        Assert.False(_queue.HasWoken(0));
+        _queue.AddReady(_tasks);
+        Assert.True(_queue.HasReady);
+    }
+
+    [Fact]
+    public void TryWake_TaskOfAnotherCpu_TellsThatCpu()
+    {
+        _tasks[0].Cpu = 7;
+        _waiters->Enter(_tasks);
+        Assert.True(_waiters->TryWake());
+        Assert.Equal(7u, Wakeups.Last);
+    }
+
+    [Fact]
+    public void Enter_Task_IsNotPreemptedUntilItWaits()
+    {
+        int holds = CpuLocks.Holds;
+        _waiters->Enter(_tasks);
+        Assert.Equal(holds + 1, CpuLocks.Holds);
+        Assert.True(_waiters->TryLeave(_tasks));
+        Assert.Equal(holds + 1, CpuLocks.Holds);
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(1)]

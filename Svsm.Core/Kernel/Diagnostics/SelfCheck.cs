@@ -54,6 +54,7 @@ internal static unsafe class SelfCheck
             DataEnd = DataEnd(),
             Region = KernelMemory.Region,
             Claim = KernelMemory.Claim,
+            HasDoorbell = PerCpu.Current.HasDoorbell,
         };
         TableWindows memory = default;
 
@@ -76,6 +77,10 @@ internal static unsafe class SelfCheck
                 RefuseAllocations();
                 CheckTasks();
             }
+            else if (cpu == 1)
+            {
+                LeaveTask();
+            }
 
             Log.Text("svsm: self-check: CPU "u8);
             Log.Decimal((ulong)cpu);
@@ -90,6 +95,14 @@ internal static unsafe class SelfCheck
     {
 #if SVSM_SELF_CHECK
         TaskCheck.Run();
+#endif
+    }
+
+    [Conditional("SVSM_SELF_CHECK")]
+    private static void LeaveTask()
+    {
+#if SVSM_SELF_CHECK
+        TaskCheck.WaitForOtherCpu();
 #endif
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// A ticket spin lock with a rank (LockOrder.cs). The kernel runs with interrupts off, so a holder is never interrupted on its CPU.
+// A ticket spin lock with a rank (LockOrder.cs). A holder is not preempted: another task of its CPU could wait for it for ever.
 
 using System;
 using System.Diagnostics;
@@ -18,6 +18,7 @@ internal struct KernelLock
     /// <param name="rank">Rank of this lock: the same one in every call. No lock of this or of a higher rank may be held.</param>
     public void Acquire(LockRank rank)
     {
+        CpuLocks.Hold();
         NoteEnter(rank);
         _lock.Acquire();
     }
@@ -27,8 +28,10 @@ internal struct KernelLock
     /// <returns>True: the caller holds it now.</returns>
     public bool TryAcquire(LockRank rank)
     {
+        CpuLocks.Hold();
         if (!_lock.TryAcquire())
         {
+            CpuLocks.Release();
             return false;
         }
 
@@ -42,6 +45,7 @@ internal struct KernelLock
     {
         NoteLeave(rank);
         _lock.Release();
+        CpuLocks.Release();
     }
 
     [Conditional("DEBUG")]

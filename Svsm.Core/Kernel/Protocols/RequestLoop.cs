@@ -2,7 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // The request loop of a CPU: run the guest's vCPU, take its call, answer it, run it again. A CPU without such a vCPU halts: the host
-// wakes it when the guest has made one by CREATE_VCPU, has the host run it, and it calls.
+// wakes it when the guest has made one by CREATE_VCPU, has the host run it, and it calls. An event for this CPU (Snp/Doorbell.cs) ends both.
 //
 // A call exists only if the guest left by VMGEXIT (GUEST_EXITCODE 0x403) and its calling area says pending = 1; the byte is
 // cleared when the call is taken. Whatever else brings the loop back (an interrupt, the host's whim) is answered by running the
@@ -51,9 +51,14 @@ internal static unsafe class RequestLoop
             Scheduler.Yield();
             SelfCheck.Run();
             Panic.Join();
+            if (!Scheduler.TryLeave(halt: !exists))
+            {
+                continue;
+            }
+
             if (!exists)
             {
-                X64.Halt();
+                Doorbell.Halt();
             }
             else if (!Host.TryRunVmpl(guest))
             {
@@ -64,8 +69,10 @@ internal static unsafe class RequestLoop
                     Panic.Stop(TerminationReason.RunVmpl, "the host refused to run the guest's VMPL"u8);
                 }
 
-                X64.Halt();
+                Doorbell.Halt();
             }
+
+            Scheduler.Return();
         }
     }
 

@@ -99,6 +99,8 @@ internal static unsafe class ApplicationProcessors
     {
         DescriptorTables.Load();
         Host.RegisterPage();
+        ExtendedState.Enable();
+        Doorbell.Register();
         Interlocked.Increment(ref s_started);
         RequestLoop.Run(s_guest);
     }

@@ -49,7 +49,7 @@ internal static class GhcbMsrProtocol
             return TerminationReason.GhcbAnswer;
         }
 
-        HypervisorFeatures features = (HypervisorFeatures)(answer >> 12);
+        HypervisorFeatures features = FeaturesOf(answer);
         if ((features & (HypervisorFeatures.Snp | HypervisorFeatures.ApCreation)) != (HypervisorFeatures.Snp | HypervisorFeatures.ApCreation))
         {
             return TerminationReason.HypervisorFeatures;
@@ -57,6 +57,9 @@ internal static class GhcbMsrProtocol
 
         return (features & HypervisorFeatures.MultiVmpl) != 0 ? TerminationReason.None : TerminationReason.SingleVmpl;
     }
+
+    /// <summary>The features in such an answer.</summary>
+    public static HypervisorFeatures FeaturesOf(ulong answer) => (HypervisorFeatures)(answer >> 12);
 
     /// <summary>The request that registers a GHCB page.</summary>
     public static ulong RegisterRequest(PhysicalAddress page) => page.PageBase.Value | GhcbMsr.RegisterGhcbRequest;

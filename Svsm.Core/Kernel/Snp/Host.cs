@@ -7,6 +7,7 @@
 using System.Diagnostics.CodeAnalysis;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
+using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
 using Svsm.Platform;
 using Svsm.Wire;
@@ -21,6 +22,9 @@ internal static unsafe class Host
 
     private const ulong CreateOnInit = 0;
     private const ulong CreateNow = 1;
+
+    /// <summary>What the host says that it has.</summary>
+    public static HypervisorFeatures Features { get; private set; }
 
     /// <summary>The page form can be used on the current CPU, and with it the console.</summary>
     public static bool HasPage => PerCpu.Current.HasGhcb;
@@ -39,9 +43,11 @@ internal static unsafe class Host
     /// <summary>Checks the host's features; ends the VM when one is missing. Later than <see cref="Negotiate"/>, to say it on the console.</summary>
     public static void CheckFeatures()
     {
-        switch (GhcbMsrProtocol.CheckFeatures(Exchange(GhcbMsr.FeaturesRequest)))
+        ulong answer = Exchange(GhcbMsr.FeaturesRequest);
+        switch (GhcbMsrProtocol.CheckFeatures(answer))
         {
             case TerminationReason.None:
+                Features = GhcbMsrProtocol.FeaturesOf(answer);
                 return;
             case TerminationReason.SingleVmpl:
                 Panic.Stop(TerminationReason.SingleVmpl, "the host offers one VMPL only; an SVSM needs a host with several"u8);
@@ -59,27 +65,7 @@ internal static unsafe class Host
     public static void RegisterPage()
     {
         ref PerCpu cpu = ref PerCpu.Current;
-        if (!AddressSpace.TryTranslate(KernelLayout.GhcbPage, out cpu.GhcbFrame))
-        {
-            Panic.Stop(TerminationReason.Configuration, "the GHCB page is not mapped"u8);
-        }
-
-        // Rescinded while it is still private, then handed over, then seen without the C-bit.
-        uint result = X64.PValidate(KernelLayout.GhcbPage, X64.PageSize4K, false, out bool unchanged);
-        if (result != 0 || unchanged)
-        {
-            Panic.Stop(TerminationReason.Validation, "the GHCB page could not be rescinded"u8);
-        }
-
-        if (!GhcbMsrProtocol.IsPageStateChanged(Exchange(GhcbMsrProtocol.PageStateRequest(cpu.GhcbFrame, PageStateOperation.Shared))))
-        {
-            Panic.Stop(TerminationReason.GhcbAnswer, "the host refused to share the GHCB page"u8);
-        }
-
-        AddressSpace.MakeShared(KernelLayout.GhcbPage);
-
-        // SAFETY: every CPU has a page of its own there.
-        new System.Span<byte>((void*)KernelLayout.GhcbPage, Page.Size).Clear();
+        cpu.GhcbFrame = Share(KernelLayout.GhcbPage);
         if (!GhcbMsrProtocol.IsRegistered(Exchange(GhcbMsrProtocol.RegisterRequest(cpu.GhcbFrame)), cpu.GhcbFrame))
         {
             Panic.Stop(TerminationReason.GhcbRegistration, "the host did not take the GHCB page"u8);
@@ -88,15 +74,71 @@ internal static unsafe class Host
         cpu.HasGhcb = true;
     }
 
+    /// <summary>Makes a page of the current CPU's part shared with the host, for good; ends the VM when that cannot be done.</summary>
+    /// <param name="address">Its virtual address.</param>
+    /// <returns>Its frame; the page is zero.</returns>
+    public static PhysicalAddress Share(ulong address)
+    {
+        if (!AddressSpace.TryTranslate(address, out PhysicalAddress frame))
+        {
+            Panic.Stop(TerminationReason.Configuration, "a page that the host is to see is not mapped"u8, address);
+        }
+
+        // Rescinded while it is still private, then handed over, then seen without the C-bit.
+        uint result = X64.PValidate(address, X64.PageSize4K, false, out bool unchanged);
+        if (result != 0 || unchanged)
+        {
+            Panic.Stop(TerminationReason.Validation, "a page that the host is to see could not be rescinded"u8, address);
+        }
+
+        if (!GhcbMsrProtocol.IsPageStateChanged(Exchange(GhcbMsrProtocol.PageStateRequest(frame, PageStateOperation.Shared))))
+        {
+            Panic.Stop(TerminationReason.GhcbAnswer, "the host refused to share a page"u8, address);
+        }
+
+        AddressSpace.MakeShared(address);
+
+        // SAFETY: every CPU has a page of its own there.
+        new System.Span<byte>((void*)address, Page.Size).Clear();
+        return frame;
+    }
+
+    /// <summary>Has the host write an MSR that it keeps for the current CPU.</summary>
+    /// <returns>False: it refused.</returns>
+    public static bool TryWriteMsr(uint msr, ulong value)
+    {
+        GhcbRequest request = new()
+        {
+            ExitCode = GhcbExitCode.Msr,
+            Info1 = 1,
+            Sent = GhcbRegisters.Rax | GhcbRegisters.Rcx | GhcbRegisters.Rdx,
+            Rax = (uint)value,
+            Rcx = msr,
+            Rdx = value >> 32,
+        };
+        return TryExchange(in request, out _);
+    }
+
+    /// <summary>Sends an interrupt to another CPU of the SVSM.</summary>
+    /// <returns>False: the host refused.</returns>
+    public static bool TryInterrupt(uint apicId, byte vector)
+    {
+        GhcbRequest request = new() { ExitCode = GhcbExitCode.HvIpi, Info1 = ((ulong)apicId << DestinationShift) | vector };
+        return TryExchange(in request, out _);
+    }
+
     /// <summary>Has the host make pages private, before they are validated; ends the VM when it refuses.</summary>
     /// <param name="first">First page.</param>
     /// <param name="pageCount">Number of 4-KiB pages.</param>
     public static void MakePrivate(PhysicalAddress first, ulong pageCount)
     {
         Port port = default;
+        CpuLocks.Hold();
 
         // SAFETY: the page is mapped at this address on every CPU.
-        if (!PageStateRequests.TryMakePrivate(ref *(GhcbPage*)KernelLayout.GhcbPage, PerCpu.Current.GhcbFrame, ref port, first, pageCount))
+        bool isDone = PageStateRequests.TryMakePrivate(ref *(GhcbPage*)KernelLayout.GhcbPage, PerCpu.Current.GhcbFrame, ref port, first, pageCount);
+        CpuLocks.Release();
+        if (!isDone)
         {
             Panic.Stop(TerminationReason.GhcbAnswer, "the host refused to make memory private from"u8, first.Value);
         }
@@ -121,18 +163,21 @@ internal static unsafe class Host
         return TryExchange(in request, out _);
     }
 
-    /// <summary>Runs another VMPL of this vCPU until it exits to the SVSM.</summary>
+    /// <summary>Runs another VMPL of this vCPU until it exits to the SVSM, or until there is an event for this CPU: that may be at once.</summary>
     /// <returns>False: the host refused.</returns>
-    public static bool TryRunVmpl(Vmpl vmpl) => GhcbMsrProtocol.HasRun(Exchange(GhcbMsrProtocol.RunVmplRequest(vmpl)));
+    public static bool TryRunVmpl(Vmpl vmpl) => !Doorbell.TryRunVmpl(GhcbMsrProtocol.RunVmplRequest(vmpl), out ulong answer) || GhcbMsrProtocol.HasRun(answer);
 
     /// <summary>Makes a request through the GHCB page. Only while <see cref="HasPage"/>.</summary>
     /// <returns>False: the host refused, or its answer is none.</returns>
     public static bool TryExchange(in GhcbRequest request, out GhcbAnswer answer)
     {
         Port port = default;
+        CpuLocks.Hold();
 
         // SAFETY: the page is mapped at this address on every CPU.
-        return GhcbExchange.TryExchange(ref *(GhcbPage*)KernelLayout.GhcbPage, ref port, in request, out answer);
+        bool isAnswered = GhcbExchange.TryExchange(ref *(GhcbPage*)KernelLayout.GhcbPage, ref port, in request, out answer);
+        CpuLocks.Release();
+        return isAnswered;
     }
 
     /// <summary>Ends the VM.</summary>
@@ -149,9 +194,12 @@ internal static unsafe class Host
 
     private static ulong Exchange(ulong request)
     {
+        CpuLocks.Hold();
         X64.WriteMsr(SevMsr.Ghcb, request);
         X64.VmgExit();
-        return X64.ReadMsr(SevMsr.Ghcb);
+        ulong answer = X64.ReadMsr(SevMsr.Ghcb);
+        CpuLocks.Release();
+        return answer;
     }
 
     private struct Port : IGhcbPort

@@ -3,7 +3,8 @@
 
 // The processor behind IGuestPlatform: PVALIDATE, RMPADJUST and access to pages, each through a mapping made for it.
 //
-// Translations: Translations.cs.
+// There is one window of each size on a CPU. The request loop uses them, which is not preempted; another task would have to hold the CPU
+// (CpuLocks.Hold) from Open to Close. Translations: Translations.cs.
 
 using System.Runtime.CompilerServices;
 using Svsm.Kernel.Arch;

@@ -37,6 +37,9 @@ internal static unsafe class VcHandler
             Panic.Stop(TerminationReason.VcNested, "#VC during #VC"u8, in frame);
         }
 
+        // A task that is to be preempted is so behind the instruction, not here: this stack is the CPU's.
+        bool endsTurn = cpu.Turn.Holds == 0 && frame.Rsp - cpu.Turn.StackBottom < cpu.Turn.StackSize;
+        cpu.Turn.Holds++;
         cpu.HandlesVc = true;
         if (frame.ErrorCode == PageNotValidated)
         {
@@ -75,7 +78,33 @@ internal static unsafe class VcHandler
 
         frame.Rip += (ulong)instruction.Length;
         cpu.HandlesVc = false;
+        if (endsTurn)
+        {
+            EndTurn(ref frame);
+        }
+        else
+        {
+            cpu.Turn.Holds--;
+        }
     }
+
+    // Has the task go on in svsm_preempted, as #HV does (Doorbell.S): whatever came meanwhile is found there. The hold stays until then.
+    private static void EndTurn(ref TrapFrame frame)
+    {
+        // SAFETY: RSP lies in the stack of the task; nothing below it is in use.
+        ulong* words = (ulong*)frame.Rsp - 5;
+        words[0] = frame.Rip;
+        words[1] = frame.Cs;
+        words[2] = frame.Rflags;
+        words[3] = frame.Rsp;
+        words[4] = frame.Ss;
+        frame.Rsp = (ulong)words;
+        frame.Rip = PreemptedAddress();
+    }
+
+    [RuntimeImport("*", "svsm_preempted_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong PreemptedAddress();
 
     private static void EmulateCpuid(ref TrapFrame frame)
     {

@@ -52,6 +52,9 @@ internal unsafe struct KernelTask
     /// <summary>First byte after its stack.</summary>
     public ulong StackEnd;
 
+    /// <summary>Number of its CPU.</summary>
+    public uint Cpu;
+
     /// <summary>What it does at the moment. Another CPU may change it from waiting to ready.</summary>
     public TaskState State;
 

@@ -20,6 +20,37 @@ internal unsafe struct RunQueue
     /// <summary>There is no task.</summary>
     public readonly bool IsEmpty => _firstReady == null && _waiting == null;
 
+    /// <summary>A task is in the ready list.</summary>
+    public readonly bool HasReady => _firstReady != null;
+
+    /// <summary>A task waits for a time.</summary>
+    public readonly bool HasDeadline
+    {
+        get
+        {
+            KernelTask* task = _waiting;
+            while (task != null && task->Deadline == KernelTask.Forever)
+            {
+                task = task->Next;
+            }
+
+            return task != null;
+        }
+    }
+
+    /// <summary>Whether a task that waited can run: it was woken, or its deadline has passed.</summary>
+    /// <param name="now">Time-stamp counter.</param>
+    public readonly bool HasWoken(ulong now)
+    {
+        KernelTask* task = _waiting;
+        while (task != null && !CanRun(task, now))
+        {
+            task = task->Next;
+        }
+
+        return task != null;
+    }
+
     /// <summary>Adds a task behind the others that are ready.</summary>
     public void AddReady(KernelTask* task)
     {
@@ -53,7 +84,7 @@ internal unsafe struct RunQueue
         for (KernelTask* task = _waiting; task != null;)
         {
             KernelTask* next = task->Next;
-            if (Volatile.Read(ref *(uint*)&task->State) == (uint)TaskState.Ready || now >= task->Deadline)
+            if (CanRun(task, now))
             {
                 if (previous == null)
                 {
@@ -83,4 +114,6 @@ internal unsafe struct RunQueue
 
         return first;
     }
+
+    private static bool CanRun(KernelTask* task, ulong now) => Volatile.Read(ref *(uint*)&task->State) == (uint)TaskState.Ready || now >= task->Deadline;
 }

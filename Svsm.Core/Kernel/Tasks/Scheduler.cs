@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Tasks of the kernel, per CPU and by turns: a task runs until it yields, waits or ends. The request loop is the CPU's first task and yields
-// before each entry of the guest. Nothing takes the CPU away from a task: that needs a timer, which the host delivers as #HV.
+// Tasks of the kernel, per CPU and by turns: a task runs until it yields, waits or ends, or the timer ticks (CpuTimer.cs). The request loop is the
+// CPU's first task and yields before each entry of the guest; it is not preempted, as each of its steps has an end. The guest is preempted
+// by a tick as well: a CPU whose tasks have work divides its time between them and the guest.
 //
-// FPU state: a switch is a call, so that the compiler has saved every register but the control words; those the switch saves. An exception
-// keeps all of it on the stack of the task that it interrupts (Svsm.Platform.Exceptions.inc, FXSAVE). The kernel leaves CR4.OSXSAVE clear: there
-// is no other state.
+// A tick comes as #HV, and has the task go on in svsm_preempted (Doorbell.S), which ends in OnPreempt. Whoever holds a lock, or uses what there
+// is one of on a CPU, must not be preempted: CpuLocks.Hold. At every switch there is exactly one hold, that of the switch.
+//
+// FPU state: a switch is a call, so that the compiler has saved every register but the control words; those the switch saves. A task that is
+// preempted has all of its state on its stack: by XSAVE where the CPUID page has it, else by FXSAVE (ExtendedState.cs).
 
+using System.Diagnostics;
 using System.Runtime;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Threading;
 using Svsm.Kernel.Arch;
+using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
+using Svsm.Kernel.Snp;
 using Svsm.Platform;
 
 namespace Svsm.Kernel.Tasks;
@@ -40,6 +46,7 @@ internal static unsafe class Scheduler
             {
                 tasks.Current = (KernelTask*)Unsafe.AsPointer(ref tasks.First);
                 tasks.Current->State = TaskState.Running;
+                tasks.Current->Cpu = PerCpu.Current.Index;
             }
 
             return tasks.Current;
@@ -74,50 +81,90 @@ internal static unsafe class Scheduler
         task->StackEnd = stack.End;
         task->Entry = entry;
         task->Argument = argument;
+        task->Cpu = PerCpu.Current.Index;
 
         // A word to keep the stack aligned as after a call, then what the switch takes.
         ulong* words = (ulong*)stack.End - 1 - SwitchWords;
         words[0] = ControlWords;
         words[SwitchWords - 1] = StartAddress();
         task->StackPointer = (ulong)words;
+        CpuLocks.Hold();
         Tasks.Queue.AddReady(task);
+        CpuLocks.Release();
         return MemoryError.None;
     }
 
-    /// <summary>Lets the other tasks of this CPU run, each until it yields or waits.</summary>
+    /// <summary>Lets the other tasks of this CPU run, each until it yields or waits, or its turn is over.</summary>
     public static void Yield()
+    {
+        CpuLocks.Hold();
+        if (Volatile.Read(ref PerCpu.Current.Turn.HasEvents))
+        {
+            // Whether it was a tick does not matter: others are let run in any case.
+            _ = Doorbell.Attend();
+        }
+
+        GiveWay();
+        CpuLocks.Release();
+    }
+
+    /// <summary>To be called before the first task halts the CPU or runs the guest.</summary>
+    /// <param name="halt">It wants to halt.</param>
+    /// <returns>False: there is work; it has to yield first. True: it calls <see cref="Return"/> afterwards.</returns>
+    public static bool TryLeave(bool halt)
     {
         ref CpuTasks tasks = ref Tasks;
         if (tasks.Queue.IsEmpty)
         {
-            return;
+            CpuTimer.Tick(on: false);
+            return true;
         }
 
-        KernelTask* current = Current;
-        KernelTask* next = tasks.Queue.TakeNext(X64.ReadTimeStampCounter());
-        if (next != null)
+        Wakeups.Leave();
+        if (tasks.Queue.HasWoken(X64.ReadTimeStampCounter()) || (halt && tasks.Queue.HasReady))
         {
-            tasks.Queue.AddReady(current);
-            SwitchTo(next);
+            Wakeups.Return();
+            return false;
         }
+
+        CpuTimer.Tick(tasks.Queue.HasReady || tasks.Queue.HasDeadline);
+        return true;
     }
 
-    /// <summary>Waits, after <see cref="WaitQueue.Enter"/> or for time alone.</summary>
-    /// <param name="deadline">Time-stamp counter at which the wait ends, or <see cref="KernelTask.Forever"/>.</param>
-    public static void Block(ulong deadline)
+    /// <summary>The first task is back.</summary>
+    public static void Return() => Wakeups.Return();
+
+    /// <summary>Ends the turn of a task that was held when an event came, if it was a tick.</summary>
+    public static void Preempt()
     {
-        ref CpuTasks tasks = ref Tasks;
+        ref TurnState turn = ref PerCpu.Current.Turn;
+        do
+        {
+            turn.Holds = 1;
+            OnEvents();
+            turn.Holds = 0;
+        }
+        while (Volatile.Read(ref turn.HasEvents));
+    }
+
+    /// <summary>Does not wait, after <see cref="WaitQueue.Enter"/>.</summary>
+    /// <param name="queue">The queue.</param>
+    public static void DoNotWait(ref WaitQueue queue)
+    {
+        // Woken or not: the task goes on either way.
+        _ = queue.TryLeave(Current);
+        Current->State = TaskState.Running;
+        CpuLocks.Release();
+    }
+
+    // Ends the hold of WaitQueue.Enter.
+    private static void Block(ulong deadline)
+    {
         KernelTask* current = Current;
         current->Deadline = deadline;
-        tasks.Queue.AddWaiting(current);
-        KernelTask* next = tasks.Queue.TakeNext(X64.ReadTimeStampCounter());
-        while (next == null)
-        {
-            X64.Pause();
-            next = tasks.Queue.TakeNext(X64.ReadTimeStampCounter());
-        }
-
-        SwitchTo(next);
+        Tasks.Queue.AddWaiting(current);
+        SwitchTo(WaitForNext());
+        CpuLocks.Release();
     }
 
     /// <summary>Waits in a queue.</summary>
@@ -134,6 +181,7 @@ internal static unsafe class Scheduler
     /// <param name="ticks">Ticks of the time-stamp counter.</param>
     public static void Sleep(ulong ticks)
     {
+        CpuLocks.Hold();
         ulong now = X64.ReadTimeStampCounter();
         Current->State = TaskState.Waiting;
         Block(ticks < KernelTask.Forever - now ? now + ticks : KernelTask.Forever);
@@ -145,9 +193,7 @@ internal static unsafe class Scheduler
         task->Joiners.Enter(Current);
         if (Volatile.Read(ref *(uint*)&task->State) == (uint)TaskState.Finished)
         {
-            // Woken or not: the end has come either way.
-            _ = task->Joiners.TryLeave(Current);
-            Current->State = TaskState.Running;
+            DoNotWait(ref task->Joiners);
         }
         else
         {
@@ -181,24 +227,71 @@ internal static unsafe class Scheduler
     private static void Main()
     {
         FinishSwitch();
+        CpuLocks.Release();
         KernelTask* task = Current;
         task->Entry(task->Argument);
 
+        CpuLocks.Hold();
         Volatile.Write(ref *(uint*)&task->State, (uint)TaskState.Finished);
         while (task->Joiners.TryWake())
         {
         }
 
         // The first task of the CPU is in the queue: it waits for a call at most.
+        SwitchTo(WaitForNext());
+    }
+
+    // From svsm_preempted: the stack has all registers of the task, there is one hold.
+    [UnmanagedCallersOnly(EntryPoint = "svsm_preempt")]
+    private static void OnPreempt() => OnEvents();
+
+    private static void OnEvents()
+    {
+        if (Doorbell.Attend())
+        {
+            GiveWay();
+        }
+    }
+
+    private static void GiveWay()
+    {
+        ref CpuTasks tasks = ref Tasks;
+        if (tasks.Queue.IsEmpty)
+        {
+            return;
+        }
+
+        KernelTask* current = Current;
+        KernelTask* next = tasks.Queue.TakeNext(X64.ReadTimeStampCounter());
+        if (next != null)
+        {
+            tasks.Queue.AddReady(current);
+            SwitchTo(next);
+        }
+    }
+
+    // The CPU has nothing to do until a task can run: it halts if an event can end that.
+    private static KernelTask* WaitForNext()
+    {
         ref CpuTasks tasks = ref Tasks;
         KernelTask* next = tasks.Queue.TakeNext(X64.ReadTimeStampCounter());
         while (next == null)
         {
-            X64.Pause();
+            if (!PerCpu.Current.HasDoorbell)
+            {
+                X64.Pause();
+            }
+            else if (TryLeave(halt: true))
+            {
+                Doorbell.Halt();
+                Return();
+            }
+
+            _ = Doorbell.Attend();
             next = tasks.Queue.TakeNext(X64.ReadTimeStampCounter());
         }
 
-        SwitchTo(next);
+        return next;
     }
 
     // Behind the task, in the same page.
@@ -214,7 +307,16 @@ internal static unsafe class Scheduler
             return;
         }
 
+        ref TurnState turn = ref PerCpu.Current.Turn;
+        Debug.Assert(turn.Holds == 1);
+        if (next->StackEnd != 0)
+        {
+            CpuTimer.Tick(on: true);
+        }
+
         next->IsOnStack = true;
+        turn.StackBottom = next->StackBottom;
+        turn.StackSize = next->StackEnd - next->StackBottom;
         tasks.Previous = previous;
         tasks.Current = next;
         Switch(&previous->StackPointer, next->StackPointer);

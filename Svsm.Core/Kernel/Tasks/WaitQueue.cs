@@ -3,8 +3,8 @@
 
 // Tasks that wait for something, of any CPU, first come first served.
 //
-// To wait without missing a wake-up: Enter, look whether the thing has happened, then Scheduler.Block, or Leave if it has. A wake-up after
-// Enter makes Block return at once.
+// To wait without missing a wake-up: Enter, look whether the thing has happened, then Scheduler.TryWait, or Scheduler.DoNotWait if it has. A
+// wake-up after Enter makes TryWait return at once. In between the task is not preempted: it is neither running nor waiting.
 
 using System.Threading;
 using Svsm.Kernel.Locks;
@@ -19,10 +19,11 @@ internal unsafe struct WaitQueue
     private KernelLock _lock;
     private KernelTask* _first;
 
-    /// <summary>Puts a task at the end.</summary>
+    /// <summary>Puts a task at the end; it keeps its CPU until it waits, or does not want to.</summary>
     /// <param name="task">A task that runs, and is in no queue.</param>
     public void Enter(KernelTask* task)
     {
+        CpuLocks.Hold();
         _lock.Acquire(LockRank.Tasks);
         task->NextWaiter = null;
         Volatile.Write(ref *(uint*)&task->State, (uint)TaskState.Waiting);
@@ -66,13 +67,21 @@ internal unsafe struct WaitQueue
     {
         _lock.Acquire(LockRank.Tasks);
         KernelTask* task = _first;
+        uint cpu = 0;
         if (task != null)
         {
+            // Once it is ready, it may end and be gone.
             _first = task->NextWaiter;
+            cpu = task->Cpu;
             Volatile.Write(ref *(uint*)&task->State, (uint)TaskState.Ready);
         }
 
         _lock.Release(LockRank.Tasks);
+        if (task != null)
+        {
+            Wakeups.Tell(cpu);
+        }
+
         return task != null;
     }
 

@@ -70,6 +70,7 @@ internal static unsafe class AddressSpace
     public static ulong MapWindow(PhysicalAddress frame)
     {
         ref PerCpu cpu = ref PerCpu.Current;
+        CpuLocks.Hold();
         for (int word = 0; word < KernelAddressSpace.WindowPageCount / 64; word++)
         {
             ulong free = ~cpu.UsedWindows[word];
@@ -84,6 +85,7 @@ internal static unsafe class AddressSpace
 
                 cpu.UsedWindows[word] |= lowest;
                 Volatile.Write(ref Windows[slot], Entry(frame));
+                CpuLocks.Release();
                 return KernelAddressSpace.WindowBase + ((ulong)slot * Page.Size);
             }
         }
@@ -102,9 +104,11 @@ internal static unsafe class AddressSpace
             throw new System.ArgumentOutOfRangeException(nameof(address));
         }
 
+        CpuLocks.Hold();
         Volatile.Write(ref Windows[slot], 0);
         X64.InvalidatePage(address);
         PerCpu.Current.UsedWindows[slot / 64] &= ~(1ul << (int)(slot % 64));
+        CpuLocks.Release();
     }
 
     /// <summary>Maps a page at <see cref="KernelLayout.PageWindow"/>. One at a time; faster than a window of its own.</summary>

@@ -13,8 +13,8 @@ namespace Svsm.Kernel.Arch;
 [Owner]
 internal struct CpuArea : IDisposable
 {
-    /// <summary>Frames that an area takes: 16 pages of data, GHCB and stacks, and 5 tables.</summary>
-    public const int FrameCount = 21;
+    /// <summary>Frames that an area takes: 19 pages of data, GHCB, doorbell and stacks, and 5 tables.</summary>
+    public const int FrameCount = 24;
 
     private PhysicalAddress _root;
 

@@ -5,8 +5,8 @@
 //
 // The IDT ends after vector 31. A vector beyond it, whoever raises it (the host by injection, an INT instruction), becomes a
 // general-protection fault whose error code names the vector, and ends in a panic: there is no handler that could act on it.
-// All gates are interrupt gates of privilege level 0. #DF, #VC, NMI and #MC switch to stacks of their own, because each may come
-// when the current stack is not to be trusted.
+// All gates are interrupt gates of privilege level 0. #DF, #VC, #HV, NMI and #MC switch to stacks of their own, because each may come
+// when the current stack is not to be trusted. #HV has an entry of its own (Doorbell.S).
 
 using System.Runtime;
 using System.Runtime.CompilerServices;
@@ -32,6 +32,9 @@ internal static class Vector
     /// <summary>Machine check.</summary>
     public const int MachineCheck = 18;
 
+    /// <summary>Hypervisor injection: the host has something to tell.</summary>
+    public const int Hypervisor = 28;
+
     /// <summary>VMM communication.</summary>
     public const int VmmCommunication = 29;
 
@@ -50,6 +53,7 @@ internal static unsafe class DescriptorTables
     private const int IstDoubleFault = 1;
     private const int IstVc = 2;
     private const int IstNmi = 3;
+    private const int IstHv = 4;
 
     [InlineArray(Vector.Count * 2)]
     private struct Gates
@@ -70,9 +74,10 @@ internal static unsafe class DescriptorTables
                 Vector.DoubleFault => IstDoubleFault,
                 Vector.VmmCommunication => IstVc,
                 Vector.Nmi or Vector.MachineCheck => IstNmi,
+                Vector.Hypervisor => IstHv,
                 _ => 0,
             };
-            ulong handler = stub + ((ulong)vector * StubLength);
+            ulong handler = vector == Vector.Hypervisor ? HvEntry() : stub + ((ulong)vector * StubLength);
             s_idt[vector * 2] =
                 (handler & 0xFFFF) | ((ulong)KernelLayout.CodeSelector << 16) | ((ulong)stack << 32) | InterruptGate | ((handler >> 16 & 0xFFFF) << 48);
             s_idt[(vector * 2) + 1] = handler >> 32;
@@ -86,6 +91,7 @@ internal static unsafe class DescriptorTables
         cpu.Tss.Ist[IstDoubleFault - 1] = KernelLayout.DoubleFaultStackTop;
         cpu.Tss.Ist[IstVc - 1] = KernelLayout.VcStackTop;
         cpu.Tss.Ist[IstNmi - 1] = KernelLayout.NmiStackTop;
+        cpu.Tss.Ist[IstHv - 1] = KernelLayout.HvStackTop;
         cpu.Tss.IOMapBase = (ushort)sizeof(TaskStateSegment);
 
         // SAFETY: the per-CPU page does not move, and the tables stay in it as long as the CPU runs.
@@ -115,4 +121,8 @@ internal static unsafe class DescriptorTables
     [RuntimeImport("*", "svsm_exception_stubs_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern ulong ExceptionStubs();
+
+    [RuntimeImport("*", "svsm_hv_entry_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong HvEntry();
 }

@@ -2,7 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // What happens on an exception: an access to the guest's memory that may fault goes on as failed, #VC is handled, everything else is a panic.
-// The kernel runs with interrupts off and causes no other.
+// The kernel runs with interrupts off and causes no other. #HV gets here only when it comes on the stack of #HV (Doorbell.S).
 
 using System.Runtime.InteropServices;
 using Svsm.Kernel.Diagnostics;
@@ -28,6 +28,11 @@ internal static unsafe class Exceptions
         {
             VcHandler.Handle(ref *frame);
             return;
+        }
+
+        if (frame->Vector == Vector.Hypervisor)
+        {
+            Panic.Stop(TerminationReason.HvNested, "#HV on the stack of #HV: the host does not wait for the kernel"u8, in *frame);
         }
 
         bool stackOverflow = frame->Vector is Vector.DoubleFault or Vector.PageFault && KernelLayout.IsGuardPage(X64.ReadCr2());

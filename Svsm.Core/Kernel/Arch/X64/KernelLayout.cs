@@ -35,6 +35,12 @@ internal static class KernelLayout
     /// <summary>First byte after the stack of NMI and #MC.</summary>
     public const ulong NmiStackTop = KernelAddressSpace.PerCpuBase + 0x1_6000;
 
+    /// <summary>The #HV doorbell page.</summary>
+    public const ulong DoorbellPage = KernelAddressSpace.PerCpuBase + 0x1_C000;
+
+    /// <summary>First byte after the stack of #HV. Doorbell.S knows it.</summary>
+    public const ulong HvStackTop = KernelAddressSpace.PerCpuBase + 0x2_0000;
+
     /// <summary>Where the current CPU maps one page that PVALIDATE or RMPADJUST works on: its last window.</summary>
     public const ulong PageWindow = KernelAddressSpace.WindowBase + ((KernelAddressSpace.WindowPageCount - 1) * (ulong)Page.Size);
 
@@ -95,6 +101,12 @@ internal static class KernelLayout
             return true;
         }
 
+        end = HvStackTop;
+        if (address >= HvStackTop - ExceptionStackSize && address < HvStackTop)
+        {
+            return true;
+        }
+
         end = NmiStackTop;
         return address >= NmiStackTop - ExceptionStackSize && address < NmiStackTop;
     }
@@ -103,6 +115,6 @@ internal static class KernelLayout
     public static bool IsGuardPage(ulong address)
     {
         ulong page = address & ~(ulong)(Page.Size - 1);
-        return page - KernelPages < (ulong)KernelPagesCount * Page.Size || page is StackBottom - Page.Size or StackTop or DoubleFaultStackTop or VcStackTop;
+        return page - KernelPages < (ulong)KernelPagesCount * Page.Size || page is StackBottom - Page.Size or StackTop or DoubleFaultStackTop or VcStackTop or HvStackTop - ExceptionStackSize - Page.Size;
     }
 }

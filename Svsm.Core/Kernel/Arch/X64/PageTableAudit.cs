@@ -65,6 +65,9 @@ internal struct PartitionFacts
 
     /// <summary>RAM that was claimed.</summary>
     public PageRange Claim;
+
+    /// <summary>The CPU's #HV doorbell page is shared with the host.</summary>
+    public bool HasDoorbell;
 }
 
 /// <summary>Walks the page tables of a CPU.</summary>
@@ -172,7 +175,7 @@ internal unsafe ref struct PageTableAudit<TMemory>
             return PartitionFault.WritableAndExecutable;
         }
 
-        if (((entry & _encryptionMask) == 0) != (address == KernelLayout.GhcbPage))
+        if (((entry & _encryptionMask) == 0) != (address == KernelLayout.GhcbPage || (address == KernelLayout.DoorbellPage && _facts.HasDoorbell)))
         {
             return PartitionFault.WrongEncryption;
         }
@@ -223,7 +226,7 @@ internal unsafe ref struct PageTableAudit<TMemory>
         mayWrite = true;
         if (address < KernelAddressSpace.GlobalBase)
         {
-            return address is KernelLayout.PerCpuData or KernelLayout.GhcbPage or KernelLayout.WindowTable or KernelLayout.WindowDirectory ||
+            return address is KernelLayout.PerCpuData or KernelLayout.GhcbPage or KernelLayout.DoorbellPage or KernelLayout.WindowTable or KernelLayout.WindowDirectory ||
                 KernelLayout.TryFindStack(address, out _);
         }
 

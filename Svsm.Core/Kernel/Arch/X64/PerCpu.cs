@@ -37,10 +37,30 @@ internal unsafe struct TaskStateSegment
     public ushort IOMapBase;
 }
 
+/// <summary>What decides whether the task that runs can be preempted. Known to Doorbell.S.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct TurnState
+{
+    /// <summary>Reasons not to: locks and other things that belong to the CPU.</summary>
+    public uint Holds;
+
+    /// <summary>#HV has come. Set by its handler at any time.</summary>
+    public bool HasEvents;
+
+    /// <summary>First byte of the stack of the task that runs.</summary>
+    public ulong StackBottom;
+
+    /// <summary>Its length in bytes; 0 for the CPU's first task, which is not preempted.</summary>
+    public ulong StackSize;
+}
+
 /// <summary>The current CPU's data; one page, zero at the start.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct PerCpu
 {
+    /// <summary>Whether the task that runs can be preempted. At offset 0.</summary>
+    public TurnState Turn;
+
     /// <summary>Mapping windows in use, one bit each.</summary>
     public fixed ulong UsedWindows[8];
 
@@ -61,6 +81,15 @@ internal unsafe struct PerCpu
 
     /// <summary>The host knows the GHCB page of this CPU.</summary>
     public bool HasGhcb;
+
+    /// <summary>The host knows the #HV doorbell page of this CPU.</summary>
+    public bool HasDoorbell;
+
+    /// <summary>The timer runs.</summary>
+    public bool IsTicking;
+
+    /// <summary>Always false: what a CPU without a doorbell page has in place of its flags.</summary>
+    public bool NoSignal;
 
     /// <summary>A #VC is being handled.</summary>
     public bool HandlesVc;
