@@ -108,6 +108,20 @@ public sealed class GdbTests
         Assert.Equal("1", await gdb.AskAsync("qAttached"));
     }
 
+    // gdb does so when it gets no answer for two seconds, and takes a second answer for one to its next request.
+    [Fact]
+    public async Task Request_ThatIsRepeated_IsAnsweredOnce()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build("loop");
+        await using MachineTest machine = await MachineTest.StartAsync(image.Options() with { GdbPort = 0 }, TestContext.Current.CancellationToken);
+        using var gdb = new Client(machine.GdbPort!.Value);
+
+        await gdb.SendAsync("qAttached#00$qAttached#00$qAttached");
+
+        Assert.Equal("1", await gdb.ReceiveAsync());
+        Assert.Equal("QC1", await gdb.AskAsync("qC"));
+    }
+
     [Fact]
     public async Task Port_ThatIsTaken_IsAnError()
     {

@@ -163,6 +163,11 @@ internal sealed class GdbServer : IDisposable
                     case 2:
                         state = 3;
                         break;
+                    case 3 when _acknowledge && buffer.AsSpan(i + 1, count - i - 1).Contains((byte)'#'):
+                        // gdb waits for an answer before it asks for something else: what follows is the same again, because the machine
+                        // took long to start.
+                        state = 0;
+                        break;
                     case 3:
                         state = 0;
                         await AcceptAsync(stream, packet.ToString(), cancellationToken).ConfigureAwait(false);
