@@ -196,6 +196,47 @@
         ret
         end_function probe_read_tsc_aux
 
+        function probe_rdtsc
+        rdtsc
+        ret
+        end_function probe_rdtsc
+
+# ulong probe_compare_exchange(): RFLAGS after an exit, a comparison of 1 with 0xFF8C00 and CMPXCHG16B in one piece
+        function probe_compare_exchange
+        push    %rbx
+        xor     %ebx, %ebx
+        mov     $0xC0010130, %ecx               # the GHCB MSR: one exit
+        mov     $0xFF8C00, %edi
+        mov     $1, %esi
+        push    %rbx
+        push    %rbx
+        rdmsr
+        mov     $0, %eax
+        mov     $0, %edx
+        cmp     %rdi, %rsi
+        cmpxchg16b (%rsp)
+        pushfq
+        pop     %rax
+        add     $16, %rsp
+        pop     %rbx
+        ret
+        end_function probe_compare_exchange
+
+        function probe_in_bytes
+        mov     $0x3FD, %edx
+        mov     $4, %ecx
+        lea     ist1(%rip), %rdi
+        rep     insb
+        ret
+        end_function probe_in_bytes
+
+        function probe_out_word
+        mov     $0x80, %edx
+        lea     stubs(%rip), %rsi
+        outsw
+        ret
+        end_function probe_out_word
+
         function probe_vmmcall
         vmmcall
         ret

@@ -473,6 +473,22 @@ internal static unsafe partial class Probe
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern void ReadTscAux();
 
+    [RuntimeImport("*", "probe_rdtsc")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void ReadTsc();
+
+    [RuntimeImport("*", "probe_compare_exchange")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong CompareExchange();
+
+    [RuntimeImport("*", "probe_in_bytes")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void InBytes();
+
+    [RuntimeImport("*", "probe_out_word")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern void OutWord();
+
     [RuntimeImport("*", "probe_rdpmc")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern void Rdpmc();

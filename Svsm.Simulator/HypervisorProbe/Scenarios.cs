@@ -54,6 +54,9 @@ internal enum Scenario : ulong
     /// <summary>PVALIDATE and RMPADJUST for every state of a page.</summary>
     RmpTable = 11,
 
+    /// <summary>RDTSC and RDTSCP, which the host intercepts from the first exit on.</summary>
+    TimeStampCounter = 12,
+
     PrivateAccessToSharedPage = 16,
     SharedAccessToPrivatePage = 17,
     VmplPermission = 18,
@@ -122,6 +125,7 @@ internal static unsafe partial class Probe
             case Scenario.Processor:
                 Identity();
                 Exceptions();
+                DeviceSpace();
                 Validation();
                 LargePages();
                 Adjustment();
@@ -157,6 +161,9 @@ internal static unsafe partial class Probe
                 DoorbellPage();
                 DoorbellVmpls();
                 break;
+            case Scenario.TimeStampCounter:
+                InterceptedTimeStampCounter();
+                break;
             case Scenario.RmpTable:
                 RmpTable();
                 break;
@@ -185,6 +192,10 @@ internal static unsafe partial class Probe
         Check(s_vector == VectorVc && s_error == 0x72, "CPUID raises #VC"u8);
         Check((result.Eax & 0x1A) == 0x1A && (result.Ebx & 0x3F) == 47, "encryption capabilities"u8);
         Check((X64.Cpuid(0x8000_0001).Ecx & 4) == 0, "SVM is hidden"u8);
+
+        // Carry and sign are what comparing 1 with 0xFF8C00 gives; the exchange of zeroes succeeds.
+        const uint CompareExchange16 = 1u << 13;
+        Check((X64.Cpuid(1).Ecx & CompareExchange16) == 0 || CompareExchange() == 0xC3, "CMPXCHG16B, if it is shown, leaves other flags alone"u8);
     }
 
     private static void Exceptions()
@@ -231,6 +242,12 @@ internal static unsafe partial class Probe
         Expect(skip: 1);
         InString();
         Check(Got(VectorVc, 0x7B), "INSD raises #VC"u8);
+        Expect(skip: 2);
+        InBytes();
+        Check(Got(VectorVc, 0x7B), "REP INSB raises #VC"u8);
+        Expect(skip: 2);
+        OutWord();
+        Check(Got(VectorVc, 0x7B), "OUTSW raises #VC"u8);
         Expect(skip: 3);
         X64.ReadTimeStampCounter();
         ReadTscAux();
@@ -269,6 +286,69 @@ internal static unsafe partial class Probe
         X64.Cpuid(0x8000_001F);
         Check(s_vector == VectorVc && addresses[2] - s_handlerStack < PageSize, "#VC through an interrupt stack"u8);
         SetGate(29, addresses[0] + (29 * 16), interruptStack: 0);
+    }
+
+    // Shared accesses to device space are #VC, and the host answers the request that the guest makes of them.
+    private static void DeviceSpace()
+    {
+        const ulong IoApic = 0xFEC0_0000;
+        const ulong Nothing = 0xD000_0000;
+        const ulong Version = 0x17_0011;
+        ulong* table = (ulong*)WindowTable;
+        table[0] = IoApic | 3;
+        table[1] = Nothing | 3;
+        X64.InvalidatePage(Window);
+        X64.InvalidatePage(Window + PageSize);
+        Expect(skip: 3);
+        Read(Window);
+        Check(Got(VectorVc, 0x400), "reading a device raises #VC"u8);
+        Expect(skip: 3);
+        Write(Window + 0x10, 1);
+        Check(Got(VectorVc, 0x400), "writing a device raises #VC"u8);
+        Expect(skip: 3);
+        Read(Window + PageSize + 8);
+        Check(Got(VectorVc, 0x400), "reading where no device is raises #VC"u8);
+        table[0] = 0;
+        table[1] = 0;
+
+        BeginDevice(GhcbExitCode.MmioWrite, IoApic);
+        *Scratch = 1;
+        Check(Call() == GhcbCompletion.Success, "writing a device's register"u8);
+        BeginDevice(GhcbExitCode.MmioRead, IoApic + 0x10);
+        Check(Call() == GhcbCompletion.Success && *Scratch == Version, "reading a device's register"u8);
+        BeginDevice(GhcbExitCode.MmioRead, Nothing);
+        Check(Call() == GhcbCompletion.Success && *Scratch == uint.MaxValue, "where no device is reads float"u8);
+        BeginDevice(GhcbExitCode.MmioRead, TestArea);
+        Check(CallRefused(GhcbError.InvalidInput), "RAM is no device"u8);
+    }
+
+    private static uint* Scratch => (uint*)((byte*)Ghcb + GhcbPage.SharedBufferOffset);
+
+    private static void BeginDevice(GhcbExitCode code, ulong gpa)
+    {
+        Begin(code, gpa, sizeof(uint));
+        SetScratch(GhcbGpa + GhcbPage.SharedBufferOffset);
+    }
+
+    private static void InterceptedTimeStampCounter()
+    {
+        Expect(skip: 2);
+        ReadTsc();
+        Check(Got(VectorVc, (ulong)GhcbExitCode.Rdtsc), "RDTSC raises #VC"u8);
+        Expect(skip: 3);
+        ReadTscAux();
+        Check(Got(VectorVc, (ulong)GhcbExitCode.Rdtscp), "RDTSCP raises #VC"u8);
+        ulong first = AskTime(GhcbExitCode.Rdtsc);
+        Check(IsMarked(0x1F8) && IsMarked(0x310) && !IsMarked(0x308), "what RDTSC returns"u8);
+        ulong second = AskTime(GhcbExitCode.Rdtscp);
+        Check(IsMarked(0x308) && Ghcb->Rcx == 0 && second > first, "what RDTSCP returns"u8);
+    }
+
+    private static ulong AskTime(GhcbExitCode code)
+    {
+        Begin(code, 0, 0);
+        Check(Call() == GhcbCompletion.Success, "the host tells the time"u8);
+        return (uint)Ghcb->Rax | (Ghcb->Rdx << 32);
     }
 
     private static void Validation()

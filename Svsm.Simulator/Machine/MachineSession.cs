@@ -17,6 +17,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Diagnostics;
 using Svsm.Simulator.Shared;
+using Svsm.Wire;
 
 namespace Svsm.Simulator;
 
@@ -52,6 +53,9 @@ internal sealed class MachineSession : IAsyncDisposable
     private readonly TaskCompletionSource _greeted = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly CancellationTokenSource _stopRequest = new();
+
+    // What must be over before the hypervisor takes commands: its start, and the check of each CPUID page.
+    private int _launchSteps;
     private TaskCompletionSource<(bool Done, byte[] Data)>? _answer;
     private SimulatedChip? _chip;
 
@@ -74,6 +78,7 @@ internal sealed class MachineSession : IAsyncDisposable
         };
         _recorder.AttackNames.AddRange(hostile.Descriptions.Select(attack => attack.Name));
         _reader = new LinkReader(_recorder.Accept);
+        _launchSteps = 1 + plan.Updates.Count(update => update.Type == LaunchPageType.Cpuid);
         _guestRequests = new GuestRequestService(new GuestMessages(plan.Guest, OpenChip, options.ReportVersion), OpenChip);
     }
 
@@ -286,6 +291,12 @@ internal sealed class MachineSession : IAsyncDisposable
         while (!_recorder.Finished && await _process.ReadAsync(buffer, CancellationToken.None).ConfigureAwait(false) is int count and not 0)
         {
             _reader.Push(buffer.AsSpan(0, count));
+            if (_recorder.TakeCpuidPage() is { } page)
+            {
+                await SendAsync(GuestRequestService.Frame(LinkFrame.CpuidPage, CheckCpuidPage(page)), CancellationToken.None).ConfigureAwait(false);
+                EndLaunchStep();
+            }
+
             if (_recorder.TakeGuestRequest() is { } request)
             {
                 await SendAsync(_hostile.Answer(_guestRequests.Answer(request)), CancellationToken.None).ConfigureAwait(false);
@@ -298,7 +309,34 @@ internal sealed class MachineSession : IAsyncDisposable
         // QEMU has read it.
         File.Delete(Path.Combine(_folder.FullName, LaunchFileName));
         Progress("the hypervisor runs; VMPL0 starts");
-        _greeted.TrySetResult();
+        EndLaunchStep();
+    }
+
+    private void EndLaunchStep()
+    {
+        if (--_launchSteps == 0)
+        {
+            _greeted.TrySetResult();
+        }
+    }
+
+    // LAUNCH_UPDATE of a page that the host has filled.
+    private byte[] CheckCpuidPage(byte[] page)
+    {
+        _hostile.CorruptCpuid(page);
+        var corrections = new List<(CpuidEntry Given, CpuidEntry Allowed)>();
+        if (CpuidPolicy.CheckPage(page, corrections) == FirmwareStatus.Success)
+        {
+            return page;
+        }
+
+        throw corrections.Count == 0
+            ? SvsmDiagnostics.LaunchRefused.Error("a CPUID page whose header is malformed", $"at most {CpuidPageHeader.MaxEntries} functions, and zeroes behind their number")
+            : SvsmDiagnostics.LaunchRefused.Error($"a CPUID page with {Text(corrections[0].Given)}", Text(corrections[0].Allowed));
+
+        static string Text(CpuidEntry entry) => string.Create(
+            CultureInfo.InvariantCulture,
+            $"function 0x{entry.Function:X} index 0x{entry.Index:X}: EAX 0x{entry.Eax:X8}, EBX 0x{entry.Ebx:X8}, ECX 0x{entry.Ecx:X8}, EDX 0x{entry.Edx:X8}{(entry.Reserved == 0 ? "" : ", reserved bytes")}");
     }
 
     private async Task ReportAndEndAsync(Task pump, CancellationToken cancellationToken)

@@ -60,6 +60,9 @@ public enum AttackAction : uint
 
     /// <summary>Shows nothing in doorbell pages and injects no #HV any more.</summary>
     Withhold = 11,
+
+    /// <summary>Intercepts RDTSC and RDTSCP on all vCPUs from then on: they are #VC.</summary>
+    InterceptTimeStampCounter = 12,
 }
 
 /// <summary>What came of an attack.</summary>

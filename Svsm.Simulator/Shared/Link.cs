@@ -3,7 +3,8 @@
 
 // The serial link between the hypervisor and the machine: frames over the outer COM1 (0x3F8 of the level-1 machine).
 // For both. A GuestRequest is answered by Certificates frames, if wanted, and one GuestResponse; the hypervisor sends no other request before
-// it has them. Unasked, the machine sends Commands only, at any time; what arrives interrupts the guest (the receiver of COM1 raises an NMI).
+// it has them. A CpuidPage, which is sent before the guest starts, is answered by one. Unasked, the machine sends Commands only, at any time after that;
+// what arrives interrupts the guest (the receiver of COM1 raises an NMI).
 // A run to which none is sent is not influenced by the time of the host. A frame is
 //
 //   u8 0xA5 | u8 type | u16 length | payload (length bytes)
@@ -40,7 +41,7 @@ public static class Link
     public const uint MaxCertificatePages = 16;
 
     /// <summary>Version of frames and payloads, in <see cref="LinkFrame.Hello"/>.</summary>
-    public const uint Version = 3;
+    public const uint Version = 4;
 
     /// <summary>Port with which a guest ends the run: the byte written is the exit status. (QEMU's isa-debug-exit default port)</summary>
     public const ushort GuestExitPort = 0xF4;
@@ -105,6 +106,12 @@ public enum LinkFrame : byte
 
     /// <summary>The guest stands still until the machine says otherwise: u32 vCPU, u32 <c>PauseReason</c>.</summary>
     Paused = 16,
+
+    /// <summary>
+    /// A CPUID page, 4096 bytes: as the host fills it, for the security processor to check; and its answer, the page that goes into guest memory.
+    /// A page that is refused has no answer: the run ends.
+    /// </summary>
+    CpuidPage = 17,
 }
 
 /// <summary>Why a run ended.</summary>

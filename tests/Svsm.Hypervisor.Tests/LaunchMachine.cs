@@ -24,11 +24,13 @@ internal sealed unsafe class LaunchMachine : IDisposable
         _memory = NativeMemory.AlignedAlloc(PoolLength, 4096);
         var pool = new FramePool();
         pool.AddRange((ulong)_memory, (ulong)_memory + PoolLength);
-        Machine = new VirtualMachine(pool, new LinkWriter(new ListPort()), new FakeProcessor());
+        Machine = new VirtualMachine(pool, new LinkWriter(Port), new FakeProcessor());
         Builder.Ram.Add(new LaunchRam { Base = 0, Length = RamLength });
     }
 
     public VirtualMachine Machine { get; }
+
+    public ListPort Port { get; } = new();
 
     public BlobBuilder Builder { get; } = new();
 
@@ -55,6 +57,15 @@ internal sealed unsafe class LaunchMachine : IDisposable
     }
 
     public bool Load(int length) => Load(Complete()[..length]);
+
+    /// <summary>Queues what the machine's host side sends.</summary>
+    public void Answer(LinkFrame type, byte[] payload)
+    {
+        foreach (byte value in (byte[])[Link.Start, (byte)type, (byte)payload.Length, (byte)(payload.Length >> 8), .. payload])
+        {
+            Port.Answers.Enqueue(value);
+        }
+    }
 
     public void Dispose() => NativeMemory.AlignedFree(_memory);
 

@@ -135,7 +135,8 @@ public sealed unsafe class LinkWriterTests
     public void Cpuid_HiddenFeatures_AreHidden()
     {
         var processor = new FakeProcessor();
-        Assert.Equal(0u, CpuidModel.Query(processor, 1, 0, 0, 1).Ecx & ((1u << 26) | (1u << 27) | (1u << 28) | (1u << 3)));
+        Assert.Equal(0u, CpuidModel.Query(processor, 1, 0, 0, 1).Ecx & ((1u << 24) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 3)));
+        Assert.Equal(1u << 13, CpuidModel.Query(processor, 1, 0, 0, 1).Ecx & (1u << 13));
         Assert.Equal(0u, CpuidModel.Query(processor, 0x8000_0001, 0, 0, 1).Ecx & (1u << 2));
         Assert.Equal(0u, CpuidModel.Query(processor, 7, 0, 0, 1).Ebx & (1u << 5));
         Assert.Equal(7u << 24, CpuidModel.Query(processor, 1, 0, 7, 8).Ebx & (0xFFu << 24));
@@ -174,10 +175,32 @@ public sealed unsafe class LaunchLoaderTests
         page[0] = 1;
         BitConverter.TryWriteBytes(page.AsSpan(16), 0x8000_001F);
         machine.Builder.AddPage(0x1000, LaunchPageType.Cpuid, page);
-        Assert.True(machine.Load(), machine.Error);
+        Assert.Equal(47, LoadCpuid(machine)[16 + 28] & 0x3F);
+    }
+
+    // What goes into memory is what the security processor made of the page.
+    [Fact]
+    public void TryLoad_CpuidPage_IsTheOneThatWasChecked()
+    {
+        using var machine = new LaunchMachine();
+        machine.Builder.AddPage(0x1000, LaunchPageType.Cpuid, new byte[4096]);
+        LoadCpuid(machine);
         GuestMemory memory = machine.Machine.Memory;
-        var entry = (CpuidEntry*)(memory.PrivateBytes(memory.Find(0x1000)) + CpuidPageHeader.EntriesOffset);
-        Assert.Equal(47u, entry->Ebx & 0x3F);
+        Assert.Equal(LaunchMachine.Filled(0x5A), new ReadOnlySpan<byte>(memory.PrivateBytes(memory.Find(0x1000)), 4096).ToArray());
+        Assert.Equal(0ul, machine.Machine.Cpus[0].TimeStampOffset);
+    }
+
+    [Theory]
+    [InlineData(LinkFrame.GuestResponse, 4096)]
+    [InlineData(LinkFrame.CpuidPage, 4095)]
+    [InlineData(LinkFrame.CpuidPage, 0)]
+    public void TryLoad_CpuidPageWithAnotherAnswer_IsRefused(LinkFrame type, int length)
+    {
+        using var machine = new LaunchMachine();
+        machine.Builder.AddPage(0x1000, LaunchPageType.Cpuid, new byte[4096]);
+        machine.Answer(type, new byte[length]);
+        Assert.False(machine.Load());
+        Assert.Contains("page", machine.Error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -190,12 +213,18 @@ public sealed unsafe class LaunchLoaderTests
         BitConverter.TryWriteBytes(page.AsSpan(16 + 48), 0x8000_001F);
         BitConverter.TryWriteBytes(page.AsSpan(16 + 96), 0x4000_0002u);
         machine.Builder.AddPage(0x1000, LaunchPageType.Cpuid, page);
+        byte[] filled = LoadCpuid(machine);
+        Assert.Equal((1u, 0x8000_001Fu), (BitConverter.ToUInt32(filled), BitConverter.ToUInt32(filled, 16)));
+        Assert.True(filled.AsSpan(16 + 48, 96).IndexOfAnyExcept((byte)0) < 0);
+    }
+
+    // The page as the hypervisor sends it; the answer is another one.
+    private static byte[] LoadCpuid(LaunchMachine machine)
+    {
+        machine.Answer(LinkFrame.CpuidPage, LaunchMachine.Filled(0x5A));
         Assert.True(machine.Load(), machine.Error);
-        GuestMemory memory = machine.Machine.Memory;
-        byte* bytes = memory.PrivateBytes(memory.Find(0x1000));
-        Assert.Equal(1u, ((CpuidPageHeader*)bytes)->Count);
-        Assert.Equal(0x8000_001Fu, ((CpuidEntry*)(bytes + CpuidPageHeader.EntriesOffset))->Function);
-        Assert.True(new ReadOnlySpan<byte>(bytes + 16 + 48, 96).IndexOfAnyExcept((byte)0) < 0);
+        Assert.Equal([Link.Start, (byte)LinkFrame.CpuidPage, 0, 0x10], machine.Port.Bytes[..4]);
+        return [.. machine.Port.Bytes[4..(4 + 4096)]];
     }
 
     [Fact]

@@ -39,9 +39,11 @@ internal static class ProbeLaunch
     /// <param name="options">Switches of the run.</param>
     /// <param name="vcpuCount">Number of vCPUs.</param>
     /// <param name="message">A page that the probe finds at <see cref="MessageGpa"/>; null = none.</param>
-    public static byte[] Make(ulong scenario, LaunchOptions options = LaunchOptions.None, uint vcpuCount = 1, byte[]? message = null)
+    /// <param name="attacks">What the host does that it should not.</param>
+    public static byte[] Make(ulong scenario, LaunchOptions options = LaunchOptions.None, uint vcpuCount = 1, byte[]? message = null, params LaunchAttack[] attacks)
     {
         var builder = new BlobBuilder { Options = options, VcpuCount = vcpuCount };
+        builder.Attacks.AddRange(attacks);
         builder.Ram.Add(new LaunchRam { Base = 0, Length = RamLength });
         ulong entry = AddImage(builder, File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Svsm.HypervisorProbe.elf")));
         AddTables(builder);
@@ -157,6 +159,9 @@ internal sealed class BlobBuilder
     /// <summary>RAM.</summary>
     public List<LaunchRam> Ram { get; } = [];
 
+    /// <summary>What the host does.</summary>
+    public List<LaunchAttack> Attacks { get; } = [];
+
     /// <summary>Switches of the run.</summary>
     public LaunchOptions Options { get; set; }
 
@@ -179,7 +184,8 @@ internal sealed class BlobBuilder
     /// <summary>The blob.</summary>
     public byte[] ToArray()
     {
-        int tables = Marshal.SizeOf<LaunchHeader>() + (Ram.Count * Marshal.SizeOf<LaunchRam>()) + (_pages.Count * Marshal.SizeOf<LaunchPage>());
+        int tables = Marshal.SizeOf<LaunchHeader>() + (Ram.Count * Marshal.SizeOf<LaunchRam>()) + (_pages.Count * Marshal.SizeOf<LaunchPage>())
+            + (Attacks.Count * Marshal.SizeOf<LaunchAttack>());
         int dataOffset = (tables + PageSize - 1) & ~(PageSize - 1);
         var blob = new byte[dataOffset + (_blocks.Count * PageSize)];
         var header = new LaunchHeader
@@ -189,6 +195,7 @@ internal sealed class BlobBuilder
             VcpuCount = VcpuCount,
             RamCount = (uint)Ram.Count,
             PageCount = (uint)_pages.Count,
+            AttackCount = (uint)Attacks.Count,
             Options = Options,
             DataOffset = (ulong)dataOffset,
             TotalLength = (ulong)blob.Length,
@@ -206,6 +213,12 @@ internal sealed class BlobBuilder
         {
             MemoryMarshal.Write(blob.AsSpan(at), in page);
             at += Marshal.SizeOf<LaunchPage>();
+        }
+
+        foreach (LaunchAttack attack in Attacks)
+        {
+            MemoryMarshal.Write(blob.AsSpan(at), in attack);
+            at += Marshal.SizeOf<LaunchAttack>();
         }
 
         for (int i = 0; i < _blocks.Count; i++)

@@ -55,6 +55,14 @@ public sealed class ProbeTests
         Assert.Contains("IOMMU", result.Log.ToString(), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task Probe_TimeStampCounterIntercepted_IsVc()
+    {
+        var attack = new LaunchAttack { Action = AttackAction.InterceptTimeStampCounter, Vmpl = LaunchAttack.AnyVmpl, Code = LaunchAttack.AnyCode, First = 1, Repeat = 1 };
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(12, attacks: attack), TestContext.Current.CancellationToken);
+        Assert.True(result is { Reason: StopReason.GuestExit, Detail: 0 }, result.ToString());
+    }
+
     [Theory]
     [InlineData(16, ViolationKind.PrivateAccessToSharedPage, 0)]
     [InlineData(17, ViolationKind.SharedAccessToPrivatePage, 0)]

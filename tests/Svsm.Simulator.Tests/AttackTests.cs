@@ -41,11 +41,13 @@ public sealed class AttackTests
 
             Assert.Equal($"{name}:{seed}", first.ToString());
             Assert.Equal(first.Description, second.Description);
-            Assert.Equal((first.ParameterSeed, first.MessageNumber, first.MessageTear), (second.ParameterSeed, second.MessageNumber, second.MessageTear));
-            Assert.True(first.Description is { Repeat: > 0, First: > 0 } || first.ParameterSeed != 0 || first.MessageNumber > 0);
+            Assert.Equal(
+                (first.ParameterSeed, first.CpuidSeed, first.MessageNumber, first.MessageTear),
+                (second.ParameterSeed, second.CpuidSeed, second.MessageNumber, second.MessageTear));
+            Assert.True(first.Description is { Repeat: > 0, First: > 0 } || first.ParameterSeed != 0 || first.CpuidSeed != 0 || first.MessageNumber > 0);
         }
 
-        Assert.True(Enumerable.Range(0, 50).Select(seed => Make($"{name}:{seed}")).Select(made => (made.Description, made.ParameterSeed, made.MessageNumber, made.MessageTear)).Distinct().Count() > 1);
+        Assert.True(Enumerable.Range(0, 50).Select(seed => Make($"{name}:{seed}")).Select(made => (made.Description, made.ParameterSeed, made.CpuidSeed, made.MessageNumber, made.MessageTear)).Distinct().Count() > 1);
     }
 
     [Fact]
@@ -95,6 +97,32 @@ public sealed class AttackTests
         }
 
         Assert.Equal(s_plan.Digest, first.Digest);
+    }
+
+    [Fact]
+    public void CorruptCpuid_ChangesBitsOfRegistersOnly()
+    {
+        byte[] page = TestImage.MakeCpuidPage(3);
+        for (ulong seed = 0; seed < 200; seed++)
+        {
+            byte[] changed = [.. page];
+            new HostileHost([Attack.CorruptCpuid(seed)], s_plan).CorruptCpuid(changed);
+            int[] offsets = [.. Enumerable.Range(0, page.Length).Where(i => page[i] != changed[i])];
+            Assert.InRange(offsets.Length, 0, 3);
+            Assert.All(offsets, offset => Assert.True(offset >= 16 && offset < 16 + (3 * 48) && (offset - 16) % 48 is >= 24 and < 40, $"{offset}"));
+        }
+
+        var host = new HostileHost([Attack.CorruptCpuid(7)], s_plan);
+        byte[] once = [.. page];
+        host.CorruptCpuid(once);
+        byte[] again = [.. page];
+        new HostileHost([Attack.CorruptCpuid(7)], s_plan).CorruptCpuid(again);
+        Assert.Equal(once, again);
+        Assert.NotEqual(page, once);
+        Assert.Equal([new AttackEvent("cpuid", AttackOutcome.Done, 0)], host.Events);
+        byte[] empty = new byte[4096];
+        host.CorruptCpuid(empty);
+        Assert.Equal((AttackOutcome.NoTarget, 0), (host.Events[1].Outcome, empty.Count(value => value != 0)));
     }
 
     [Fact]

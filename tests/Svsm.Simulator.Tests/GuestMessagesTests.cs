@@ -10,6 +10,7 @@ namespace Svsm.Simulator.Tests;
 
 public sealed class GuestMessagesTests
 {
+    private const byte Cpuid = 1;
     private const byte Key = 3;
     private const byte Report = 5;
     private const byte Tsc = 17;
@@ -59,7 +60,7 @@ public sealed class GuestMessagesTests
     {
         GuestMessages processor = Processor();
 
-        AssertRefused(processor, TestMessage.Seal(Tsc, number, new byte[128]), FirmwareStatus.InvalidParameter);
+        AssertRefused(processor, TestMessage.Seal(Tsc, number, new byte[128]), FirmwareStatus.AeadOverflow);
 
         Assert.Equal(FirmwareStatus.Success, processor.Handle(TestMessage.Seal(Tsc, 1, new byte[128]), out _));
     }
@@ -71,7 +72,17 @@ public sealed class GuestMessagesTests
         byte[] page = TestMessage.Seal(Tsc, 1, new byte[128]);
 
         Assert.Equal(FirmwareStatus.Success, processor.Handle(page, out _));
-        AssertRefused(processor, page, FirmwareStatus.InvalidParameter);
+        AssertRefused(processor, page, FirmwareStatus.AeadOverflow);
+    }
+
+    // The number is part of what the tag protects, so it is looked at afterwards.
+    [Fact]
+    public void Handle_WrongNumberAndWrongTag_IsTheTag()
+    {
+        byte[] page = TestMessage.Seal(Tsc, 7, new byte[128]);
+        page[0] ^= 1;
+
+        AssertRefused(Processor(), page, FirmwareStatus.BadMeasurement);
     }
 
     [Fact]
@@ -132,6 +143,8 @@ public sealed class GuestMessagesTests
     [InlineData(51, 1)]
     [InlineData(53, 0)]
     [InlineData(53, 2)]
+    [InlineData(54, 0)]
+    [InlineData(54, 0x81)]
     [InlineData(55, 0x10)]
     [InlineData(56, 1)]
     [InlineData(60, 4)]
@@ -142,19 +155,75 @@ public sealed class GuestMessagesTests
 
     [Theory]
     [InlineData(0, 128)]
-    [InlineData(1, 16)]
+    [InlineData(2, 16)]
     [InlineData(4, 32)]
     [InlineData(6, 96)]
     [InlineData(7, 16)]
     [InlineData(13, 32)]
-    [InlineData(255, 0)]
-    [InlineData(Key, 31)]
+    [InlineData(255, 16)]
+    [InlineData(Key, 16)]
     [InlineData(Key, 40)]
+    [InlineData(Report, 80)]
     [InlineData(Report, 95)]
-    [InlineData(Report, 4000)]
+    [InlineData(Tsc, 112)]
     [InlineData(Tsc, 0)]
     public void Handle_TypeOrSize_IsRefused(byte type, int size) =>
         AssertRefused(Processor(), TestMessage.Seal(type, 1, new byte[size]), FirmwareStatus.InvalidParameter);
+
+    // A type is at least so long; what follows is not looked at.
+    [Theory]
+    [InlineData(Key, 48)]
+    [InlineData(Report, 4000)]
+    [InlineData(Tsc, 256)]
+    public void Handle_LongerThanTheType_IsTaken(byte type, int size)
+    {
+        byte[] payload = new byte[size];
+        payload[^1] = 1;
+        Assert.Equal(0u, BinaryPrimitives.ReadUInt32LittleEndian(Ask(Processor(), type, payload)));
+    }
+
+    [Fact]
+    public void Cpuid_WithinThePolicy_ComesBackAsItWas()
+    {
+        byte[] payload = TestMessage.CpuidRequest((0, 0, 0xD, 1, 2, 3), (0x4000_0000, 0, 9, 9, 9, 9), (7, 1, 0x20, 0, 0, 0));
+
+        byte[] response = Ask(Processor(), Cpuid, payload);
+
+        // Two of the three are the processor's.
+        Assert.Equal((byte[])[0, 0, 0, 0, 2, 0, 0, 0, .. payload[8..]], response);
+    }
+
+    [Fact]
+    public void Cpuid_BeyondThePolicy_IsCorrectedAndToldInside()
+    {
+        byte[] payload = TestMessage.CpuidRequest((7, 1, 0x21, 1, 0, 0), (0, 0, 0xD, 1, 2, 3));
+        byte[] corrected = TestMessage.CpuidRequest((7, 1, 0x20, 0, 0, 0), (0, 0, 0xD, 1, 2, 3));
+
+        byte[] response = Ask(Processor(), Cpuid, payload);
+
+        Assert.Equal((byte[])[0x16, 0, 0, 0, 2, 0, 0, 0, .. corrected[8..]], response);
+    }
+
+    [Theory]
+    [InlineData(0, 65)]
+    [InlineData(4, 1)]
+    [InlineData(15, 1)]
+    public void Cpuid_HeaderOfTheList_IsCheckedInside(int offset, byte value)
+    {
+        byte[] payload = TestMessage.CpuidRequest((0, 0, 1, 0, 0, 0));
+        payload[offset] = value;
+
+        Assert.Equal((byte[])[0x16, .. new byte[payload.Length - 1]], Ask(Processor(), Cpuid, payload));
+    }
+
+    [Fact]
+    public void Cpuid_MoreFunctionsThanTheMessageHas_IsRefused()
+    {
+        byte[] payload = TestMessage.CpuidRequest((0, 0, 1, 0, 0, 0));
+        payload[0] = 2;
+
+        AssertRefused(Processor(), TestMessage.Seal(Cpuid, 1, payload), FirmwareStatus.InvalidParameter);
+    }
 
     [Fact]
     public void Tsc_NotZero_IsRefusedInside()
@@ -182,7 +251,7 @@ public sealed class GuestMessagesTests
 
     [Theory]
     [InlineData(0u, 2u, 0, 0x27)]
-    [InlineData(0u, 3u, 0, 0x16)]
+    [InlineData(0u, 3u, 0, 0x27)]
     [InlineData(0u, 4u, 0, 0x16)]
     [InlineData(4u, 0u, 0, 0x16)]
     [InlineData(1u, 0u, 2, 0x16)]
@@ -195,7 +264,7 @@ public sealed class GuestMessagesTests
         Assert.Equal((byte[])[status, .. new byte[31]], response);
 
         // It was answered: the numbers are used.
-        AssertRefused(processor, TestMessage.Seal(Report, 1, TestMessage.ReportRequest(), key), FirmwareStatus.InvalidParameter);
+        AssertRefused(processor, TestMessage.Seal(Report, 1, TestMessage.ReportRequest(), key), FirmwareStatus.AeadOverflow);
     }
 
     [Fact]
@@ -250,17 +319,35 @@ public sealed class GuestMessagesTests
     }
 
     [Theory]
-    [InlineData(2u, 0ul, 0u, 0u, 0ul)]
+    [InlineData(8u, 0ul, 0u, 0u, 0ul)]
+    [InlineData(4u, 0ul, 0u, 0u, 0ul, 0x27)]
+    [InlineData(6u, 0ul, 0u, 0u, 0ul, 0x27)]
     [InlineData(0u, 0x40ul, 0u, 0u, 0ul)]
     [InlineData(0u, 0ul, 4u, 0u, 0ul)]
-    [InlineData(0u, 0ul, 0u, 1u, 0ul)]
-    [InlineData(0u, 0ul, 0u, 0u, 0x0000_0000_0000_0005ul)]
-    [InlineData(0u, 0ul, 0u, 0u, 0x0000_0000_0000_0100ul)]
-    [InlineData(0u, 0ul, 0u, 0u, 0x0019_0000_0000_0000ul)]
-    [InlineData(0u, 0ul, 0u, 0u, 0xDC00_0000_0000_0000ul)]
-    [InlineData(0u, 0ul, 0u, 0u, 0x0000_0000_0001_0000ul)]
-    public void Key_Invalid_IsRefusedInside(uint root, ulong fields, uint vmpl, uint svn, ulong tcb) =>
-        Assert.Equal((byte[])[0x16, .. new byte[63]], Ask(Processor(), Key, TestMessage.KeyRequest(root, fields, vmpl, svn, tcb)));
+    [InlineData(0u, 0x10ul, 0u, 1u, 0ul)]
+    [InlineData(0u, 0x20ul, 0u, 0u, 0x0000_0000_0000_0005ul)]
+    [InlineData(0u, 0x20ul, 0u, 0u, 0x0000_0000_0000_0100ul)]
+    [InlineData(0u, 0x20ul, 0u, 0u, 0x0019_0000_0000_0000ul)]
+    [InlineData(0u, 0x20ul, 0u, 0u, 0xDC00_0000_0000_0000ul)]
+    [InlineData(0u, 0x20ul, 0u, 0u, 0x0000_0000_0001_0000ul)]
+    public void Key_Invalid_IsRefusedInside(uint root, ulong fields, uint vmpl, uint svn, ulong tcb, byte status = 0x16) =>
+        Assert.Equal((byte[])[status, .. new byte[63]], Ask(Processor(), Key, TestMessage.KeyRequest(root, fields, vmpl, svn, tcb)));
+
+    // Put together by hand from the published layout: policy, image ID, family ID and SVN selected, launch digest and TCB not.
+    [Fact]
+    public void Key_Vector_IsDerived()
+    {
+        GuestContext guest = TestMessage.Guest(TestIdBlock.Sign(TestImage.Digest, TestImage.Policy), Enumerable.Repeat((byte)0x11, 32).ToArray());
+        var processor = new GuestMessages(guest, () => TestChip.Instance, 2);
+
+        byte[] response = Ask(processor, Key, TestMessage.KeyRequest(root: 1, fields: 0x17, vmpl: 1, svn: 3, tcb: 1));
+
+        byte[] mix = [1 | (1 << 1), 0, 0, 0, 0, 0, 0, 0, 0x17, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, .. new byte[8], .. BitConverter.GetBytes(TestImage.Policy),
+            .. guest.ImageId, .. guest.FamilyId, .. new byte[64], .. guest.IdKeyDigest(out _)[..32]];
+        byte[] expected = System.Security.Cryptography.HMACSHA256.HashData(
+            Enumerable.Repeat((byte)0x11, 32).ToArray(), (byte[])[1, 0, 0, 0, .. "gmsg-keyreq"u8, 0, .. mix, 0, 1, 0, 0]);
+        Assert.Equal(expected, response[32..]);
+    }
 
     [Fact]
     public void Key_MorePrivilegedVmpl_IsRefusedInside() => Assert.Equal(0x16, Ask(Processor(), Key, TestMessage.KeyRequest(vmpl: 1), key: 2)[0]);

@@ -111,6 +111,40 @@ public sealed class MachineTests
     }
 
     [Fact]
+    public async Task RunAsync_CpuidPage_IsCheckedAndSentBack()
+    {
+        byte[] page = TestImage.MakeCpuidPage(2);
+        byte[] frame = Frames.Frame(LinkFrame.CpuidPage, page);
+        using var qemu = new FakeQemu(
+            "head -c 4108 \"$here/frames\"; head -c 4100 > \"$here/answer\"; tail -c +4109 \"$here/frames\"", Frames.Hello, frame, Frames.Exit(StopReason.GuestExit, 3));
+
+        Assert.Equal(3, (await RunAsync(qemu.Options)).ExitStatus);
+
+        Assert.Equal(frame, File.ReadAllBytes(qemu.Path("answer")));
+    }
+
+    // Index 1 of function 7, which has no EBX.
+    [Theory]
+    [InlineData(16 + 28, "function 0x7 index 0x1: EAX 0x00000000, EBX 0x00000007")]
+    [InlineData(16 + 40, "reserved bytes")]
+    [InlineData(4, "malformed")]
+    public async Task RunAsync_CpuidPageBeyondThePolicy_IsRefused(int offset, string message)
+    {
+        byte[] page = new byte[4096];
+        page[0] = 1;
+        page[16] = 7;
+        page[20] = 1;
+        page[offset] = 7;
+        using var qemu = new FakeQemu("cat \"$here/frames\"; cat > /dev/null", Frames.Hello, Frames.Frame(LinkFrame.CpuidPage, page));
+
+        var error = await Assert.ThrowsAsync<SvsmDiagnosticException>(() => RunAsync(qemu.Options));
+
+        Assert.Same(SvsmDiagnostics.LaunchRefused, error.Diagnostic);
+        Assert.Contains(message, error.Message, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(qemu.WorkingFolder));
+    }
+
+    [Fact]
     public async Task RunAsync_ChipUnusable_IsError()
     {
         byte[] page = new byte[4096];

@@ -74,8 +74,8 @@ public sealed class SimulatedChipTests : IDisposable
         Assert.Equal(TestChip.Instance.Ark.ToArray(), chip.Ark.ToArray());
         Assert.Equal(TestChip.Instance.Vcek.ToArray(), chip.Vcek.ToArray());
         Assert.Equal(chip.ChipId, again.ChipId);
-        Assert.Equal(chip.Derive([1, 2]), again.Derive([1, 2]));
-        Assert.NotEqual(chip.Derive([1, 2]), chip.Derive([1, 3]));
+        Assert.Equal(chip.KeyOf(new TcbVersion(1)), again.KeyOf(new TcbVersion(1)));
+        Assert.NotEqual(chip.KeyOf(new TcbVersion(1)), chip.KeyOf(new TcbVersion(2)));
         Assert.True(key.VerifyData((byte[])[7], chip.Sign([7]), HashAlgorithmName.SHA384, DSASignatureFormat.IeeeP1363FixedFieldConcatenation));
     }
 

@@ -13,8 +13,9 @@ internal static class TestMessage
 {
     public static byte[][] Keys { get; } = [.. Enumerable.Range(0, 4).Select(i => Enumerable.Repeat((byte)(0x40 + i), 32).ToArray())];
 
-    public static GuestContext Guest(Svsm.Igvm.IgvmSnpIdBlock? idBlock = null) => new()
+    public static GuestContext Guest(Svsm.Igvm.IgvmSnpIdBlock? idBlock = null, byte[]? rootKey = null) => new()
     {
+        VmRootKey = rootKey ?? RandomNumberGenerator.GetBytes(32),
         Policy = TestImage.Policy,
         Digest = Convert.FromHexString(TestImage.Digest),
         MessageKeys = Keys,
@@ -77,6 +78,25 @@ internal static class TestMessage
         payload.AsSpan(0, 64).Fill(fill);
         BinaryPrimitives.WriteUInt32LittleEndian(payload.AsSpan(64), vmpl);
         BinaryPrimitives.WriteUInt32LittleEndian(payload.AsSpan(68), select);
+        return payload;
+    }
+
+    public static byte[] CpuidRequest(params (uint Function, uint Index, uint Eax, uint Ebx, uint Ecx, uint Edx)[] functions)
+    {
+        byte[] payload = new byte[16 + (functions.Length * 48)];
+        payload[0] = (byte)functions.Length;
+        for (int i = 0; i < functions.Length; i++)
+        {
+            Span<byte> entry = payload.AsSpan(16 + (i * 48));
+            (uint function, uint index, uint eax, uint ebx, uint ecx, uint edx) = functions[i];
+            BinaryPrimitives.WriteUInt32LittleEndian(entry, function);
+            BinaryPrimitives.WriteUInt32LittleEndian(entry[4..], index);
+            BinaryPrimitives.WriteUInt32LittleEndian(entry[24..], eax);
+            BinaryPrimitives.WriteUInt32LittleEndian(entry[28..], ebx);
+            BinaryPrimitives.WriteUInt32LittleEndian(entry[32..], ecx);
+            BinaryPrimitives.WriteUInt32LittleEndian(entry[36..], edx);
+        }
+
         return payload;
     }
 

@@ -73,6 +73,11 @@ internal static unsafe class ExitHandler
                 // The emulator reports INVD as this as well.
                 bool isInvd = GuestCode.Decode(machine.Memory, cpu) is { Map: 1, Opcode: InvdOpcode };
                 return VcDelivery.Deliver(machine.Memory, cpu, isInvd ? ExitCode.Invd : ExitCode.Wbinvd);
+            case ExitCode.Rdtsc:
+            case ExitCode.Rdtscp:
+                // Only a hostile host intercepts them. The emulator reports both as RDTSC.
+                bool isRdtscp = GuestCode.Decode(machine.Memory, cpu) is { Map: 1, Opcode: GroupOpcode };
+                return VcDelivery.Deliver(machine.Memory, cpu, isRdtscp ? ExitCode.Rdtscp : ExitCode.Rdtsc);
             case ExitCode.MwaitConditional:
                 return VcDelivery.Deliver(machine.Memory, cpu, ExitCode.Mwait);
             case ExitCode.Invlpga:

@@ -45,7 +45,8 @@ internal static unsafe class Intercepts
     /// <summary>Sets the intercepts of the VMPL that was just loaded.</summary>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="alone">Whether it is the only one; if not, PAUSE lets the others run.</param>
-    public static void Select(VirtualCpu cpu, bool alone)
+    /// <param name="timeStampCounter">Whether RDTSC and RDTSCP exit.</param>
+    public static void Select(VirtualCpu cpu, bool alone, bool timeStampCounter)
     {
         Vmcb* vmcb = cpu.Vmcb;
         vmcb->IoPermissionMap = (ulong)s_ioMap;
@@ -60,7 +61,7 @@ internal static unsafe class Intercepts
         vmcb->Intercepts = Bit(ExitCode.Interrupt) | Bit(ExitCode.NonMaskableInterrupt) | Bit(ExitCode.Cr0SelectiveWrite) | Bit(ExitCode.Rdpmc) | Bit(ExitCode.Cpuid) | Bit(ExitCode.Invd)
             | Bit(ExitCode.Halt) | Bit(ExitCode.Invlpga) | Bit(ExitCode.Ioio) | Bit(ExitCode.Msr) | Bit(ExitCode.Shutdown)
             | Bit(ExitCode.Wbinvd) | Bit(ExitCode.Monitor) | Bit(ExitCode.Mwait) | Bit(ExitCode.MwaitConditional)
-            | (alone ? 0 : Bit(ExitCode.Pause));
+            | (alone ? 0 : Bit(ExitCode.Pause)) | (timeStampCounter ? Bit(ExitCode.Rdtsc) | Bit(ExitCode.Rdtscp) : 0);
         for (ulong code = ExitCode.Vmrun; code <= ExitCode.Skinit; code++)
         {
             vmcb->Intercepts |= Bit(code);

@@ -256,6 +256,24 @@ internal unsafe ref struct LaunchLoader
         }
 
         ((CpuidPageHeader*)page)->Count = kept;
+        return TryCheckCpuid(page);
+    }
+
+    // LAUNCH_UPDATE: the security processor looks at the page before it becomes the guest's. The machine's host side plays it.
+    private bool TryCheckCpuid(byte* page)
+    {
+        // SAFETY: the page is a frame.
+        var bytes = new Span<byte>(page, (int)Amd64.PageSize);
+        ulong start = _machine.Processor.ReadTimeStampCounter();
+        _machine.Link.Send(LinkFrame.CpuidPage, bytes);
+        Span<byte> answer = stackalloc byte[Link.MaxPayload];
+        if (_machine.Link.Receive(answer, out LinkFrame type) != bytes.Length || type != LinkFrame.CpuidPage)
+        {
+            return false;
+        }
+
+        _machine.HoldTimeSince(start);
+        answer.Slice(0, bytes.Length).CopyTo(bytes);
         return true;
     }
 

@@ -22,6 +22,7 @@ internal sealed unsafe class VirtualMachine
     private readonly ulong[] _debugRegisters = new ulong[MaxCpus * DebugRegisterCount];
     private VirtualCpu? _onProcessor;
     private bool _resumeFailed;
+    private bool _interceptsTimeStampCounter;
 
     /// <summary>Makes a machine without vCPUs.</summary>
     /// <param name="pool">Its memory's source.</param>
@@ -169,11 +170,25 @@ internal sealed unsafe class VirtualMachine
 
         LoadTscAux(cpu, vmsa->TscAux);
         cpu.SelectNestedTables(Memory.NestedTables);
-        Intercepts.Select(cpu, alone: Cpus.Length == 1 || Threads.Enabled);
+        Intercepts.Select(cpu, alone: Cpus.Length == 1 || Threads.Enabled, _interceptsTimeStampCounter);
         Memory.Stale.Enter(cpu);
         cpu.IsRunning = true;
         cpu.IsHalted = false;
         return true;
+    }
+
+    /// <summary>From now on RDTSC and RDTSCP are #VC, which no host has a reason for.</summary>
+    public void InterceptTimeStampCounter()
+    {
+        _interceptsTimeStampCounter = true;
+        for (int i = 0; i < Cpus.Length; i++)
+        {
+            if (Cpus[i].IsRunning)
+            {
+                Intercepts.Select(Cpus[i], alone: Cpus.Length == 1 || Threads.Enabled, timeStampCounter: true);
+                Memory.Stale.Enter(Cpus[i]);
+            }
+        }
     }
 
     /// <summary>What #VMEXIT does to a VMSA: stores the registers and takes it out of use.</summary>

@@ -186,6 +186,32 @@ processor_gdt_pointer:
 processor_start_end:
         .code64
 
+# bool svsm_compare_exchange_is_sound(): whether CMPXCHG16B leaves the flags alone that are not its own. QEMU 7.2 makes them up from an operand of the
+# instruction before if what came before that loaded the flags, as POPF, IRET and VMRUN do. 0x8000 is no flag at all.
+        function svsm_compare_exchange_is_sound
+        push    %rbx
+        xor     %eax, %eax
+        xor     %edx, %edx
+        xor     %ebx, %ebx
+        xor     %ecx, %ecx
+        push    %rax
+        push    %rax
+        mov     $0x8000, %edi
+        mov     $1, %esi
+        pushfq
+        popfq
+        cmp     %rdi, %rsi
+        cmpxchg16b (%rsp)
+        pushfq
+        pop     %rax
+        shr     $15, %eax
+        and     $1, %eax
+        xor     $1, %eax
+        add     $16, %rsp
+        pop     %rbx
+        ret
+        end_function svsm_compare_exchange_is_sound
+
 # void svsm_hypervisor_layout(ulong* values): image start, text end, image end, exception stubs, start code of other processors, its end,
 # and where that finds its stack
         function svsm_hypervisor_layout

@@ -57,9 +57,28 @@ internal static unsafe class WorldSwitch
 internal sealed unsafe class LevelOneProcessor : HostProcessor
 {
     private const uint MsrTscAux = 0xC000_0103;
+    private const uint Features = 1;
+    private const uint CompareExchange16 = 1u << 13;
 
-    /// <inheritdoc/>
-    public override CpuidResult Cpuid(uint function, uint index) => X64.Cpuid(function, index);
+    private readonly bool _hidesCompareExchange;
+
+    /// <summary>Looks at the processor.</summary>
+    public LevelOneProcessor()
+    {
+        _hidesCompareExchange = (X64.Cpuid(Features).Ecx & CompareExchange16) != 0 && !CompareExchangeIsSound();
+    }
+
+    /// <summary>Identifies the processor, without an instruction that it has but gets wrong.</summary>
+    public override CpuidResult Cpuid(uint function, uint index)
+    {
+        CpuidResult result = X64.Cpuid(function, index);
+        if (function == Features && _hidesCompareExchange)
+        {
+            result.Ecx &= ~CompareExchange16;
+        }
+
+        return result;
+    }
 
     /// <inheritdoc/>
     public override ulong ReadTimeStampCounter() => X64.ReadTimeStampCounter();
@@ -148,6 +167,10 @@ internal sealed unsafe class LevelOneProcessor : HostProcessor
 
     /// <inheritdoc/>
     public override void WriteDebugRegisters(ulong* values) => WriteRegisters(values);
+
+    [RuntimeImport("*", "svsm_compare_exchange_is_sound")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern bool CompareExchangeIsSound();
 
     [RuntimeImport("*", "svsm_take_nmi")]
     [MethodImpl(MethodImplOptions.InternalCall)]

@@ -57,7 +57,9 @@ public sealed class Attack
         ["hv-storm"] = ("injects #HV after each of 300 exits of the SVSM", choice => InjectException(28, choice.Exit() with { Repeat = 300 })),
         ["hv-garbage"] = ("writes any vector and flags into the #HV doorbell page and rings", choice => RingDoorbell((uint)choice.Word(), choice.Exit() with { Repeat = 100 })),
         ["hv-withhold"] = ("never tells the SVSM of an event", choice => WithholdEvents(choice.Exit())),
+        ["intercept-tsc"] = ("intercepts RDTSC and RDTSCP", choice => InterceptTimeStampCounter(choice.Exit())),
         ["parameters"] = ("corrupts the parameter pages of the launch", choice => CorruptParameters(choice.Word())),
+        ["cpuid"] = ("fills the CPUID page with other values", choice => CorruptCpuid(choice.Word())),
         ["start-twice"] = ("runs the VMSA of a vCPU on a second one as well", choice => StartTwice(1, choice.Exit())),
         ["wrong-vmpl"] = ("runs another VMPL than it was asked to", choice => RunVmpl((int)choice.Below(4), AttackTime.AtMsrRequest(choice.Below(10) + 1, RunVmplRequest, vmpl: 0))),
         ["wrong-vmpl-any"] = ("runs another VMPL unasked, after an exit of the SVSM", choice => RunVmpl((int)choice.Below(3) + 1, choice.Exit())),
@@ -81,8 +83,10 @@ public sealed class Attack
 
     internal LaunchAttack? Description => _description.Action == 0 ? null : _description;
 
-    // What is done in this process: to the parameter pages, or to messages. 0 = nothing.
+    // What is done in this process: to the parameter pages, the CPUID page, or to messages. 0 = nothing.
     internal ulong ParameterSeed { get; private init; }
+
+    internal ulong CpuidSeed { get; private init; }
 
     internal int MessageNumber { get; private init; }
 
@@ -206,6 +210,11 @@ public sealed class Attack
     /// <returns>The attack.</returns>
     public static Attack WithholdEvents(AttackTime time) => Make("hv-withhold", AttackAction.Withhold, time);
 
+    /// <summary>Intercepts RDTSC and RDTSCP from a time on: they are #VC, and the guest has to ask the host what time it is.</summary>
+    /// <param name="time">When.</param>
+    /// <returns>The attack.</returns>
+    public static Attack InterceptTimeStampCounter(AttackTime time) => Make("intercept-tsc", AttackAction.InterceptTimeStampCounter, time);
+
     /// <summary>Runs a VMPL of the vCPU in place of the one that exited.</summary>
     /// <param name="vmpl">VMPL, 0 to 3. The one that exited: it is resumed, as if the other had run.</param>
     /// <param name="time">When. At a run-VMPL request the host does this instead of what it was asked.</param>
@@ -222,6 +231,11 @@ public sealed class Attack
     /// <param name="seed">Chooses which.</param>
     /// <returns>The attack.</returns>
     public static Attack CorruptParameters(ulong seed) => new("parameters", default) { ParameterSeed = seed | 1 };
+
+    /// <summary>Changes registers of functions in the CPUID page, which the host fills and nobody measures, before the security processor checks it.</summary>
+    /// <param name="seed">Chooses which.</param>
+    /// <returns>The attack. If the security processor refuses the page, the run ends with SVSM6005.</returns>
+    public static Attack CorruptCpuid(ulong seed) => new("cpuid", default) { CpuidSeed = seed | 1 };
 
     /// <summary>Changes a byte of an answer of the security processor.</summary>
     /// <param name="number">Which answer, from 1.</param>
@@ -260,34 +274,18 @@ public sealed class Attack
     private Attack Rename(string name) => new(name, in _description)
     {
         ParameterSeed = ParameterSeed,
+        CpuidSeed = CpuidSeed,
         MessageNumber = MessageNumber,
         MessageTear = MessageTear,
     };
 
     // Choices of a default schedule. SplitMix64, so that a seed means the same for ever.
-    private sealed class Choice
+    private sealed class Choice(LaunchPlan plan, ulong seed) : SeededChoice(seed)
     {
         private static readonly ulong[] s_vcCodes = [0x72, 0x7B, 0x7C, 0x81, 0x6E, 0x400, 0x404, 0xFFFF];
 
-        private readonly ulong[] _pages;
-        private ulong _state;
-
-        public Choice(LaunchPlan plan, ulong seed)
-        {
-            _state = seed;
-            _pages = [.. plan.Updates.Where(update => update.Type is LaunchPageType.Normal or LaunchPageType.Secrets or LaunchPageType.Cpuid).Select(update => update.Gpa)];
-        }
-
-        public ulong Word()
-        {
-            _state += 0x9E37_79B9_7F4A_7C15;
-            ulong value = _state;
-            value = (value ^ (value >> 30)) * 0xBF58_476D_1CE4_E5B9;
-            value = (value ^ (value >> 27)) * 0x94D0_49BB_1331_11EB;
-            return value ^ (value >> 31);
-        }
-
-        public ulong Below(ulong limit) => Word() % limit;
+        private readonly ulong[] _pages =
+            [.. plan.Updates.Where(update => update.Type is LaunchPageType.Normal or LaunchPageType.Secrets or LaunchPageType.Cpuid).Select(update => update.Gpa)];
 
         public ulong Page() => _pages[(int)Below((ulong)_pages.Length)];
 

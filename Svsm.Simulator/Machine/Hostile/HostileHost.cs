@@ -7,7 +7,10 @@ using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Linq;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using Svsm.Simulator.Shared;
+using Svsm.Wire;
 
 namespace Svsm.Simulator;
 
@@ -62,6 +65,26 @@ internal sealed class HostileHost
         }
 
         return plan;
+    }
+
+    // The CPUID page as the host fills it: one bit of some registers is another one.
+    public void CorruptCpuid(Span<byte> page)
+    {
+        const int RegistersOffset = 24;
+        const int RegisterBits = 4 * 32;
+        uint count = MemoryMarshal.Read<CpuidPageHeader>(page).Count;
+        foreach (Attack attack in _attacks.Where(attack => attack.CpuidSeed != 0))
+        {
+            var random = new SeededChoice(attack.CpuidSeed);
+            for (ulong change = random.Below(3) + 1; change != 0 && count != 0; change--)
+            {
+                int entry = CpuidPageHeader.EntriesOffset + ((int)random.Below(count) * Unsafe.SizeOf<CpuidEntry>());
+                int bit = (int)random.Below(RegisterBits);
+                page[entry + RegistersOffset + (bit / 8)] ^= (byte)(1 << (bit % 8));
+            }
+
+            _events.Add(new AttackEvent(attack.Name, count == 0 ? AttackOutcome.NoTarget : AttackOutcome.Done, 0));
+        }
     }
 
     // The frames that answer a guest request; the last one has the message.

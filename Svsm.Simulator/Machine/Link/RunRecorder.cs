@@ -33,8 +33,9 @@ internal sealed class RunRecorder
     private List<RmpRange> _map = [];
     private ulong _mapEnd;
 
-    // Payload of a GuestRequest that waits for its answer.
+    // Payload of a GuestRequest or CpuidPage that waits for its answer.
     private byte[]? _guestRequest;
+    private byte[]? _cpuidPage;
 
     public RunRecorder(ConsoleCollector console, int vcpuCount)
     {
@@ -78,6 +79,14 @@ internal sealed class RunRecorder
         return request;
     }
 
+    // A CPUID page, which will be answered now; or null.
+    public byte[]? TakeCpuidPage()
+    {
+        byte[]? page = _cpuidPage;
+        _cpuidPage = null;
+        return page;
+    }
+
     // The state of memory that was sent last.
     public RmpMap TakeMap()
     {
@@ -99,9 +108,9 @@ internal sealed class RunRecorder
             throw new LinkException(SaidHello ? "A second Hello frame." : $"The first frame has type {(byte)type}; wanted Hello ({(byte)LinkFrame.Hello}).");
         }
 
-        if (_guestRequest is not null && type == LinkFrame.GuestRequest)
+        if ((_guestRequest ?? _cpuidPage) is not null && type is LinkFrame.GuestRequest or LinkFrame.CpuidPage)
         {
-            throw new LinkException("A GuestRequest frame follows another that has no answer yet.");
+            throw new LinkException($"A {type} frame follows another that has no answer yet.");
         }
 
         switch (type)
@@ -124,6 +133,10 @@ internal sealed class RunRecorder
             case LinkFrame.GuestRequest:
                 RequireLength(LinkFrame.GuestRequest, payload, Link.GuestRequestHeaderLength + SecurityProcessor.PageSize);
                 _guestRequest = payload.ToArray();
+                break;
+            case LinkFrame.CpuidPage:
+                RequireLength(LinkFrame.CpuidPage, payload, SecurityProcessor.PageSize);
+                _cpuidPage = payload.ToArray();
                 break;
             case LinkFrame.RmpMap:
                 AcceptMap(payload);

@@ -29,9 +29,16 @@ internal sealed class GuestContext
     // Without a migration agent the firmware makes both for each launch anew.
     public ReadOnlyMemory<byte> ReportId { get; } = RandomNumberGenerator.GetBytes(KeyLength);
 
-    public ReadOnlyMemory<byte> VmRootKey { get; } = RandomNumberGenerator.GetBytes(KeyLength);
+    public ReadOnlyMemory<byte> VmRootKey { get; init; } = RandomNumberGenerator.GetBytes(KeyLength);
 
     private static readonly byte[] s_noId = new byte[16];
+
+    // SHA-384 of the key that stands for the guest's owner, and what it is: 0 none, 1 ID key, 2 author key.
+    public ReadOnlySpan<byte> IdKeyDigest(out uint kind)
+    {
+        kind = IdBlock is null ? 0u : IdBlock.AuthorPublicKey.Curve == 0 ? 1u : 2u;
+        return IdBlock is null ? default : SHA384.HashData(IdBlockVerifier.PublicKeyBytes(kind == 1 ? IdBlock.IdPublicKey : IdBlock.AuthorPublicKey));
+    }
 
     public uint GuestSvn => IdBlock?.GuestSvn ?? 0;
 

@@ -60,9 +60,8 @@ internal sealed class GuestRequestService
         WriteFrame(answer, LinkFrame.GuestResponse, payload);
     }
 
-    private static void WriteFrame(MemoryStream answer, LinkFrame type, ReadOnlySpan<byte> payload)
-    {
-        answer.Write([Link.Start, (byte)type, (byte)payload.Length, (byte)(payload.Length >> 8)]);
-        answer.Write(payload);
-    }
+    // A frame of the link.
+    public static byte[] Frame(LinkFrame type, ReadOnlySpan<byte> payload) => [Link.Start, (byte)type, (byte)payload.Length, (byte)(payload.Length >> 8), .. payload];
+
+    private static void WriteFrame(MemoryStream answer, LinkFrame type, ReadOnlySpan<byte> payload) => answer.Write(Frame(type, payload));
 }

@@ -16,6 +16,7 @@
 // Source: AMD VCEK certificate and KDS interface specification (57230), as virtee/sev and google/go-sev-guest read the extensions.
 
 using System;
+using System.Buffers.Binary;
 using System.Formats.Asn1;
 using System.IO;
 using System.Security.Cryptography;
@@ -100,8 +101,13 @@ internal sealed class SimulatedChip : IDisposable
     // ECDSA with SHA-384: R, then S, big-endian, 48 bytes each.
     public byte[] Sign(ReadOnlySpan<byte> data) => _vcek.SignData(data, HashAlgorithmName.SHA384, DSASignatureFormat.IeeeP1363FixedFieldConcatenation);
 
-    // 32 bytes that only this chip can make from the input.
-    public byte[] Derive(ReadOnlySpan<byte> input) => HMACSHA384.HashData(_secret, input)[..SecretLength];
+    // The secret behind derived keys, of this chip with firmware of a TCB version. 48 bytes.
+    public byte[] KeyOf(TcbVersion tcb)
+    {
+        Span<byte> version = stackalloc byte[sizeof(ulong)];
+        BinaryPrimitives.WriteUInt64LittleEndian(version, tcb.Value);
+        return HMACSHA384.HashData(_secret, version);
+    }
 
     public void Dispose() => _vcek.Dispose();
 
