@@ -3,8 +3,10 @@
 
 // The figures of eng/bench. Everything measured is a process that users run, too: the image writer, the simulator, dotnet build.
 // Arguments: the repository, and what is measured: "image" (with the simulator), "all" (also build times and the virtual TPM), "tpm" (that
-// alone), "counts" (instructions of operations with secrets; the status is 1 if they are not the same for all secrets). A third argument is a
-// part of the names of what is measured.
+// alone), "counts" (instructions of operations with secrets; the status is 1 if they are not the same for all secrets), "linux" (that alone). Further
+// arguments: a part of the names of what is measured, or for "linux" other QEMUs to boot it with.
+//
+// A figure with a limit behind it may not be above that; if one is, the exit status is 1.
 //
 // Instructions come from runs of one image that differ in what the probe guest does: it ends at once, or does one thing 1000 times first
 // (Svsm.Simulator/ProbeGuest/Commands.cs). What all do is start-up; the difference is what is measured.
@@ -17,7 +19,9 @@ using System.IO;
 using System.Linq;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using System.Threading.Tasks;
 using Svsm.Bench;
+using Svsm.Linux.Tests;
 
 const int BenchCalls = 1000;
 const int Repetitions = 5;
@@ -43,7 +47,16 @@ if (args[1] == "tpm")
     return 0;
 }
 
+int exceeded = 0;
+
+if (args[1] == "linux")
+{
+    await PrintLinuxAsync(args[2..]);
+    return exceeded == 0 ? 0 : 1;
+}
+
 Counters idle = RunImage("exit:0");
+Counters large = RunImage("exit:0", "--memory", "2048");
 Counters bench = RunImage("bench");
 Counters validate = RunImage("validate");
 Counters validateLarge = RunImage("validate-large");
@@ -55,24 +68,28 @@ PrintSizes();
 Console.WriteLine();
 Console.WriteLine("Instructions (counted by QEMU; the same in every run)");
 Print("first SVSM instruction to guest entry", idle.Vmpl0Ticks);
+Print("  with 2 GiB", large.Vmpl0Ticks, limit: 30_000_000);
+Console.WriteLine("    (1 vCPU; with the zeroing of what the SVSM itself takes)");
 Print("  host calls of the SVSM until then", idle.Vmpl0VmgExits);
 Print("  pages validated until then", idle.PValidates);
 Print("SVSM, per QUERY_PROTOCOL call", PerCall(bench.Vmpl0Ticks - idle.Vmpl0Ticks));
 Print("SVSM, per page of 510 4-KiB pages validated", ((validate.Vmpl0Ticks - idle.Vmpl0Ticks) / ValidatedPages) - (PageBytes / WordBytes));
-Print("SVSM, per page of 4 2-MiB pages validated", ((validateLarge.Vmpl0Ticks - idle.Vmpl0Ticks) / ValidatedLargePages) - (LargePageBytes / WordBytes));
+Print("SVSM, per page of 4 2-MiB pages validated", ((validateLarge.Vmpl0Ticks - idle.Vmpl0Ticks) / ValidatedLargePages) - (LargePageBytes / WordBytes), limit: 2000);
 Console.WriteLine("    (one call; without the zeroing, which is one step for 8 bytes)");
 Print("guest, per QUERY_PROTOCOL call", PerCall(bench.Vmpl2Ticks - idle.Vmpl2Ticks));
 Print("simulated processor, per QUERY_PROTOCOL call", PerCall(bench.HypervisorTicks - idle.HypervisorTicks));
 Print("  exits per call", PerCall(bench.Exits - idle.Exits));
 
 // What the simulated processor itself needs, from the exit to the next entry.
-Print("hypervisor instructions per null exit", PerCall(nullExits.HypervisorTicks - idle.HypervisorTicks));
+Print("hypervisor instructions per null exit", PerCall(nullExits.HypervisorTicks - idle.HypervisorTicks), limit: 600);
 Console.WriteLine("    (RDMSR of the GHCB MSR: one exit, which only reads a register of the processor)");
 Print("hypervisor instructions per #VC", PerCall(vcExits.HypervisorTicks - idle.HypervisorTicks));
 Console.WriteLine("    (CPUID: one exit, and the delivery to the guest's handler, which does not exit)");
 Print("hypervisor instructions per VMPL round trip", PerCall(vmplTrips.HypervisorTicks - idle.HypervisorTicks));
 Console.WriteLine("    (VMPL2 to VMPL0 and back without a call, with every exit that guest and SVSM make for it)");
 Print("  exits per VMPL round trip", PerCall(vmplTrips.Exits - idle.Exits));
+
+await PrintLinuxAsync([]);
 
 if (args[1] == "all")
 {
@@ -81,19 +98,29 @@ if (args[1] == "all")
     TpmFigures.Print(staticTpm, "");
 }
 
-return 0;
+if (exceeded != 0)
+{
+    Console.WriteLine();
+    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{exceeded} above the limit"));
+}
+
+return exceeded == 0 ? 0 : 1;
 
 static double PerCall(double value) => value / BenchCalls;
 
-static void Print(string what, double value) =>
-    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {what,-46} {value,12:#,0.##}"));
+void Print(string what, double value, double limit = double.PositiveInfinity)
+{
+    string text = double.IsFinite(limit) ? string.Create(CultureInfo.InvariantCulture, $"   at most {limit:#,0}{(value > limit ? ": EXCEEDED" : "")}") : "";
+    exceeded += value > limit ? 1 : 0;
+    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {what,-46} {value,12:#,0.##}{text}"));
+}
 
-Counters RunImage(string command)
+Counters RunImage(string command, params ReadOnlySpan<string> options)
 {
     string target = Path.Combine(folder, "images");
     Run(folder, null, Path.Combine(boot, "Svsm.Boot.dll"), target, command);
     string output = Run(
-        folder, null, Path.Combine(boot, "svsm-simulator.dll"), "run", Path.Combine(target, "boot.igvm"), "--icount", "--json", "--timeout", "300");
+        folder, null, [Path.Combine(boot, "svsm-simulator.dll"), "run", Path.Combine(target, "boot.igvm"), "--icount", "--json", "--timeout", "300", .. options]);
     using JsonDocument json = JsonDocument.Parse(output);
     var counters = default(Counters);
     foreach (JsonElement entry in json.RootElement.GetProperty("statistics").EnumerateArray())
@@ -142,6 +169,64 @@ void PrintSizes()
     Print("launched, bytes", launched);
 
     static ulong Address(Group digits) => ulong.Parse(digits.ValueSpan, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
+}
+
+// Debian's kernel with BusyBox, from the start of QEMU to user space and off again: as an SNP guest, and as it is on the same QEMU. In turns, and in
+// processor time of QEMU: what else the PC does disturbs both alike.
+async Task PrintLinuxAsync(string[] others)
+{
+    const int Rounds = 3;
+    string kernel = Path.Combine(folder, "vmlinuz");
+    string disk = Path.Combine(folder, "initrd");
+    byte[][] files = [(await DebianPackage.Kernel.ReadAsync($"./boot/vmlinuz-{DebianPackage.KernelRelease}"))[0], (await DebianPackage.BusyBox.ReadAsync("./bin/busybox"))[0]];
+    await File.WriteAllBytesAsync(kernel, files[0]);
+    var archive = new CpioArchive();
+    archive.AddDirectory("bin");
+    archive.AddDirectory("dev");
+    archive.AddDevice("dev/console", 5, 1);
+    archive.AddFile("bin/busybox", files[1]);
+    archive.AddFile("init", "#!/bin/busybox sh\necho init: user space\n/bin/busybox poweroff -f\n"u8.ToArray());
+    await File.WriteAllBytesAsync(disk, archive.Finish());
+
+    // In place of QEMU: runs it, and writes down the processor time of what it waited for.
+    string timed = Path.Combine(repository, "eng", "Bench", "timed-qemu");
+    string times = Path.Combine(folder, "times");
+
+    Console.WriteLine();
+    Console.WriteLine("Debian's Linux to user space (median of {0}, seconds of QEMU's processor time; 1 vCPU, 512 MiB, console on ttyS0)", Rounds);
+    foreach (string qemu in (string[])["qemu-system-x86_64", .. others])
+    {
+        double[] plain = new double[Rounds];
+        double[] guest = new double[Rounds];
+        for (int i = 0; i < Rounds; i++)
+        {
+            plain[i] = Boot(qemu, timed,
+                "-accel", "tcg", "-M", "q35", "-cpu", "EPYC", "-m", "512", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
+                "-kernel", kernel, "-initrd", disk, "-append", "console=ttyS0 panic=-1");
+            guest[i] = Boot(qemu, "dotnet",
+                Path.Combine(boot, "svsm-simulator.dll"), "run", "--guest-kernel", kernel, "--initrd", disk, "--append", "console=ttyS0 panic=-1", "--memory", "512", "--timeout", "1000");
+        }
+
+        Array.Sort(plain);
+        Array.Sort(guest);
+        Console.WriteLine("  " + RunProgram(qemu, folder, null, "--version").Split('\n')[0]);
+        Print("  without SNP, on QEMU alone", plain[Rounds / 2]);
+        Print("  SNP guest at VMPL0", guest[Rounds / 2]);
+        Print("  ratio", guest[Rounds / 2] / plain[Rounds / 2], qemu == "qemu-system-x86_64" ? 3 : double.PositiveInfinity);
+    }
+
+    double Boot(string qemu, string program, params ReadOnlySpan<string> arguments)
+    {
+        string output = RunProgram(program, folder, new Dictionary<string, string> { ["SVSM_QEMU"] = timed, ["BENCH_QEMU"] = qemu, ["BENCH_TIMES"] = times }, arguments);
+        if (!output.Contains("init: user space", StringComparison.Ordinal))
+        {
+            throw new InvalidOperationException($"Linux did not get to user space.\n{output}");
+        }
+
+        // Shell, then its children: minutes, seconds, of user and system.
+        MatchCollection matches = Regex.Matches(File.ReadAllLines(times)[1], "([0-9]+)m([0-9.]+)s");
+        return matches.Sum(match => (double.Parse(match.Groups[1].ValueSpan, CultureInfo.InvariantCulture) * 60) + double.Parse(match.Groups[2].ValueSpan, CultureInfo.InvariantCulture));
+    }
 }
 
 void PrintBuildTimes()
@@ -218,10 +303,12 @@ static double Median(Action prepare, Action measured)
     return seconds[Repetitions / 2];
 }
 
-static string Run(string folder, Dictionary<string, string>? environment, params ReadOnlySpan<string> arguments)
+static string Run(string folder, Dictionary<string, string>? environment, params ReadOnlySpan<string> arguments) => RunProgram("dotnet", folder, environment, arguments);
+
+static string RunProgram(string program, string folder, Dictionary<string, string>? environment, params ReadOnlySpan<string> arguments)
 {
     Directory.CreateDirectory(folder);
-    var start = new ProcessStartInfo("dotnet", arguments.ToArray()) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
+    var start = new ProcessStartInfo(program, arguments.ToArray()) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
     foreach ((string name, string value) in environment ?? [])
     {
         start.Environment[name] = value;
@@ -233,7 +320,7 @@ static string Run(string folder, Dictionary<string, string>? environment, params
     process.WaitForExit();
     return process.ExitCode == 0
         ? output
-        : throw new InvalidOperationException($"dotnet {string.Join(' ', start.ArgumentList)} ended with status {process.ExitCode}.\n{output}{error.Result}");
+        : throw new InvalidOperationException($"{program} {string.Join(' ', start.ArgumentList)} ended with status {process.ExitCode}.\n{output}{error.Result}");
 }
 
 /// <summary>Sums over all vCPUs.</summary>
