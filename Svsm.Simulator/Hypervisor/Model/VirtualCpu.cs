@@ -137,6 +137,7 @@ internal sealed unsafe class VirtualCpu
     private ulong _faultStack;
     private ulong _faultAddress;
     private uint _faultRepeats;
+    private int _vmpl;
 
     /// <summary>Makes a vCPU that has no VMSA yet.</summary>
     /// <param name="pool">For its VMCB and frame.</param>
@@ -155,6 +156,8 @@ internal sealed unsafe class VirtualCpu
             statistics[vmpl].Vmpl = (uint)vmpl;
             Contexts[vmpl] = new VmplContext { Statistics = &statistics[vmpl], Apic = new LocalApic((uint)id) };
         }
+
+        Current = Contexts[0];
     }
 
     /// <summary>Number and APIC id.</summary>
@@ -183,7 +186,15 @@ internal sealed unsafe class VirtualCpu
     }
 
     /// <summary>VMPL that runs.</summary>
-    public int Vmpl { get; set; }
+    public int Vmpl
+    {
+        get => _vmpl;
+        set
+        {
+            _vmpl = value;
+            Current = Contexts[value];
+        }
+    }
 
     /// <summary>Whether it has a VMSA in use; otherwise it was never started, halted, or is in AP reset hold.</summary>
     public bool IsRunning { get; set; }
@@ -222,7 +233,7 @@ internal sealed unsafe class VirtualCpu
     public VmplContext[] Contexts { get; }
 
     /// <summary>What exists for the VMPL that runs.</summary>
-    public VmplContext Current => Contexts[Vmpl];
+    public VmplContext Current { get; private set; }
 
     /// <summary>Whether and why the run is to end.</summary>
     public StopRequest StopRequest => _stop;
