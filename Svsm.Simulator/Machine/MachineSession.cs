@@ -299,7 +299,7 @@ internal sealed class MachineSession : IAsyncDisposable
 
             if (_recorder.TakeGuestRequest() is { } request)
             {
-                await SendAsync(_hostile.Answer(_guestRequests.Answer(request)), CancellationToken.None).ConfigureAwait(false);
+                await SendAsync(_hostile.Answer(_guestRequests.Answer(_hostile.Request(request))), CancellationToken.None).ConfigureAwait(false);
             }
         }
     }

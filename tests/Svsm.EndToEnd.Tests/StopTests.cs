@@ -26,6 +26,7 @@ public sealed class StopTests
         Assert.Equal((uint)Vmpl.Vmpl2, report.Vmpl);
         Assert.Equal(image.Written.Files.Image.Configuration.RegionBase, report.Gpa & ~0xFFFul);
         Assert.NotEqual(0ul, report.Rip);
+        Assert.Contains("\n  needed    assigned, validated; VMPL2 r\n", result.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]

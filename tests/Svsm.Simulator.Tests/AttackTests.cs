@@ -152,6 +152,39 @@ public sealed class AttackTests
     }
 
     [Fact]
+    public void Request_TornMessage_DiffersInOneByteOfTheMessage()
+    {
+        var host = new HostileHost([Attack.TearRequest(2, 0x1234_5678_9ABC)], s_plan);
+        byte[] request = Frames.GuestRequest(Link.NoCertificates, TestMessage.Seal(17, 1, new byte[128]))[Link.HeaderLength..];
+
+        Assert.Equal(request, host.Request(request));
+        host.Answer(Answer(1, 100));
+        byte[] torn = host.Request(request);
+
+        int changed = Assert.Single(Enumerable.Range(0, request.Length), i => request[i] != torn[i]);
+        Assert.InRange(changed, Link.GuestRequestHeaderLength, Link.GuestRequestHeaderLength + 0x60 + 127);
+        Assert.Equal([new AttackEvent("request-tear", AttackOutcome.Done, 2)], host.Events);
+    }
+
+    // The firmware's view of it: the first is answered, the same once more is not.
+    [Fact]
+    public void Request_RepeatedMessage_IsTheOneBeforeAndRefused()
+    {
+        var host = new HostileHost([Attack.RepeatRequest(1), Attack.RepeatRequest(2)], s_plan);
+        var processor = new GuestMessages(TestMessage.Guest(), () => TestChip.Instance, 2);
+        byte[] first = new byte[Link.GuestRequestHeaderLength + 4096];
+        TestMessage.Seal(17, 1, new byte[128]).CopyTo(first, Link.GuestRequestHeaderLength);
+        byte[] second = [.. first];
+        TestMessage.Seal(17, 3, new byte[128]).CopyTo(second, Link.GuestRequestHeaderLength);
+
+        Assert.Equal(FirmwareStatus.Success, processor.Handle(host.Request(first).AsSpan(Link.GuestRequestHeaderLength), out _));
+        host.Answer(Answer(1, 100));
+        Assert.Equal(FirmwareStatus.AeadOverflow, processor.Handle(host.Request(second).AsSpan(Link.GuestRequestHeaderLength), out _));
+
+        Assert.Equal([new AttackEvent("request-repeat", AttackOutcome.NoTarget, 1), new AttackEvent("request-repeat", AttackOutcome.Done, 2)], host.Events);
+    }
+
+    [Fact]
     public void Answer_NothingToTearOrRepeat_IsTold()
     {
         var host = new HostileHost([Attack.TearMessage(1, 0), Attack.RepeatMessage(1)], s_plan);

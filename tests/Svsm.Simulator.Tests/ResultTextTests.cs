@@ -36,6 +36,7 @@ public sealed class ResultTextTests
                     FFFFFF8000201013  F30F01D9              vmgexit
                     FFFFFF8000201017  C3                    ret
           page      GPA 0x8100000: assigned, not validated; VMPL1 ----; VMPL2 rwus; VMPL3 r---
+          needed    assigned, validated
           exit      code 0x400, info1 0x580000006, info2 0x8100008 (private write, RMP check)
           registers RIP FFFFFF8000201010  RSP FFFFFF8000300FF0  RFLAGS 00000046
                     RAX 0000000000000000  RCX 0000000000000001  RDX 0000000000000002  RBX 0000000000000003
@@ -102,6 +103,32 @@ public sealed class ResultTextTests
         report.ExitInfo1 = info;
 
         Assert.Contains(text + "\n", (s_violation with { Reports = [report] }).ToString(), StringComparison.Ordinal);
+    }
+
+    // Rows: violation, EXITCODE, EXITINFO1, VMPL, CPL, the state that was needed.
+    [Theory]
+    [InlineData(ViolationKind.PrivateAccessToSharedPage, 0x400ul, 0x5_8000_0004ul, 0, 0, "assigned, validated")]
+    [InlineData(ViolationKind.PrivateAccessToSharedPage, 0x46ul, 0ul, 0, 0, "assigned")]
+    [InlineData(ViolationKind.SharedAccessToPrivatePage, 0x400ul, 0x1_8000_0006ul, 0, 0, "not assigned (shared)")]
+    [InlineData(ViolationKind.SharedAccessToPrivatePage, 0x46ul, 0ul, 0, 0, "a mapping with the C-bit")]
+    [InlineData(ViolationKind.SharedFetch, 0x400ul, 0x1_8000_0014ul, 0, 0, "assigned, validated, and a mapping with the C-bit")]
+    [InlineData(ViolationKind.VmplPermission, 0x400ul, 0x15_8000_0004ul, 2, 3, "assigned, validated; VMPL2 r")]
+    [InlineData(ViolationKind.VmplPermission, 0x400ul, 0x15_8000_0006ul, 1, 0, "assigned, validated; VMPL1 w")]
+    [InlineData(ViolationKind.VmplPermission, 0x400ul, 0x15_8000_0014ul, 2, 3, "assigned, validated; VMPL2 u")]
+    [InlineData(ViolationKind.VmplPermission, 0x400ul, 0x15_8000_0014ul, 2, 0, "assigned, validated; VMPL2 s")]
+    [InlineData(ViolationKind.VmplPermission, 0x400ul, 0x16_8000_0006ul, 2, 0, "assigned, validated; VMPL2 rw")]
+    [InlineData(ViolationKind.VmsaPage, 0x400ul, 0x5_8000_0004ul, 0, 0, "not a VMSA in use")]
+    [InlineData(ViolationKind.NoMemory, 0x400ul, 0x5_8000_0004ul, 0, 0, "RAM, or device space and a shared access")]
+    [InlineData(ViolationKind.StaleTranslation, 0x46ul, 0ul, 0, 0, "no vCPU with a translation from before")]
+    public void ToString_Violation_SaysWhatStateWasNeeded(ViolationKind kind, ulong code, ulong info, uint vmpl, byte cpl, string needed)
+    {
+        StopReport report = Report();
+        (report.Violation, report.ExitCode, report.ExitInfo1, report.Vmpl, report.Cpl) = (kind, code, info, vmpl, cpl);
+
+        string text = (s_violation with { Detail = (ulong)kind, Reports = [report] }).ToString();
+
+        Assert.Contains($"\n  page      GPA 0x8100000: ", text, StringComparison.Ordinal);
+        Assert.Contains($"\n  needed    {needed}\n", text, StringComparison.Ordinal);
     }
 
     [Theory]

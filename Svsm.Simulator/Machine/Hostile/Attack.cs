@@ -65,6 +65,8 @@ public sealed class Attack
         ["wrong-vmpl-any"] = ("runs another VMPL unasked, after an exit of the SVSM", choice => RunVmpl((int)choice.Below(3) + 1, choice.Exit())),
         ["message-tear"] = ("changes a byte of an answer of the security processor", choice => TearMessage((int)choice.Below(4) + 1, choice.Word())),
         ["message-repeat"] = ("answers a guest message with the answer to an older one", choice => RepeatMessage((int)choice.Below(4) + 2)),
+        ["request-tear"] = ("changes a byte of a message to the security processor", choice => TearRequest((int)choice.Below(4) + 1, choice.Word())),
+        ["request-repeat"] = ("gives the security processor an older message", choice => RepeatRequest((int)choice.Below(4) + 2)),
     };
 
     private readonly LaunchAttack _description;
@@ -91,6 +93,9 @@ public sealed class Attack
     internal int MessageNumber { get; private init; }
 
     internal ulong? MessageTear { get; private init; }
+
+    // Whether the message is the guest's, and not the answer to it.
+    internal bool IsRequest { get; private init; }
 
     // Attacks by name are made once the launch is known: they choose among its pages.
     internal Func<LaunchPlan, Attack>? Maker { get; private init; }
@@ -248,6 +253,17 @@ public sealed class Attack
     /// <returns>The attack.</returns>
     public static Attack RepeatMessage(int number) => new("message-repeat", default) { MessageNumber = number };
 
+    /// <summary>Changes a byte of a guest's message before the security processor gets it.</summary>
+    /// <param name="number">Which message, from 1.</param>
+    /// <param name="seed">Chooses the byte, of header and payload.</param>
+    /// <returns>The attack.</returns>
+    public static Attack TearRequest(int number, ulong seed) => new("request-tear", default) { MessageNumber = number, MessageTear = seed, IsRequest = true };
+
+    /// <summary>Gives the security processor the message before once more.</summary>
+    /// <param name="number">In place of which message, from 2.</param>
+    /// <returns>The attack.</returns>
+    public static Attack RepeatRequest(int number) => new("request-repeat", default) { MessageNumber = number, IsRequest = true };
+
     /// <inheritdoc/>
     public override string ToString() => Name;
 
@@ -277,6 +293,7 @@ public sealed class Attack
         CpuidSeed = CpuidSeed,
         MessageNumber = MessageNumber,
         MessageTear = MessageTear,
+        IsRequest = IsRequest,
     };
 
     // Choices of a default schedule. SplitMix64, so that a seed means the same for ever.

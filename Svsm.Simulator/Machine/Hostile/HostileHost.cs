@@ -18,8 +18,11 @@ internal sealed class HostileHost
 {
     private readonly List<Attack> _attacks;
     private readonly List<AttackEvent> _events = [];
+    private byte[] _lastRequest = [];
     private byte[] _lastAnswer = [];
-    private int _answers;
+
+    // Of the next message, or the one that is being answered.
+    private int _number = 1;
 
     // Attacks by name choose among the pages of the launch.
     public HostileHost(IEnumerable<Attack> attacks, LaunchPlan plan) => _attacks = [.. attacks.Select(attack => attack.Maker?.Invoke(plan) ?? attack)];
@@ -87,36 +90,57 @@ internal sealed class HostileHost
         }
     }
 
+    // The payload of a guest request, on its way to the security processor.
+    public byte[] Request(byte[] payload)
+    {
+        const int SizeOffset = 0x36;
+        byte[] honest = payload;
+        foreach (Attack attack in Due(isRequest: true))
+        {
+            int start = Link.GuestRequestHeaderLength;
+            int length = GuestMessages.HeaderLength + BinaryPrimitives.ReadUInt16LittleEndian(payload.AsSpan(start + SizeOffset));
+            payload = Change(attack, payload, start..Math.Min(start + length, payload.Length), _lastRequest);
+        }
+
+        _lastRequest = honest;
+        return payload;
+    }
+
     // The frames that answer a guest request; the last one has the message.
     public byte[] Answer(byte[] frames)
     {
-        int number = ++_answers;
         byte[] honest = frames;
-        foreach (Attack attack in _attacks.Where(attack => attack.MessageNumber == number))
+        foreach (Attack attack in Due(isRequest: false))
         {
-            int start = LastFrame(frames) + Link.HeaderLength + Link.GuestResponseHeaderLength;
-            AttackOutcome outcome = AttackOutcome.NoTarget;
-            if (attack.MessageTear is ulong seed)
-            {
-                if (start < frames.Length)
-                {
-                    frames = [.. frames];
-                    int index = start + (int)(seed % (ulong)(frames.Length - start));
-                    frames[index] ^= (byte)(((seed >> 32) & 0xFF) | 1);
-                    outcome = AttackOutcome.Done;
-                }
-            }
-            else if (_lastAnswer.Length != 0)
-            {
-                frames = [.. frames.AsSpan(0, LastFrame(frames)), .. _lastAnswer.AsSpan(LastFrame(_lastAnswer))];
-                outcome = AttackOutcome.Done;
-            }
-
-            _events.Add(new AttackEvent(attack.Name, outcome, (ulong)number));
+            int last = LastFrame(frames);
+            byte[] repeated = _lastAnswer.Length == 0 ? [] : [.. frames.AsSpan(0, last), .. _lastAnswer.AsSpan(LastFrame(_lastAnswer))];
+            frames = Change(attack, frames, (last + Link.HeaderLength + Link.GuestResponseHeaderLength)..frames.Length, repeated);
         }
 
         _lastAnswer = honest;
+        _number++;
         return frames;
+    }
+
+    private IEnumerable<Attack> Due(bool isRequest) => _attacks.Where(attack => attack.MessageNumber == _number && attack.IsRequest == isRequest);
+
+    // One byte of the message is another one, or all of it is the one before; empty: there is none.
+    private byte[] Change(Attack attack, byte[] bytes, Range message, byte[] before)
+    {
+        int length = message.End.Value - message.Start.Value;
+        bool possible = attack.MessageTear is null ? before.Length != 0 : length > 0;
+        if (possible && attack.MessageTear is ulong seed)
+        {
+            bytes = [.. bytes];
+            bytes[message.Start.Value + (int)(seed % (ulong)length)] ^= (byte)(((seed >> 32) & 0xFF) | 1);
+        }
+        else if (possible)
+        {
+            bytes = before;
+        }
+
+        _events.Add(new AttackEvent(attack.Name, possible ? AttackOutcome.Done : AttackOutcome.NoTarget, (ulong)_number));
+        return bytes;
     }
 
     private static int LastFrame(byte[] frames)

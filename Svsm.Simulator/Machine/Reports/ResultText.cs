@@ -100,6 +100,10 @@ internal static class ResultText
         if (report.Gpa != 0 || report.RmpEntry != 0 || report.ExitCode == NestedPageFault)
         {
             AddLine(text, "page", Invariant($"GPA 0x{report.Gpa:X}: {new RmpEntry((uint)report.RmpEntry)}"));
+            if (ViolationText.NeededState(in report) is { Length: not 0 } needed)
+            {
+                AddLine(text, "needed", needed);
+            }
         }
 
         AddLine(text, "exit", Invariant($"code 0x{report.ExitCode:X}, info1 0x{report.ExitInfo1:X}, info2 0x{report.ExitInfo2:X}{PageFault(in report)}"));

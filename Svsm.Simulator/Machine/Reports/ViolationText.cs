@@ -8,6 +8,29 @@ namespace Svsm.Simulator;
 // What a violation means to the author of the code that did it: what happened, what hardware does, what is mostly wrong.
 internal static class ViolationText
 {
+    /// <summary>The state of the page that the access would have needed, in the words of <see cref="RmpEntry"/>; empty when no state would do.</summary>
+    public static string NeededState(in StopReport report)
+    {
+        const ulong NestedPageFault = 0x400;
+        const ulong Write = 1ul << 1;
+        const ulong Fetch = 1ul << 4;
+        const ulong Walk = 1ul << 33;
+        bool isAccess = report.ExitCode == NestedPageFault;
+        ulong info = report.ExitInfo1;
+        string right = (info & Walk) != 0 ? "rw" : (info & Fetch) != 0 ? report.Cpl == 3 ? "u" : "s" : (info & Write) != 0 ? "w" : "r";
+        return report.Violation switch
+        {
+            ViolationKind.PrivateAccessToSharedPage => isAccess ? "assigned, validated" : "assigned",
+            ViolationKind.SharedAccessToPrivatePage => isAccess ? "not assigned (shared)" : "a mapping with the C-bit",
+            ViolationKind.SharedFetch => "assigned, validated, and a mapping with the C-bit",
+            ViolationKind.VmplPermission => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"assigned, validated; VMPL{report.Vmpl} {right}"),
+            ViolationKind.VmsaPage => "not a VMSA in use",
+            ViolationKind.NoMemory => "RAM, or device space and a shared access",
+            ViolationKind.StaleTranslation => "no vCPU with a translation from before",
+            _ => "",
+        };
+    }
+
     public static (string Title, string Explanation) For(ViolationKind kind) => kind switch
     {
         ViolationKind.PrivateAccessToSharedPage => (
