@@ -55,7 +55,7 @@ internal enum Scenario : ulong
     RmpTable = 11,
 
     /// <summary>RDTSC and RDTSCP, which the host intercepts from the first exit on.</summary>
-    TimeStampCounter = 12,
+    TimeStampCounter = 13,
 
     PrivateAccessToSharedPage = 16,
     SharedAccessToPrivatePage = 17,

@@ -59,7 +59,7 @@ public sealed class ProbeTests
     public async Task Probe_TimeStampCounterIntercepted_IsVc()
     {
         var attack = new LaunchAttack { Action = AttackAction.InterceptTimeStampCounter, Vmpl = LaunchAttack.AnyVmpl, Code = LaunchAttack.AnyCode, First = 1, Repeat = 1 };
-        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(12, attacks: attack), TestContext.Current.CancellationToken);
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(13, attacks: attack), TestContext.Current.CancellationToken);
         Assert.True(result is { Reason: StopReason.GuestExit, Detail: 0 }, result.ToString());
     }
 
