@@ -9,8 +9,9 @@ using Microsoft.CodeAnalysis.Operations;
 namespace Svsm.Core.Analyzers;
 
 /// <summary>
-/// SVSM5003: a class, an array, a box or a capturing lambda outside of methods marked [Boot]. An exception that is thrown is none: it has a store of
-/// its own. Neither is the initializer of a static field: the native compiler computes it.
+/// SVSM5003: a class, an array, a box, a string that is put together, a capturing lambda or the delegate of an instance's method outside of methods
+/// marked [Boot]. An exception that is thrown is none: it has a store of its own. Neither is the initializer of a static field: the native
+/// compiler computes it.
 /// </summary>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
 public sealed class AllocationAnalyzer : DiagnosticAnalyzer
@@ -24,7 +25,8 @@ public sealed class AllocationAnalyzer : DiagnosticAnalyzer
         context.ConfigureGeneratedCodeAnalysis(GeneratedCodeAnalysisFlags.None);
         context.EnableConcurrentExecution();
         context.RegisterOperationAction(
-            Analyze, OperationKind.ObjectCreation, OperationKind.ArrayCreation, OperationKind.Conversion, OperationKind.DelegateCreation, OperationKind.AnonymousObjectCreation);
+            Analyze, OperationKind.ObjectCreation, OperationKind.ArrayCreation, OperationKind.Conversion, OperationKind.DelegateCreation, OperationKind.AnonymousObjectCreation,
+            OperationKind.CollectionExpression, OperationKind.Binary, OperationKind.CompoundAssignment, OperationKind.InterpolatedString);
     }
 
     private static void Analyze(OperationAnalysisContext context)
@@ -34,8 +36,13 @@ public sealed class AllocationAnalyzer : DiagnosticAnalyzer
             IObjectCreationOperation { Type: { IsReferenceType: true } type } creation when !IsThrown(creation) && creation.Parent is not IAttributeOperation => "an object of class " + type.Name,
             IAnonymousObjectCreationOperation => "an object",
             IArrayCreationOperation array when !IsConstantData(array) => "an array",
+            ICollectionExpressionOperation { Type: { IsReferenceType: true } type } => type is IArrayTypeSymbol ? "an array" : "an object of class " + type.Name,
+            IBinaryOperation { OperatorKind: BinaryOperatorKind.Add, Type.SpecialType: SpecialType.System_String, ConstantValue.HasValue: false } => "a string",
+            ICompoundAssignmentOperation { OperatorKind: BinaryOperatorKind.Add, Type.SpecialType: SpecialType.System_String } => "a string",
+            IInterpolatedStringOperation { ConstantValue.HasValue: false } => "a string",
             IConversionOperation { IsImplicit: _ } conversion when IsBoxing(conversion) => "a box around " + conversion.Operand.Type!.Name,
             IDelegateCreationOperation { Target: IAnonymousFunctionOperation { Symbol.IsStatic: false } lambda } when Captures(lambda) => "the locals of a lambda",
+            IDelegateCreationOperation { Target: IMethodReferenceOperation { Instance: not null } } => "a delegate",
             _ => null,
         };
         if (what is not null && !IsBoot(context.ContainingSymbol))

@@ -28,7 +28,13 @@ public sealed class ResultAnalyzer : DiagnosticAnalyzer
 
     private static void Analyze(OperationAnalysisContext context)
     {
-        if (((IExpressionStatementOperation)context.Operation).Operation is IInvocationOperation { TargetMethod: IMethodSymbol method } call && SaysWhetherItWorked(method))
+        IOperation operation = ((IExpressionStatementOperation)context.Operation).Operation;
+        if (operation is IConditionalAccessOperation access)
+        {
+            operation = access.WhenNotNull;
+        }
+
+        if (operation is IInvocationOperation { TargetMethod: IMethodSymbol method } call && SaysWhetherItWorked(method))
         {
             context.ReportDiagnostic(Diagnostic.Create(
                 Rules.IgnoredResult, call.Syntax.GetLocation(), method.Name, method.ReturnType.ToDisplayString(SymbolDisplayFormat.MinimallyQualifiedFormat)));

@@ -12,7 +12,7 @@ using Microsoft.CodeAnalysis.Diagnostics;
 namespace Svsm.Core.Analyzers;
 
 /// <summary>
-/// SVSM5004: a member that uses what a pointer points to, or makes a pointer out of a number, and has no comment that begins with SAFETY in it or
+/// SVSM5004: a member that uses what a pointer points to, calls by one, or makes a pointer out of a number, and has no comment that begins with SAFETY in it or
 /// above it. A type may have one for all of its members: "SAFETY (whole class)", "SAFETY (all methods)".
 /// </summary>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
@@ -32,7 +32,7 @@ public sealed class SafetyAnalyzer : DiagnosticAnalyzer
         context.RegisterSyntaxNodeAction(
             Analyze,
             SyntaxKind.MethodDeclaration, SyntaxKind.PropertyDeclaration, SyntaxKind.ConstructorDeclaration, SyntaxKind.IndexerDeclaration, SyntaxKind.OperatorDeclaration,
-            SyntaxKind.ConversionOperatorDeclaration, SyntaxKind.FieldDeclaration);
+            SyntaxKind.ConversionOperatorDeclaration, SyntaxKind.FieldDeclaration, SyntaxKind.DestructorDeclaration, SyntaxKind.EventDeclaration);
     }
 
     private static void Analyze(SyntaxNodeAnalysisContext context)
@@ -49,6 +49,7 @@ public sealed class SafetyAnalyzer : DiagnosticAnalyzer
     private static bool UsesPointer(SyntaxNode node, SyntaxNodeAnalysisContext context) => node.Kind() switch
     {
         SyntaxKind.UnsafeStatement or SyntaxKind.PointerIndirectionExpression or SyntaxKind.PointerMemberAccessExpression or SyntaxKind.FixedStatement => true,
+        SyntaxKind.InvocationExpression => context.SemanticModel.GetTypeInfo(((InvocationExpressionSyntax)node).Expression, context.CancellationToken).Type is IFunctionPointerTypeSymbol,
         SyntaxKind.ElementAccessExpression => IsPointer(((ElementAccessExpressionSyntax)node).Expression, context),
         SyntaxKind.CastExpression => ((CastExpressionSyntax)node).Type is PointerTypeSyntax && !IsPointer(((CastExpressionSyntax)node).Expression, context),
         _ => false,

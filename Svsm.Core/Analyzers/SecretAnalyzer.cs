@@ -10,8 +10,8 @@ using Microsoft.CodeAnalysis.Operations;
 namespace Svsm.Core.Analyzers;
 
 /// <summary>
-/// SVSM5005: what is marked [Secret] (a field, a property, a parameter, or its type) as an operand of == or !=, or of Equals, SequenceEqual,
-/// CompareTo, SequenceCompareTo.
+/// SVSM5005: what is marked [Secret] (a field, a property, a parameter, or its type) as an operand of a comparison, of a pattern or a switch, or of
+/// Equals, SequenceEqual, CompareTo, SequenceCompareTo, StartsWith, EndsWith, IndexOf, Contains.
 /// </summary>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
 public sealed class SecretAnalyzer : DiagnosticAnalyzer
@@ -26,21 +26,43 @@ public sealed class SecretAnalyzer : DiagnosticAnalyzer
         context.EnableConcurrentExecution();
         context.RegisterOperationAction(AnalyzeOperator, OperationKind.Binary);
         context.RegisterOperationAction(AnalyzeCall, OperationKind.Invocation);
+        context.RegisterOperationAction(AnalyzePattern, OperationKind.IsPattern, OperationKind.Switch, OperationKind.SwitchExpression);
     }
 
     private static void AnalyzeOperator(OperationAnalysisContext context)
     {
         var comparison = (IBinaryOperation)context.Operation;
-        if (comparison.OperatorKind is BinaryOperatorKind.Equals or BinaryOperatorKind.NotEquals)
+        string? how = comparison.OperatorKind switch
         {
-            Report(context, FindSecret(comparison.LeftOperand) ?? FindSecret(comparison.RightOperand), comparison.OperatorKind == BinaryOperatorKind.Equals ? "==" : "!=");
+            BinaryOperatorKind.Equals => "==",
+            BinaryOperatorKind.NotEquals => "!=",
+            BinaryOperatorKind.LessThan => "<",
+            BinaryOperatorKind.LessThanOrEqual => "<=",
+            BinaryOperatorKind.GreaterThan => ">",
+            BinaryOperatorKind.GreaterThanOrEqual => ">=",
+            _ => null,
+        };
+        if (how is not null)
+        {
+            Report(context, FindSecret(comparison.LeftOperand) ?? FindSecret(comparison.RightOperand), how);
         }
+    }
+
+    private static void AnalyzePattern(OperationAnalysisContext context)
+    {
+        (IOperation value, string how) = context.Operation switch
+        {
+            IIsPatternOperation pattern => (pattern.Value, "is"),
+            ISwitchOperation statement => (statement.Value, "switch"),
+            _ => (((ISwitchExpressionOperation)context.Operation).Value, "switch"),
+        };
+        Report(context, FindSecret(value), how);
     }
 
     private static void AnalyzeCall(OperationAnalysisContext context)
     {
         var call = (IInvocationOperation)context.Operation;
-        if (call.TargetMethod.Name is "Equals" or "SequenceEqual" or "CompareTo" or "SequenceCompareTo")
+        if (call.TargetMethod.Name is "Equals" or "SequenceEqual" or "CompareTo" or "SequenceCompareTo" or "StartsWith" or "EndsWith" or "IndexOf" or "Contains")
         {
             Report(context, FindSecret(call.Instance) ?? call.Arguments.Select(argument => FindSecret(argument.Value)).FirstOrDefault(secret => secret is not null), call.TargetMethod.Name);
         }

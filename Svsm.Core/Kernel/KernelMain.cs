@@ -58,13 +58,14 @@ internal static unsafe class KernelMain
         Host.Negotiate(encryptionBit);
         Host.RegisterPage();
         Devices.Console.Initialize(configuration.ConsolePort);
+        Log.Initialize(configuration.ConsoleLevel);
         Log.Text("svsm: Svsm.Kernel "u8);
         Log.Text(KernelVersion.Text);
         Log.Text(", VMPL0, C-bit "u8);
         Log.Decimal((ulong)encryptionBit);
         Log.Text(", SEV_STATUS "u8);
         Log.Hex(status);
-        Log.Line(default);
+        Log.End(default);
         Host.CheckFeatures();
         Doorbell.Initialize(configuration.SevFeatures);
         Doorbell.Register();
@@ -85,11 +86,16 @@ internal static unsafe class KernelMain
             Panic.Stop(TerminationReason.NoInvlpgb, "the CPUID page has no INVLPGB (function 0x80000008, EBX bit 3)"u8);
         }
 
-        bool isShared = ReadParameters();
+        bool isShared = ReadParameters(out int cpuCount);
         KernelMemory.ReadMap(in configuration, pageLimit);
         KernelMemory.ValidateHeap(in configuration, isShared);
-        KernelMemory.CreatePageStates(in configuration, GuestVcpus.All.Length, isShared);
+        KernelMemory.CreatePageStates(in configuration, cpuCount, isShared);
         KernelMemory.RescindLowArea(in configuration);
+        if (GuestVcpus.Create(cpuCount) != MemoryError.None || KernelRecords.CreateCounters(cpuCount) != MemoryError.None)
+        {
+            Panic.Stop(TerminationReason.OutOfMemory, "no memory for what there is once per CPU"u8);
+        }
+
         LogMemory(in configuration);
 
         if (configuration.GuestKind is not (GuestKind.Payload or GuestKind.Linux or GuestKind.Firmware))
@@ -101,17 +107,17 @@ internal static unsafe class KernelMain
         GuestStart.PreparePages(in configuration);
         if (configuration.GuestKind == GuestKind.Linux)
         {
-            GuestStart.PrepareLinux(in configuration, (uint)GuestVcpus.All.Length, encryptionMask);
+            GuestStart.PrepareLinux(in configuration, (uint)cpuCount, encryptionMask);
             GuestStart.ValidateRam(in configuration, isShared);
         }
 
         FirstVcpu.Create(in configuration, encryptionMask);
-        ApplicationProcessors.Start(in configuration, GuestVcpus.All.Length);
+        ApplicationProcessors.Start(in configuration, cpuCount);
         Log.Text("svsm: the guest starts at VMPL"u8);
         Log.Decimal((ulong)configuration.GuestVmpl);
         Log.Text(", entry "u8);
         Log.Hex(configuration.GuestEntry);
-        Log.Line(default);
+        Log.End(default);
         RequestLoop.Run(configuration.GuestVmpl);
     }
 
@@ -143,7 +149,7 @@ internal static unsafe class KernelMain
     }
 
     // Returns whether memory that was not launched is shared with the host.
-    private static bool ReadParameters()
+    private static bool ReadParameters(out int cpuCount)
     {
         // SAFETY: the builder maps the page there. One read: both fields are from the same moment.
         ulong parameters = Volatile.Read(ref *(ulong*)KernelAddressSpace.GeneralParameters);
@@ -154,10 +160,10 @@ internal static unsafe class KernelMain
             Panic.Stop(TerminationReason.VcpuCount, "the host's vCPU count is not 1 to 512"u8, vcpuCount);
         }
 
-        GuestVcpus.Initialize((int)vcpuCount);
+        cpuCount = (int)vcpuCount;
         Log.Text("svsm: "u8);
         Log.Decimal(vcpuCount);
-        Log.Line(vcpuCount == 1 ? " vCPU"u8 : " vCPUs"u8);
+        Log.End(vcpuCount == 1 ? " vCPU"u8 : " vCPUs"u8);
         return (environment & GeneralParameters.MemoryIsShared) != 0;
     }
 
@@ -170,7 +176,7 @@ internal static unsafe class KernelMain
             Log.Hex(ranges[i].First << Page.Shift);
             Log.Text("-"u8);
             Log.Hex((ranges[i].End << Page.Shift) - 1);
-            Log.Line(default);
+            Log.End(default);
         }
 
         Log.Text("svsm: region "u8);
@@ -181,6 +187,6 @@ internal static unsafe class KernelMain
         Log.Decimal((ulong)FrameAllocator.Used);
         Log.Text(" of "u8);
         Log.Decimal((ulong)FrameAllocator.Count);
-        Log.Line(" frames in use"u8);
+        Log.End(" frames in use"u8);
     }
 }

@@ -281,6 +281,10 @@ public struct ImageConfiguration
     [FieldOffset(0x5A)]
     public Vmpl GuestVmpl;
 
+    /// <summary>Which lines of the kernel's log the console gets: those of this level and the more important ones.</summary>
+    [FieldOffset(0x5B)]
+    public LogLevel ConsoleLevel;
+
     /// <summary>How the guest starts.</summary>
     [FieldOffset(0x5C)]
     public GuestKind GuestKind;

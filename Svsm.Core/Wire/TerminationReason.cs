@@ -25,6 +25,9 @@ public enum TerminationReason : byte
     /// <summary>The processor has no RDRAND, or it gave no number after many tries.</summary>
     RandomNumbers = 0x04,
 
+    /// <summary>The vCPU runs with a virtual top of memory, which this kernel does not handle.</summary>
+    VirtualTom = 0x05,
+
     /// <summary>SEV_STATUS has a bit that this kernel does not know.</summary>
     SevStatusUnknownBits = 0x10,
 

@@ -70,6 +70,7 @@ internal sealed class ImageLayoutBuilder
     private const ulong KernelTablesWindow = 0x20_0000;
 
     private const ulong PolicyReservedOne = 1ul << 17;
+    private const ulong PolicyDebug = 1ul << 19;
     private const ulong PolicyDefinedBits = (1ul << 26) - 1;
 
     private readonly SvsmImageOptions _options;
@@ -96,6 +97,12 @@ internal sealed class ImageLayoutBuilder
         if ((options.Policy & PolicyReservedOne) == 0 || (options.Policy & ~PolicyDefinedBits) != 0)
         {
             throw SvsmDiagnostics.ImageOptionInvalid.Error($"guest policy 0x{options.Policy:X}", "bit 17 set and bits 63 to 26 clear, for example 0x30000");
+        }
+
+        if (options.ConsoleLevel == LogLevel.Debug && (options.Policy & PolicyDebug) == 0)
+        {
+            throw SvsmDiagnostics.ImageOptionInvalid.Error(
+                $"console level debug with guest policy 0x{options.Policy:X}", "a policy that allows debugging (bit 19), for what the console tells may be secret; or another level");
         }
 
         int guests = (options.GuestPayload.IsEmpty ? 0 : 1) + (options.Linux is null ? 0 : 1) + (options.Firmware.IsEmpty ? 0 : 1);
@@ -191,6 +198,7 @@ internal sealed class ImageLayoutBuilder
             LaunchVmsa = vmsaGpa,
             SevFeatures = features,
             ConsolePort = ConsolePort(_options.Flavour),
+            ConsoleLevel = _options.ConsoleLevel ?? ((_options.Policy & PolicyDebug) != 0 ? LogLevel.Debug : LogLevel.Information),
             GuestVmpl = _options.GuestVmpl,
         };
         if (!_options.GuestPayload.IsEmpty)

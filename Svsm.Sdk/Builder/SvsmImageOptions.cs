@@ -35,6 +35,12 @@ public sealed record SvsmImageOptions
     /// <summary>SEV_FEATURES that the image wants. A host may drop injection modes or add the virtual top of memory.</summary>
     public SevFeatures SevFeatures { get; init; } = SevFeatures.SnpActive | SevFeatures.RestrictedInjection;
 
+    /// <summary>
+    /// What of its log the SVSM writes to its console, which the host reads: lines of this level and the more important ones. <see cref="LogLevel.Debug"/> needs
+    /// a policy that allows debugging. Null: <see cref="LogLevel.Debug"/> with such a policy, else <see cref="LogLevel.Information"/>.
+    /// </summary>
+    public LogLevel? ConsoleLevel { get; init; }
+
     /// <summary>Identity for an ID block; null = none.</summary>
     public ImageIdentity? Identity { get; init; }
 }

@@ -212,6 +212,12 @@ public static class SvsmDiagnostics
         "A firmware wants memory that something else has",
         "Use another host flavour, or a build of the firmware with other addresses.");
 
+    /// <summary>A warning: nobody has seen an image for this host run. Raised by Svsm.Sdk.Tasks.</summary>
+    public static readonly SvsmDiagnostic HostNeverSeen = new(
+        "SVSM2030",
+        "No image for this host has been started yet",
+        "Take the file for reviews and comparisons only, or leave the host out of SvsmHostFlavours.");
+
     /// <summary>Key, family id, image id. Raised by Svsm.Builder and the svsm tool.</summary>
     public static readonly SvsmDiagnostic IdBlockFailed = new(
         "SVSM3001",

@@ -48,6 +48,9 @@ public sealed class WriteSvsmImage : Task
     [Required]
     public string GuestPolicy { get; set; } = "";
 
+    /// <summary>Level of the console, or nothing: what the policy allows (property SvsmConsoleLevel).</summary>
+    public string ConsoleLevel { get; set; } = "";
+
     /// <summary>Folder for the files.</summary>
     [Required]
     public string OutputDirectory { get; set; } = "";
@@ -94,6 +97,7 @@ public sealed class WriteSvsmImage : Task
             var options = new SvsmImageOptions
             {
                 Policy = ParseNumber(nameof(GuestPolicy), GuestPolicy, ulong.MaxValue),
+                ConsoleLevel = ParseLevel(),
                 Identity = ReadIdentity(),
                 Kernel = Read(nameof(Kernel), Kernel),
                 GuestPayload = Guest.Length == 0 ? default : Read(nameof(Guest), Guest),
@@ -106,23 +110,41 @@ public sealed class WriteSvsmImage : Task
                 Firmware = Firmware.Length == 0 ? default : Read(nameof(Firmware), Firmware[0]),
             };
             ImmutableArray<WrittenSvsmImage> written = SvsmImageWriter.WriteFiles(options, OutputDirectory, ImageName, flavours);
+            foreach (HostFlavour flavour in flavours.Where(flavour => flavour is HostFlavour.HyperV or HostFlavour.Vanadium))
+            {
+                Warn(SvsmDiagnostics.HostNeverSeen, $"SvsmHostFlavours has '{HostFlavourNames.ToName(flavour)}'", "qemu or stock-qemu");
+            }
+
             LaunchDigests = [.. written.Select(image => image.Files.LaunchDigest.ToString())];
             return true;
         }
         catch (SvsmDiagnosticException exception)
         {
-            SvsmDiagnostic diagnostic = exception.Diagnostic;
-            string page = Path.Combine(HelpRoot, Path.GetFileName(diagnostic.HelpPage));
-            string text = exception.Message.Replace(diagnostic.HelpPage, page, StringComparison.Ordinal);
-            Log.LogError(null, diagnostic.Code, null, page, ProjectFile, 0, 0, 0, 0, "{0}", text);
+            string page = PageOf(exception.Diagnostic);
+            string text = exception.Message.Replace(exception.Diagnostic.HelpPage, page, StringComparison.Ordinal);
+            Log.LogError(null, exception.Diagnostic.Code, null, page, ProjectFile, 0, 0, 0, 0, "{0}", text);
             return false;
         }
     }
+
+    private void Warn(SvsmDiagnostic diagnostic, string seen, string wanted)
+    {
+        string page = PageOf(diagnostic);
+        string text = diagnostic.Format(seen, wanted).Replace(diagnostic.HelpPage, page, StringComparison.Ordinal);
+        Log.LogWarning(null, diagnostic.Code, null, page, ProjectFile, 0, 0, 0, 0, "{0}", text);
+    }
+
+    private string PageOf(SvsmDiagnostic diagnostic) => Path.Combine(HelpRoot, Path.GetFileName(diagnostic.HelpPage));
 
     private static HostFlavour ParseFlavour(string name) =>
         HostFlavourNames.TryParse(name, out HostFlavour flavour)
             ? flavour
             : throw Invalid(nameof(HostFlavours), name, $"one or several of {string.Join(", ", HostFlavourNames.All)}, with semicolons between them");
+
+    private LogLevel? ParseLevel() =>
+        ConsoleLevel.Length == 0 ? null
+        : Enum.TryParse(ConsoleLevel, ignoreCase: true, out LogLevel level) && Enum.IsDefined(level) && !char.IsAsciiDigit(ConsoleLevel[0]) ? level
+        : throw Invalid(nameof(ConsoleLevel), ConsoleLevel, string.Join(", ", Enum.GetNames<LogLevel>()).ToLowerInvariant());
 
     // Names of properties are those of the parameters with Svsm before them.
     private static SvsmDiagnosticException Invalid(string parameter, string seen, string wanted) =>

@@ -95,6 +95,12 @@ public sealed record MachineResult
     /// <summary>Counters of each vCPU and VMPL that ran.</summary>
     public ImmutableArray<VmplStatistics> Statistics { get; init; } = [];
 
+    /// <summary>
+    /// What the SVSM's kernel tells of itself: log, counters of calls. Null when there is no map with its symbols, when the run ended before it had a log, or without the
+    /// hypervisor.
+    /// </summary>
+    public KernelObservation? Kernel { get; init; }
+
     /// <summary>Symbols for addresses in <see cref="Report"/>.</summary>
     public SymbolMap Symbols { get; init; } = SymbolMap.Empty;
 

@@ -58,6 +58,7 @@ internal sealed class MachineSession : IAsyncDisposable
     private int _launchSteps;
     private TaskCompletionSource<(bool Done, byte[] Data)>? _answer;
     private SimulatedChip? _chip;
+    private Task<KernelObservation?> _kernel = Task.FromResult<KernelObservation?>(null);
 
     private MachineSession(MachineOptions options, LaunchPlan plan, SymbolMap symbols, HostileHost hostile, GdbServer? debugger, DirectoryInfo folder, QemuProcess process)
     {
@@ -73,7 +74,7 @@ internal sealed class MachineSession : IAsyncDisposable
         {
             Greeted = Greet,
             CommandDone = (_, done, data) => _answer?.TrySetResult((done, data)),
-            Paused = (vcpu, reason) => Paused?.Invoke(vcpu, reason),
+            Paused = OnPaused,
             Traced = record => options.Output?.WriteLine("[trace] " + EventText.Render(in record, symbols)),
         };
         _recorder.AttackNames.AddRange(hostile.Descriptions.Select(attack => attack.Name));
@@ -107,7 +108,7 @@ internal sealed class MachineSession : IAsyncDisposable
             ulong launchLength = Machine.WithFile("a temporary file with the launch, writable", launchFile, file =>
             {
                 using FileStream stream = File.Create(file);
-                LaunchBlob.Write(plan, BlobOptions(options), [.. hostile.Descriptions.Select(attack => attack.Description)], stream, options.TurnSeed ?? 0);
+                LaunchBlob.Write(plan, BlobOptions(options, symbols), [.. hostile.Descriptions.Select(attack => attack.Description)], stream, options.TurnSeed ?? 0);
                 return (ulong)stream.Length;
             });
             try
@@ -218,6 +219,7 @@ internal sealed class MachineSession : IAsyncDisposable
             Memory = _recorder.TakeMap(),
             Events = [.. _recorder.Events],
             Attacks = [.. _hostile.Events, .. _recorder.Attacks],
+            Kernel = await _kernel.ConfigureAwait(false),
             Symbols = _symbols,
         };
     }
@@ -246,6 +248,23 @@ internal sealed class MachineSession : IAsyncDisposable
             _commanding.Release();
         }
     }
+
+    /// <summary>What the SVSM's kernel tells of itself; null: nothing, or not yet.</summary>
+    /// <exception cref="InvalidOperationException">The run has ended.</exception>
+    public async Task<KernelObservation?> ReadKernelAsync(CancellationToken cancellationToken)
+    {
+        return _symbols.AddressOf(KernelRecord.Symbol) is not ulong address ? null : await KernelObservation.ReadAsync(
+            address,
+            async (from, length) =>
+            {
+                var command = new CommandHeader { Kind = CommandKind.ReadMemoryOfVmpl0, Address = from, Value = (ulong)length };
+                (bool done, byte[] data) = await CommandAsync(command, default, cancellationToken).ConfigureAwait(false);
+                return done ? data : [];
+            }).ConfigureAwait(false);
+    }
+
+    /// <summary>A line of the SVSM's log as text, with names for addresses.</summary>
+    public string Render(KernelLogLine line) => KernelObservation.Render(line, _symbols);
 
     /// <summary>The state of guest memory now.</summary>
     public async Task<RmpMap> QueryRmpAsync(CancellationToken cancellationToken)
@@ -278,6 +297,35 @@ internal sealed class MachineSession : IAsyncDisposable
         _sending.Dispose();
         _commanding.Dispose();
         _stopRequest.Dispose();
+    }
+
+    // On the thread that reads the link.
+    private void OnPaused(uint vcpu, PauseReason reason)
+    {
+        if (reason == PauseReason.Ending)
+        {
+            _kernel = Task.Run(ReadKernelAndEndAsync);
+        }
+        else
+        {
+            Paused?.Invoke(vcpu, reason);
+        }
+    }
+
+    private async Task<KernelObservation?> ReadKernelAndEndAsync()
+    {
+        KernelObservation? kernel = null;
+        try
+        {
+            kernel = await ReadKernelAsync(CancellationToken.None).ConfigureAwait(false);
+            await CommandAsync(new CommandHeader { Kind = CommandKind.Resume }, default, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (Exception exception) when (exception is InvalidOperationException or IOException or ObjectDisposedException)
+        {
+            // The run ended meanwhile: the time was up, or somebody has cancelled it.
+        }
+
+        return kernel;
     }
 
     private SimulatedChip OpenChip() => _chip ??= SimulatedChip.Open(_options.ChipFolder ?? SimulatedChip.DefaultFolder);
@@ -424,8 +472,9 @@ internal sealed class MachineSession : IAsyncDisposable
         return (_reader.Chatter.Length == 0 ? text : $"{text}\nIts output began with:\n{_reader.Chatter.TrimEnd()}", interrupted);
     }
 
-    private static LaunchOptions BlobOptions(MachineOptions options) =>
-        (options.SingleVmpl ? LaunchOptions.SingleVmpl : LaunchOptions.None)
+    private static LaunchOptions BlobOptions(MachineOptions options, SymbolMap symbols) =>
+        (symbols.AddressOf(KernelRecord.Symbol) is not null ? LaunchOptions.HoldAtEnd : LaunchOptions.None)
+        | (options.SingleVmpl ? LaunchOptions.SingleVmpl : LaunchOptions.None)
         | (LaunchOptions)options.Trace
         | (options.GdbPort is not null ? LaunchOptions.StartPaused : LaunchOptions.None)
         | (options.TurnSeed is not null ? LaunchOptions.DrawTurns : LaunchOptions.None)

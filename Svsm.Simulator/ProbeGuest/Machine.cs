@@ -222,6 +222,21 @@ internal static unsafe class Machine
         return Volatile.Read(ref Ghcb[Info2Index]) == 0 && (Volatile.Read(ref buffer[0]) & 0xFFFF) == 1;
     }
 
+    /// <summary>Has the host take a page and give it back, at one go: assigned, but not validated any more.</summary>
+    /// <returns>False: the host refused, since the page is a VMSA that runs; nothing changed.</returns>
+    public static bool TakeAway(ulong gpa)
+    {
+        const int Entries = 2;
+        ulong* buffer = Ghcb + (GhcbPage.SharedBufferOffset / sizeof(ulong));
+        Volatile.Write(ref buffer[0], (ulong)(Entries - 1) << (PageStateChangeBuffer.EndOffset * 8));
+        Volatile.Write(ref buffer[1], gpa | ((ulong)PageStateOperation.Shared << PageStateChangeBuffer.OperationShift));
+        Volatile.Write(ref buffer[2], gpa | ((ulong)PageStateOperation.Private << PageStateChangeBuffer.OperationShift));
+        Clear();
+        Set(ScratchIndex, (ulong)Ghcb + GhcbPage.SharedBufferOffset);
+        Request(GhcbExitCode.PageStateChange, 0, 0);
+        return Volatile.Read(ref Ghcb[Info2Index]) == 0 && (Volatile.Read(ref buffer[0]) & 0xFFFF) == Entries;
+    }
+
     /// <summary>Asks the host by the register protocol.</summary>
     public static ulong MsrExchange(ulong request)
     {

@@ -23,6 +23,26 @@ internal static unsafe class PvalidateChecks
         Addresses(in start);
         SplitPage();
         LargePage();
+        LongList();
+    }
+
+    // A call works on 8 MiB: here four times the same 2-MiB page.
+    private static void LongList()
+    {
+        const ulong Page = TestMemory.Base + TestMemory.Length;
+        const int Count = 5;
+        Probe.True("long list: page made private"u8, Machine.MakeLargePagePrivate(Page));
+        Calls.WriteHead(Calls.Buffer, Count, 0);
+        for (int i = 0; i < Count; i++)
+        {
+            Calls.WriteEntry(Calls.Buffer, i, Page | 1 | (i % 2 == 0 ? PvalidateList.Validate : 0));
+        }
+
+        SvsmCall call = new() { Rax = (uint)CoreCall.PValidate, Rcx = Calls.Buffer };
+        Calls.CallOnce(ref call);
+        Probe.Result("long list: not in one call"u8, (SvsmResultCode)call.Rax, SvsmResultCode.Incomplete);
+        Probe.Equal("long list: next is where it goes on"u8, Calls.ReadNext(Calls.Buffer), Count - 1);
+        Probe.Result("long list: the rest"u8, Calls.Core(CoreCall.PValidate, Calls.Buffer), SvsmResultCode.Success);
     }
 
     private static void SinglePage()

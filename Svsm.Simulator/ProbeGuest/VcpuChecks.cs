@@ -104,24 +104,58 @@ internal static unsafe class VcpuChecks
         Probe.Result("vCPUs: VMSA of another"u8, Cpus.Create(Cpus.VmsaOf(1), SpareArea, 1), SvsmResultCode.InvalidAddress);
     }
 
-    // A vCPU that is in the SVSM most of the time, and another one that wants to replace it: sooner or later it gets to do so in the middle.
+    // A vCPU that is in the SVSM most of the time, and another one that wants what it has: sooner or later it comes in the middle.
     private static void Busy()
     {
+        const ulong Page = TestMemory.Split;
         ref Vmsa vmsa = ref *(Vmsa*)Spare;
         vmsa.Efer = 0;
         s_isReleased = false;
         Cpus.Begin(&ValidateForEver);
-        SvsmResultCode result = SvsmResultCode.InvalidParameter;
-        for (int i = 0; i < BusyTries && result == SvsmResultCode.InvalidParameter; i++)
-        {
-            SvsmCall call = new() { Rax = (uint)CoreCall.CreateVcpu, Rcx = Spare, Rdx = SpareArea, R8 = 1 };
-            Calls.CallOnce(ref call);
-            result = (SvsmResultCode)call.Rax;
-        }
-
+        SvsmResultCode create = UntilBusy(CoreCall.CreateVcpu, Spare, SpareArea, 1);
+        SvsmResultCode delete = UntilBusy(CoreCall.DeleteVcpu, Cpus.VmsaOf(1));
+        SvsmResultCode remap = UntilBusy(CoreCall.RemapCallingArea, Page);
+        SvsmResultCode deposit = UntilBusy(CoreCall.DepositMemory, Page);
+        SvsmResultCode withdraw = UntilBusy(CoreCall.WithdrawMemory, Page);
+        Calls.WriteHead(Calls.Buffer, 1, 0);
+        Calls.WriteEntry(Calls.Buffer, 0, Page | PvalidateList.Validate | PvalidateList.IgnoreNoChange);
+        SvsmResultCode validate = UntilBusy(CoreCall.PValidate, Calls.Buffer);
         Volatile.Write(ref s_isReleased, true);
         Cpus.WaitFor(1);
-        Probe.Result("create: a vCPU that is being served"u8, result, SvsmResultCode.Busy);
+        Probe.Result("create: a vCPU that is being served"u8, create, SvsmResultCode.Busy);
+        Probe.Result("delete: a vCPU that is being served"u8, delete, SvsmResultCode.Busy);
+        Probe.Result("remap: a page that another vCPU works on"u8, remap, SvsmResultCode.Busy);
+        Probe.Result("deposit: list in such a page"u8, deposit, SvsmResultCode.Busy);
+        Probe.Result("withdraw: list in such a page"u8, withdraw, SvsmResultCode.Busy);
+        Probe.Result("validate: such a page"u8, validate, SvsmResultCode.Busy);
+    }
+
+    // Makes a call again and again until it is answered with BUSY.
+    private static SvsmResultCode UntilBusy(CoreCall name, ulong rcx, ulong rdx = 0, ulong r8 = 0)
+    {
+        SvsmResultCode result = SvsmResultCode.Success;
+        for (int i = 0; i < BusyTries && result != SvsmResultCode.Busy; i++)
+        {
+            SvsmCall call = new() { Rax = (uint)name, Rcx = rcx, Rdx = rdx, R8 = r8 };
+            Calls.CallOnce(ref call);
+            result = (SvsmResultCode)call.Rax;
+            if (name == CoreCall.PValidate && result == SvsmResultCode.Success)
+            {
+                // It was free at this moment; the same list again.
+                Calls.WriteHead(rcx, 1, 0);
+            }
+
+            if (name == CoreCall.RemapCallingArea && result == SvsmResultCode.Success)
+            {
+                // It was free at this moment.
+                ulong old = Calls.Area;
+                Calls.UseArea(rcx);
+                Calls.Core(CoreCall.RemapCallingArea, old);
+                Calls.UseArea(old);
+            }
+        }
+
+        return result;
     }
 
     private static void ValidateForEver(int cpu)

@@ -191,6 +191,9 @@ public enum CommandKind : uint
 
     /// <summary>Adds (value 1) or removes (value 0) a breakpoint at a linear address of 64-bit code.</summary>
     Breakpoint = 12,
+
+    /// <summary>As <see cref="ReadMemory"/>, but as the vCPU's VMPL0 would, whichever VMPL runs.</summary>
+    ReadMemoryOfVmpl0 = 13,
 }
 
 /// <summary>Head of a Command. 24 bytes.</summary>
@@ -221,4 +224,7 @@ public enum PauseReason : uint
 
     /// <summary>It came to a breakpoint.</summary>
     Breakpoint = 2,
+
+    /// <summary>The run is over but for the last frame.</summary>
+    Ending = 3,
 }

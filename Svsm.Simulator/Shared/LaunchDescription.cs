@@ -115,6 +115,9 @@ public enum LaunchOptions : uint
 
     /// <summary>Each vCPU runs on a processor of the outer machine of its own, at once with the others.</summary>
     Threads = 1 << 8,
+
+    /// <summary>Before the end, stand still until the machine has read what it wants: <see cref="PauseReason.Ending"/>.</summary>
+    HoldAtEnd = 1 << 9,
 }
 
 /// <summary>A range of guest RAM. 16 bytes.</summary>

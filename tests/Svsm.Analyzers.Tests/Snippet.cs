@@ -26,6 +26,8 @@ internal static class Snippet
         {
             public int Value;
             public static Result Create(out Thing thing) { thing = default; return Result.Fine; }
+            public readonly bool IsEmpty => Value == 0;
+            public static bool TryCreate(out Thing thing) { thing = default; return true; }
             public static Thing Make() => default;
             public Thing Move() => this;
             public void Dispose() { }

@@ -466,6 +466,19 @@ public sealed class SvsmImageBuilderTests
     [InlineData(0x403_0000ul)]
     public void Build_BadPolicy_Fails(ulong policy) => Fails(SvsmDiagnostics.ImageOptionInvalid, Options() with { Policy = policy }, $"0x{policy:X}");
 
+    // What is printed for debugging may be secret: only where the host can look into the VM anyway.
+    [Theory]
+    [InlineData(0x3_0000ul, null, LogLevel.Information)]
+    [InlineData(0xB_0000ul, null, LogLevel.Debug)]
+    [InlineData(0xB_0000ul, LogLevel.Warning, LogLevel.Warning)]
+    [InlineData(0x3_0000ul, LogLevel.None, LogLevel.None)]
+    public void Build_ConsoleLevel_IsMeasured(ulong policy, LogLevel? level, LogLevel expected) =>
+        Assert.Equal(expected, SvsmImageBuilder.Build(Options() with { Policy = policy, ConsoleLevel = level }).Configuration.ConsoleLevel);
+
+    [Fact]
+    public void Build_DebugConsoleWithoutDebugPolicy_Fails() =>
+        Fails(SvsmDiagnostics.ImageOptionInvalid, Options() with { ConsoleLevel = LogLevel.Debug }, "console level debug");
+
     [Fact]
     public void Build_UnknownFlavour_Fails() => Fails(SvsmDiagnostics.ImageOptionInvalid, Options() with { Flavour = (HostFlavour)9 }, "9");
 

@@ -87,9 +87,29 @@ public sealed class GdbTests
         Assert.Equal(MachineStop.Stopped, (await machine.WaitForEndAsync()).Stop);
     }
 
+    [Fact]
+    public async Task Monitor_Log_GivesTheLogOfTheKernel()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build("loop");
+        await using MachineTest machine = await MachineTest.StartAsync(image.Options() with { GdbPort = 0 }, TestContext.Current.CancellationToken);
+        using var gdb = new Client(machine.GdbPort!.Value);
+        Assert.Contains("There is no log", await MonitorAsync("log"), StringComparison.Ordinal);
+        Assert.Contains("monitor log", await MonitorAsync("help"), StringComparison.Ordinal);
+        await gdb.SendAsync("c");
+        await machine.WaitForLineAsync("probe: running for ever");
+        await gdb.SendByteAsync(0x03);
+        await gdb.ReceiveAsync();
+
+        Assert.Matches("cpu0 information svsm: Svsm.Kernel .*\n(.*\n)*cpu0 information svsm: the guest starts", await MonitorAsync("log"));
+
+        async Task<string> MonitorAsync(string command) =>
+            Encoding.ASCII.GetString(Convert.FromHexString(await gdb.AskAsync("qRcmd," + Convert.ToHexStringLower(Encoding.ASCII.GetBytes(command)))));
+    }
+
     [Theory]
     [InlineData("m")]
     [InlineData("mzz,4")]
+    [InlineData("qRcmd,zz")]
     [InlineData("M1000,4")]
     [InlineData("P")]
     [InlineData("Z0")]

@@ -7,6 +7,8 @@ using System;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Threading.Tasks;
+using Svsm.Boot;
+using Svsm.Builder;
 using Svsm.Simulator;
 using Svsm.Wire;
 using Xunit;
@@ -39,6 +41,23 @@ public sealed class HostTests
 
         AssertTerminated(TerminationReason.SingleVmpl, result);
         Assert.Empty(result.ConsoleText((int)Vmpl.Vmpl2));
+    }
+
+    // The machine has no virtual top of memory. So the stub is told to look at the bit of SEV_STATUS next to it, which is set.
+    [Fact]
+    public async Task Boot_VirtualTopOfMemory_IsRefusedByTheStub()
+    {
+        byte[] testVirtualTom = [0xA9, 0x08, 0x00, 0x00, 0x00];
+        const byte SnpActive = 0x04;
+        using ImageUnderTest image = ImageUnderTest.Build(alterKernel: kernel =>
+        {
+            Span<byte> stub = ProbeCommand.BytesAt(kernel, ElfFile.Parse(kernel, "kernel").FindSymbol("svsm_boot")!.Value.Value)[..32];
+            int at = stub.IndexOf(testVirtualTom);
+            Assert.InRange(at, 1, 32);
+            stub[at + 1] = SnpActive;
+        });
+
+        AssertTerminated(TerminationReason.VirtualTom, await image.RunAsync());
     }
 
     // Without the function there is no limit to compare the memory map with.

@@ -41,13 +41,17 @@ internal sealed class ImageUnderTest : IDisposable
     /// <param name="flavour">The host it is for.</param>
     /// <param name="alterKernel">Changes the kernel's ELF file before it is built in.</param>
     /// <param name="selfCheck">The kernel checks itself: tests/Svsm.SelfCheck.</param>
-    public static ImageUnderTest Build(string command = "", HostFlavour flavour = HostFlavour.Qemu, Action<byte[]>? alterKernel = null, bool selfCheck = false)
+    /// <param name="alterOptions">Changes what the image is built from.</param>
+    public static ImageUnderTest Build(
+        string command = "", HostFlavour flavour = HostFlavour.Qemu, Action<byte[]>? alterKernel = null, bool selfCheck = false,
+        Func<SvsmImageOptions, SvsmImageOptions>? alterOptions = null)
     {
         byte[] kernel = File.ReadAllBytes(PathOf(selfCheck ? "SelfCheck" : "Kernel"));
         alterKernel?.Invoke(kernel);
         byte[] guest = File.ReadAllBytes(PathOf("ProbeGuest"));
         ProbeCommand.Set(guest, command);
         var options = new SvsmImageOptions { Kernel = kernel, GuestPayload = guest };
+        options = alterOptions?.Invoke(options) ?? options;
         DirectoryInfo folder = Directory.CreateTempSubdirectory("svsm-e2e-");
         try
         {

@@ -201,6 +201,30 @@ public sealed class DepositCallsTests
         Assert.Single(_vm.Platform.SpareFrames);
     }
 
+    // Zeroed, but it goes before the SVSM has it in its list.
+    [Fact]
+    public void Deposit_PageThatGoesAtTheLastMoment_IsLost()
+    {
+        _vm.Platform.OnAddSpareFrame = page => _vm.Platform[page.Value].TakeAway();
+        _vm.WriteList(TestVm.ListPage, 2, 0, PageAt(0), PageAt(1));
+        Assert.Equal(SvsmResultCode.PValidateFailInput, Deposit());
+        Assert.Equal(0, _vm.ReadNext(TestVm.ListPage));
+        Assert.Equal((PageState.Lost, PageState.Guest), (_vm.StateOf(PageAt(0)), _vm.StateOf(PageAt(1))));
+        Assert.Empty(_vm.Platform.SpareFrames);
+    }
+
+    [Fact]
+    public void Withdraw_PageThatIsGone_IsLostAndTheOthersCome()
+    {
+        _vm.WriteList(TestVm.ListPage, 2, 0, PageAt(0), PageAt(1));
+        Assert.Equal(SvsmResultCode.Success, Deposit());
+        _vm.Platform[PageAt(1)].TakeAway();
+        _vm.WriteList(TestVm.ListPage, 2, 0, 0, 0);
+        Assert.Equal(SvsmResultCode.PValidateFailInput, Withdraw());
+        Assert.Equal(SvsmResultCode.Success, Withdraw());
+        Assert.Equal((PageState.Guest, PageState.Lost), (_vm.StateOf(PageAt(0)), _vm.StateOf(PageAt(1))));
+    }
+
     private static ulong PageAt(int index) => First + ((ulong)index * 0x1000);
 
     private SvsmResultCode Deposit() => _vm.Core(CoreCall.DepositMemory, TestVm.ListPage);

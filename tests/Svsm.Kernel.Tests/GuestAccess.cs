@@ -6,6 +6,7 @@
 using System.Collections.Concurrent;
 using System.Linq;
 using System.Runtime.CompilerServices;
+using System.Threading;
 using Svsm.Kernel.Memory;
 
 namespace Svsm.Kernel.Arch;
@@ -26,6 +27,28 @@ internal static unsafe class GuestAccess
 
         Unsafe.CopyBlockUnaligned(ref destination, in source, (uint)length);
         return true;
+    }
+
+    public static bool TryAnd(ref ulong target, ulong bits)
+    {
+        bool faults = Faults(ref Unsafe.As<ulong, byte>(ref target));
+        if (!faults)
+        {
+            Interlocked.And(ref target, bits);
+        }
+
+        return !faults;
+    }
+
+    public static bool TryOr(ref ulong target, ulong bits)
+    {
+        bool faults = Faults(ref Unsafe.As<ulong, byte>(ref target));
+        if (!faults)
+        {
+            Interlocked.Or(ref target, bits);
+        }
+
+        return !faults;
     }
 
     private static bool Faults(ref byte address)

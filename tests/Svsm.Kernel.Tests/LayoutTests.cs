@@ -44,7 +44,10 @@ public sealed partial class LayoutTests
         Assert.Equal((ulong)TerminationReason.CpuidPage, constants["REASON_CPUID_PAGE"]);
         Assert.Equal((ulong)TerminationReason.EncryptionBit, constants["REASON_ENCRYPTION_BIT"]);
         Assert.Equal((ulong)TerminationReason.RandomNumbers, constants["REASON_RANDOM_NUMBERS"]);
+        Assert.Equal((ulong)TerminationReason.VirtualTom, constants["REASON_VIRTUAL_TOM"]);
         Assert.Equal(SevMsr.Ghcb, constants["MSR_GHCB"]);
+        Assert.Equal(SevMsr.SevStatus, constants["MSR_SEV_STATUS"]);
+        Assert.Equal((ulong)SevFeatures.VirtualTom << SevStatus.FeaturesShift, constants["SEV_STATUS_VIRTUAL_TOM"]);
     }
 
     // The launch VMSA has zeroes there (docs/image-layout.md): compiled code that computes with fractions would end in #XM.

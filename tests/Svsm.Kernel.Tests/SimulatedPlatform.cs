@@ -173,6 +173,11 @@ internal sealed class SimulatedPlatform : IGuestPlatform
             return false;
         }
 
+        if (OpenPages().Any(page => page.IsGone))
+        {
+            return false;
+        }
+
         foreach (SimulatedPage page in OpenPages())
         {
             Assert.True(page.IsValidated, "write to a page that is not validated");
@@ -210,7 +215,20 @@ internal sealed class SimulatedPlatform : IGuestPlatform
 
     public bool HasSpareFrames => SpareFrames.Count != 0;
 
-    public void AddSpareFrame(PhysicalAddress frame) => SpareFrames.Push(frame);
+    public bool TryAddSpareFrame(PhysicalAddress frame)
+    {
+        OnAddSpareFrame?.Invoke(frame);
+        if (this[frame.Value].IsGone)
+        {
+            return false;
+        }
+
+        SpareFrames.Push(frame);
+        return true;
+    }
+
+    /// <summary>Called for each page that is about to become a spare frame.</summary>
+    public Action<PhysicalAddress>? OnAddSpareFrame { get; set; }
 
     public bool TryTakeSpareFrame(out PhysicalAddress frame) => SpareFrames.TryPop(out frame);
 

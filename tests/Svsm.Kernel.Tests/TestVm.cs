@@ -25,10 +25,11 @@ internal sealed class TestVm
     private readonly PageRange[] _ranges = [new(0, 0xA0), new(0x100, 0xF00), new(RegionBase >> 12, 0x100)];
     private readonly PageStates _states;
     private SimulatedPlatform _platform = new();
-    private readonly GuestVcpu[] _vcpus = new GuestVcpu[VcpuCount];
+    private readonly GuestVcpu[] _vcpus;
 
-    public TestVm()
+    public TestVm(int vcpuCount = VcpuCount)
     {
+        _vcpus = new GuestVcpu[vcpuCount];
         _states = new PageStates(_ranges);
         SetState(RegionBase, 0x100, PageState.Svsm);
         Give(CallingArea);

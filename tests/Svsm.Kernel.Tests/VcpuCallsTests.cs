@@ -4,6 +4,8 @@
 using System;
 using System.Linq;
 using System.Runtime.CompilerServices;
+using System.Threading.Tasks;
+using Svsm.Kernel.Guest;
 using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Protocols;
@@ -40,7 +42,7 @@ public sealed class VcpuCallsTests
     {
         Vmsa vmsa = default;
         Assert.Equal(VcpuCalls.VmplOffset, (int)Unsafe.ByteOffset(ref Unsafe.As<Vmsa, byte>(ref vmsa), ref vmsa.Vmpl));
-        Assert.Equal(VcpuCalls.EferOffset, (int)Unsafe.ByteOffset(ref Unsafe.As<Vmsa, byte>(ref vmsa), ref Unsafe.As<ulong, byte>(ref vmsa.Efer)));
+        Assert.Equal(VmsaGate.EferOffset, (int)Unsafe.ByteOffset(ref Unsafe.As<Vmsa, byte>(ref vmsa), ref Unsafe.As<ulong, byte>(ref vmsa.Efer)));
         Assert.Equal(VcpuCalls.FeaturesOffset, (int)Unsafe.ByteOffset(ref Unsafe.As<Vmsa, byte>(ref vmsa), ref Unsafe.As<ulong, byte>(ref vmsa.SevFeatures)));
     }
 
@@ -207,6 +209,86 @@ public sealed class VcpuCallsTests
         Assert.True(_vm.Vcpu(1).Exists);
         Assert.Equal((PageState.Vmsa, PageState.CallingArea), (_vm.StateOf(Page1), _vm.StateOf(Area1)));
         AssertIdle();
+    }
+
+    [Fact]
+    public void Delete_VcpuWhoseVmsaIsGone_EndsItAndLosesThePage()
+    {
+        Create(Page1, Area1, 1);
+        _vm.Platform[Page1].TakeAway();
+        Assert.Equal(SvsmResultCode.PValidateFailInput, Delete(Page1));
+        Assert.False(_vm.Vcpu(1).Exists);
+        Assert.Equal((PageState.Lost, PageState.Guest), (_vm.StateOf(Page1), _vm.StateOf(Area1)));
+        AssertIdle();
+        Assert.Equal(SvsmResultCode.InvalidAddress, Delete(Page1));
+        Assert.Equal(SvsmResultCode.Success, Create(Page2, Area1, 1));
+    }
+
+    [Fact]
+    public void Create_VmsaThatIsGone_LosesThePageAlone()
+    {
+        _vm.Platform[Page1].TakeAway();
+        Assert.Equal(SvsmResultCode.PValidateFailInput, Create(Page1, Area1, 1));
+        Assert.False(_vm.Vcpu(1).Exists);
+        Assert.Equal((PageState.Lost, PageState.Guest), (_vm.StateOf(Page1), _vm.StateOf(Area1)));
+        AssertIdle();
+    }
+
+    [Fact]
+    public void Lose_Vcpu_LosesItsVmsaAndFreesItsArea()
+    {
+        Create(Page1, Area1, 1);
+        VcpuCalls.Lose(ref _vm.Vcpu(1), _vm.Table);
+        Assert.False(_vm.Vcpu(1).Exists);
+        Assert.Equal((PageState.Lost, PageState.Guest), (_vm.StateOf(Page1), _vm.StateOf(Area1)));
+        Assert.Equal(SvsmResultCode.Success, Create(Page2, Area1, 1));
+    }
+
+    [Fact]
+    public void CreateAndDelete_OfFiveHundredAndTwelveVcpus_ServeEach()
+    {
+        const int Count = 512;
+        const ulong First = 0x40_0000;
+        var vm = new TestVm(Count);
+        for (uint id = 1; id < Count; id++)
+        {
+            vm.Give(Vmsa(id));
+            vm.Give(Vmsa(id) + 0x1000);
+            Unsafe.As<byte, Vmsa>(ref vm.Platform[Vmsa(id)].Contents[0]) = new Vmsa { Efer = Svme, Vmpl = (byte)TestVm.Guest, SevFeatures = (ulong)TestVm.Features };
+            Assert.Equal(SvsmResultCode.Success, vm.Core(CoreCall.CreateVcpu, Vmsa(id), Vmsa(id) + 0x1000, id));
+        }
+
+        Assert.Equal(SvsmResultCode.InvalidParameter, vm.Core(CoreCall.CreateVcpu, Vmsa(1), Vmsa(1) + 0x1000, Count));
+        Assert.All(Enumerable.Range(1, Count - 1), id => Assert.Equal(Vmsa((uint)id), vm.Vcpu(id).Vmsa.Value));
+        vm.Caller = Count - 1;
+        Assert.Equal(SvsmResultCode.InvalidParameter, vm.Core(CoreCall.DeleteVcpu, Vmsa(Count - 1)));
+        for (uint id = 1; id < Count - 1; id++)
+        {
+            Assert.Equal(SvsmResultCode.Success, vm.Core(CoreCall.DeleteVcpu, Vmsa(id)));
+            Assert.Equal((PageState.Guest, PageState.Guest), (vm.StateOf(Vmsa(id)), vm.StateOf(Vmsa(id) + 0x1000)));
+        }
+
+        static ulong Vmsa(uint id) => First + (id * 0x2000ul);
+    }
+
+    // Another vCPU has its list in the calling area at this moment.
+    [Fact]
+    public async Task Lose_AreaThatIsPinned_WaitsForIt()
+    {
+        Create(Page1, Area1, 1);
+        Assert.Equal(PageResult.Success, _vm.Table.Pin(Area1 >> 12));
+        Task losing = Task.Run(() => VcpuCalls.Lose(ref _vm.Vcpu(1), _vm.Table), TestContext.Current.CancellationToken);
+        while (_vm.StateOf(Page1) != PageState.Lost)
+        {
+            await Task.Yield();
+        }
+
+        Assert.Equal(PageState.CallingArea, _vm.StateOf(Area1));
+        Assert.True(_vm.Vcpu(1).Exists);
+        _vm.Table.Unpin(Area1 >> 12);
+        await losing;
+        Assert.Equal(PageState.Guest, _vm.StateOf(Area1));
+        Assert.False(_vm.Vcpu(1).Exists);
     }
 
     [Fact]

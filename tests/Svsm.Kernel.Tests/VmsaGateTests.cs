@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
+using System;
+using System.Buffers.Binary;
+using Svsm.Kernel.Arch;
 using Svsm.Kernel.Guest;
 using Svsm.Kernel.Memory;
 using Svsm.Wire;
@@ -18,20 +21,18 @@ public sealed class VmsaGateTests
     [Fact]
     public void Open_Any_SetsSvmeOnly()
     {
-        Vmsa vmsa = new() { Efer = OtherBits };
-        VmsaGate.Open(ref vmsa);
-        Assert.Equal(OtherBits | Svme, vmsa.Efer);
+        var processor = new Processor { Efer = OtherBits };
+        Assert.True(VmsaGate.TryOpen(processor.Window));
+        Assert.Equal(OtherBits | Svme, processor.Efer);
     }
 
     [Fact]
     public void Close_GuestThatHasExited_ClearsSvmeOnly()
     {
-        Vmsa vmsa = new() { Efer = OtherBits | Svme };
-        var processor = new Processor { Vmsa = new Vmsa() };
-        Assert.Equal(RmpResult.Success, VmsaGate.Close(ref vmsa, s_page, Vmpl.Vmpl2, ref processor));
-        Assert.Equal(OtherBits, vmsa.Efer);
+        var processor = new Processor { Efer = OtherBits | Svme };
+        Assert.Equal(RmpResult.Success, Close(processor));
+        Assert.Equal(OtherBits, processor.Efer);
         Assert.Equal(1, processor.Checks);
-        Assert.False(processor.IsOpen);
     }
 
     [Theory]
@@ -39,25 +40,61 @@ public sealed class VmsaGateTests
     [InlineData(RmpResult.FailPermission)]
     public void Close_PageThatIsInUseOrNoVmsa_SaysSo(RmpResult answer)
     {
-        Vmsa vmsa = new() { Efer = Svme };
-        var processor = new Processor { Answer = answer };
-        Assert.Equal(answer, VmsaGate.Close(ref vmsa, s_page, Vmpl.Vmpl2, ref processor));
-        Assert.False(processor.IsOpen);
+        var processor = new Processor { Efer = Svme, Answer = answer };
+        Assert.Equal(answer, Close(processor));
     }
 
     // The guest ran on another processor when SVME was cleared, and its exit stored the EFER that it had been entered with.
     [Fact]
     public void Close_GuestThatExitsMeanwhile_IsClosedAgain()
     {
-        var processor = new Processor { Vmsa = new Vmsa { Efer = OtherBits | Svme }, ExitsAtFirstCheck = true };
-        Assert.Equal(RmpResult.Success, VmsaGate.Close(ref processor.Vmsa, s_page, Vmpl.Vmpl2, ref processor));
-        Assert.Equal(OtherBits, processor.Vmsa.Efer);
+        var processor = new Processor { Efer = OtherBits | Svme, ExitsAtFirstCheck = true };
+        Assert.Equal(RmpResult.Success, Close(processor));
+        Assert.Equal(OtherBits, processor.Efer);
         Assert.Equal(2, processor.Checks);
+    }
+
+    [Fact]
+    public void OpenAndClose_PageThatIsGone_SaySo()
+    {
+        var processor = new Processor { Efer = Svme };
+        processor.TakeAway();
+        Assert.Equal(RmpResult.FailInput, Close(processor));
+        Assert.False(VmsaGate.TryOpen(processor.Window));
+        Assert.Equal(0, processor.Checks);
+    }
+
+    // Between the two accesses of the SVSM.
+    [Fact]
+    public void Close_PageThatGoesMeanwhile_SaysSo()
+    {
+        var processor = new Processor { Efer = Svme, GoesAtFirstCheck = true };
+        Assert.Equal(RmpResult.FailInput, Close(processor));
+        Assert.Equal(1, processor.Checks);
+    }
+
+    private static RmpResult Close(Processor processor)
+    {
+        RmpResult result = VmsaGate.Close(processor.Window, s_page, Vmpl.Vmpl2, ref processor);
+        Assert.False(processor.IsOpen);
+        return result;
     }
 
     private sealed class Processor : IGuestPlatform
     {
-        public Vmsa Vmsa;
+        private readonly byte[] _page = GC.AllocateArray<byte>(Page.Size, pinned: true);
+
+        public GuestWindow Window => new(ref _page[0]);
+
+        public ulong Efer
+        {
+            get => BinaryPrimitives.ReadUInt64LittleEndian(_page.AsSpan(VmsaGate.EferOffset));
+            set => BinaryPrimitives.WriteUInt64LittleEndian(_page.AsSpan(VmsaGate.EferOffset), value);
+        }
+
+        public bool GoesAtFirstCheck { get; init; }
+
+        public void TakeAway() => GuestAccess.Fault(_page);
 
         public RmpResult Answer { get; init; }
 
@@ -81,27 +118,32 @@ public sealed class VmsaGateTests
             Assert.Equal((Vmpl.Vmpl2, RmpPermissions.GuestVmsa), (target, permissions));
             if (ExitsAtFirstCheck && Checks == 0)
             {
-                Vmsa.Efer |= Svme;
+                Efer |= Svme;
+            }
+
+            if (GoesAtFirstCheck)
+            {
+                TakeAway();
             }
 
             Checks++;
             return Answer;
         }
 
-        public RmpResult PValidate(bool validate, out bool unchanged) => throw new System.NotSupportedException();
+        public RmpResult PValidate(bool validate, out bool unchanged) => throw new NotSupportedException();
 
-        public bool TryZero() => throw new System.NotSupportedException();
+        public bool TryZero() => throw new NotSupportedException();
 
-        public GuestWindow Map(PhysicalAddress page) => throw new System.NotSupportedException();
+        public GuestWindow Map(PhysicalAddress page) => throw new NotSupportedException();
 
-        public void Unmap(GuestWindow window) => throw new System.NotSupportedException();
+        public void Unmap(GuestWindow window) => throw new NotSupportedException();
 
-        public void FlushGuestTranslations() => throw new System.NotSupportedException();
+        public void FlushGuestTranslations() => throw new NotSupportedException();
 
-        public bool HasSpareFrames => throw new System.NotSupportedException();
+        public bool HasSpareFrames => throw new NotSupportedException();
 
-        public void AddSpareFrame(PhysicalAddress frame) => throw new System.NotSupportedException();
+        public bool TryAddSpareFrame(PhysicalAddress frame) => throw new NotSupportedException();
 
-        public bool TryTakeSpareFrame(out PhysicalAddress frame) => throw new System.NotSupportedException();
+        public bool TryTakeSpareFrame(out PhysicalAddress frame) => throw new NotSupportedException();
     }
 }

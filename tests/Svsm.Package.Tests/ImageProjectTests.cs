@@ -118,6 +118,8 @@ public sealed partial class ImageProjectTests(Workspace workspace)
             ["Image.digest.json", "Image.hyperv.digest.json", "Image.hyperv.igvm", "Image.hyperv.map", "Image.hyperv.reference-values.json", "Image.igvm", "Image.map", "Image.reference-values.json"],
             FilesBelow(Path.Combine(project, OutputFolder)));
         Assert.Equal(2, Lines(build, line => line.StartsWith("launch digest: ", StringComparison.Ordinal)).Distinct().Count());
+        Assert.Contains("warning SVSM2030: No image for this host has been started yet: SvsmHostFlavours has 'hyperv'", build.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("'qemu';", build.Output, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -74,6 +74,36 @@ public sealed class LinuxProjectTests(Workspace workspace)
         Assert.Contains("reason set 7, reason 0x2A", run.Output, StringComparison.OrdinalIgnoreCase);
     }
 
+    [Fact]
+    public async Task Sample_WithAKernel_BuildsAndRuns()
+    {
+        string sample = NewSample();
+
+        CommandResult build = await workspace.RunAsync(sample, "build", "-p:LinuxKernel=vmlinuz", "-p:LinuxInitrd=initrd");
+        build.MustSucceed();
+        CommandResult run = await workspace.RunAsync(sample, "run", "--no-build", "-p:LinuxKernel=vmlinuz", "-p:LinuxInitrd=initrd");
+
+        Assert.True(run.ExitStatus == Terminated, $"ended with {run.ExitStatus}:\n{run.Output}");
+        Assert.Contains("svsm: the guest starts at VMPL2, entry 0x1000200", run.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Sample_WithoutAKernel_SaysWhatIsMissing() =>
+        (await workspace.RunAsync(NewSample(), "build")).MustFailWith("SVSM4004", "SvsmGuestKernel is not set", "wanted is", "a kernel");
+
+    private string NewSample()
+    {
+        string folder = workspace.NewProject("");
+        File.Delete(Path.Combine(folder, "Image.csproj"));
+        foreach (string file in Directory.GetFiles(Path.Combine(Workspace.Repository, "samples", "linux-guest")))
+        {
+            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)), overwrite: true);
+        }
+
+        WriteGuest(folder);
+        return folder;
+    }
+
     private static string DigestOf(string project)
     {
         using JsonDocument digest = JsonDocument.Parse(File.ReadAllText(Path.Combine(project, OutputFolder, "Image.digest.json")));
@@ -89,10 +119,15 @@ public sealed class LinuxProjectTests(Workspace workspace)
               <SvsmGuestCommandLine>console=ttyS0; quiet %41 'a b'</SvsmGuestCommandLine>
             </PropertyGroup>
             """);
+        WriteGuest(project);
+        return project;
+    }
+
+    private static void WriteGuest(string folder)
+    {
         byte[] kernel = TestBzImage.Create();
         s_terminate.CopyTo(kernel, TestBzImage.ProtectedModeOffset + 0x200);
-        File.WriteAllBytes(Path.Combine(project, "vmlinuz"), kernel);
-        File.WriteAllBytes(Path.Combine(project, "initrd"), [1, 2, 3]);
-        return project;
+        File.WriteAllBytes(Path.Combine(folder, "vmlinuz"), kernel);
+        File.WriteAllBytes(Path.Combine(folder, "initrd"), [1, 2, 3]);
     }
 }

@@ -54,6 +54,7 @@ public sealed partial class RepositoryTests
         Assert.Equal(
             RepositoryFiles.Read("templates/content/svsm-image/global.json").Replace("@SvsmVersion@", version, StringComparison.Ordinal),
             RepositoryFiles.Read("samples/hello-svsm/global.json"));
+        Assert.Equal(RepositoryFiles.Read("samples/hello-svsm/global.json"), RepositoryFiles.Read("samples/linux-guest/global.json"));
     }
 
     [Fact]

@@ -26,6 +26,13 @@ public sealed class SymbolMapTests
     [InlineData(0, null)]
     public void Find_Address_GivesNearestNameBelow(ulong address, string? name) => Assert.Equal(name, s_map.Find(address));
 
+    [Theory]
+    [InlineData("First", 0xFFFF_FF80_0020_1000)]
+    [InlineData("boot", 0x1_0000ul)]
+    [InlineData("Alias", null)]
+    [InlineData("", null)]
+    public void AddressOf_Name_GivesItsAddress(string name, ulong? address) => Assert.Equal(address, s_map.AddressOf(name));
+
     [Fact]
     public void Find_EmptyMap_GivesNull() => Assert.Null(SymbolMap.Empty.Find(0x1000));
 

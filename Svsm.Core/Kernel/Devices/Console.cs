@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The console: a 16550 UART that the host plays, byte by byte through the GHCB page. What the kernel prints is public.
+// The console: a 16550 UART that the host plays, byte by byte through the GHCB page. What is written there is public: Diagnostics/Log.cs says what.
 //
 // Nothing that the host answers has an effect: a transmitter that never gets ready is waited for a bounded number of times.
 // Before the GHCB page is registered, text is dropped.
 
 using System;
+using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Snp;
-using Svsm.Platform;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Devices;
 
-/// <summary>The console as a sink of text.</summary>
-internal struct Console : ITextSink
+/// <summary>Writes to the console.</summary>
+internal static class Console
 {
     private const ushort LineStatus = 5;
     private const ulong TransmitterEmpty = 0x20;
@@ -26,20 +26,22 @@ internal struct Console : ITextSink
     /// <summary>Sets the port of the UART's data register.</summary>
     public static void Initialize(ushort port) => s_port = port;
 
-    /// <summary>Writes a byte; a line feed gets a carriage return ahead of it.</summary>
-    public static void Write(byte value)
+    /// <summary>Writes a line.</summary>
+    /// <param name="text">Printable ASCII, as <see cref="LineBuffer"/> makes it.</param>
+    public static void WriteLine(ReadOnlySpan<byte> text)
     {
         if (s_port == 0 || !Host.HasPage)
         {
             return;
         }
 
-        if (value == (byte)'\n')
+        for (int i = 0; i < text.Length; i++)
         {
-            Send((byte)'\r');
+            Send(text[i]);
         }
 
-        Send(value);
+        Send((byte)'\r');
+        Send((byte)'\n');
     }
 
     private static void Send(byte value)

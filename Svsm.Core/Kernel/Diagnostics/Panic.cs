@@ -10,6 +10,7 @@
 //   svsm: rax 0x... rcx 0x... ...
 //   svsm:   at 0xffffff80002012ab                             one line per frame, innermost first
 //
+// The general registers may hold a secret: their lines are for the log in memory, and for the console of an image that may be debugged.
 // Host tools turn the addresses of "at" lines into names with the image's map file; docs/kernel.md has the format.
 // The order matters: keys first, because the printing may fail. A panic while panicking only terminates.
 
@@ -61,7 +62,7 @@ internal static unsafe class Panic
         Begin(reason, text);
         Log.Text("svsm: value "u8);
         Log.Hex(value);
-        Log.Line(default);
+        Log.End(default, LogLevel.Error);
         EndHere(reason);
     }
 
@@ -75,12 +76,12 @@ internal static unsafe class Panic
         Log.Decimal(frame.Vector);
         Register(" error "u8, frame.ErrorCode, 1);
         Register(" cr2 "u8, faultAddress, 1);
-        Log.Line(default);
+        Log.End(default, LogLevel.Error);
         Register("svsm: rip "u8, frame.Rip, AddressDigits);
         Register(" rsp "u8, frame.Rsp, AddressDigits);
         Register(" rflags "u8, frame.Rflags, 1);
         Register(" cs "u8, frame.Cs, 1);
-        Log.Line(default);
+        Log.End(default, LogLevel.Error);
         Register("svsm: rax "u8, frame.Rax, 1);
         Register(" rcx "u8, frame.Rcx, 1);
         Register(" rdx "u8, frame.Rdx, 1);
@@ -88,7 +89,7 @@ internal static unsafe class Panic
         Register(" rbp "u8, frame.Rbp, 1);
         Register(" rsi "u8, frame.Rsi, 1);
         Register(" rdi "u8, frame.Rdi, 1);
-        Log.Line(default);
+        Log.End(default, LogLevel.Debug);
         Register("svsm: r8 "u8, frame.R8, 1);
         Register(" r9 "u8, frame.R9, 1);
         Register(" r10 "u8, frame.R10, 1);
@@ -97,7 +98,7 @@ internal static unsafe class Panic
         Register(" r13 "u8, frame.R13, 1);
         Register(" r14 "u8, frame.R14, 1);
         Register(" r15 "u8, frame.R15, 1);
-        Log.Line(default);
+        Log.End(default, LogLevel.Debug);
         At(frame.Rip);
         Trace(frame.Rbp);
         Host.Terminate(reason);
@@ -111,8 +112,8 @@ internal static unsafe class Panic
         Log.Text("svsm: "u8);
 
         // SAFETY: the core library passes the extent of the text.
-        Text<Devices.Console>.Write(new ReadOnlySpan<char>(text, length));
-        Log.Line(default);
+        Log.Text(new ReadOnlySpan<char>(text, length));
+        Log.End(default, LogLevel.Error);
         EndHere(TerminationReason.Internal);
     }
 
@@ -127,10 +128,11 @@ internal static unsafe class Panic
         cpu.Panics = true;
         Volatile.Write(ref s_isEnding, true);
         WipeKeys();
+        Log.EndInterrupted();
         Log.Text("svsm: stopped: "u8);
         Log.Text(text);
         Register(" (reason "u8, (ulong)reason, 2);
-        Log.Line(")"u8);
+        Log.End(")"u8, LogLevel.Error);
     }
 
     // Has a frame of its own, whatever is inlined around it: so the trace starts with the method that gave up.
@@ -186,7 +188,7 @@ internal static unsafe class Panic
     private static void At(ulong address)
     {
         Register("svsm:   at "u8, address, AddressDigits);
-        Log.Line(default);
+        Log.End(default, LogLevel.Error);
     }
 
     private static void Register(ReadOnlySpan<byte> name, ulong value, int digits)

@@ -40,6 +40,10 @@ internal static unsafe class SelfCheck
     private static KernelLock s_lock;
     private static Marks s_marks;
     private static Reported s_reported;
+#if SVSM_SELF_CHECK
+    private static int s_used;
+    private static int s_reports;
+#endif
 
     /// <summary>Checks the current CPU; ends the VM when something is wrong.</summary>
     [Conditional("SVSM_SELF_CHECK")]
@@ -69,13 +73,13 @@ internal static unsafe class SelfCheck
             Panic.Stop(TerminationReason.Internal, Describe(fault), audit.Address);
         }
 
+        CheckFrames();
         if (!s_reported[cpu])
         {
             s_reported[cpu] = true;
             if (cpu == 0)
             {
-                RefuseAllocations();
-                CheckTasks();
+                CheckAllocations();
             }
             else if (cpu == 1)
             {
@@ -86,15 +90,46 @@ internal static unsafe class SelfCheck
             Log.Decimal((ulong)cpu);
             Log.Text(" maps "u8);
             Log.Decimal((ulong)audit.Pages);
-            Log.Line(" pages, all where they belong"u8);
+            Log.End(" pages, all where they belong"u8);
+#if SVSM_SELF_CHECK
+            System.Threading.Interlocked.Increment(ref s_reports);
+#endif
         }
     }
 
+    // While booting all frames were asked for that are; from here on there is the same number in use whenever the guest runs.
     [Conditional("SVSM_SELF_CHECK")]
-    private static void CheckTasks()
+    private static void CheckAllocations()
     {
 #if SVSM_SELF_CHECK
-        TaskCheck.Run();
+        Log.Text("svsm: self-check: "u8);
+        Log.Decimal(FrameAllocator.Asked);
+        Log.End(" frames were asked for while booting"u8);
+        if (!FrameAllocator.HasRefusals)
+        {
+            RefuseAllocations();
+            CheckUnmapping();
+            TaskCheck.Run();
+        }
+
+#endif
+    }
+
+    [Conditional("SVSM_SELF_CHECK")]
+    private static void CheckFrames()
+    {
+#if SVSM_SELF_CHECK
+        // On the first CPU, once all have made what they make.
+        if (PerCpu.Current.Index != 0 || System.Threading.Volatile.Read(ref s_reports) != Guest.GuestVcpus.All.Length)
+        {
+            return;
+        }
+
+        s_used = s_used == 0 ? FrameAllocator.Used : s_used;
+        if (s_used != FrameAllocator.Used)
+        {
+            Panic.Stop(TerminationReason.Internal, "self-check: other frames are in use than when the guest started"u8, (ulong)FrameAllocator.Used);
+        }
 #endif
     }
 
@@ -102,7 +137,10 @@ internal static unsafe class SelfCheck
     private static void LeaveTask()
     {
 #if SVSM_SELF_CHECK
-        TaskCheck.WaitForOtherCpu();
+        if (!FrameAllocator.HasRefusals)
+        {
+            TaskCheck.WaitForOtherCpu();
+        }
 #endif
     }
 
@@ -120,10 +158,9 @@ internal static unsafe class SelfCheck
             int used = FrameAllocator.Used;
             for (int after = 0; error == MemoryError.None; after++)
             {
-                FrameAllocator.RefuseAfter = after;
+                FrameAllocator.Refuse((ulong)after);
                 error = TryAllocate(site);
-                bool isDone = FrameAllocator.RefuseAfter >= 0;
-                FrameAllocator.RefuseAfter = -1;
+                bool isDone = !FrameAllocator.EndRefusal();
                 if (FrameAllocator.Used != used || (error == MemoryError.None) != isDone)
                 {
                     Panic.Stop(TerminationReason.Internal, "self-check: frames are lost when one is refused; site and number:"u8, ((ulong)site << 32) | (uint)after);
@@ -141,11 +178,31 @@ internal static unsafe class SelfCheck
 
         Log.Text("svsm: self-check: "u8);
         Log.Decimal((ulong)refused);
-        Log.Line(" refused frames, none lost"u8);
+        Log.End(" refused frames, none lost"u8);
 #endif
     }
 
 #if SVSM_SELF_CHECK
+    // Pages that were given back cannot be read any more, by a translation that the processor remembers neither.
+    private static void CheckUnmapping()
+    {
+        if (KernelPages.Allocate(2, out KernelPages pages) != MemoryError.None)
+        {
+            Panic.Stop(TerminationReason.Internal, "self-check: no memory for pages"u8);
+        }
+
+        ulong address = pages.Address;
+        pages.Bytes.Fill(1);
+        pages.Dispose();
+        byte read = 0;
+
+        // SAFETY: the access may fault (Fixups.cs).
+        if (GuestAccess.TryCopy(ref read, ref *(byte*)address, 1) || GuestAccess.TryCopy(ref read, ref *(byte*)(address + Page.Size), 1))
+        {
+            Panic.Stop(TerminationReason.Internal, "self-check: a page that was given back can be read"u8, address);
+        }
+    }
+
     // What an allocation gives goes back at once.
     private static MemoryError TryAllocate(int site)
     {

@@ -60,12 +60,12 @@ internal static unsafe class TaskCheck
         TakeTurns();
         Wait();
         Expect(FrameAllocator.Used == used, "self-check: tasks leave frames behind"u8);
-        Log.Line("svsm: self-check: tasks take turns, wait, and end"u8);
+        Log.End("svsm: self-check: tasks take turns, wait, and end"u8);
         PerCpu.Current.HasDoorbell = hasDoorbell;
         PerCpu.Current.Turn.HasEvents = true;
         if (!hasDoorbell)
         {
-            Log.Line("svsm: self-check: tasks are not preempted: the host does not ring"u8);
+            Log.End("svsm: self-check: tasks are not preempted: the host does not ring"u8);
             return;
         }
 
@@ -75,7 +75,7 @@ internal static unsafe class TaskCheck
         Preempt();
         ExtendedState.Use(new ExtendedStatePlan(0, LegacyAndHeader));
         Expect(FrameAllocator.Used == used, "self-check: preempted tasks leave frames behind"u8);
-        Log.Line("svsm: self-check: tasks that loop are preempted, and lose nothing"u8);
+        Log.End("svsm: self-check: tasks that loop are preempted, and lose nothing"u8);
 
         s_stop = false;
         Expect(Scheduler.Create(&Loop, 0, out _) == MemoryError.None, "self-check: no memory for tasks"u8);
@@ -166,7 +166,7 @@ internal static unsafe class TaskCheck
     private static void SleepWhileTheGuestRuns(ulong argument)
     {
         Scheduler.Sleep(WhileTheGuestRuns);
-        Log.Line("svsm: self-check: a deadline passed, whoever had the CPU"u8);
+        Log.End("svsm: self-check: a deadline passed, whoever had the CPU"u8);
         Volatile.Write(ref s_stop, true);
         _ = s_otherCpu.TryWake();
     }
@@ -177,7 +177,7 @@ internal static unsafe class TaskCheck
         _ = Scheduler.TryWait(ref s_otherCpu, KernelTask.Forever);
         Log.Text("svsm: self-check: a task was woken on CPU "u8);
         Log.Decimal(PerCpu.Current.Index);
-        Log.Line(default);
+        Log.End(default);
     }
 
     private static void Turn(ulong number)

@@ -6,7 +6,7 @@
 // whether or not another CPU is in the way. The bits that guard page states (Memory/PageStateTable.cs) are not among them: whoever holds one
 // takes nothing else.
 //
-//   GuestVcpu     a guest vCPU's VMSA and calling area      Guest/GuestVcpus.cs; a second one is only tried, never waited for
+//   GuestVcpu     a guest vCPU's VMSA and calling area      Guest/GuestVcpu.cs; a second one is only tried, never waited for
 //   Tasks         tasks that wait                           Tasks/WaitQueue.cs
 //   Slabs         small blocks of memory                    Memory/KernelHeap.cs
 //   AddressSpace  what all CPUs have mapped                 Memory/KernelPages.cs, Arch/X64/AddressSpace.cs

@@ -10,7 +10,9 @@
 using System;
 using System.Numerics;
 using System.Runtime.CompilerServices;
+using Svsm.Kernel.Arch;
 using Svsm.Kernel.Locks;
+using Svsm.Wire;
 
 namespace Svsm.Kernel.Memory;
 
@@ -61,8 +63,40 @@ internal static unsafe class FrameAllocator
     private static int s_count;
 
 #if SVSM_SELF_CHECK
-    /// <summary>Allocations until one is refused; -1 = none is.</summary>
-    public static int RefuseAfter = -1;
+    // tests/Svsm.SelfCheck/Refusal.S: which allocations are refused, by their numbers from 0. A test writes it into the image.
+    private struct Refusal
+    {
+        public ulong First;
+        public ulong Count;
+    }
+
+    private static ulong s_asked;
+
+    // SAFETY: the two words at the symbol.
+    private static ref Refusal Refused => ref *(Refusal*)RefusalAddress();
+
+    /// <summary>Allocations that were asked for.</summary>
+    public static ulong Asked => s_asked;
+
+    /// <summary>The image has refusals of its own.</summary>
+    public static bool HasRefusals => Refused.Count != 0;
+
+    /// <summary>Refuses one allocation.</summary>
+    /// <param name="after">How many are granted before it.</param>
+    public static void Refuse(ulong after) => Refused = new Refusal { First = s_asked + after, Count = 1 };
+
+    /// <summary>Refuses no more.</summary>
+    /// <returns>Whether the allocation was asked for that was to be refused.</returns>
+    public static bool EndRefusal()
+    {
+        bool isOver = s_asked > Refused.First;
+        Refused = default;
+        return isOver;
+    }
+
+    [System.Runtime.RuntimeImport("*", "svsm_refusal_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong RefusalAddress();
 #endif
 
     /// <summary>Frames handed out. Other CPUs may be changing it.</summary>
@@ -111,7 +145,8 @@ internal static unsafe class FrameAllocator
     {
         frame = default;
 #if SVSM_SELF_CHECK
-        if (RefuseAfter >= 0 && RefuseAfter-- == 0)
+        ulong asked = System.Threading.Interlocked.Increment(ref s_asked) - 1;
+        if (asked - Refused.First < Refused.Count)
         {
             return false;
         }
@@ -126,9 +161,13 @@ internal static unsafe class FrameAllocator
 
         s_lock.Release(LockRank.Frames);
 
-        // What the guest has lent comes last: so it gets it back as long as that is possible.
-        taken = taken || (order == 0 && SpareFrames.TryTake(out frame));
-        for (int i = 0; taken && i < 1 << order; i++)
+        if (!taken)
+        {
+            // What the guest has lent comes last: so it gets it back as long as that is possible.
+            return order == 0 && TryTakeSpare(out frame);
+        }
+
+        for (int i = 0; i < 1 << order; i++)
         {
             using FrameMapping mapping = FrameMapping.Map(new PhysicalAddress(frame.Value + ((ulong)i * Page.Size)));
 
@@ -136,7 +175,7 @@ internal static unsafe class FrameAllocator
             new Span<byte>(mapping.Pointer, Page.Size).Clear();
         }
 
-        return taken;
+        return true;
     }
 
     /// <summary>Takes a frame back. No CPU has a translation to it any more.</summary>
@@ -155,13 +194,43 @@ internal static unsafe class FrameAllocator
         s_lock.Release(LockRank.Frames);
         if (!isOwn && order == 0 && frame.PageOffset == 0 && KernelMemory.PageStates.Get(frame.PageNumber) == PageState.Svsm)
         {
-            SpareFrames.Add(frame);
+            Spare(frame);
         }
         else if (!returned)
         {
             throw new ArgumentOutOfRangeException(nameof(frame));
         }
     }
+
+    // A frame of zeroes; those that the host has taken meanwhile are lost.
+    private static bool TryTakeSpare(out PhysicalAddress frame)
+    {
+        while (SpareFrames.TryTake(out frame))
+        {
+            using FrameMapping mapping = FrameMapping.Map(frame);
+
+            // SAFETY: only the address of a mapped page is taken.
+            if (GuestAccess.TryZero((ulong)mapping.Pointer, PageSize.Small))
+            {
+                return true;
+            }
+
+            Lose(frame);
+        }
+
+        return false;
+    }
+
+    private static void Spare(PhysicalAddress frame)
+    {
+        if (!SpareFrames.TryAdd(frame))
+        {
+            Lose(frame);
+        }
+    }
+
+    // Nobody else has the frame, and one that was lent has a state.
+    private static void Lose(PhysicalAddress frame) => _ = KernelMemory.PageStates.TrySet(new PageRange(frame.PageNumber, 1), PageState.Lost);
 
     private static BuddySet Frames() => new(s_words, s_counts, MaxFrames);
 

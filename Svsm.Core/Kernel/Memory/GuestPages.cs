@@ -64,7 +64,7 @@ internal static class GuestPages
     public static PageResult Validate<TPlatform>(in PageStateTable table, ref TPlatform platform, PhysicalAddress address, PageSize size, Vmpl guest)
         where TPlatform : IGuestPlatform
     {
-        PageResult result = table.Begin(address, size, PageState.Unvalidated, PageState.Guest);
+        PageResult result = table.BeginAt(address, size, PageState.Unvalidated, PageState.Guest, out ulong index);
         if (result != PageResult.Success)
         {
             return result;
@@ -83,7 +83,7 @@ internal static class GuestPages
         }
 
         platform.Close();
-        table.End(address, size, reached);
+        table.EndAt(address, size, reached, index);
         return reached == PageState.Guest ? PageResult.Success
             : step == RmpResult.Success && unchanged ? PageResult.HostViolation
             : step == RmpResult.FailSizeMismatch && size == PageSize.Large ? PageResult.SizeMismatch

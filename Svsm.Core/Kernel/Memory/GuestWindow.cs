@@ -61,6 +61,18 @@ internal readonly ref struct GuestWindow
     /// <summary>Writes eight bytes.</summary>
     public bool TryWriteUInt64(int offset, ulong value) => TryWrite(offset, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value)));
 
+    /// <summary>Keeps some bits of eight bytes and clears the others, atomically.</summary>
+    /// <param name="offset">Where they are, a multiple of 8.</param>
+    /// <param name="bits">The bits to keep.</param>
+    /// <returns>False: the page cannot be written.</returns>
+    public bool TryAndUInt64(int offset, ulong bits) => GuestAccess.TryAnd(ref Unsafe.As<byte, ulong>(ref At(offset, sizeof(ulong))), bits);
+
+    /// <summary>Sets some bits of eight bytes, atomically.</summary>
+    /// <param name="offset">Where they are, a multiple of 8.</param>
+    /// <param name="bits">The bits to set.</param>
+    /// <returns>False: the page cannot be written.</returns>
+    public bool TryOrUInt64(int offset, ulong bits) => GuestAccess.TryOr(ref Unsafe.As<byte, ulong>(ref At(offset, sizeof(ulong))), bits);
+
     private ref byte At(int offset, int length)
     {
         if ((uint)offset > Page.Size || length > Page.Size - offset)

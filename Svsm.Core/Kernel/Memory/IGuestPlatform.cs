@@ -47,9 +47,10 @@ internal interface IGuestPlatform
     bool HasSpareFrames { get; }
 
     /// <summary>Adds a page that was taken from the guest to the SVSM's memory.</summary>
-    void AddSpareFrame(PhysicalAddress frame);
+    /// <returns>False: the page is gone; it was not added.</returns>
+    bool TryAddSpareFrame(PhysicalAddress frame);
 
-    /// <summary>Takes such a page out again.</summary>
+    /// <summary>Takes such a page out again. It may be gone.</summary>
     /// <returns>False: there is none.</returns>
     bool TryTakeSpareFrame(out PhysicalAddress frame);
 }

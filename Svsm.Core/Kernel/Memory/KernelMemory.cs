@@ -208,7 +208,7 @@ internal static unsafe class KernelMemory
         Log.Hex(first.Value);
         Log.Text("-"u8);
         Log.Hex(first.Value + (claim.Count * Page.Size) - 1);
-        Log.Line(default);
+        Log.End(default);
         return true;
     }
 

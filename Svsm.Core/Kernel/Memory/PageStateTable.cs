@@ -226,9 +226,17 @@ internal readonly unsafe ref struct PageStateTable
     /// <see cref="PageResult.SizeMismatch"/>: its 4-KiB pages are partly in one, partly in the other state.
     /// <see cref="PageResult.InvalidAddress"/>: any other state. Unless <see cref="PageResult.Success"/>, nothing changed.
     /// </returns>
-    public PageResult Begin(PhysicalAddress address, PageSize size, PageState from, PageState to)
+    public PageResult Begin(PhysicalAddress address, PageSize size, PageState from, PageState to) => BeginAt(address, size, from, to, out _);
+
+    /// <summary>As <see cref="Begin"/>, and says where in the table the page is.</summary>
+    /// <param name="address">As there.</param>
+    /// <param name="size">As there.</param>
+    /// <param name="from">As there.</param>
+    /// <param name="to">As there.</param>
+    /// <param name="index">The place, for <see cref="EndAt"/>; without meaning unless the result is <see cref="PageResult.Success"/>.</param>
+    public PageResult BeginAt(PhysicalAddress address, PageSize size, PageState from, PageState to, out ulong index)
     {
-        if (!TryFind(address.PageNumber, out ulong index))
+        if (!TryFind(address.PageNumber, out index))
         {
             return PageResult.InvalidAddress;
         }
@@ -273,6 +281,16 @@ internal readonly unsafe ref struct PageStateTable
             throw new ArgumentOutOfRangeException(nameof(address));
         }
 
+        EndAt(address, size, state, index);
+    }
+
+    /// <summary>Ends a transition without looking for the page again.</summary>
+    /// <param name="address">As given to <see cref="BeginAt"/>.</param>
+    /// <param name="size">As given there.</param>
+    /// <param name="state">The state from now on.</param>
+    /// <param name="index">What it returned with success.</param>
+    public void EndAt(PhysicalAddress address, PageSize size, PageState state, ulong index)
+    {
         if (size == PageSize.Small)
         {
             // Nobody but the caller writes the byte of a page that changes, and a 2-MiB page with such a byte stays split.

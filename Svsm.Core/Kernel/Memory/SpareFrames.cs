@@ -3,7 +3,12 @@
 
 // Frames that the guest has lent to the SVSM (DEPOSIT_MEM) and that nothing uses: a list through the frames themselves, each holding the
 // address of the next one in its first 8 bytes. FrameAllocator takes from it when everything else is used up, one frame at a time.
+//
+// They were the guest's, and it may have the host take them all the same. So every access here may fail. A frame that is gone takes those behind
+// it in the list along: they stay the SVSM's and serve nobody. What the host puts in place of a frame is not validated, so no link is forged.
 
+using System.Runtime.CompilerServices;
+using Svsm.Kernel.Arch;
 using Svsm.Kernel.Locks;
 
 namespace Svsm.Kernel.Memory;
@@ -19,19 +24,24 @@ internal static unsafe class SpareFrames
     public static int Count => s_count;
 
     /// <summary>Adds a frame that is the SVSM's and that nothing uses.</summary>
-    public static void Add(PhysicalAddress frame)
+    /// <returns>False: the frame is gone; it was not added.</returns>
+    public static bool TryAdd(PhysicalAddress frame)
     {
         using FrameMapping mapping = FrameMapping.Map(frame);
         s_lock.Acquire(LockRank.Frames);
+        ulong next = s_first.Value;
+        bool isAdded = GuestAccess.TryCopy(ref FirstByte(in mapping), ref Unsafe.As<ulong, byte>(ref next), sizeof(ulong));
+        if (isAdded)
+        {
+            s_first = frame;
+            s_count++;
+        }
 
-        // SAFETY: a mapped frame of the SVSM.
-        *(ulong*)mapping.Pointer = s_first.Value;
-        s_first = frame;
-        s_count++;
         s_lock.Release(LockRank.Frames);
+        return isAdded;
     }
 
-    /// <summary>Takes a frame; its contents are any.</summary>
+    /// <summary>Takes a frame; its contents are any, and it may be gone.</summary>
     /// <returns>False: there is none.</returns>
     public static bool TryTake(out PhysicalAddress frame)
     {
@@ -41,13 +51,16 @@ internal static unsafe class SpareFrames
         if (isThere)
         {
             using FrameMapping mapping = FrameMapping.Map(frame);
-
-            // SAFETY: a mapped frame of the list.
-            s_first = new PhysicalAddress(*(ulong*)mapping.Pointer);
-            s_count--;
+            ulong next = 0;
+            bool isRead = GuestAccess.TryCopy(ref Unsafe.As<ulong, byte>(ref next), ref FirstByte(in mapping), sizeof(ulong));
+            s_first = new PhysicalAddress(next);
+            s_count = isRead ? s_count - 1 : 0;
         }
 
         s_lock.Release(LockRank.Frames);
         return isThere;
     }
+
+    // SAFETY: a mapped frame; accesses go through GuestAccess.
+    private static ref byte FirstByte(in FrameMapping mapping) => ref *mapping.Pointer;
 }

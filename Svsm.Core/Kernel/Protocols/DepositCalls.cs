@@ -156,18 +156,19 @@ internal static class DepositCalls
             bool isZero = platform.TryZero();
             platform.Close();
             table.End(page, PageSize.Small, isZero ? PageState.Svsm : PageState.Lost);
-            if (!isZero)
+            if (isZero && platform.TryAddSpareFrame(page))
             {
-                // The rest is the guest's again, or lost as this one is.
-                for (int i = done + 1; i < taken; i++)
-                {
-                    _ = GuestPages.GiveBack(table, ref platform, PageOf(entries[i]), guest);
-                }
-
-                return SvsmResultCode.PValidateFailInput;
+                continue;
             }
 
-            platform.AddSpareFrame(page);
+            // The rest is the guest's again, or lost as this one is, which no list has: nobody else works on it.
+            _ = table.TrySet(new PageRange(page.PageNumber, 1), PageState.Lost);
+            for (int i = done + 1; i < taken; i++)
+            {
+                _ = GuestPages.GiveBack(table, ref platform, PageOf(entries[i]), guest);
+            }
+
+            return SvsmResultCode.PValidateFailInput;
         }
 
         return result;

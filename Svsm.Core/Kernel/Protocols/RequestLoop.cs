@@ -10,8 +10,14 @@
 //
 // The registers of the call are read from the VMSA once. The guest cannot change them meanwhile: it does not run (VmsaGate.cs),
 // and its VMPL has no rights on the page. VMSA and calling area are mapped only while the loop holds the lock of the vCPU's record.
+//
+// A VMSA that is gone is the end of its vCPU: the CPU is without one until CREATE_VCPU gives it another. Gone is what faults or what RMPADJUST
+// refuses; a page that the host puts in its place does both, since it is not validated. The first VMSA is the SVSM's own memory: without it the
+// VM ends.
 
+using System;
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.InteropServices;
 using System.Threading;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
@@ -26,10 +32,15 @@ using Svsm.Wire;
 namespace Svsm.Kernel.Protocols;
 
 /// <summary>Serves the guest.</summary>
-internal static unsafe class RequestLoop
+internal static class RequestLoop
 {
     private const ulong ExitVmgexit = 0x403;
     private const byte Pending = 1;
+
+    // In a VMSA.
+    private const int RaxOffset = 0x1F8;
+    private const int RegistersOffset = 0x308;
+    private const int ExitCodeOffset = 0x3C0;
 
     /// <summary>Runs the current CPU's vCPU of the guest and answers its calls for as long as the VM exists.</summary>
     /// <param name="guest">VMPL of the guest.</param>
@@ -41,13 +52,14 @@ internal static unsafe class RequestLoop
         while (true)
         {
             vcpu.Lock.Acquire(LockRank.GuestVcpu);
-            bool exists = vcpu.Exists;
-            if (exists)
+            if (vcpu.Exists)
             {
                 Serve(in context, ref vcpu);
             }
 
+            bool exists = vcpu.Exists;
             vcpu.Lock.Release(LockRank.GuestVcpu);
+            KernelRecords.NoteFrames();
             Scheduler.Yield();
             SelfCheck.Run();
             Panic.Join();
@@ -79,22 +91,60 @@ internal static unsafe class RequestLoop
     private static void Serve(in GuestContext context, ref GuestVcpu vcpu)
     {
         SnpPlatform platform = default;
-        using FrameMapping mapping = FrameMapping.Map(vcpu.Vmsa);
+        GuestWindow vmsa = platform.Map(vcpu.Vmsa);
+        RmpResult closed = VmsaGate.Close(vmsa, vcpu.Vmsa, context.Vmpl, ref platform);
+        bool isThere = closed == RmpResult.FailInUse || (closed == RmpResult.Success && TryServe(vmsa, in context, ref vcpu, ref platform));
+        isThere = isThere && VmsaGate.TryOpen(vmsa);
+        platform.Unmap(vmsa);
+        if (isThere)
+        {
+            return;
+        }
 
-        // SAFETY: a mapped page, as large as the structure; a VMSA stays one while the record's lock is held.
-        ref Vmsa vmsa = ref *(Vmsa*)mapping.Pointer;
-        RmpResult closed = VmsaGate.Close(ref vmsa, vcpu.Vmsa, context.Vmpl, ref platform);
-        if (closed is not (RmpResult.Success or RmpResult.FailInUse))
+        if (vcpu.IsFirst)
         {
             Panic.Stop(TerminationReason.RmpAdjust, "the guest's VMSA is none any more"u8, (ulong)closed);
         }
 
-        if (closed == RmpResult.Success && Volatile.Read(ref vmsa.ExitCode) == ExitVmgexit && TryTakeCall(vcpu.CallingArea, ref platform))
+        // A page of the guest: it may have told the host to take it.
+        Log.Text("svsm: the host has taken the VMSA of vCPU "u8);
+        Log.Decimal((ulong)context.Index);
+        Log.End(default, LogLevel.Warning);
+        VcpuCalls.Lose(ref vcpu, KernelMemory.PageStates);
+    }
+
+    // Returns false when the VMSA is gone.
+    private static bool TryServe(GuestWindow vmsa, in GuestContext context, ref GuestVcpu vcpu, ref SnpPlatform platform)
+    {
+        if (!vmsa.TryReadUInt64(ExitCodeOffset, out ulong exit))
         {
-            Answer(in context, ref vmsa, ref platform);
+            return false;
         }
 
-        VmsaGate.Open(ref vmsa);
+        if (exit != ExitVmgexit || !TryTakeCall(vcpu.CallingArea, ref platform))
+        {
+            return true;
+        }
+
+        Registers registers = default;
+        Span<byte> bytes = MemoryMarshal.AsBytes(new Span<Registers>(ref registers));
+        if (!vmsa.TryReadUInt64(RaxOffset, out ulong selector) || !vmsa.TryRead(RegistersOffset, bytes))
+        {
+            return false;
+        }
+
+        SvsmRequest request = new() { Selector = selector, Rcx = registers.Rcx, Rdx = registers.Rdx, R8 = registers.R8, R9 = registers.R9 };
+        if (ProtocolTable.Dispatch(ref request, in context, KernelMemory.PageStates, ref platform, out SvsmResultCode result) == CallOutcome.HostViolation)
+        {
+            Panic.Stop(TerminationReason.PageStateViolation, "a page of the guest is not in the state that the SVSM gave it"u8, request.Rcx);
+        }
+
+        KernelRecords.Count(request.Protocol, request.Call, result);
+        registers.Rcx = request.Rcx;
+        registers.Rdx = request.Rdx;
+        registers.R8 = request.R8;
+        registers.R9 = request.R9;
+        return vmsa.TryWriteUInt64(RaxOffset, (ulong)result) && vmsa.TryWrite(RegistersOffset, bytes);
     }
 
     // A calling area that the guest gave away has no call: the guest finds its call unhandled.
@@ -106,18 +156,18 @@ internal static unsafe class RequestLoop
         return isPending;
     }
 
-    private static void Answer(in GuestContext context, ref Vmsa vmsa, ref SnpPlatform platform)
+    // The part of a VMSA from RCX to R9.
+    [StructLayout(LayoutKind.Sequential)]
+    private struct Registers
     {
-        SvsmRequest request = new() { Selector = vmsa.Rax, Rcx = vmsa.Rcx, Rdx = vmsa.Rdx, R8 = vmsa.R8, R9 = vmsa.R9 };
-        if (ProtocolTable.Dispatch(ref request, in context, KernelMemory.PageStates, ref platform, out SvsmResultCode result) == CallOutcome.HostViolation)
-        {
-            Panic.Stop(TerminationReason.PageStateViolation, "a page of the guest is not in the state that the SVSM gave it"u8, request.Rcx);
-        }
-
-        vmsa.Rax = (ulong)result;
-        vmsa.Rcx = request.Rcx;
-        vmsa.Rdx = request.Rdx;
-        vmsa.R8 = request.R8;
-        vmsa.R9 = request.R9;
+        public ulong Rcx;
+        public ulong Rdx;
+        public ulong Rbx;
+        public ulong Reserved;
+        public ulong Rbp;
+        public ulong Rsi;
+        public ulong Rdi;
+        public ulong R8;
+        public ulong R9;
     }
 }

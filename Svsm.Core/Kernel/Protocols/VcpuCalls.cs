@@ -22,10 +22,10 @@
 //   INVALID_PARAMETER   create: the VMSA has another VMPL, other SEV features, or SVME clear
 //   0x8000_1001         the processor refused the page: the host has taken it
 //   0x8000_1003         delete: the vCPU runs at this moment
-// When a call fails, pages and vCPUs are as they were.
+// When a call fails, pages and vCPUs are as they were; but a page that the host has taken is lost, and with its VMSA a vCPU ends.
 // Source: coconut-svsm kernel/src/protocols/core.rs, AMDESE linux-svsm src/protocols/core.rs.
 
-using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 using System.Threading;
 using Svsm.Kernel.Guest;
 using Svsm.Kernel.Locks;
@@ -40,13 +40,8 @@ internal static class VcpuCalls
     /// <summary>Offset of the VMPL in a VMSA.</summary>
     public const int VmplOffset = 0xCA;
 
-    /// <summary>Offset of EFER in a VMSA.</summary>
-    public const int EferOffset = 0xD0;
-
     /// <summary>Offset of SEV_FEATURES in a VMSA.</summary>
     public const int FeaturesOffset = 0x3B0;
-
-    private const ulong EferSvme = 1ul << 12;
 
     /// <summary>Creates a vCPU; see the head of this file.</summary>
     public static SvsmResultCode Create<TPlatform>(
@@ -109,6 +104,31 @@ internal static class VcpuCalls
         return DeletePage(vmsa, in context, table, ref platform);
     }
 
+    /// <summary>Ends a vCPU whose VMSA the host has taken: the page is lost, its calling area an ordinary page of the guest again.</summary>
+    /// <param name="vcpu">The vCPU, whose lock is held. Its VMSA is a page of the guest.</param>
+    /// <param name="table">The page states.</param>
+    public static void Lose(ref GuestVcpu vcpu, in PageStateTable table)
+    {
+        // Who else works on these pages holds the lock of the vCPU, too; but for a call that has its list in the calling area, which ends by itself.
+        while (!TryMove(table, vcpu.Vmsa, PageState.Vmsa, PageState.Lost) || !TryMove(table, vcpu.CallingArea, PageState.CallingArea, PageState.Guest))
+        {
+            X86Base.Pause();
+        }
+
+        vcpu.Exists = false;
+    }
+
+    private static bool TryMove(in PageStateTable table, PhysicalAddress page, PageState from, PageState to)
+    {
+        PageResult result = table.Begin(page, PageSize.Small, from, to);
+        if (result == PageResult.Success)
+        {
+            table.End(page, PageSize.Small, to);
+        }
+
+        return result != PageResult.Busy;
+    }
+
     // The pages are held one after the other, or given up all: nothing is waited for in between.
     private static SvsmResultCode CreateLocked<TPlatform>(
         PhysicalAddress vmsa, PhysicalAddress callingArea, ref GuestVcpu vcpu, in GuestContext context, in PageStateTable table, ref TPlatform platform)
@@ -164,8 +184,9 @@ internal static class VcpuCalls
         }
 
         SvsmResultCode result = DeletePage(vcpu.Vmsa, in context, table, ref platform);
-        table.End(vcpu.CallingArea, PageSize.Small, result == SvsmResultCode.Success ? PageState.Guest : PageState.CallingArea);
-        vcpu.Exists = result != SvsmResultCode.Success;
+        bool ends = result is SvsmResultCode.Success or SvsmResultCode.PValidateFailInput;
+        table.End(vcpu.CallingArea, PageSize.Small, ends ? PageState.Guest : PageState.CallingArea);
+        vcpu.Exists = !ends;
         return result;
     }
 
@@ -193,7 +214,7 @@ internal static class VcpuCalls
         platform.FlushGuestTranslations();
         GuestWindow window = platform.Map(vmsa);
         bool isRead = window.TryReadByte(VmplOffset, out byte vmpl)
-            & window.TryReadUInt64(EferOffset, out ulong efer) & window.TryReadUInt64(FeaturesOffset, out ulong features);
+            & window.TryReadUInt64(VmsaGate.EferOffset, out ulong efer) & window.TryReadUInt64(FeaturesOffset, out ulong features);
         platform.Unmap(window);
         if (!isRead)
         {
@@ -201,7 +222,7 @@ internal static class VcpuCalls
             return SvsmResultCode.PValidateFailInput;
         }
 
-        if ((efer & EferSvme) == 0 || vmpl != (byte)context.Vmpl || features != (ulong)context.Current.Features)
+        if ((efer & VmsaGate.EferSvme) == 0 || vmpl != (byte)context.Vmpl || features != (ulong)context.Current.Features)
         {
             PageResult returned = GuestPages.GiveBack(table, ref platform, vmsa, context.Vmpl);
             return returned == PageResult.Success ? SvsmResultCode.InvalidParameter : CoreProtocol.ToResultCode(returned);
@@ -230,7 +251,7 @@ internal static class VcpuCalls
         if (closed == RmpResult.Success)
         {
             GuestWindow window = platform.Map(vmsa);
-            closed = VmsaGate.Close(ref Unsafe.As<byte, Vmsa>(ref window.Start), vmsa, context.Vmpl, ref platform);
+            closed = VmsaGate.Close(window, vmsa, context.Vmpl, ref platform);
             platform.Unmap(window);
         }
 

@@ -4,7 +4,7 @@
 // Starts the CPUs beyond the first one, one after the other, while booting. Each gets a CpuArea, made at run
 // time, so that CPUs cost nothing until they exist; then a VMSA, and a request to the host to run it.
 //
-// The APIC ids are 0 to count - 1. A host that does not run a CPU keeps the VM from booting, which it can do anyway.
+// The APIC ids are 0 to count - 1; docs/kernel.md tells why. A host that does not run a CPU keeps the VM from booting, which it can do anyway.
 
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;

@@ -12,7 +12,7 @@ namespace Svsm.Kernel.Snp;
 internal static class SevStatusCheck
 {
     private const SevFeatures KnownFeatures =
-        SevFeatures.SnpActive | SevFeatures.VirtualTom | SevFeatures.ReflectVc | SevFeatures.RestrictedInjection | SevFeatures.AlternateInjection |
+        SevFeatures.SnpActive | SevFeatures.ReflectVc | SevFeatures.RestrictedInjection | SevFeatures.AlternateInjection |
         SevFeatures.DebugSwap | SevFeatures.PreventHostIbs | SevFeatures.BtbIsolation | SevFeatures.VmplSss | SevFeatures.SecureTsc |
         SevFeatures.VmgexitParameter | SevFeatures.VmsaRegisterProtection | SevFeatures.SmtProtection;
 

@@ -72,7 +72,7 @@ internal unsafe struct SnpPlatform : IGuestPlatform
     public readonly bool HasSpareFrames => SpareFrames.Count != 0;
 
     /// <inheritdoc/>
-    public readonly void AddSpareFrame(PhysicalAddress frame) => SpareFrames.Add(frame);
+    public readonly bool TryAddSpareFrame(PhysicalAddress frame) => SpareFrames.TryAdd(frame);
 
     /// <inheritdoc/>
     public readonly bool TryTakeSpareFrame(out PhysicalAddress frame) => SpareFrames.TryTake(out frame);

@@ -223,7 +223,10 @@ internal sealed unsafe class HostCommands
                 Answer(header.Kind, TryWriteRegister(target, header.Address, header.Value), default);
                 return;
             case CommandKind.ReadMemory:
-                ReadMemory(target, header.Address, header.Value);
+                ReadMemory(header, target.IsRunning ? target.State : null, target.Vmpl);
+                return;
+            case CommandKind.ReadMemoryOfVmpl0:
+                ReadMemory(header, StateOfVmpl0(target), 0);
                 return;
             case CommandKind.WriteMemory:
                 Answer(header.Kind, TryWriteMemory(target, header.Address, data), default);
@@ -239,6 +242,16 @@ internal sealed unsafe class HostCommands
         Answer(header.Kind, true, default);
     }
 
+    /// <summary>Serves the machine until it lets the run end, or asks for the end.</summary>
+    public void HoldAtEnd(VirtualCpu cpu)
+    {
+        Tell(cpu, PauseReason.Ending);
+        while (_paused)
+        {
+            ReceiveAndExecute(cpu);
+        }
+    }
+
     private void ReceiveAndExecute(VirtualCpu cpu)
     {
         Span<byte> payload = stackalloc byte[Link.MaxPayload];
@@ -252,11 +265,8 @@ internal sealed unsafe class HostCommands
     private bool Pause(VirtualCpu cpu, PauseReason reason)
     {
         ulong start = _machine.Processor.ReadTimeStampCounter();
-        uint* told = stackalloc uint[2] { (uint)cpu.Id, (uint)reason };
         _pauseAsked = false;
-        _paused = true;
-        _machine.Link.FlushConsole();
-        _machine.Link.Send(LinkFrame.Paused, new ReadOnlySpan<byte>(told, 2 * sizeof(uint)));
+        Tell(cpu, reason);
         while (_paused)
         {
             ReceiveAndExecute(cpu);
@@ -264,6 +274,14 @@ internal sealed unsafe class HostCommands
 
         _machine.HoldTimeSince(start);
         return !_stopped || cpu.Stop(StopReason.Stopped, 0);
+    }
+
+    private void Tell(VirtualCpu cpu, PauseReason reason)
+    {
+        uint* told = stackalloc uint[2] { (uint)cpu.Id, (uint)reason };
+        _paused = true;
+        _machine.Link.FlushConsole();
+        _machine.Link.Send(LinkFrame.Paused, new ReadOnlySpan<byte>(told, 2 * sizeof(uint)));
     }
 
     private bool Stepped(VirtualCpu cpu)
@@ -319,24 +337,34 @@ internal sealed unsafe class HostCommands
         return true;
     }
 
-    private void ReadMemory(VirtualCpu cpu, ulong address, ulong length)
+    private void ReadMemory(in CommandHeader header, Vmsa* state, int vmpl)
     {
         Span<byte> data = stackalloc byte[(int)Amd64.PageSize];
         int count = 0;
-        while ((ulong)count < length && count < data.Length)
+        while ((ulong)count < header.Value && count < data.Length)
         {
-            byte* bytes = Reach(cpu, address + (ulong)count);
+            byte* bytes = Reach(state, vmpl, header.Address + (ulong)count);
             if (bytes == null)
             {
                 break;
             }
 
             // What a breakpoint covers is told, not the breakpoint.
-            int breakpoint = Find(address + (ulong)count);
+            int breakpoint = Find(header.Address + (ulong)count);
             data[count++] = breakpoint >= 0 && _inserted[breakpoint] ? _original[breakpoint] : *bytes;
         }
 
-        Answer(CommandKind.ReadMemory, count != 0 || length == 0, data[..count]);
+        Answer(header.Kind, count != 0 || header.Value == 0, data[..count]);
+    }
+
+    // The registers that run, or those in the VMSA.
+    private Vmsa* StateOfVmpl0(VirtualCpu cpu)
+    {
+        VmplContext context = cpu.Contexts[0];
+        return cpu.IsRunning && cpu.Vmpl == 0 ? cpu.State
+            : context.LaunchVmsa != null ? context.LaunchVmsa
+            : context.VmsaPage != null ? (Vmsa*)_machine.Memory.PrivateBytes(context.VmsaPage)
+            : null;
     }
 
     private bool TryWriteMemory(VirtualCpu cpu, ulong address, ReadOnlySpan<byte> data)
@@ -428,24 +456,26 @@ internal sealed unsafe class HostCommands
         return -1;
     }
 
-    // A byte of the guest as its VMPL sees it, user pages included.
-    private byte* Reach(VirtualCpu cpu, ulong linear)
+    private byte* Reach(VirtualCpu cpu, ulong linear) => Reach(cpu.IsRunning ? cpu.State : null, cpu.Vmpl, linear);
+
+    // A byte of the guest as a VMPL sees it, user pages included.
+    private byte* Reach(Vmsa* state, int vmpl, ulong linear)
     {
-        if (!cpu.IsRunning)
+        if (state == null)
         {
             return null;
         }
 
-        WalkResult walk = GuestPageWalk.Translate(_machine.Memory, cpu.State, cpu.Vmpl, linear, AccessKind.Read, user: false);
+        WalkResult walk = GuestPageWalk.Translate(_machine.Memory, state, vmpl, linear, AccessKind.Read, user: false);
         if (walk.Status != WalkStatus.Done)
         {
-            walk = GuestPageWalk.Translate(_machine.Memory, cpu.State, cpu.Vmpl, linear, AccessKind.Read, user: true);
+            walk = GuestPageWalk.Translate(_machine.Memory, state, vmpl, linear, AccessKind.Read, user: true);
         }
 
         byte* bytes = null;
         if (walk.Status == WalkStatus.Done)
         {
-            _machine.Memory.Access(walk.Gpa, cpu.Vmpl, walk.IsPrivate, AccessKind.Read, user: false, out bytes);
+            _machine.Memory.Access(walk.Gpa, vmpl, walk.IsPrivate, AccessKind.Read, user: false, out bytes);
         }
 
         return bytes;

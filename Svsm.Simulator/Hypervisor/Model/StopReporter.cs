@@ -50,6 +50,11 @@ internal static unsafe class StopReporter
             SendReport(machine, cpu, stop.Reason);
         }
 
+        if ((machine.Options & LaunchOptions.HoldAtEnd) != 0)
+        {
+            machine.Commands.HoldAtEnd(cpu);
+        }
+
         SendExit(machine.Link, stop.Reason, stop.Detail);
     }
 

@@ -278,6 +278,7 @@ internal sealed class GdbServer : IDisposable
     private async Task<string> QueryAsync(string packet, CancellationToken cancellationToken)
     {
         const string ExtraInfo = "qThreadExtraInfo,";
+        const string Command = "qRcmd,";
         const string Features = "qXfer:features:read:target.xml:";
         if (packet.StartsWith("qSupported", StringComparison.Ordinal))
         {
@@ -289,6 +290,13 @@ internal sealed class GdbServer : IDisposable
             ulong thread = Number(packet[ExtraInfo.Length..]);
             StopReport report = await ReportAsync((uint)thread - 1, cancellationToken).ConfigureAwait(false);
             return Convert.ToHexStringLower(Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"vCPU {report.Vcpu}, VMPL{report.Vmpl}, CPL{report.Cpl}")));
+        }
+
+        if (packet.StartsWith(Command, StringComparison.Ordinal))
+        {
+            string command = Encoding.ASCII.GetString(Convert.FromHexString(packet[Command.Length..])).Trim();
+            string answer = command == "log" ? await LogAsync(cancellationToken).ConfigureAwait(false) : "monitor log: the log in the SVSM's memory\n";
+            return Convert.ToHexStringLower(Encoding.ASCII.GetBytes(answer));
         }
 
         if (packet.StartsWith(Features, StringComparison.Ordinal))
@@ -307,6 +315,25 @@ internal sealed class GdbServer : IDisposable
             "qsThreadInfo" => "l",
             _ => "",
         };
+    }
+
+    // As much of the end as fits into a packet.
+    private async Task<string> LogAsync(CancellationToken cancellationToken)
+    {
+        KernelObservation? kernel = await _session.ReadKernelAsync(cancellationToken).ConfigureAwait(false);
+        string text = "";
+        for (int i = (kernel?.Log.Length ?? 0) - 1; i >= 0; i--)
+        {
+            string line = _session.Render(kernel!.Log[i]) + "\n";
+            if (2 * (line.Length + text.Length) > MaxPacket - 4)
+            {
+                break;
+            }
+
+            text = line + text;
+        }
+
+        return text.Length == 0 ? "There is no log, or none yet; or the image has no map beside it.\n" : text;
     }
 
     private string ThreadList()

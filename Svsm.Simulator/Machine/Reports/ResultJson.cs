@@ -72,10 +72,48 @@ internal static class ResultJson
 
             WriteConsole(json, result);
             WriteStatistics(json, result);
+            WriteKernel(json, result.Kernel);
             json.WriteEndObject();
         }
 
         return Encoding.UTF8.GetString(buffer.WrittenSpan);
+    }
+
+    private static void WriteKernel(Utf8JsonWriter json, KernelObservation? kernel)
+    {
+        if (kernel is null)
+        {
+            return;
+        }
+
+        json.WriteStartObject("svsm");
+        json.WriteStartArray("log");
+        foreach (KernelLogLine line in kernel.Log)
+        {
+            json.WriteStartObject();
+            WriteHex(json, "time", line.Time);
+            json.WriteNumber("cpu", line.Cpu);
+            json.WriteString("level", Camel(line.Level.ToString()));
+            json.WriteString("text", line.Text);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("calls");
+        foreach (KernelCallCount count in kernel.Calls)
+        {
+            json.WriteStartObject();
+            json.WriteNumber("cpu", count.Cpu);
+            json.WriteString("call", count.Call);
+            json.WriteString("result", count.Result);
+            json.WriteNumber("count", count.Count);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteNumber("framesInUse", kernel.FramesInUse);
+        json.WriteNumber("frames", kernel.FrameCount);
+        json.WriteEndObject();
     }
 
     private static void WriteAttacks(Utf8JsonWriter json, MachineResult result)

@@ -5,6 +5,7 @@
 
 using System;
 using System.Globalization;
+using System.Linq;
 using System.Text;
 using Iced.Intel;
 using Svsm.Simulator.Shared;
@@ -46,6 +47,7 @@ internal static class ResultText
             AddReport(text, in report, result.Symbols);
         }
 
+        AddLog(text, result);
         return text.ToString();
     }
 
@@ -89,6 +91,18 @@ internal static class ResultText
                 text.Append(' ').Append(word);
                 column += 1 + word.Length;
             }
+        }
+    }
+
+    // The last lines of the SVSM's log, those among them that its console did not get.
+    private static void AddLog(StringBuilder text, MachineResult result)
+    {
+        const int MostLines = 24;
+        string label = "SVSM log";
+        foreach (KernelLogLine line in result.Kernel?.Log.TakeLast(MostLines) ?? [])
+        {
+            AddLine(text, label, KernelObservation.Render(line, result.Symbols));
+            label = "";
         }
     }
 

@@ -76,7 +76,27 @@ internal static class Summary
             pages = "";
         }
 
+        AddKernel(text, result.Kernel);
         return text.ToString();
+    }
+
+    private static void AddKernel(StringBuilder text, KernelObservation? kernel)
+    {
+        if (kernel is null)
+        {
+            return;
+        }
+
+        string label = "SVSM calls";
+        foreach ((string call, IReadOnlyList<(string Result, ulong Count)> results) in kernel.CallsOfAllCpus())
+        {
+            string split = string.Join(", ", results.Select(result => string.Create(CultureInfo.InvariantCulture, $"{result.Result} {result.Count}")));
+            ulong all = results.Aggregate(0ul, (sum, result) => unchecked(sum + result.Count));
+            text.Append(CultureInfo.InvariantCulture, $"\n  {label,-10}  {all,10}  {call} ({split})");
+            label = "";
+        }
+
+        text.Append(CultureInfo.InvariantCulture, $"\n  {"SVSM frames",-11} {kernel.FramesInUse,10}  in use, of {kernel.FrameCount}");
     }
 
     private static string Outcome(AttackOutcome outcome) => outcome switch

@@ -73,6 +73,15 @@ public sealed partial class SymbolMap
         return string.Create(CultureInfo.InvariantCulture, $"{_names[index]} + 0x{address - _addresses[index]:X}");
     }
 
+    /// <summary>The address of a name.</summary>
+    /// <param name="name">A name, exactly.</param>
+    /// <returns>The lowest address that has it, or null.</returns>
+    public ulong? AddressOf(string name)
+    {
+        int index = Array.IndexOf(_names, name);
+        return index < 0 ? null : _addresses[index];
+    }
+
     /// <summary>Adds names to a line of a backtrace.</summary>
     /// <param name="line">A console line.</param>
     /// <returns>The line, with the name after each <c>at 0xADDRESS</c> that has one.</returns>

@@ -14,6 +14,8 @@
 # of page tables as private in between.
 
         .set    MSR_GHCB, 0xC0010130
+        .set    MSR_SEV_STATUS, 0xC0010131
+        .set    SEV_STATUS_VIRTUAL_TOM, 0x8
         .set    MSR_EFER, 0xC0000080
         .set    EFER_LME_NXE, 0x900
         .set    CR0_PG_WP_MP, 0x80010002
@@ -48,6 +50,7 @@
         .set    REASON_CPUID_PAGE, 0x02
         .set    REASON_ENCRYPTION_BIT, 0x03
         .set    REASON_RANDOM_NUMBERS, 0x04
+        .set    REASON_VIRTUAL_TOM, 0x05
 
         .section .boot, "ax", @progbits
         .code32
@@ -56,6 +59,14 @@
 svsm_boot:
         cli
         cld
+
+# A virtual top of memory gives the C-bit's place in an address another meaning.
+        mov     $MSR_SEV_STATUS, %ecx
+        rdmsr
+        mov     $REASON_VIRTUAL_TOM, %edi
+        test    $SEV_STATUS_VIRTUAL_TOM, %eax
+        jnz     .Lterminate
+
         mov     $REASON_BOOT_PARAMETERS, %edi
         cmpl    $BOOT_MAGIC, (%ebx)
         jne     .Lterminate

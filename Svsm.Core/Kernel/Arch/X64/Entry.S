@@ -95,11 +95,19 @@
         address_of svsm_text_end_address, svsm_text_end
         address_of svsm_data_start_address, svsm_data_start
         address_of svsm_data_end_address, svsm_data_end
+        address_of svsm_record_address, svsm_record
 
         .bss
         .p2align 12
 svsm_cpuid_page:
         .skip   4096
         .size   svsm_cpuid_page, . - svsm_cpuid_page
+
+# Svsm.Wire.KernelRecord, and the ring of 64 log entries behind it.
+        .globl  svsm_record
+        .type   svsm_record, @object
+svsm_record:
+        .skip   64 + (64 * 128)
+        .size   svsm_record, . - svsm_record
 
         .section .note.GNU-stack, "", @progbits

@@ -3,6 +3,7 @@
 
 using System.Runtime;
 using System.Runtime.CompilerServices;
+using Svsm.Kernel.Memory;
 using Svsm.Platform;
 using Svsm.Wire;
 
@@ -39,7 +40,17 @@ internal static unsafe class Fixups
         return false;
     }
 
-    private static bool IsWindow(ulong address) => address - KernelAddressSpace.WindowBase < KernelLayout.WindowsLength;
+    private static bool IsWindow(ulong address)
+    {
+#if SVSM_SELF_CHECK
+        // Diagnostics/SelfCheck.cs looks whether pages are gone.
+        if (address - KernelLayout.KernelPages < (ulong)KernelLayout.KernelPagesCount * Page.Size)
+        {
+            return true;
+        }
+#endif
+        return address - KernelAddressSpace.WindowBase < KernelLayout.WindowsLength;
+    }
 
     [RuntimeImport("*", "svsm_fixups_start_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]

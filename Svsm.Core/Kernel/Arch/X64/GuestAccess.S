@@ -43,6 +43,26 @@
         may_fault 1b, 2b
         end_function svsm_guest_zero
 
+# rdi = address of 8 bytes, rsi = bits. Clears all other bits, atomically. rax = 1, or 0 after a fault.
+        function svsm_guest_and
+1:      lock and %rsi, (%rdi)
+        mov     $1, %eax
+        ret
+2:      xor     %eax, %eax
+        ret
+        may_fault 1b, 2b
+        end_function svsm_guest_and
+
+# rdi = address of 8 bytes, rsi = bits. Sets them, atomically. rax = 1, or 0 after a fault.
+        function svsm_guest_or
+1:      lock or %rsi, (%rdi)
+        mov     $1, %eax
+        ret
+2:      xor     %eax, %eax
+        ret
+        may_fault 1b, 2b
+        end_function svsm_guest_or
+
 # rdi = address, esi = page size, edx = 1 to validate. Result: EAX in the low half, CF in bit 32; FAIL_INPUT after a fault.
         function svsm_guest_pvalidate
         mov     %rdi, %rax

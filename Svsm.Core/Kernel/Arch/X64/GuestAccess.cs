@@ -19,6 +19,16 @@ internal static unsafe class GuestAccess
     public static bool TryCopy(ref byte destination, ref readonly byte source, int length) =>
         Copy((byte*)Unsafe.AsPointer(ref destination), (byte*)Unsafe.AsPointer(ref Unsafe.AsRef(in source)), (uint)length) != 0;
 
+    /// <summary>Keeps some bits of a quadword in a mapped page and clears the others, atomically and before what follows.</summary>
+    /// <returns>False: the page cannot be reached; nothing was written.</returns>
+    // SAFETY: as TryCopy.
+    public static bool TryAnd(ref ulong target, ulong bits) => And((ulong*)Unsafe.AsPointer(ref target), bits) != 0;
+
+    /// <summary>Sets some bits of a quadword in a mapped page, atomically and before what follows.</summary>
+    /// <returns>False: the page cannot be reached; nothing was written.</returns>
+    // SAFETY: as TryCopy.
+    public static bool TryOr(ref ulong target, ulong bits) => Or((ulong*)Unsafe.AsPointer(ref target), bits) != 0;
+
     /// <summary>Writes zeroes to a mapped page.</summary>
     /// <returns>False: the page cannot be reached; some bytes may have been written.</returns>
     public static bool TryZero(ulong address, PageSize size) => Zero(address, PhysicalAddress.BytesOf(size)) != 0;
@@ -40,6 +50,14 @@ internal static unsafe class GuestAccess
     [RuntimeImport("*", "svsm_guest_copy")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern uint Copy(byte* destination, byte* source, ulong length);
+
+    [RuntimeImport("*", "svsm_guest_and")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern uint And(ulong* target, ulong bits);
+
+    [RuntimeImport("*", "svsm_guest_or")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern uint Or(ulong* target, ulong bits);
 
     [RuntimeImport("*", "svsm_guest_zero")]
     [MethodImpl(MethodImplOptions.InternalCall)]

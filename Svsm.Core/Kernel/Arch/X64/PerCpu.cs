@@ -5,6 +5,7 @@
 // reached without a segment register, and another CPU's not at all.
 
 using System.Runtime.InteropServices;
+using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Tasks;
@@ -96,6 +97,9 @@ internal unsafe struct PerCpu
 
     /// <summary>A panic is being printed.</summary>
     public bool Panics;
+
+    /// <summary>The line of the log that is being put together.</summary>
+    public LineBuffer Line;
 
     /// <summary>Tasks of the CPU.</summary>
     public CpuTasks Tasks;
