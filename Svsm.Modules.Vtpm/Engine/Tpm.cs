@@ -273,6 +273,8 @@ public sealed class Tpm
         saved.Clean();
 
         // There is one TPM: from here on it is the other one.
+        Sessions.Clear();
+        Objects.RemoveAll(static _ => true);
         Fail();
         return true;
     }

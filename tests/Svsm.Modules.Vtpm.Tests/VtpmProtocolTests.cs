@@ -3,6 +3,7 @@
 
 using System;
 using System.Buffers.Binary;
+using Svsm.Modules.Vtpm.Crypto;
 using Xunit;
 
 namespace Svsm.Modules.Vtpm.Tests;
@@ -106,6 +107,25 @@ public sealed class VtpmProtocolTests : ITpmClock, ITpmEntropy
         Assert.True(calls > 1);
         Assert.False(_protocol.IsPending);
         Assert.Equal([0x80, 2], _buffer[4..6]);
+    }
+
+    // What bounds a slice besides the clock: between two looks at it a key generation does one exponentiation modulo a prime's candidate at most,
+    // which for the largest key is a few milliseconds.
+    [Theory]
+    [InlineData(2048)]
+    [InlineData(4096)]
+    public void KeyGeneration_BetweenTwoLooksAtTheClock_IsOneExponentiationAtMost(int bits)
+    {
+        var generation = new RsaKeyGeneration(CounterDrbg.Create(new BouncyCastleCryptography(), [7]), bits, RsaPublicKey.DefaultExponent);
+        bool isDone = false;
+        for (int i = 0; i < 100 && !isDone; i++)
+        {
+            int before = generation.Exponentiations;
+            isDone = generation.Step();
+            Assert.InRange(generation.Exponentiations - before, 0, 1);
+        }
+
+        Assert.NotEqual(0, generation.Exponentiations);
     }
 
     [Fact]
