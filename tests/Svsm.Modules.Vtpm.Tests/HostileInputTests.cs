@@ -11,6 +11,25 @@ namespace Svsm.Modules.Vtpm.Tests;
 
 public sealed class HostileInputTests
 {
+    [Theory]
+    [InlineData(0x25)]
+    [InlineData(8)]
+    public void Execute_KeyWithoutItsSecretPart_IsNotUsed(byte type)
+    {
+        var tpm = new TestTpm();
+        byte[] parameters = type == 8 ? [0, 5, 0, 0x0B] : [0, 6, 1, 0, 0, 0x43];
+        byte[] area = [0, type, 0, 0x0B, 0, (byte)(type == 8 ? 4 : 6), 4, 0x40, 0, 0, .. parameters, .. TestTpm.Sized(new byte[32])];
+        byte[] answer = tpm.Do(0x167, [], [0, 0, .. TestTpm.Sized(area), .. TestTpm.U32(TestTpm.Null)]);
+        uint key = System.Buffers.Binary.BinaryPrimitives.ReadUInt32BigEndian(answer);
+        uint code = type == 8
+            ? tpm.Try(0x155, [key], [.. TestTpm.Sized(new byte[8]), 0, 0x10], TestTpm.PasswordSession())
+            : tpm.Try(0x193, [key], [.. TestTpm.Sized(new byte[32]), 1, 0, 0x43, .. TestTpm.Sized(new byte[16])], TestTpm.PasswordSession());
+
+        // TPM_RC_AUTH_UNAVAILABLE: what would authorise the use is in the secret part.
+        Assert.Equal(0x12Fu, code);
+        Assert.False(tpm.Engine.IsFailed);
+    }
+
     [Fact]
     public void Execute_EveryPrefixOfEveryCommand_IsAnswered()
     {

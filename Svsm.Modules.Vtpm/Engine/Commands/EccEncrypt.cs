@@ -39,9 +39,7 @@ internal static partial class EccEncrypt
         }
 
         tpm.ClearAfterCommand(shared);
-        ulong[] scalar = BigIntegers.Read(ephemeral, curve.Limbs);
-        EccPoint c1 = curve.Encode(curve.MultiplyGenerator(scalar))!.Value;
-        scalar.AsSpan().Clear();
+        EccPoint c1 = curve.PublicPoint(ephemeral);
         byte[] c2 = request.PlainText.ToArray();
         Mask(tpm.Cryptography, hash, shared, c2);
         response = new Response(c1, c2, Digest(tpm.Cryptography, hash, shared, request.PlainText.Span));

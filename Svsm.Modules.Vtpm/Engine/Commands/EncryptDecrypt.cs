@@ -47,7 +47,7 @@ internal static partial class EncryptDecrypt
     {
         data = [];
         iv = [];
-        if (tpm.Objects.Find(handle) is not KeyObject key || key.Public.Type != AlgorithmId.SymmetricCipher)
+        if (tpm.Objects.Find(handle) is not KeyObject { IsPublicOnly: false } key || key.Public.Type != AlgorithmId.SymmetricCipher)
         {
             return TpmResponseCode.Key.At(at.Key);
         }

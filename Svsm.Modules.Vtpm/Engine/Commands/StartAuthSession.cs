@@ -58,6 +58,8 @@ internal static partial class StartAuthSession
             {
                 return TpmResponseCode.Value.At(At.EncryptedSalt);
             }
+
+            tpm.ClearAfterCommand(salt);
         }
 
         if (tpm.Objects.Find(request.Bind) is SequenceObject)
@@ -78,6 +80,8 @@ internal static partial class StartAuthSession
 
         bool isBound = request.Bind != TpmHandle.Null;
         byte[] bindAuth = isBound ? Entities.Auth(tpm, request.Bind) : [];
+        byte[] authAndSalt = [.. bindAuth, .. salt];
+        tpm.ClearAfterCommand(authAndSalt);
         byte[] nonce = tpm.Random.Generate(request.NonceCaller.Length);
         var session = new Session
         {
@@ -92,13 +96,12 @@ internal static partial class StartAuthSession
 
             // Neither bound nor salted: there is no key.
             Key = isBound || request.TpmKey != TpmHandle.Null
-                ? tpm.Cryptography.DeriveKey(request.AuthHash, [.. bindAuth, .. salt], "ATH", nonce, request.NonceCaller.Span, digestSize * 8)
+                ? tpm.Cryptography.DeriveKey(request.AuthHash, authAndSalt, "ATH", nonce, request.NonceCaller.Span, digestSize * 8)
                 : [],
             BoundEntity = isBound && request.SessionType == SessionType.Hmac ? Entities.Binding(tpm, request.Bind) : [],
             IsAttackBound = isBound && request.SessionType == SessionType.Hmac && !Entities.IsExemptFromAttackProtection(tpm, request.Bind),
             IsLockoutBound = isBound && request.SessionType == SessionType.Hmac && request.Bind == TpmHandle.Lockout,
         };
-        System.Security.Cryptography.CryptographicOperations.ZeroMemory(salt);
         response = new Response(handle, nonce);
         return tpm.Sessions.Add(session);
     }

@@ -230,6 +230,17 @@ internal sealed class EllipticCurve
         ClearTemporaries();
     }
 
+    /// <summary>The public point of a private key.</summary>
+    /// <param name="key">From 1 to the order less 1.</param>
+    internal EccPoint PublicPoint(ReadOnlySpan<byte> key)
+    {
+        Span<ulong> scalar = stackalloc ulong[Limbs];
+        BigIntegers.Read(key, scalar);
+        EccPoint point = Encode(MultiplyGenerator(scalar))!.Value;
+        scalar.Clear();
+        return point;
+    }
+
     /// <summary>scalar * point.</summary>
     /// <param name="scalar">As many limbs as the order has.</param>
     /// <param name="point">A point of the curve.</param>

@@ -86,7 +86,8 @@ internal static class Entities
     internal static bool IsAuthAvailable(Tpm tpm, TpmHandle handle, AuthorizationRole role, CommandTraits traits)
         => tpm.Nv.Find(handle) is NvIndex index
             ? (traits.HasFlag(CommandTraits.NvWrite) ? index.Has(NvAttributes.AuthWrite) : index.IsPin ? !index.IsPinUsedUp : index.Has(NvAttributes.AuthRead))
-            : tpm.Objects.Find(handle) is not TransientObject found || found.IsUserWithAuth || (role == AuthorizationRole.Admin && !found.IsAdminWithPolicy);
+            : tpm.Objects.Find(handle) is not TransientObject found
+                || (found is not KeyObject { IsPublicOnly: true } && (found.IsUserWithAuth || (role == AuthorizationRole.Admin && !found.IsAdminWithPolicy)));
 
     /// <summary>Whether the policy can authorise this use, if there is one.</summary>
     internal static bool IsPolicyAvailable(Tpm tpm, TpmHandle handle, CommandTraits traits)

@@ -185,8 +185,12 @@ internal static class ObjectCreation
 
     /// <summary>The source of random numbers for a primary object.</summary>
     internal static IRandomSource PrimaryRandom(Tpm tpm, TpmHandle hierarchy, in PublicArea template, ReadOnlySpan<byte> data)
-        => CounterDrbg.Create(
-            tpm.Cryptography, tpm.Hierarchies.Seed(hierarchy), "Primary Object Creation\0"u8.ToArray(), Name(tpm.Cryptography, template), data.ToArray());
+    {
+        byte[] given = data.ToArray();
+        tpm.ClearAfterCommand(given);
+        return CounterDrbg.Create(
+            tpm.Cryptography, tpm.Hierarchies.Seed(hierarchy), "Primary Object Creation\0"u8.ToArray(), Name(tpm.Cryptography, template), given);
+    }
 
     /// <summary>The object of a public and a secret part.</summary>
     /// <param name="cryptography">The primitives.</param>
@@ -275,7 +279,7 @@ internal static class ObjectCreation
             case AlgorithmId.Ecc:
                 EllipticCurve curve = context.Tpm.Cryptography.Curve(area.Parameters.Curve);
                 secret = NewEccKey(curve, work.Random);
-                EccPoint point = curve.Encode(curve.MultiplyGenerator(BigIntegers.Read(secret, curve.Limbs)))!.Value;
+                EccPoint point = curve.PublicPoint(secret);
                 area = area with { Unique = point.X.ToArray(), UniqueY = point.Y.ToArray() };
                 return TpmResponseCode.Success;
             default:

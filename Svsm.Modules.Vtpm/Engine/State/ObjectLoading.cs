@@ -133,7 +133,7 @@ internal static class ObjectLoading
             return TpmResponseCode.Success;
         }
 
-        EccPoint point = curve.Encode(curve.MultiplyGenerator(BigIntegers.Read(given.Secret, curve.Limbs)))!.Value;
+        EccPoint point = curve.PublicPoint(given.Secret);
         return SameNumber(point.X.Span, area.Unique) && SameNumber(point.Y.Span, area.UniqueY) ? TpmResponseCode.Success : TpmResponseCode.Binding;
     }
 
