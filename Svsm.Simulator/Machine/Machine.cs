@@ -6,6 +6,7 @@
 using System;
 using System.Globalization;
 using System.IO;
+using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Diagnostics;
@@ -15,6 +16,9 @@ namespace Svsm.Simulator;
 /// <summary>Boots images.</summary>
 public static class Machine
 {
+    // What a processor executes first after reset is at its end: an image that launches it has a firmware.
+    private const ulong ResetVectorPage = 0xFFFF_F000;
+
     /// <summary>Boots an image and runs it to its end.</summary>
     /// <param name="options">What to run.</param>
     /// <param name="cancellationToken">Ends the run at once.</param>
@@ -84,19 +88,32 @@ public static class Machine
 
     private static LaunchPlan Load(MachineOptions options, GuestRam ram)
     {
-        switch (options)
+        if (options.ImagePath is null && options.GuestKernelPath is null)
         {
-            case { ImagePath: not null, GuestKernelPath: null, InitialRamDiskPath: null, KernelCommandLine: "" }:
-                return HostLoader.Load(WithFile("the image, readable", options.ImagePath, File.ReadAllBytes), ram, options.VcpuCount);
-            case { ImagePath: null, GuestKernelPath: not null }:
-                byte[] kernel = WithFile("the kernel, readable", options.GuestKernelPath, File.ReadAllBytes);
-                byte[] disk = options.InitialRamDiskPath is string path ? WithFile("the initial RAM disk, readable", path, File.ReadAllBytes) : [];
-                return LinuxLoader.Load(kernel, disk, options.KernelCommandLine, ram, options.VcpuCount);
-            default:
-                throw SvsmDiagnostics.RunOptionInvalid.Error(
-                    options.ImagePath is null ? "neither an image nor a Linux kernel" : "an image and parts of a Linux kernel",
-                    "either an image, or --guest-kernel with --initrd and --append as wanted");
+            throw SvsmDiagnostics.RunOptionInvalid.Error("neither an image nor a Linux kernel", "an image, or --guest-kernel, or both: a firmware in the image starts the kernel");
         }
+
+        if (options.GuestKernelPath is null && (options.InitialRamDiskPath is not null || options.KernelCommandLine.Length != 0))
+        {
+            throw SvsmDiagnostics.RunOptionInvalid.Error("an initial RAM disk or a command line without a kernel", "--guest-kernel with --initrd and --append");
+        }
+
+        byte[]? kernel = options.GuestKernelPath is string kernelPath ? WithFile("the kernel, readable", kernelPath, File.ReadAllBytes) : null;
+        byte[] disk = options.InitialRamDiskPath is string diskPath ? WithFile("the initial RAM disk, readable", diskPath, File.ReadAllBytes) : [];
+        if (options.ImagePath is null)
+        {
+            return LinuxLoader.Load(kernel!, disk, options.KernelCommandLine, ram, options.VcpuCount);
+        }
+
+        LaunchPlan plan = HostLoader.Load(WithFile("the image, readable", options.ImagePath, File.ReadAllBytes), ram, options.VcpuCount);
+        if (plan.Updates.Any(update => update is { Type: LaunchPageType.Normal, Gpa: ResetVectorPage }))
+        {
+            return plan with { Firmware = FirmwareConfiguration.Create(ram, options.VcpuCount, kernel, disk, options.KernelCommandLine) };
+        }
+
+        return kernel is null
+            ? plan
+            : throw SvsmDiagnostics.RunOptionInvalid.Error("a Linux kernel and an image that brings its guest", "one of them, or an image whose guest is a firmware, which then starts the kernel");
     }
 
     private static SymbolMap ReadSymbols(MachineOptions options)

@@ -5,7 +5,8 @@
 // For the machine (host side, writes it) and the hypervisor (freestanding, reads it). Both are parts of the simulator,
 // of one version: the version number only catches a mixed-up file.
 //
-//   LaunchHeader | LaunchRam x RamCount | LaunchPage x PageCount | LaunchAttack x AttackCount | padding to 4096 | page data
+//   LaunchHeader | LaunchRam x RamCount | LaunchPage x PageCount | LaunchAttack x AttackCount | LaunchItem x ItemCount
+//   | padding to 4096 | page data, data of the items
 //
 // The machine plays the VMM and the security processor: it has read the IGVM file, filled parameter pages,
 // made the secrets page and computed the launch digest. The hypervisor plays the host kernel and the processor:
@@ -15,8 +16,8 @@ using System.Runtime.InteropServices;
 
 namespace Svsm.Simulator.Shared;
 
-/// <summary>Head of the launch blob. 64 bytes.</summary>
-[StructLayout(LayoutKind.Explicit, Size = 64)]
+/// <summary>Head of the launch blob. 72 bytes.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 72)]
 public struct LaunchHeader
 {
     /// <summary>"SVSMLNCH".</summary>
@@ -33,6 +34,9 @@ public struct LaunchHeader
 
     /// <summary>Most <see cref="LaunchAttack"/> entries that the hypervisor takes, at launch and later.</summary>
     public const uint MaxAttackCount = 64;
+
+    /// <summary>Most <see cref="LaunchItem"/> entries that the hypervisor takes.</summary>
+    public const uint MaxItemCount = 32;
 
     /// <summary><see cref="MagicValue"/>.</summary>
     [FieldOffset(0x00)]
@@ -77,6 +81,10 @@ public struct LaunchHeader
     /// <summary>What turns are drawn from (<see cref="LaunchOptions.DrawTurns"/>).</summary>
     [FieldOffset(0x38)]
     public ulong TurnSeed;
+
+    /// <summary>Number of <see cref="LaunchItem"/> entries.</summary>
+    [FieldOffset(0x40)]
+    public uint ItemCount;
 }
 
 /// <summary>Switches of the run.</summary>
@@ -180,4 +188,24 @@ public struct LaunchPage
 
     /// <summary><see cref="DataBlock"/> of a page of zeroes.</summary>
     public const ulong NoData = ulong.MaxValue;
+}
+
+/// <summary>What a firmware may ask its host for. 24 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct LaunchItem
+{
+    /// <summary>Key of an item of the fw_cfg device, 16 bits, or <see cref="BatteryMemory"/>.</summary>
+    public uint Key;
+
+    /// <summary>Zero.</summary>
+    public uint Reserved;
+
+    /// <summary>Length in bytes.</summary>
+    public ulong Length;
+
+    /// <summary>Number of the first 4-KiB block of its data from <see cref="LaunchHeader.DataOffset"/>.</summary>
+    public ulong DataBlock;
+
+    /// <summary><see cref="Key"/> of the contents of the battery-backed memory, 128 bytes.</summary>
+    public const uint BatteryMemory = 0x1_0000;
 }

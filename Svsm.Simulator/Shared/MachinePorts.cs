@@ -26,6 +26,21 @@ public static class MachinePorts
     /// <summary>High byte of PM1 control: 4:2 sleep type, 5 sleep now.</summary>
     public const ushort SleepControl = PowerManagement + 5;
 
+    /// <summary>ACPI power management timer, 3.579545 MHz, 32 bits.</summary>
+    public const ushort PowerTimer = 0x608;
+
+    /// <summary>Index register of the battery-backed memory; the data register follows it.</summary>
+    public const ushort BatteryIndex = 0x70;
+
+    /// <summary>Data register of the battery-backed memory.</summary>
+    public const ushort BatteryData = 0x71;
+
+    /// <summary>Selector of the fw_cfg device, 16 bits.</summary>
+    public const ushort FirmwareSelector = 0x510;
+
+    /// <summary>Data register of the fw_cfg device.</summary>
+    public const ushort FirmwareData = 0x511;
+
     /// <summary>Sleep type of "soft off" (S5).</summary>
     public const byte SleepTypeOff = 0;
 

@@ -176,6 +176,53 @@ public sealed unsafe class DeviceTests
     }
 
     [Fact]
+    public void Ports_PowerTimer_CountsGuestTime()
+    {
+        using var machine = new TestMachine();
+        machine.Machine.Clock = new GuestClock(5, 2);
+        ((FakeProcessor)machine.Machine.Processor).TimeStamp = 0;
+        uint start = machine.Machine.Ports.Read(MachinePorts.PowerTimer, 4);
+        ((FakeProcessor)machine.Machine.Processor).TimeStamp = 2_500_000_000ul * 3600;
+        Assert.Equal(unchecked((uint)(3_579_545ul * 3600)), machine.Machine.Ports.Read(MachinePorts.PowerTimer, 4) - start);
+    }
+
+    [Fact]
+    public void Ports_NoItems_Float()
+    {
+        using var machine = new TestMachine();
+        Assert.True(machine.Machine.Ports.Write(machine.Cpu, MachinePorts.FirmwareSelector, 2, 0));
+        Assert.Equal(0xFFu, machine.Machine.Ports.Read(MachinePorts.FirmwareData, 1));
+    }
+
+    // Dates checked with another calendar: the .NET one.
+    [Theory]
+    [InlineData(0ul)]
+    [InlineData(86_399ul)]
+    [InlineData(86_400ul * 59)]
+    [InlineData(86_400ul * 60)]
+    [InlineData(86_400ul * 366)]
+    [InlineData((86_400ul * 36_525) - 1)]
+    [InlineData(86_400ul * (36_525 + 59))]
+    [InlineData(820_497_600ul)]
+    public void RealTimeClock_Seconds_AreADate(ulong seconds)
+    {
+        var clock = new RealTimeClock();
+        DateTime expected = new DateTime(2000, 1, 1).AddSeconds(seconds);
+        foreach ((byte index, int value) in (ReadOnlySpan<(byte, int)>)[
+            (0, expected.Second), (2, expected.Minute), (4, expected.Hour), (6, (int)expected.DayOfWeek + 1), (7, expected.Day), (8, expected.Month),
+            (9, expected.Year % 100), (0x32, expected.Year / 100)])
+        {
+            clock.Select(index);
+            Assert.Equal(value, Convert.ToInt32(clock.Read(seconds).ToString("X2", System.Globalization.CultureInfo.InvariantCulture), System.Globalization.CultureInfo.InvariantCulture));
+        }
+
+        clock.Select(0x0A);
+        Assert.Equal(0, clock.Read(seconds) & 0x80);
+        clock.Select(0x0D);
+        Assert.Equal(0x80, clock.Read(seconds));
+    }
+
+    [Fact]
     public void Clock_SharedPage_TellsHowToComputeNanoseconds()
     {
         using var machine = new TestMachine();

@@ -3,6 +3,7 @@
 
 using System;
 using System.Collections.Generic;
+using System.Linq;
 using System.Text;
 using Svsm.Platform;
 using Svsm.Simulator.Shared;
@@ -272,6 +273,57 @@ public sealed unsafe class LaunchLoaderTests
     }
 
     [Fact]
+    public void TryLoad_Items_AreReadByPorts()
+    {
+        using var machine = new LaunchMachine();
+        machine.Builder.Items.Add((new LaunchItem { Key = 0x19, Length = 3 }, [1, 2, 3]));
+        var battery = new byte[RealTimeClock.Length];
+        battery[0x34] = 0x77;
+        machine.Builder.Items.Add((new LaunchItem { Key = LaunchItem.BatteryMemory, Length = RealTimeClock.Length }, battery));
+        Assert.True(machine.Load(), machine.Error);
+        PortSpace ports = machine.Machine.Ports;
+        VirtualCpu cpu = machine.Machine.Cpus[0];
+        Assert.True(ports.Write(cpu, MachinePorts.FirmwareSelector, 2, 0x19));
+        Assert.Equal([1, 2, 3, 0, 0], Enumerable.Range(0, 5).Select(_ => (int)ports.Read(MachinePorts.FirmwareData, 1)));
+        Assert.True(ports.Write(cpu, MachinePorts.BatteryIndex, 1, 0xB4));
+        Assert.Equal(0x77u, ports.Read(MachinePorts.BatteryData, 1));
+    }
+
+    [Fact]
+    public void TryLoad_BadItems_AreRefused()
+    {
+        LaunchItem[] mistakes =
+        [
+            new() { Key = LaunchItem.BatteryMemory + 1, Length = 1 },
+            new() { Key = LaunchItem.BatteryMemory, Length = 127 },
+            new() { Key = 1, Length = 4097 },
+            new() { Key = 1, Length = ulong.MaxValue },
+            new() { Key = 1, Length = 1, DataBlock = 1 },
+            new() { Key = 1, Length = 1, DataBlock = ulong.MaxValue / 2 },
+            new() { Key = 1, Length = 1, Reserved = 1 },
+        ];
+        foreach (LaunchItem mistake in mistakes)
+        {
+            using var machine = new LaunchMachine();
+            machine.Builder.Items.Add((mistake, [1]));
+            Assert.False(machine.Load());
+            Assert.Contains("launch blob", machine.Error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void TryLoad_TooManyItems_AreRefused()
+    {
+        using var machine = new LaunchMachine();
+        for (uint i = 0; i <= LaunchHeader.MaxItemCount; i++)
+        {
+            machine.Builder.Items.Add((new LaunchItem { Key = i, Length = 1 }, [1]));
+        }
+
+        Assert.False(machine.Load());
+    }
+
+    [Fact]
     public void TryLoad_BadHeader_IsRefused()
     {
         Action<byte[]>[] mistakes =
@@ -285,6 +337,7 @@ public sealed unsafe class LaunchLoaderTests
             blob => blob[0x20] = 1,
             blob => blob[0x27] = 1,
             blob => blob[0x2F] = 1,
+            blob => blob[0x43] = 0x7F,
         ];
         for (int i = 0; i < mistakes.Length; i++)
         {

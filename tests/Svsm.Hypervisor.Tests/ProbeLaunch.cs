@@ -156,6 +156,9 @@ internal sealed class BlobBuilder
     private readonly List<LaunchPage> _pages = [];
     private readonly List<byte[]> _blocks = [];
 
+    /// <summary>What a firmware may ask for; each takes a block.</summary>
+    public List<(LaunchItem Item, byte[] Data)> Items { get; } = [];
+
     /// <summary>RAM.</summary>
     public List<LaunchRam> Ram { get; } = [];
 
@@ -185,9 +188,9 @@ internal sealed class BlobBuilder
     public byte[] ToArray()
     {
         int tables = Marshal.SizeOf<LaunchHeader>() + (Ram.Count * Marshal.SizeOf<LaunchRam>()) + (_pages.Count * Marshal.SizeOf<LaunchPage>())
-            + (Attacks.Count * Marshal.SizeOf<LaunchAttack>());
+            + (Attacks.Count * Marshal.SizeOf<LaunchAttack>()) + (Items.Count * Marshal.SizeOf<LaunchItem>());
         int dataOffset = (tables + PageSize - 1) & ~(PageSize - 1);
-        var blob = new byte[dataOffset + (_blocks.Count * PageSize)];
+        var blob = new byte[dataOffset + ((_blocks.Count + Items.Count) * PageSize)];
         var header = new LaunchHeader
         {
             Magic = LaunchHeader.MagicValue,
@@ -196,6 +199,7 @@ internal sealed class BlobBuilder
             RamCount = (uint)Ram.Count,
             PageCount = (uint)_pages.Count,
             AttackCount = (uint)Attacks.Count,
+            ItemCount = (uint)Items.Count,
             Options = Options,
             DataOffset = (ulong)dataOffset,
             TotalLength = (ulong)blob.Length,
@@ -219,6 +223,15 @@ internal sealed class BlobBuilder
         {
             MemoryMarshal.Write(blob.AsSpan(at), in attack);
             at += Marshal.SizeOf<LaunchAttack>();
+        }
+
+        for (int i = 0; i < Items.Count; i++)
+        {
+            LaunchItem item = Items[i].Item;
+            item.DataBlock += (ulong)(_blocks.Count + i);
+            MemoryMarshal.Write(blob.AsSpan(at), in item);
+            at += Marshal.SizeOf<LaunchItem>();
+            Items[i].Data.CopyTo(blob, dataOffset + ((_blocks.Count + i) * PageSize));
         }
 
         for (int i = 0; i < _blocks.Count; i++)

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Linq;
 using System.Text;
 using Svsm.Simulator.Shared;
 using Svsm.Wire;
@@ -23,8 +24,8 @@ public sealed unsafe class VmgExitTests
     }
 
     [Theory]
-    [InlineData(LaunchOptions.None, 0x27_081)]
-    [InlineData(LaunchOptions.SingleVmpl, 0x07_081)]
+    [InlineData(LaunchOptions.None, 0x37_081)]
+    [InlineData(LaunchOptions.SingleVmpl, 0x17_081)]
     public void Registers_Features_FollowTheOptions(LaunchOptions options, ulong expected)
     {
         using var machine = new TestMachine();
@@ -161,6 +162,42 @@ public sealed unsafe class VmgExitTests
         ghcb->ProtocolVersion = version;
         Assert.True(TryAsk(machine, Ghcb));
         Assert.Equal((ulong)completion, ghcb->SwExitInfo1);
+    }
+
+    [Fact]
+    public void Page_ApicIdList_HasEveryVcpu()
+    {
+        const ulong List = 0x90_2000;
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.ApicIdList, List, 0);
+        Mark(ghcb, 0x1F8, valid: true);
+        ghcb->Rax = 0;
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal((0ul, 1ul), (ghcb->SwExitInfo1, ghcb->Rax));
+
+        ghcb = Begin(machine, GhcbExitCode.ApicIdList, List, 0);
+        Mark(ghcb, 0x1F8, valid: true);
+        ghcb->Rax = 1;
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(0ul, ghcb->SwExitInfo1);
+        uint[] list = new ReadOnlySpan<uint>(machine.Memory.SharedBytes(machine.Page(List)), machine.Machine.Cpus.Length + 1).ToArray();
+        Assert.Equal((uint)machine.Machine.Cpus.Length, list[0]);
+        Assert.Equal(Enumerable.Range(0, machine.Machine.Cpus.Length).Select(i => (uint)i), list[1..]);
+    }
+
+    [Theory]
+    [InlineData(0x90_2001ul, true, GhcbError.InvalidInput)]
+    [InlineData(0x7FFF_0000_0000ul, true, GhcbError.InvalidInput)]
+    [InlineData(TestMachine.Free, true, GhcbError.InvalidInput)]
+    [InlineData(0x90_2000ul, false, GhcbError.MissingInput)]
+    public void Page_ApicIdListElsewhere_IsRefused(ulong list, bool hasRax, GhcbError error)
+    {
+        using var machine = new TestMachine();
+        machine.Private(TestMachine.Free);
+        GhcbPage* ghcb = Begin(machine, GhcbExitCode.ApicIdList, list, 0);
+        ghcb->Rax = 1;
+        Mark(ghcb, 0x1F8, hasRax);
+        AssertRefused(machine, ghcb, error);
     }
 
     [Fact]

@@ -24,6 +24,9 @@ internal sealed record DebianPackage(string Name, string Version, string Sha256,
     public static DebianPackage BusyBox { get; } = new(
         "busybox-static", "1:1.35.0-4+deb12u1+b1", "3d3fdbe91d4660c873e14b092c213fe81c1da6362daa236eb25d0171eb108744", "bookworm");
 
+    public static DebianPackage Firmware { get; } = new(
+        "ovmf-generic", "2026.08+ds-2", "05c1593998ba58700ff86c062bde306321af1f5a2943ea9ceef6c2332f3f3374", "sid");
+
     /// <summary>Reads files of the package.</summary>
     /// <param name="names">Names in the package, as in <c>./bin/busybox</c>.</param>
     /// <returns>Their contents, in the order of the names.</returns>

@@ -125,6 +125,46 @@ public sealed class LinuxGuest : IAsyncLifetime
         return console;
     }
 
+    /// <summary>Boots an image with the SVSM and Debian's firmware, which starts Linux, runs commands in user space, and switches the machine off.</summary>
+    /// <param name="commands">Commands of a shell.</param>
+    /// <param name="vcpuCount">Number of vCPUs.</param>
+    /// <param name="cancellation">Ends the run.</param>
+    public async Task<MachineResult> RunWithFirmwareAsync(string commands, int vcpuCount, CancellationToken cancellation)
+    {
+        string disk = Path.Combine(_folder.FullName, $"initrd-{Guid.NewGuid():N}");
+        await File.WriteAllBytesAsync(disk, Pack(commands, "poweroff -f"), cancellation);
+        return await Machine.RunAsync(
+            await MakeFirmwareMachineAsync(cancellation) with
+            {
+                GuestKernelPath = KernelPath,
+                InitialRamDiskPath = disk,
+                KernelCommandLine = "console=ttyS0 panic=-1",
+                VcpuCount = vcpuCount,
+            },
+            cancellation);
+    }
+
+    /// <summary>A machine for an image with the SVSM and Debian's firmware.</summary>
+    /// <param name="cancellation">Ends the work.</param>
+    public async Task<MachineOptions> MakeFirmwareMachineAsync(CancellationToken cancellation)
+    {
+        var options = new SvsmImageOptions
+        {
+            Kernel = await File.ReadAllBytesAsync(PathOf("Kernel"), cancellation),
+            Firmware = (await DebianPackage.Firmware.ReadAsync("./usr/share/ovmf/OVMF.fd"))[0],
+        };
+        WrittenSvsmImage image = SvsmImageWriter.WriteFiles(options, _folder.FullName, $"svsm-{Guid.NewGuid():N}", [HostFlavour.Qemu]).Single();
+        return new MachineOptions
+        {
+            ImagePath = image.ImagePath,
+            ExpectedDigest = image.Files.LaunchDigest.ToArray(),
+            HypervisorPath = PathOf("Hypervisor"),
+            ChipFolder = ChipFolder,
+            MemoryMiB = 512,
+            Timeout = s_hang,
+        };
+    }
+
     private static string PathOf(string name) =>
         typeof(LinuxGuest).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(metadata => metadata.Key == name).Value!;
 

@@ -30,7 +30,7 @@ public sealed class LaunchBlobTests
         Assert.Equal((ulong)blob.Length, header.TotalLength);
         Assert.Equal(0ul, header.DataOffset % 4096);
 
-        int at = 64;
+        int at = 72;
         LaunchRam[] ram = MemoryMarshal.Cast<byte, LaunchRam>(blob.AsSpan(at, (int)header.RamCount * 16)).ToArray();
         Assert.Equal([(0, 0x8000_0000), (0x1_0000_0000, 0x8000_0000)], ram.Select(range => (range.Base, range.Length)));
 
@@ -55,17 +55,38 @@ public sealed class LaunchBlobTests
 
         LaunchBlob.Write(plan, LaunchOptions.None, [], stream);
 
-        LaunchPage[] pages = MemoryMarshal.Cast<byte, LaunchPage>(stream.ToArray().AsSpan(64 + 16, 2 * 32)).ToArray();
+        LaunchPage[] pages = MemoryMarshal.Cast<byte, LaunchPage>(stream.ToArray().AsSpan(72 + 16, 2 * 32)).ToArray();
         Assert.Equal([LaunchPage.NoData, 0], pages.Select(page => page.DataBlock));
         Assert.Equal(2 * 4096, stream.Length);
     }
 
     [Fact]
+    public void Write_Items_AreBehindThePages()
+    {
+        byte[] longItem = [.. Enumerable.Range(0, 5000).Select(i => (byte)i)];
+        LaunchPlan plan = HostLoader.Load(TestImage.With(TestImage.Page(0x1000, default), TestImage.Context(TestImage.Vmsa)), new GuestRam(256 << 20), 1) with
+        {
+            Firmware = [new FirmwareItem(0x20, longItem), new FirmwareItem(0x21, default), new FirmwareItem(LaunchItem.BatteryMemory, new byte[128])],
+        };
+        var stream = new MemoryStream();
+
+        LaunchBlob.Write(plan, LaunchOptions.None, [], stream);
+
+        byte[] blob = stream.ToArray();
+        LaunchHeader header = MemoryMarshal.Read<LaunchHeader>(blob);
+        LaunchItem[] items = MemoryMarshal.Cast<byte, LaunchItem>(blob.AsSpan(72 + 16 + (2 * 32), (int)header.ItemCount * 24)).ToArray();
+        Assert.Equal([(0x20u, 5000ul, 1ul), (0x21, 0, 3), (LaunchItem.BatteryMemory, 128, 3)], items.Select(item => (item.Key, item.Length, item.DataBlock)));
+        Assert.Equal(longItem, blob.AsSpan((int)header.DataOffset + 4096, 5000));
+        Assert.Equal((ulong)blob.Length, header.TotalLength);
+    }
+
+    [Fact]
     public void WireStructures_HaveTheirSizes()
     {
-        Assert.Equal(64, Unsafe.SizeOf<LaunchHeader>());
+        Assert.Equal(72, Unsafe.SizeOf<LaunchHeader>());
         Assert.Equal(16, Unsafe.SizeOf<LaunchRam>());
         Assert.Equal(32, Unsafe.SizeOf<LaunchPage>());
+        Assert.Equal(24, Unsafe.SizeOf<LaunchItem>());
         Assert.Equal(320, Unsafe.SizeOf<StopReport>());
         Assert.Equal(64, Unsafe.SizeOf<VmplStatistics>());
     }

@@ -136,6 +136,8 @@ internal static unsafe class GhcbRequests
                 case GhcbExitCode.HvIpi:
                     ClearBitmap();
                     return Machine.Interrupts.TrySend(Cpu, new InterruptCommand(_info1)) ? Complete() : Refuse(GhcbError.InvalidInput);
+                case GhcbExitCode.ApicIdList:
+                    return ApicIds();
                 case GhcbExitCode.RunVmpl:
                     return RunVmpl();
                 case GhcbExitCode.HypervisorFeatures:
@@ -612,6 +614,35 @@ internal static unsafe class GhcbRequests
                     context.Doorbell = Doorbell.None;
                     return Refuse(GhcbError.InvalidInput);
             }
+        }
+
+        // The number of vCPUs and the id of each, 32 bits, in a shared page: all of them fit. Without a page, how many it takes.
+        private readonly bool ApicIds()
+        {
+            if (!IsValid(RaxOffset))
+            {
+                return Refuse(GhcbError.MissingInput);
+            }
+
+            if (Ghcb->Rax != 0)
+            {
+                GuestPage* page = Machine.Memory.Find(_info1);
+                if ((_info1 & (Amd64.PageSize - 1)) != 0 || page == null || page->Assigned)
+                {
+                    return Refuse(GhcbError.InvalidInput);
+                }
+
+                uint* list = (uint*)Machine.Memory.SharedBytes(page);
+                list[0] = (uint)Machine.Cpus.Length;
+                for (int i = 0; i < Machine.Cpus.Length; i++)
+                {
+                    list[i + 1] = (uint)i;
+                }
+            }
+
+            ClearBitmap();
+            Return(RaxOffset, 1);
+            return Complete();
         }
 
         private readonly bool RunVmpl()

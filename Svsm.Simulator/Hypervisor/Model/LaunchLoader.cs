@@ -70,7 +70,8 @@ internal unsafe ref struct LaunchLoader
         }
 
         ulong tables = (ulong)sizeof(LaunchHeader) + ((ulong)_header.RamCount * (ulong)sizeof(LaunchRam))
-            + ((ulong)_header.PageCount * (ulong)sizeof(LaunchPage)) + ((ulong)_header.AttackCount * (ulong)sizeof(LaunchAttack));
+            + ((ulong)_header.PageCount * (ulong)sizeof(LaunchPage)) + ((ulong)_header.AttackCount * (ulong)sizeof(LaunchAttack))
+            + ((ulong)_header.ItemCount * (ulong)sizeof(LaunchItem));
         if (tables > _header.DataOffset)
         {
             return Fail("launch blob: its tables overlap the page data; length of the tables"u8, tables);
@@ -90,7 +91,7 @@ internal unsafe ref struct LaunchLoader
             _machine.Interrupts.DrawTurns(_header.TurnSeed);
         }
 
-        return TryAddRam() && TryAddPages() && TryAddAttacks() && TryStart();
+        return TryAddRam() && TryAddPages() && TryAddAttacks() && TryAddItems() && TryStart();
     }
 
     private bool TryAddRam()
@@ -135,6 +136,38 @@ internal unsafe ref struct LaunchLoader
         }
 
         return true;
+    }
+
+    private bool TryAddItems()
+    {
+        var items = (LaunchItem*)(_blob + sizeof(LaunchHeader) + (_header.RamCount * (uint)sizeof(LaunchRam)) + (_header.PageCount * (uint)sizeof(LaunchPage))
+            + (_header.AttackCount * (uint)sizeof(LaunchAttack)));
+        for (uint i = 0; i < _header.ItemCount; i++)
+        {
+            if (!TryAddItem(in items[i]))
+            {
+                return Fail("launch blob: item for firmware malformed, or one of too many; index"u8, i);
+            }
+        }
+
+        return true;
+    }
+
+    private readonly bool TryAddItem(in LaunchItem item)
+    {
+        ulong room = _header.TotalLength - _header.DataOffset;
+        if (item.DataBlock > room / Amd64.PageSize || item.Length > room - (item.DataBlock * Amd64.PageSize) || item.Reserved != 0)
+        {
+            return false;
+        }
+
+        byte* data = _blob + _header.DataOffset + (item.DataBlock * Amd64.PageSize);
+        if (item.Key != LaunchItem.BatteryMemory)
+        {
+            return item.Key < LaunchItem.BatteryMemory && _machine.Ports.Firmware.TryAdd(item.Key, data, item.Length);
+        }
+
+        return item.Length == RealTimeClock.Length && new ReadOnlySpan<byte>(data, RealTimeClock.Length).TryCopyTo(_machine.Ports.Clock.Memory);
     }
 
     private bool TryAddPage(LaunchPage description)

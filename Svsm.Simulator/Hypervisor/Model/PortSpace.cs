@@ -6,9 +6,12 @@
 //   0x3F8 to 0x3FF  the serial port
 //   0xF4            the byte written ends the run as the guest's exit status
 //   0x600 to 0x605  ACPI PM1 status, enable and control: zeroes; "soft off", written to control or its high byte, ends the run with exit status 0
+//   0x608           ACPI power management timer
 //   0x64, 0xCF9     a reset request ends the run
+//   0x70, 0x71      battery-backed memory and real-time clock
+//   0x510, 0x511    fw_cfg, if the launch has items for it
 //   0xCF8, 0xCFC    PCI configuration space
-//   others          reads float (all ones), writes are lost: no PIC, PIT, CMOS, keyboard controller
+//   others          reads float (all ones), writes are lost: no PIC, PIT, keyboard controller
 
 using Svsm.Simulator.Shared;
 
@@ -23,16 +26,25 @@ internal sealed class PortSpace
     private const byte SleepNow = 1 << 5;
     private const int SleepTypeShift = 2;
     private const byte SleepTypeMask = 7;
+    private const ulong PowerTimerFrequency = 3_579_545;
 
     private readonly SerialPort _serial;
     private readonly PciBus _pci;
+    private readonly VirtualMachine _machine;
 
     /// <summary>Makes the ports of a machine.</summary>
-    public PortSpace(SerialPort serial, PciBus pci)
+    public PortSpace(VirtualMachine machine, SerialPort serial, PciBus pci)
     {
+        _machine = machine;
         _serial = serial;
         _pci = pci;
     }
+
+    /// <summary>The battery-backed memory and its clock.</summary>
+    public RealTimeClock Clock { get; } = new();
+
+    /// <summary>What a firmware asks for.</summary>
+    public FirmwareItems Firmware { get; } = new();
 
     /// <summary>Adds console input.</summary>
     /// <returns>False when there is no room for all of it; then nothing was added.</returns>
@@ -46,6 +58,13 @@ internal sealed class PortSpace
         if (PciBus.HasPort(port, size))
         {
             return _pci.ReadPort(port, size);
+        }
+
+        if (port == MachinePorts.PowerTimer && size == sizeof(uint))
+        {
+            ulong frequency = _machine.Clock.Frequency;
+            ulong now = _machine.Interrupts.Now;
+            return (uint)((now / frequency * PowerTimerFrequency) + (now % frequency * PowerTimerFrequency / frequency));
         }
 
         uint value = 0;
@@ -81,6 +100,16 @@ internal sealed class PortSpace
             return cpu.Stop(StopReason.Reset, port);
         }
 
+        switch (port)
+        {
+            case MachinePorts.BatteryIndex:
+                Clock.Select((byte)value);
+                return true;
+            case MachinePorts.FirmwareSelector when size == sizeof(ushort):
+                Firmware.Select(value);
+                return true;
+        }
+
         for (int i = 0; i < size; i++)
         {
             var part = (byte)(value >> (8 * i));
@@ -104,6 +133,8 @@ internal sealed class PortSpace
         uint register = (uint)(port - MachinePorts.Com1);
         return register < MachinePorts.Com1Length ? _serial.Read((int)register)
             : (uint)(port - MachinePorts.PowerManagement) < MachinePorts.PowerManagementLength ? (byte)0
+            : port == MachinePorts.BatteryData ? Clock.Read(_machine.Interrupts.Now / _machine.Clock.Frequency)
+            : port == MachinePorts.FirmwareData && Firmware.Any ? Firmware.Read()
             : (byte)0xFF;
     }
 }

@@ -39,7 +39,7 @@ internal sealed unsafe class VirtualMachine
         Pci = new PciBus(processor);
         Devices = new DeviceSpace(Pci);
         Devices.TryAdd(IoApic);
-        Ports = new PortSpace(new SerialPort(link, IoApic), Pci);
+        Ports = new PortSpace(this, new SerialPort(link, IoApic), Pci);
         Interrupts = new Interrupts(this);
         Events = new Observer(this);
         Commands = new HostCommands(this);

@@ -32,7 +32,7 @@ internal static unsafe class VmgExit
     /// <summary>Features that the host announces.</summary>
     public static HypervisorFeatures Features(VirtualMachine machine)
     {
-        return HypervisorFeatures.Snp | HypervisorFeatures.ApCreation | HypervisorFeatures.RestrictedInjection
+        return HypervisorFeatures.Snp | HypervisorFeatures.ApCreation | HypervisorFeatures.RestrictedInjection | HypervisorFeatures.ApicIdList
             | ((machine.Options & LaunchOptions.SingleVmpl) == 0 ? HypervisorFeatures.MultiVmpl : HypervisorFeatures.None);
     }
 

@@ -50,8 +50,16 @@ internal static class LaunchBlob
             };
         }
 
+        var items = new LaunchItem[plan.Firmware.Count];
+        for (int i = 0; i < items.Length; i++)
+        {
+            ulong length = (ulong)plan.Firmware[i].Contents.Length;
+            items[i] = new LaunchItem { Key = plan.Firmware[i].Key, Length = length, DataBlock = blockCount };
+            blockCount += (length + PageSize - 1) / PageSize;
+        }
+
         ulong tablesEnd = (ulong)(Unsafe.SizeOf<LaunchHeader>() + (plan.Ram.Count * Unsafe.SizeOf<LaunchRam>()) + (pages.Length * Unsafe.SizeOf<LaunchPage>())
-            + (attacks.Count * Unsafe.SizeOf<LaunchAttack>()));
+            + (attacks.Count * Unsafe.SizeOf<LaunchAttack>()) + (items.Length * Unsafe.SizeOf<LaunchItem>()));
         ulong dataOffset = (tablesEnd + PageSize - 1) / PageSize * PageSize;
         var header = new LaunchHeader
         {
@@ -61,6 +69,7 @@ internal static class LaunchBlob
             RamCount = (uint)plan.Ram.Count,
             PageCount = (uint)pages.Length,
             AttackCount = (uint)attacks.Count,
+            ItemCount = (uint)items.Length,
             Options = LaunchOptions.Statistics | plan.Options | options,
             DataOffset = dataOffset,
             TotalLength = dataOffset + (blockCount * PageSize),
@@ -71,10 +80,17 @@ internal static class LaunchBlob
         stream.Write(MemoryMarshal.AsBytes(plan.Ram.ToArray().AsSpan()));
         stream.Write(MemoryMarshal.AsBytes(pages.AsSpan()));
         stream.Write(MemoryMarshal.AsBytes(attacks.ToArray().AsSpan()));
+        stream.Write(MemoryMarshal.AsBytes(items.AsSpan()));
         stream.Write(new byte[dataOffset - tablesEnd]);
         foreach (LaunchUpdate update in plan.Updates)
         {
             stream.Write(update.Contents.Span);
+        }
+
+        foreach (FirmwareItem item in plan.Firmware)
+        {
+            stream.Write(item.Contents.Span);
+            stream.Write(new byte[(PageSize - ((ulong)item.Contents.Length % PageSize)) % PageSize]);
         }
     }
 }

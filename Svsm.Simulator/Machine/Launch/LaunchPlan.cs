@@ -30,6 +30,9 @@ internal sealed record LaunchPlan
     // Private, validated, not launched: as firmware would leave it. Disjoint, and disjoint from updates and required memory.
     public IReadOnlyList<LaunchRam> Validated { get; init; } = [];
 
+    // What a firmware can ask for; empty when there is none to ask.
+    public IReadOnlyList<FirmwareItem> Firmware { get; init; } = [];
+
     public LaunchOptions Options { get; init; }
 
     public required ReadOnlyMemory<byte> Digest { get; init; }
