@@ -500,7 +500,7 @@ internal static unsafe partial class Probe
     {
         Check(Msr(GhcbMsr.SevInfoRequest) == ((2ul << 48) | (1ul << 32) | (47ul << 24) | GhcbMsr.SevInfoResponse), "SEV information"u8);
         Check(Msr(GhcbMsr.PreferredGhcbRequest) == (~0xFFFul | GhcbMsr.PreferredGhcbResponse), "no preferred GHCB"u8);
-        Check(Msr(GhcbMsr.FeaturesRequest) == (0x27_000 | GhcbMsr.FeaturesResponse), "features"u8);
+        Check(Msr(GhcbMsr.FeaturesRequest) == (0x37_000 | GhcbMsr.FeaturesResponse), "features"u8);
         Check(RunVmpl(2) == 1, "no VMSA for VMPL2"u8);
         Check(RunVmpl(9) == 1, "no VMPL9"u8);
         Check(ChangePageState(NewPage(), (PageStateOperation)7) != 0, "unknown page state operation"u8);
@@ -533,7 +533,7 @@ internal static unsafe partial class Probe
         Begin(GhcbExitCode.Ioio, (0xCF4ul << 16) | (ulong)(IoioInfo.In | IoioInfo.Size32), 0);
         Check(Call() == GhcbCompletion.Success && Ghcb->Rax == uint.MaxValue, "unused ports float"u8);
         Begin(GhcbExitCode.HypervisorFeatures, 0, 0);
-        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0x27, "features"u8);
+        Check(Call() == GhcbCompletion.Success && Ghcb->SwExitInfo2 == 0x37, "features"u8);
         Begin(GhcbExitCode.PageStateChange, 0, 0);
         SetScratch(GhcbGpa);
         Check(CallRefused(GhcbError.InvalidScratch), "scratch area outside the buffer"u8);
