@@ -133,9 +133,9 @@ public sealed class FirmwareConfigurationTests
         byte[] kernel = Kernel(sectors, 10_000);
         Dictionary<uint, byte[]> items = Create(kernel: kernel, disk: [1, 2, 3], line: "console=ttyS0");
         Assert.Equal((setup, 10_000 - setup), (BitConverter.ToInt32(items[0x17]), BitConverter.ToInt32(items[0x08])));
-        Assert.Equal(kernel, [.. items[0x18], .. items[0x11]]);
+        Assert.Equal(kernel, items[0x18].Concat(items[0x11]));
         Assert.Equal((3, 14), (BitConverter.ToInt32(items[0x0B]), BitConverter.ToInt32(items[0x14])));
-        Assert.Equal([1, 2, 3], items[0x12]);
+        Assert.Equal((byte[])[1, 2, 3], items[0x12]);
         Assert.Equal("console=ttyS0\0"u8, items[0x15]);
     }
 
