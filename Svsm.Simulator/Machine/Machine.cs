@@ -10,6 +10,7 @@ using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Diagnostics;
+using Svsm.Simulator.Shared;
 
 namespace Svsm.Simulator;
 
