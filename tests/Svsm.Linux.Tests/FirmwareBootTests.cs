@@ -12,17 +12,15 @@ namespace Svsm.Linux.Tests;
 /// <summary>Debian's OVMF, unmodified, at VMPL2.</summary>
 public sealed class FirmwareBootTests(LinuxGuest guest) : IClassFixture<LinuxGuest>
 {
-    [Theory]
-    [InlineData(1)]
-    [InlineData(4)]
-    public async Task Boot_StockFirmware_StartsAStockKernel(int vcpuCount)
+    [Fact]
+    public async Task Boot_StockFirmware_StartsAStockKernel()
     {
         MachineResult result = await guest.RunWithFirmwareAsync(
             """
             echo "cpus: $(grep -c ^processor /proc/cpuinfo)"
             echo "efi: $(ls /sys/firmware/efi/systab)"
             """,
-            vcpuCount,
+            vcpuCount: 1,
             TestContext.Current.CancellationToken);
 
         string console = string.Concat(result.Console.Where(line => line.Source.Vmpl == 2).Select(line => line.Text.TrimEnd('\r') + "\n"));
@@ -30,7 +28,7 @@ public sealed class FirmwareBootTests(LinuxGuest guest) : IClassFixture<LinuxGue
         Assert.Contains("init: done", console, StringComparison.Ordinal);
         Assert.Contains("SEV: SNP running at VMPL2.", console, StringComparison.Ordinal);
         Assert.Contains("by Debian distribution of EDK II", console, StringComparison.Ordinal);
-        Assert.Contains($"cpus: {vcpuCount}\n", console, StringComparison.Ordinal);
+        Assert.Contains("cpus: 1\n", console, StringComparison.Ordinal);
         Assert.Contains("efi: /sys/firmware/efi/systab\n", console, StringComparison.Ordinal);
         Assert.DoesNotContain("Call Trace", console, StringComparison.Ordinal);
 
