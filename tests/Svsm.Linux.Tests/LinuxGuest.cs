@@ -132,7 +132,7 @@ public sealed class LinuxGuest : IAsyncLifetime
     public async Task<MachineResult> RunWithFirmwareAsync(string commands, int vcpuCount, CancellationToken cancellation)
     {
         string disk = Path.Combine(_folder.FullName, $"initrd-{Guid.NewGuid():N}");
-        await File.WriteAllBytesAsync(disk, Pack(commands, "poweroff -f"), cancellation);
+        await File.WriteAllBytesAsync(disk, Pack(commands), cancellation);
         return await Machine.RunAsync(
             await MakeFirmwareMachineAsync(cancellation) with
             {
