@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What the author of a module derives from. A module serves one SVSM protocol: it gets the guest's calls of that protocol one at a time,
+// reads and writes the guest's memory by copies, and answers. It is an ordinary .NET class. In an image it runs in a process of its own,
+// isolated from the kernel and from the other modules; on the desk the same class runs under a test (ModuleTest) or as an ordinary process.
+//
+//   ModuleHost makes it, then    Start     once, before the first call
+//                                Handle    for each call; the next one comes when it has returned
+//                                Reset     when the guest starts anew
+//                                Dispose   at the end, if the process ends in order
+//
+// A module that throws out of any of these ends: what it kept may be half changed. The call that it worked on fails, and the image's
+// configuration says whether the module is started again. A bad call is no reason to throw: it is answered by a result code.
+
+using System;
+
+namespace Svsm.Core;
+
+/// <summary>A module: the code that serves one SVSM protocol.</summary>
+/// <remarks>The class needs <see cref="SvsmProtocolAttribute"/> and a constructor without parameters.</remarks>
+public abstract class SvsmModule : IDisposable
+{
+    private GuestMemory? _guest;
+    private ModuleLog? _log;
+
+    /// <summary>The guest's memory.</summary>
+    /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
+    protected GuestMemory Guest => _guest ?? throw NotStarted();
+
+    /// <summary>The module's log.</summary>
+    /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
+    protected ModuleLog Log => _log ?? throw NotStarted();
+
+    /// <summary>Gets ready to serve. Called once, before everything else.</summary>
+    protected internal virtual void Start()
+    {
+    }
+
+    /// <summary>Answers a call.</summary>
+    /// <param name="request">The call. Everything in it is the guest's, so untrusted; it does not change any more.</param>
+    /// <returns>Result code and output registers.</returns>
+    /// <remarks>
+    /// It may take its time: the guest is told to repeat the call until the answer is there, and goes on meanwhile. While a call is worked
+    /// on, calls of other vCPUs to this module wait.
+    /// </remarks>
+    protected internal abstract SvsmResult Handle(in SvsmRequest request);
+
+    /// <summary>Says what a verifier is to know of this module, for an attestation report.</summary>
+    /// <param name="version">The version of the manifest that is asked for. Untrusted.</param>
+    /// <param name="manifest">The manifest, at most 64 KiB; its format belongs to the service's GUID.</param>
+    /// <returns>False: there is no manifest of that version.</returns>
+    /// <remarks>The service's GUID is in <see cref="SvsmProtocolAttribute.Service"/>; without one, nobody asks.</remarks>
+    protected internal virtual bool TryGetManifest(uint version, out ReadOnlyMemory<byte> manifest)
+    {
+        manifest = default;
+        return false;
+    }
+
+    /// <summary>The guest starts anew: forgets what was kept for the one before.</summary>
+    protected internal virtual void Reset()
+    {
+    }
+
+    /// <summary>Ends the module.</summary>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Ends the module; nothing is called afterwards.</summary>
+    /// <param name="disposing">True unless it is a finalizer that calls. Finalizers do not run in an image.</param>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+
+    internal void Attach(GuestMemory guest, ModuleLog log)
+    {
+        if (_guest is not null)
+        {
+            throw new InvalidOperationException("the module was started before; wanted is a new one");
+        }
+
+        _guest = guest;
+        _log = log;
+    }
+
+    private static InvalidOperationException NotStarted() =>
+        new("the module has not been started; wanted is a use from Start on, not in the constructor");
+}

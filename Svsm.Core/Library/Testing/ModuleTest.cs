@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Runs a module in a test's own process, under any test framework: the test plays the guest. What the module throws reaches the test.
+//
+//   using var test = new ModuleTest(new EchoModule());
+//   test.Memory.GuestWrite(new(0x1000), "hello"u8);
+//   SvsmAnswer answer = test.Call(call: 1, rcx: 0x1000, rdx: 5);
+//   Assert.Equal(SvsmResultCode.Success, answer.Code);
+
+using System;
+using System.Collections.Generic;
+using Svsm.Wire;
+
+namespace Svsm.Core.Testing;
+
+/// <summary>What the guest gets: the registers after a call.</summary>
+/// <param name="Code">RAX.</param>
+/// <param name="Rcx">RCX.</param>
+/// <param name="Rdx">RDX.</param>
+/// <param name="R8">R8.</param>
+/// <param name="R9">R9.</param>
+public readonly record struct SvsmAnswer(SvsmResultCode Code, ulong Rcx, ulong Rdx, ulong R8, ulong R9);
+
+/// <summary>A line of a module's log, as the log's reader gets it.</summary>
+/// <param name="Level">How important it is.</param>
+/// <param name="Line">The text, escaped.</param>
+public readonly record struct ModuleLogLine(ModuleLogLevel Level, string Line);
+
+/// <summary>A module and the guest that calls it. Not for use by two threads at once.</summary>
+public sealed class ModuleTest : IDisposable
+{
+    /// <summary>Bytes of guest memory unless a test says otherwise: 16 MiB.</summary>
+    public const int DefaultMemorySize = 0x100_0000;
+
+    private readonly SvsmModule _module;
+    private readonly RecordedLog _log = new();
+    private ulong _sequence;
+
+    /// <summary>Starts a module.</summary>
+    /// <param name="module">A new module; the test ends it.</param>
+    /// <param name="memorySize">Bytes of guest memory, in whole pages; the guest has every right to them at first.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The size is not a positive number of pages.</exception>
+    /// <exception cref="InvalidOperationException">The module was started before.</exception>
+    public ModuleTest(SvsmModule module, int memorySize = DefaultMemorySize)
+    {
+        ArgumentNullException.ThrowIfNull(module);
+        Memory = new TestGuestMemory(memorySize);
+        _module = module;
+        module.Attach(Memory, _log);
+        module.Start();
+    }
+
+    /// <summary>The guest's memory.</summary>
+    public TestGuestMemory Memory { get; }
+
+    /// <summary>What the module logged so far.</summary>
+    public IReadOnlyList<ModuleLogLine> Log => _log.Lines;
+
+    /// <summary>Calls the module as a guest does.</summary>
+    /// <param name="call">The number of the call.</param>
+    /// <param name="rcx">RCX.</param>
+    /// <param name="rdx">RDX.</param>
+    /// <param name="r8">R8.</param>
+    /// <param name="r9">R9.</param>
+    /// <param name="vcpu">The calling vCPU.</param>
+    /// <returns>The registers afterwards.</returns>
+    public SvsmAnswer Call(uint call, ulong rcx = 0, ulong rdx = 0, ulong r8 = 0, ulong r9 = 0, int vcpu = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(vcpu);
+        ModuleMessage answer = Send(
+            new() { Kind = ModuleMessageKind.Call, Vcpu = (uint)vcpu, Call = call, Rcx = rcx, Rdx = rdx, R8 = r8, R9 = r9 }, out _);
+        return new((SvsmResultCode)answer.Result, answer.Rcx, answer.Rdx, answer.R8, answer.R9);
+    }
+
+    /// <summary>Asks for the manifest.</summary>
+    /// <param name="version">Its version.</param>
+    /// <returns>The manifest, or null: there is none of that version.</returns>
+    /// <exception cref="InvalidOperationException">It is too large.</exception>
+    public byte[]? GetManifest(uint version)
+    {
+        ModuleMessage answer = Send(new() { Kind = ModuleMessageKind.Manifest, Call = version }, out ReadOnlyMemory<byte> manifest);
+        return (SvsmResultCode)answer.Result == SvsmResultCode.Success ? manifest.ToArray() : null;
+    }
+
+    /// <summary>Has the guest start anew.</summary>
+    public void Reset() => Send(new() { Kind = ModuleMessageKind.Reset }, out _);
+
+    /// <summary>Ends the module.</summary>
+    public void Dispose() => _module.Dispose();
+
+    private ModuleMessage Send(ModuleMessage request, out ReadOnlyMemory<byte> payload)
+    {
+        request.Sequence = ++_sequence;
+        return ModuleRequests.TryAnswer(_module, in request, out ModuleMessage answer, out payload)
+            ? answer
+            : throw new InvalidOperationException($"a request of the kind {request.Kind} was not taken");
+    }
+
+    private sealed class RecordedLog : ModuleLog
+    {
+        public List<ModuleLogLine> Lines { get; } = [];
+
+        private protected override void WriteCore(ModuleLogLevel level, string line) => Lines.Add(new(level, line));
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Threading.Tasks;
+using Svsm.Core.Testing;
+using Svsm.TestModule;
+using Svsm.Wire;
+using Xunit;
+using Module = Svsm.TestModule.TestModule;
+
+namespace Svsm.Core.Tests;
+
+/// <summary>A module as a process with the descriptors of an image.</summary>
+public sealed class ModuleProcessTests
+{
+    private const long MemorySize = 0x10_0000;
+    private static readonly TimeSpan s_limit = TimeSpan.FromMinutes(2);
+    private static readonly string[] s_program = ["dotnet", typeof(Module).Assembly.Location];
+
+    [Fact]
+    public async Task Process_GoodCalls_AreAnswered()
+    {
+        await using ModuleProcess module = Start(s_program);
+
+        Assert.Equal(new SvsmAnswer(SvsmResultCode.Success, 5, 4, 3, 2), await module.CallAsync(Module.Reverse, 1, 2, 3, 4));
+        Assert.Equal(new SvsmAnswer(SvsmResultCode.UnsupportedCall, 1, 2, 3, 4), await module.CallAsync(77, 1, 2, 3, 4));
+        await module.ResetAsync();
+        Assert.Null(await module.GetManifestAsync(0));
+        Assert.Equal(new byte[ModuleMessage.MaxPayload], await module.GetManifestAsync(ModuleMessage.MaxPayload));
+        Assert.Equal(ModuleHost.Ended, await module.EndAsync());
+    }
+
+    [Fact]
+    public async Task Process_GuestMemory_IsReadAndWrittenAtItsAddress()
+    {
+        await using ModuleProcess module = Start(s_program);
+        byte[] text = [.. Enumerable.Range(0, 0x8000).Select(i => (byte)i)];
+        module.GuestWrite(new(0x1FF1), text);
+
+        Assert.Equal(SvsmResultCode.Success, (await module.CallAsync(Module.Copy, 0x1FF1, 0x8000, 0x2_0003)).Code);
+        Assert.Equal(text, module.GuestRead(new(0x2_0003), 0x8000));
+        Assert.Equal(SvsmResultCode.InvalidAddress, (await module.CallAsync(Module.Copy, MemorySize - 1, 2, 0)).Code);
+        Assert.Equal(SvsmResultCode.InvalidAddress, (await module.CallAsync(Module.Copy, ulong.MaxValue, 2, 0)).Code);
+    }
+
+    [Fact]
+    public async Task Process_Log_HasLevelAndEscapes()
+    {
+        await using ModuleProcess module = Start(s_program);
+        module.GuestWrite(default, "one\ntwo"u8);
+
+        await module.CallAsync(Module.Say, 0, 7);
+        await module.EndAsync();
+
+        Assert.Equal(["<6>one\\u000Atwo"], module.Log);
+    }
+
+    [Fact]
+    public async Task Process_ThatThrows_EndsWithTheExceptionInTheLog()
+    {
+        await using ModuleProcess module = Start(s_program);
+
+        ModuleProcessException exception = await Assert.ThrowsAsync<ModuleProcessException>(() => module.CallAsync(Module.Throw));
+
+        Assert.Contains("<3>System.NotSupportedException: as asked\\u000Afor", await LogAsync(module));
+        Assert.Contains("ended or closed", exception.Message, StringComparison.Ordinal);
+    }
+
+    public static TheoryData<byte[]> NoRequests => new(
+        new byte[ModuleMessage.Length],
+        Bytes(kind: 4),
+        Bytes(kind: 1, payload: 1),
+        Bytes(kind: 1, sequence: 0),
+        Bytes(kind: 1, vcpu: 0x8000_0000),
+        Enumerable.Repeat((byte)0xFF, ModuleMessage.Length).ToArray());
+
+    [Theory]
+    [MemberData(nameof(NoRequests))]
+    public async Task Process_MessageThatIsNoRequest_EndsIt(byte[] message)
+    {
+        await using ModuleProcess module = Start(s_program);
+
+        await module.SendRawAsync(message);
+
+        Assert.Equal(ModuleHost.BadChannel, await module.EndAsync());
+    }
+
+    [Fact]
+    public async Task Process_RequestsThatEndInTheMiddle_EndIt()
+    {
+        await using ModuleProcess module = Start(s_program);
+
+        await module.SendRawAsync(new byte[ModuleMessage.Length - 1]);
+
+        Assert.Equal(ModuleHost.BadChannel, await module.EndAsync());
+    }
+
+    [Theory]
+    [InlineData("head -c 64 /dev/zero >&4; cat <&3 >/dev/null", "no answer to request 1")]
+    [InlineData("head -c 63 /dev/zero >&4", "ended or closed")]
+    [InlineData("exit 7", "ended or closed")]
+    public async Task Call_OfAProgramThatBreaksTheRules_Throws(string script, string expected)
+    {
+        await using ModuleProcess module = Start(["sh", "-c", script]);
+
+        ModuleProcessException exception = await Assert.ThrowsAsync<ModuleProcessException>(() => module.CallAsync(1));
+
+        Assert.Contains(expected, exception.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Call_OfAProgramThatIsSilent_TimesOut()
+    {
+        await using ModuleProcess module = ModuleProcess.Start(["sleep", "1000"], MemorySize, TimeSpan.FromMilliseconds(1));
+
+        await Assert.ThrowsAsync<TimeoutException>(() => module.CallAsync(1));
+    }
+
+    [Fact]
+    public async Task Start_GuestMemory_LeavesNoFile()
+    {
+        await using (ModuleProcess module = Start(s_program))
+        {
+            // The program answers: so the shell has done its part.
+            await module.CallAsync(Module.Reverse);
+            Assert.Empty(Directory.GetFiles("/dev/shm", $"svsm-module-{Environment.ProcessId}-*"));
+        }
+    }
+
+    private static ModuleProcess Start(IReadOnlyList<string> program) => ModuleProcess.Start(program, MemorySize, s_limit);
+
+    private static async Task<IReadOnlyList<string>> LogAsync(ModuleProcess module)
+    {
+        await module.EndAsync();
+        return module.Log;
+    }
+
+    private static byte[] Bytes(uint kind, uint payload = 0, ulong sequence = 1, uint vcpu = 0)
+    {
+        byte[] bytes = new byte[ModuleMessage.Length];
+        BitConverter.TryWriteBytes(bytes, kind);
+        BitConverter.TryWriteBytes(bytes.AsSpan(4), payload);
+        BitConverter.TryWriteBytes(bytes.AsSpan(8), sequence);
+        BitConverter.TryWriteBytes(bytes.AsSpan(16), vcpu);
+        return bytes;
+    }
+}
