@@ -24,9 +24,16 @@ public sealed class AllocationAnalyzer : DiagnosticAnalyzer
     {
         context.ConfigureGeneratedCodeAnalysis(GeneratedCodeAnalysisFlags.None);
         context.EnableConcurrentExecution();
-        context.RegisterOperationAction(
-            Analyze, OperationKind.ObjectCreation, OperationKind.ArrayCreation, OperationKind.Conversion, OperationKind.DelegateCreation, OperationKind.AnonymousObjectCreation,
-            OperationKind.CollectionExpression, OperationKind.Binary, OperationKind.CompoundAssignment, OperationKind.InterpolatedString);
+        context.RegisterCompilationStartAction(start =>
+        {
+            // Modules get these rules with the library that they reference; they have a garbage collector.
+            if (start.Compilation.GetTypeByMetadataName("Svsm.Core.SvsmModule") is null)
+            {
+                start.RegisterOperationAction(
+                    Analyze, OperationKind.ObjectCreation, OperationKind.ArrayCreation, OperationKind.Conversion, OperationKind.DelegateCreation, OperationKind.AnonymousObjectCreation,
+                    OperationKind.CollectionExpression, OperationKind.Binary, OperationKind.CompoundAssignment, OperationKind.InterpolatedString);
+            }
+        });
     }
 
     private static void Analyze(OperationAnalysisContext context)
