@@ -39,6 +39,9 @@ public sealed record MachineOptions
     /// <summary>Most virtio devices of PCI: those whose interrupts the guest's ACPI tables describe.</summary>
     public const int MaxDeviceCount = AcpiDefinitions.SlotCount;
 
+    /// <summary>Most disks of the SVSM.</summary>
+    public const int MaxSvsmDiskCount = MachinePorts.MaxHostDevices;
+
     /// <summary>Most guest RAM in MiB.</summary>
     public const int MaxMemoryMiB = 64 * 1024;
 
@@ -110,6 +113,12 @@ public sealed record MachineOptions
 
     /// <summary>Disks of the guest, virtio devices of PCI from slot 2 on; with <see cref="Network"/> at most <see cref="MaxDeviceCount"/> devices.</summary>
     public IReadOnlyList<MachineDisk> Disks { get; init; } = [];
+
+    /// <summary>
+    /// Disks of the SVSM, at most <see cref="MaxSvsmDiskCount"/>: virtio-mmio devices of version 2, which the machine plays, at 0xFEF0_0000 and every 4 KiB
+    /// from there on. A class derived from <see cref="SvsmDisk"/> is a hostile disk.
+    /// </summary>
+    public IReadOnlyList<SvsmDisk> SvsmDisks { get; init; } = [];
 
     /// <summary>A network card of the guest, the virtio device of PCI behind the disks; null = none.</summary>
     public MachineNetwork? Network { get; init; }

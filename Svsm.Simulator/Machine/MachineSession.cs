@@ -12,6 +12,7 @@ using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using System.Threading;
 using System.Threading.Tasks;
@@ -42,6 +43,7 @@ internal sealed class MachineSession : IAsyncDisposable
     private readonly SymbolMap _symbols;
     private readonly HostileHost _hostile;
     private readonly GdbServer? _debugger;
+    private readonly HostDevices? _devices;
     private readonly DirectoryInfo _folder;
     private readonly QemuProcess _process;
     private readonly ConsoleCollector _console;
@@ -59,18 +61,27 @@ internal sealed class MachineSession : IAsyncDisposable
     private TaskCompletionSource<(bool Done, byte[] Data)>? _answer;
     private SimulatedChip? _chip;
     private Task<KernelObservation?> _kernel = Task.FromResult<KernelObservation?>(null);
+    private Task _deviceAccess = Task.CompletedTask;
+    private volatile ExceptionDispatchInfo? _deviceFault;
 
-    private MachineSession(MachineOptions options, LaunchPlan plan, SymbolMap symbols, HostileHost hostile, GdbServer? debugger, DirectoryInfo folder, QemuProcess process)
+    private MachineSession(
+        MachineOptions options, LaunchPlan plan, SymbolMap symbols, HostileHost hostile, GdbServer? debugger, HostDevices? devices, DirectoryInfo folder, QemuProcess process)
     {
         _options = options;
         _plan = plan;
         _symbols = symbols;
         _hostile = hostile;
         _debugger = debugger;
+        _devices = devices;
         _folder = folder;
         _process = process;
         _console = new ConsoleCollector(options.Output, symbols, showVcpu: options.VcpuCount > 1);
-        _recorder = new RunRecorder(_console, options.VcpuCount)
+        if (devices is not null)
+        {
+            devices.Command = async header => (await CommandAsync(header, default, CancellationToken.None).ConfigureAwait(false)).Done;
+        }
+
+        _recorder = new RunRecorder(_console, options.VcpuCount, options.SvsmDisks.Count)
         {
             Greeted = Greet,
             CommandDone = (_, done, data) => _answer?.TrySetResult((done, data)),
@@ -102,19 +113,21 @@ internal sealed class MachineSession : IAsyncDisposable
 
         // Readable by this user only: the launch contains the message keys of the guest.
         DirectoryInfo folder = Machine.WithFile("a folder for a temporary file", Path.GetTempPath(), _ => Directory.CreateTempSubdirectory("svsm-"));
+        HostDevices? devices = null;
         try
         {
+            devices = options.SvsmDisks.Count == 0 ? null : new HostDevices(options.SvsmDisks, folder.FullName);
             string launchFile = Path.Combine(folder.FullName, LaunchFileName);
             ulong launchLength = Machine.WithFile("a temporary file with the launch, writable", launchFile, file =>
             {
                 using FileStream stream = File.Create(file);
-                LaunchBlob.Write(plan, BlobOptions(options, symbols), [.. hostile.Descriptions.Select(attack => attack.Description)], stream, options.TurnSeed ?? 0);
+                LaunchBlob.Write(plan, BlobOptions(options, symbols), [.. hostile.Descriptions.Select(attack => attack.Description)], stream, options.TurnSeed ?? 0, options.SvsmDisks.Count);
                 return (ulong)stream.Length;
             });
             try
             {
                 var process = QemuProcess.StartGuarded(qemu.Path, Arguments(options, plan, launchLength), folder.FullName);
-                var session = new MachineSession(options, plan, symbols, hostile, debugger, folder, process);
+                var session = new MachineSession(options, plan, symbols, hostile, debugger, devices, folder, process);
                 session.Progress(string.Create(CultureInfo.InvariantCulture, $"launch: {plan.Updates.Count} pages, digest {Convert.ToHexStringLower(plan.Digest.Span)}"));
                 session.Progress(string.Create(CultureInfo.InvariantCulture, $"QEMU {qemu.Version} starts: {options.VcpuCount} vCPU, {options.MemoryMiB} MiB"));
                 if (debugger is not null)
@@ -132,6 +145,7 @@ internal sealed class MachineSession : IAsyncDisposable
         }
         catch
         {
+            devices?.Dispose();
             folder.Delete(recursive: true);
             debugger?.Dispose();
             throw;
@@ -293,6 +307,7 @@ internal sealed class MachineSession : IAsyncDisposable
     {
         await _process.DisposeAsync().ConfigureAwait(false);
         _debugger?.Dispose();
+        _devices?.Dispose();
         _folder.Delete(recursive: true);
         _sending.Dispose();
         _commanding.Dispose();
@@ -349,6 +364,35 @@ internal sealed class MachineSession : IAsyncDisposable
             {
                 await SendAsync(_hostile.Answer(_guestRequests.Answer(_hostile.Request(request))), CancellationToken.None).ConfigureAwait(false);
             }
+
+            if (_recorder.TakeDeviceAccess() is { } access)
+            {
+                // The device asks for memory meanwhile, and this loop brings the answers. The one before is done: it has been answered.
+                await _deviceAccess.ConfigureAwait(false);
+                _deviceAccess = AnswerAsync(access);
+            }
+        }
+
+        _deviceFault?.Throw();
+    }
+
+    // A device that throws ends the run: QEMU's end is that of the loop above, which throws what the device has thrown.
+    private async Task AnswerAsync(DeviceAccess access)
+    {
+        try
+        {
+            DeviceAnswer answer = await _devices!.HandleAsync(access).ConfigureAwait(false);
+            byte[] frame = new byte[Link.HeaderLength + Unsafe.SizeOf<DeviceAnswer>()];
+            frame[0] = Link.Start;
+            frame[1] = (byte)LinkFrame.DeviceAnswer;
+            BinaryPrimitives.WriteUInt16LittleEndian(frame.AsSpan(2), (ushort)Unsafe.SizeOf<DeviceAnswer>());
+            MemoryMarshal.Write(frame.AsSpan(Link.HeaderLength), in answer);
+            await SendAsync(frame, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (Exception exception)
+        {
+            _deviceFault = ExceptionDispatchInfo.Capture(exception);
+            await _process.KillAsync().ConfigureAwait(false);
         }
     }
 
@@ -505,6 +549,7 @@ internal sealed class MachineSession : IAsyncDisposable
             "-kernel", Path.GetFullPath(options.HypervisorPath),
             "-initrd", LaunchFileName,
             .. QemuDevices.Arguments(options),
+            .. HostDevices.Arguments(options),
         ];
         if (options.CountInstructions)
         {

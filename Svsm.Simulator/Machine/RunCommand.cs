@@ -67,6 +67,9 @@ public sealed record RunCommand
     /// <summary>The network card as the user described it (<see cref="MachineNetwork.Parse"/>); null = what <see cref="Machine"/> says.</summary>
     public string? Network { get; init; }
 
+    /// <summary>Disks of the SVSM, named likewise.</summary>
+    public IReadOnlyList<string> SvsmDisks { get; init; } = [];
+
     /// <summary>The expected launch digest as the user gave it: digits or a file (<see cref="LaunchDigestFile"/>); null = what <see cref="Machine"/> says.</summary>
     public string? Digest { get; init; }
 
@@ -99,6 +102,7 @@ public sealed record RunCommand
                     Output = Json ? error : output,
                     Progress = error,
                     Disks = [.. Machine.Disks, .. Disks.Select(MachineDisk.Parse)],
+                    SvsmDisks = [.. Machine.SvsmDisks, .. SvsmDisks.Select(MachineDisk.Parse).Select(disk => new SvsmDisk(disk.Path) { ReadOnly = disk.ReadOnly })],
                     Network = Network is string network ? MachineNetwork.Parse(network) : Machine.Network,
                     Attacks = [.. Machine.Attacks, .. Attacks.Select(Attack.Parse)],
                     ExpectedDigest = Digest is string digest ? LaunchDigestFile.Read(digest) : Machine.ExpectedDigest,

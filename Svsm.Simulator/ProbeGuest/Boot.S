@@ -205,6 +205,7 @@ probe_command:
         address_of probe_command_address, probe_command
         address_of probe_page_table_address, probe_page_table
         address_of probe_ghcbs_address, probe_ghcbs
+        address_of probe_device_pages_address, probe_device_pages
         address_of probe_stacks_address, probe_stacks
         address_of probe_vmsas_address, probe_vmsas
         address_of probe_areas_address, probe_areas
@@ -225,6 +226,8 @@ probe_pages:
         .skip   4 * 4096
 probe_ghcbs:
         .skip   MAX_CPUS * 4096
+probe_device_pages:
+        .skip   3 * 4096
 probe_vmsas:
         .skip   MAX_CPUS * 4096
 probe_areas:

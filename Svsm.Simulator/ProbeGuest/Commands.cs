@@ -24,6 +24,7 @@
 //   host-msrs:SEED reads and writes every MSR by requests to the host, then exit status 0
 //   host-page:SEED 20000 requests by GHCB page whose fields are garbage; exit status 0 if the host ends the VM at none of them
 //   host-reg:SEED  requests by GHCB MSR whose values are garbage
+//   disk           drives the disk of the SVSM that the machine plays; exit status 0 if that does what a disk does
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
 
@@ -155,6 +156,10 @@ internal static unsafe class Commands
         else if (text.StartsWith("sum-torn:"u8))
         {
             RaceCalls.Sum(Parse(text.Slice("sum-torn:"u8.Length)), torn: true);
+        }
+        else if (text.SequenceEqual("disk"u8))
+        {
+            DiskChecks.Run();
         }
         else if (text.SequenceEqual("exception"u8))
         {

@@ -165,12 +165,7 @@ internal static unsafe class Machine
 
         // As Linux does it: rescind through the SVSM, then hand the page to the host, then look at it without the C-bit.
         ulong gpa = (ulong)Ghcb;
-        ulong* entry = (ulong*)PageTable() + ((gpa >> 12) & 511);
-        bool isShared = (Volatile.Read(ref *entry) & s_encryptionMask) == 0;
-        if (!isShared)
-        {
-            Share(gpa, entry);
-        }
+        MakeShared(gpa);
 
         if (MsrExchange(gpa | GhcbMsr.RegisterGhcbRequest) != (gpa | GhcbMsr.RegisterGhcbResponse))
         {
@@ -188,9 +183,39 @@ internal static unsafe class Machine
         return TryRequest(GhcbExitCode.ApCreation, ((ulong)apicId << 32) | ((ulong)Vmpl.Vmpl2 << 16) | Now, vmsa);
     }
 
-    // From an earlier life of the vCPU the page may be shared already.
-    private static void Share(ulong gpa, ulong* entry)
+    /// <summary>Three pages of the image, in a row, for a device.</summary>
+    public static ulong DevicePages => DevicePagesAddress();
+
+    /// <summary>Reads a register of a device by a request to the host.</summary>
+    public static ulong ReadDevice(ulong gpa, int size)
     {
+        ulong* buffer = Ghcb + (GhcbPage.SharedBufferOffset / sizeof(ulong));
+        Volatile.Write(ref *buffer, 0);
+        Clear();
+        Set(ScratchIndex, (ulong)buffer);
+        Request(GhcbExitCode.MmioRead, gpa, (ulong)size);
+        return Volatile.Read(ref *buffer);
+    }
+
+    /// <summary>Writes a register of a device by a request to the host.</summary>
+    public static void WriteDevice(ulong gpa, int size, ulong value)
+    {
+        ulong* buffer = Ghcb + (GhcbPage.SharedBufferOffset / sizeof(ulong));
+        Volatile.Write(ref *buffer, value);
+        Clear();
+        Set(ScratchIndex, (ulong)buffer);
+        Request(GhcbExitCode.MmioWrite, gpa, (ulong)size);
+    }
+
+    /// <summary>Makes a page of the image shared, and zeroes it. One that is shared already, from an earlier life of a vCPU, stays as it is.</summary>
+    public static void MakeShared(ulong gpa)
+    {
+        ulong* entry = (ulong*)PageTable() + ((gpa >> 12) & 511);
+        if ((Volatile.Read(ref *entry) & s_encryptionMask) == 0)
+        {
+            return;
+        }
+
         if (Calls.PValidateOne(gpa, validate: false, ignoreNoChange: false, large: false) != SvsmResultCode.Success)
         {
             Terminate(ProbeTermination.GhcbRescind);
@@ -203,7 +228,7 @@ internal static unsafe class Machine
 
         Volatile.Write(ref *entry, *entry & ~s_encryptionMask);
         X64.InvalidatePage(gpa);
-        new Span<byte>(Ghcb, 4096).Clear();
+        new Span<byte>((void*)gpa, 4096).Clear();
     }
 
     /// <summary>Changes the state of one 4-KiB page by the register protocol.</summary>
@@ -428,6 +453,10 @@ internal static unsafe class Machine
     [RuntimeImport("*", "probe_exception_stubs_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern ulong ExceptionStubs();
+
+    [RuntimeImport("*", "probe_device_pages_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong DevicePagesAddress();
 
     [RuntimeImport("*", "probe_page_table_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]

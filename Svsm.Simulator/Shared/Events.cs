@@ -194,6 +194,12 @@ public enum CommandKind : uint
 
     /// <summary>As <see cref="ReadMemory"/>, but as the vCPU's VMPL0 would, whichever VMPL runs.</summary>
     ReadMemoryOfVmpl0 = 13,
+
+    /// <summary>Copies <see cref="CommandHeader.Value"/> bytes of shared pages from a GPA on to the window. Not done when one is not shared RAM.</summary>
+    ReadShared = 14,
+
+    /// <summary>Copies that many bytes of the window to shared pages.</summary>
+    WriteShared = 15,
 }
 
 /// <summary>Head of a Command. 24 bytes.</summary>
@@ -227,4 +233,38 @@ public enum PauseReason : uint
 
     /// <summary>The run is over but for the last frame.</summary>
     Ending = 3,
+}
+
+/// <summary>An access to a register of a device that the machine plays. 24 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct DeviceAccess
+{
+    /// <summary>Set in <see cref="Kind"/> of a write.</summary>
+    public const uint Write = 1u << 31;
+
+    /// <summary>Index of the device.</summary>
+    public uint Device;
+
+    /// <summary>1, 2, 4 or 8 bytes; <see cref="Write"/>.</summary>
+    public uint Kind;
+
+    /// <summary>Offset of the register, a multiple of the size.</summary>
+    public ulong Offset;
+
+    /// <summary>What is written.</summary>
+    public ulong Value;
+}
+
+/// <summary>The answer to a <see cref="DeviceAccess"/>. 16 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct DeviceAnswer
+{
+    /// <summary>What was read.</summary>
+    public ulong Value;
+
+    /// <summary>State of the device's interrupt line from now on: 1 = it interrupts.</summary>
+    public uint Interrupt;
+
+    /// <summary>Zero.</summary>
+    public uint Reserved;
 }

@@ -24,7 +24,7 @@ public struct LaunchHeader
     public const ulong MagicValue = 0x4843_4E4C_4D53_5653;
 
     /// <summary>The version of this layout.</summary>
-    public const uint CurrentVersion = 3;
+    public const uint CurrentVersion = 4;
 
     /// <summary>Most vCPUs that the hypervisor runs.</summary>
     public const uint MaxVcpuCount = 64;
@@ -85,6 +85,10 @@ public struct LaunchHeader
     /// <summary>Number of <see cref="LaunchItem"/> entries.</summary>
     [FieldOffset(0x40)]
     public uint ItemCount;
+
+    /// <summary>Number of devices that the machine plays, at most <see cref="MachinePorts.MaxHostDevices"/>.</summary>
+    [FieldOffset(0x44)]
+    public uint HostDeviceCount;
 }
 
 /// <summary>Switches of the run.</summary>

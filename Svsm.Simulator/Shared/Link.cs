@@ -3,7 +3,7 @@
 
 // The serial link between the hypervisor and the machine: frames over the outer COM1 (0x3F8 of the level-1 machine).
 // For both. A GuestRequest is answered by Certificates frames, if wanted, and one GuestResponse; the hypervisor sends no other request before
-// it has them. A CpuidPage, which is sent before the guest starts, is answered by one. Unasked, the machine sends Commands only, at any time after that;
+// it has them; so is a DeviceAccess, by one DeviceAnswer. A CpuidPage, which is sent before the guest starts, is answered by one. Unasked, the machine sends Commands only, at any time after that;
 // what arrives interrupts the guest (the receiver of COM1 raises an NMI).
 // A run to which none is sent is not influenced by the time of the host. A frame is
 //
@@ -39,6 +39,9 @@ public static class Link
 
     /// <summary>Most pages of certificates that the machine sends.</summary>
     public const uint MaxCertificatePages = 16;
+
+    /// <summary>Length of the memory that hypervisor and machine share for data of Commands: base address 2 of an ivshmem device.</summary>
+    public const uint WindowLength = 64 * 1024;
 
     /// <summary>Version of frames and payloads, in <see cref="LinkFrame.Hello"/>.</summary>
     public const uint Version = 4;
@@ -112,6 +115,12 @@ public enum LinkFrame : byte
     /// A page that is refused has no answer: the run ends.
     /// </summary>
     CpuidPage = 17,
+
+    /// <summary>The guest accesses a device that the machine plays: a <c>DeviceAccess</c>. It stands still until the answer.</summary>
+    DeviceAccess = 18,
+
+    /// <summary>From the machine, after any Commands: a <c>DeviceAnswer</c>.</summary>
+    DeviceAnswer = 19,
 }
 
 /// <summary>Why a run ended.</summary>

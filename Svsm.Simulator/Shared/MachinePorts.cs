@@ -59,6 +59,18 @@ public static class MachinePorts
     /// <summary>Number of pins of PCI devices.</summary>
     public const byte PciInterrupts = 4;
 
+    /// <summary>GPA of the first device that the machine plays (virtio-mmio); the others follow.</summary>
+    public const uint HostDevices = 0xFEF0_0000;
+
+    /// <summary>Bytes from one to the next.</summary>
+    public const uint HostDeviceLength = 0x1000;
+
+    /// <summary>Most of them.</summary>
+    public const int MaxHostDevices = 4;
+
+    /// <summary>I/O APIC pin of the first; the others follow.</summary>
+    public const byte FirstHostDeviceInterrupt = 16;
+
     /// <summary>GPA of the I/O APIC.</summary>
     public const uint IoApicAddress = 0xFEC0_0000;
 }

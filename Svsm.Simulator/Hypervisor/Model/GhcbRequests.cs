@@ -349,6 +349,7 @@ internal static unsafe class GhcbRequests
             else
             {
                 Machine.Devices.Read(_info1, new Span<byte>(buffer, (int)_info2));
+                resume = !Machine.Cpus[0].StopRequest.IsSet;
             }
 
             ClearBitmap();

@@ -231,6 +231,10 @@ internal sealed unsafe class HostCommands
             case CommandKind.WriteMemory:
                 Answer(header.Kind, TryWriteMemory(target, header.Address, data), default);
                 return;
+            case CommandKind.ReadShared:
+            case CommandKind.WriteShared:
+                Answer(header.Kind, HostDevice.TryCopyShared(_machine, header.Address, header.Value, header.Kind == CommandKind.WriteShared), default);
+                return;
             case CommandKind.Breakpoint:
                 Answer(header.Kind, header.Value == 0 ? TryRemove(target, header.Address) : TryInsert(target, header.Address), default);
                 return;

@@ -77,6 +77,16 @@ internal unsafe ref struct LaunchLoader
             return Fail("launch blob: its tables overlap the page data; length of the tables"u8, tables);
         }
 
+        if (_header.HostDeviceCount > MachinePorts.MaxHostDevices || (_header.HostDeviceCount != 0 && _machine.Window == null))
+        {
+            return Fail("launch blob: too many devices of the machine, or no window to it; number of devices"u8, _header.HostDeviceCount);
+        }
+
+        for (int i = 0; i < (int)_header.HostDeviceCount; i++)
+        {
+            _machine.Devices.TryAdd(new HostDevice(_machine, i));
+        }
+
         _machine.Options = _header.Options;
         var cpus = new VirtualCpu[_header.VcpuCount];
         for (int i = 0; i < cpus.Length; i++)

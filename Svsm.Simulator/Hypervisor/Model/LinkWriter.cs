@@ -40,6 +40,7 @@ internal sealed class LinkWriter
     private readonly byte[] _log = new byte[MaxLogLength];
     private int _consoleLength = ConsoleHeaderLength;
     private int _logLength;
+    private bool _holdInterrupts;
 
     /// <summary>Makes a writer.</summary>
     public LinkWriter(LinkPort port)
@@ -65,6 +66,17 @@ internal sealed class LinkWriter
     /// <summary>Whether the machine is sending a frame.</summary>
     public bool CanReceive => _port.CanRead;
 
+    /// <summary>Whether more than one frame is waited for, so that one that comes early does not interrupt the guest afterwards.</summary>
+    public bool HoldInterrupts
+    {
+        get => _holdInterrupts;
+        set
+        {
+            _holdInterrupts = value;
+            _port.SetInterrupts(!value);
+        }
+    }
+
     /// <summary>Waits for a frame of the machine.</summary>
     /// <param name="payload">Takes its payload; <see cref="Link.MaxPayload"/> bytes.</param>
     /// <param name="type">Its type; 0 when the link is broken.</param>
@@ -74,7 +86,11 @@ internal sealed class LinkWriter
         // What is waited for shall not interrupt the guest afterwards: runs in which nothing else is sent repeat exactly.
         _port.SetInterrupts(false);
         int length = ReceiveFrame(payload, out type);
-        _port.SetInterrupts(true);
+        if (!_holdInterrupts)
+        {
+            _port.SetInterrupts(true);
+        }
+
         return length;
     }
 

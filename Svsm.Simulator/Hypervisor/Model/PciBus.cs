@@ -27,6 +27,8 @@ internal sealed class PciBus
     private const ushort VirtioVendor = 0x1AF4;
     private const ushort FirstVirtioDevice = 0x1040;
     private const ushort LastVirtioDevice = 0x107F;
+    private const uint IdOfWindow = 0x1110_1AF4;
+    private const int BaseOfWindow = 2;
 
     // Between QEMU's RAM and its I/O APIC; beyond what its firmware uses for memory-mapped configuration.
     private const uint OuterMemory = 0xE000_0000;
@@ -46,6 +48,9 @@ internal sealed class PciBus
 
     /// <summary>Whether there are devices.</summary>
     public bool HasDevices { get; private set; }
+
+    /// <summary>Address of the memory that the machine's host side has as well, 0 when there is none. The guest does not see its function.</summary>
+    public ulong Window { get; private set; }
 
     /// <summary>Whether a function is a device.</summary>
     /// <param name="number">Device number in bits 7:3, function in 2:0.</param>
@@ -75,6 +80,11 @@ internal sealed class PciBus
             uint id = PciPorts.Read(_processor, number, 0);
             bool isChipset = number == HostBridge ? id == IdOfHostBridge : number == LpcBridge && id == IdOfLpcBridge;
             bool isDevice = (ushort)id == VirtioVendor && id >> 16 is >= FirstVirtioDevice and <= LastVirtioDevice;
+            if (id == IdOfWindow)
+            {
+                Window = new PciFunction(_processor, number, isChipset: false).OpenMemory(BaseOfWindow, ref next);
+            }
+
             if (isChipset || isDevice)
             {
                 var function = new PciFunction(_processor, number, isChipset);

@@ -105,6 +105,17 @@ internal sealed class PciFunction
         }
     }
 
+    /// <summary>Gives QEMU's function its memory, for the hypervisor itself.</summary>
+    /// <param name="index">Which base address is wanted.</param>
+    /// <param name="next">As above.</param>
+    /// <returns>The address, or 0 when the function has none there.</returns>
+    public ulong OpenMemory(int index, ref uint next)
+    {
+        AssignMemory(ref next);
+        PciPorts.Write(_processor, Number, Command, sizeof(ushort), CommandMemory);
+        return _memory[index]?.Outer ?? 0;
+    }
+
     /// <summary>Reads configuration space.</summary>
     /// <param name="offset">Below <see cref="ConfigLength"/>.</param>
     /// <param name="size">1, 2 or 4 bytes; those of the next double word read as zeroes.</param>
@@ -196,8 +207,6 @@ internal sealed class PciFunction
 internal sealed class PciMemory : MmioDevice
 {
     private readonly HostProcessor _processor;
-    private readonly ulong _outer;
-
     /// <summary>Makes memory that the guest has given no address yet.</summary>
     /// <param name="processor">How to reach it.</param>
     /// <param name="outer">Its address in the outer machine.</param>
@@ -206,19 +215,22 @@ internal sealed class PciMemory : MmioDevice
         : base(0, length)
     {
         _processor = processor;
-        _outer = outer;
+        Outer = outer;
     }
+
+    /// <summary>Its address in the outer machine.</summary>
+    public ulong Outer { get; }
 
     /// <summary>The guest gives it another address.</summary>
     public void MoveTo(ulong gpa) => Start = gpa;
 
     /// <inheritdoc/>
-    public override ulong Read(ulong offset, int size) => _processor.ReadDevice(_outer + offset, size);
+    public override ulong Read(ulong offset, int size) => _processor.ReadDevice(Outer + offset, size);
 
     /// <inheritdoc/>
     public override bool Write(VirtualCpu cpu, ulong offset, int size, ulong value)
     {
-        _processor.WriteDevice(_outer + offset, size, value);
+        _processor.WriteDevice(Outer + offset, size, value);
         return true;
     }
 }

@@ -102,6 +102,9 @@ internal sealed unsafe class VirtualMachine
         }
     }
 
+    /// <summary>Memory that the machine's host side has as well, <see cref="Svsm.Simulator.Shared.Link.WindowLength"/> bytes; null when there is none.</summary>
+    public byte* Window { get; set; }
+
     /// <summary>Switches of the run.</summary>
     public LaunchOptions Options { get; set; }
 

@@ -65,6 +65,7 @@ internal static unsafe class Program
 
         var machine = new VirtualMachine(pool, link, new LevelOneProcessor()) { Clock = OuterApic.Start() };
         machine.Pci.Scan();
+        machine.Window = (byte*)machine.Pci.Window;
         if (machine.Pci.HasDevices)
         {
             if (!machine.Memory.Dma.TryEnable(machine.Processor, machine.Pci))

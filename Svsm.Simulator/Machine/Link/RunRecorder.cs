@@ -26,6 +26,7 @@ internal sealed class RunRecorder
 
     private readonly ConsoleCollector _console;
     private readonly int _vcpuCount;
+    private readonly int _deviceCount;
     private readonly List<VmplStatistics> _statistics = [];
     private readonly List<EventCount> _events = [];
     private readonly List<StopReport> _reports = [];
@@ -37,10 +38,14 @@ internal sealed class RunRecorder
     private byte[]? _guestRequest;
     private byte[]? _cpuidPage;
 
-    public RunRecorder(ConsoleCollector console, int vcpuCount)
+    // Likewise.
+    private DeviceAccess? _deviceAccess;
+
+    public RunRecorder(ConsoleCollector console, int vcpuCount, int deviceCount = 0)
     {
         _console = console;
         _vcpuCount = vcpuCount;
+        _deviceCount = deviceCount;
     }
 
     public bool SaidHello { get; private set; }
@@ -85,6 +90,14 @@ internal sealed class RunRecorder
         byte[]? page = _cpuidPage;
         _cpuidPage = null;
         return page;
+    }
+
+    // The access, which will be answered now; or null.
+    public DeviceAccess? TakeDeviceAccess()
+    {
+        DeviceAccess? access = _deviceAccess;
+        _deviceAccess = null;
+        return access;
     }
 
     // The state of memory that was sent last.
@@ -137,6 +150,9 @@ internal sealed class RunRecorder
             case LinkFrame.CpuidPage:
                 RequireLength(LinkFrame.CpuidPage, payload, SecurityProcessor.PageSize);
                 _cpuidPage = payload.ToArray();
+                break;
+            case LinkFrame.DeviceAccess:
+                AcceptDeviceAccess(payload);
                 break;
             case LinkFrame.RmpMap:
                 AcceptMap(payload);
@@ -297,6 +313,19 @@ internal sealed class RunRecorder
         uint vcpu = BinaryPrimitives.ReadUInt32LittleEndian(payload);
         CheckSource(LinkFrame.Paused, vcpu, 0);
         Paused?.Invoke(vcpu, (PauseReason)BinaryPrimitives.ReadUInt32LittleEndian(payload[sizeof(uint)..]));
+    }
+
+    private void AcceptDeviceAccess(ReadOnlySpan<byte> payload)
+    {
+        RequireLength(LinkFrame.DeviceAccess, payload, Unsafe.SizeOf<DeviceAccess>());
+        DeviceAccess access = MemoryMarshal.Read<DeviceAccess>(payload);
+        if (_deviceAccess is not null || access.Device >= (uint)_deviceCount || (access.Kind & ~DeviceAccess.Write) is not (1 or 2 or 4 or 8)
+            || access.Offset >= MachinePorts.HostDeviceLength)
+        {
+            throw new LinkException($"A DeviceAccess frame is for device {access.Device}, offset 0x{access.Offset:X}, kind 0x{access.Kind:X}; there are {_deviceCount}, and one access at a time.");
+        }
+
+        _deviceAccess = access;
     }
 
     private static ReadOnlySpan<T> Entries<T>(LinkFrame type, ReadOnlySpan<byte> payload)

@@ -89,6 +89,12 @@ internal static class QemuDevices
                 string.Create(CultureInfo.InvariantCulture, $"{count} disks and network cards"), string.Create(CultureInfo.InvariantCulture, $"at most {MachineOptions.MaxDeviceCount}"));
         }
 
+        if (options.SvsmDisks.Count > MachineOptions.MaxSvsmDiskCount)
+        {
+            throw SvsmDiagnostics.RunOptionInvalid.Error(
+                string.Create(CultureInfo.InvariantCulture, $"{options.SvsmDisks.Count} disks of the SVSM"), string.Create(CultureInfo.InvariantCulture, $"at most {MachineOptions.MaxSvsmDiskCount}"));
+        }
+
         if (count != 0 && options.CountInstructions)
         {
             throw SvsmDiagnostics.RunOptionInvalid.Error("disks or a network card with --icount", "one of both: when QEMU's devices answer depends on the time of the host");

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The devices that the machine itself plays, for a run: their transports, and the way to the guest's shared memory. Data pass through the window, a
+// file that QEMU has as the memory of an ivshmem device and the hypervisor copies to and from.
+
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.IO;
+using System.IO.MemoryMappedFiles;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using Svsm.Simulator.Shared;
+
+namespace Svsm.Simulator;
+
+internal sealed class HostDevices : IDeviceMemory, IDisposable
+{
+    // Relative to QEMU's working folder.
+    private const string WindowFileName = "window";
+
+    // The last slot in front of the LPC bridge. The guest does not see it.
+    private const string WindowSlot = "1e";
+
+    private readonly MemoryMappedFile _file;
+    private readonly MemoryMappedViewAccessor _window;
+    private readonly IReadOnlyList<SvsmDisk> _disks;
+    private readonly VirtioMmioTransport[] _transports;
+
+    // Throws SvsmDiagnosticException when a disk cannot be had.
+    public HostDevices(IReadOnlyList<SvsmDisk> disks, string folder)
+    {
+        _disks = disks;
+        _transports = [.. disks.Select(disk => new VirtioMmioTransport(disk, this))];
+        _file = Machine.WithFile("a temporary file, writable", Path.Combine(folder, WindowFileName), path =>
+            MemoryMappedFile.CreateFromFile(path, FileMode.CreateNew, mapName: null, Link.WindowLength));
+        _window = _file.CreateViewAccessor(0, Link.WindowLength);
+        try
+        {
+            foreach (SvsmDisk disk in disks)
+            {
+                disk.Open();
+            }
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    // Sends a command to the hypervisor and waits until it is done. Set before the first access.
+    public Func<CommandHeader, Task<bool>>? Command { get; set; }
+
+    public static IEnumerable<string> Arguments(MachineOptions options) => options.SvsmDisks.Count == 0
+        ? []
+        :
+        [
+            "-object", string.Create(CultureInfo.InvariantCulture, $"memory-backend-file,id=window,mem-path={WindowFileName},size={Link.WindowLength},share=on"),
+            "-device", $"ivshmem-plain,memdev=window,addr={WindowSlot}",
+        ];
+
+    // An access whose device and size the recorder has checked.
+    public async Task<DeviceAnswer> HandleAsync(DeviceAccess access)
+    {
+        VirtioMmioTransport transport = _transports[access.Device];
+        int size = (int)(access.Kind & ~DeviceAccess.Write);
+        ulong value = 0;
+        if ((access.Kind & DeviceAccess.Write) != 0)
+        {
+            await transport.WriteAsync(access.Offset, size, access.Value).ConfigureAwait(false);
+        }
+        else
+        {
+            value = transport.Read(access.Offset, size);
+        }
+
+        return new DeviceAnswer { Value = value, Interrupt = transport.Interrupts ? 1u : 0u };
+    }
+
+    public async Task<byte[]?> ReadAsync(ulong gpa, int length)
+    {
+        byte[] bytes = new byte[length];
+        for (int done = 0; done < length;)
+        {
+            int count = Math.Min(length - done, (int)Link.WindowLength);
+            if (!await CopyAsync(CommandKind.ReadShared, gpa + (ulong)done, count).ConfigureAwait(false))
+            {
+                return null;
+            }
+
+            _window.ReadArray(0, bytes, done, count);
+            done += count;
+        }
+
+        return bytes;
+    }
+
+    public async Task<bool> WriteAsync(ulong gpa, ReadOnlyMemory<byte> bytes)
+    {
+        for (int done = 0; done < bytes.Length;)
+        {
+            int count = Math.Min(bytes.Length - done, (int)Link.WindowLength);
+            _window.WriteArray(0, bytes.Slice(done, count).ToArray(), 0, count);
+            if (!await CopyAsync(CommandKind.WriteShared, gpa + (ulong)done, count).ConfigureAwait(false))
+            {
+                return false;
+            }
+
+            done += count;
+        }
+
+        return true;
+    }
+
+    public void Dispose()
+    {
+        foreach (SvsmDisk disk in _disks)
+        {
+            disk.Close();
+        }
+
+        _window.Dispose();
+        _file.Dispose();
+    }
+
+    // What the hypervisor writes to the window is there when it says that it is done, and the other way round: the link is slower than any cache.
+    private Task<bool> CopyAsync(CommandKind kind, ulong gpa, int length)
+    {
+        Thread.MemoryBarrier();
+        return Command!(new CommandHeader { Kind = kind, Address = gpa, Value = (ulong)length });
+    }
+}
