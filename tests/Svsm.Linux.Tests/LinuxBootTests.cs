@@ -10,6 +10,7 @@ using System.Security.Cryptography.X509Certificates;
 using System.Text.RegularExpressions;
 using System.Threading.Tasks;
 using Svsm.Simulator;
+using Svsm.Simulator.Shared;
 using Xunit;
 
 namespace Svsm.Linux.Tests;
@@ -77,8 +78,96 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
         Assert.True(key.VerifyData(report.AsSpan(0, 0x2A0), signature, HashAlgorithmName.SHA384, DSASignatureFormat.IeeeP1363FixedFieldConcatenation));
     }
 
-    private async Task<MachineResult> RunAsync(string commands, int vcpuCount) => await Machine.RunAsync(
-        await guest.PrepareAsync(commands, vcpuCount, TestContext.Current.CancellationToken), TestContext.Current.CancellationToken);
+    // The kernel unpacks itself, finds out, and halts for ever.
+    [Fact]
+    public async Task Boot_DamagedKernel_EndsWithAReport()
+    {
+        MachineOptions options = await PrepareAsync("", 1);
+        options = options with { GuestKernelPath = await DamageAsync(options.GuestKernelPath!, kernel => kernel.AsSpan(kernel.Length / 2, 4096).Fill(0x5A)) };
+        MachineResult result = await Machine.RunAsync(options, TestContext.Current.CancellationToken);
+
+        Assert.True(result.Violation == ViolationKind.HaltForever, $"{result}\n{result.ConsoleText(0)}");
+        Assert.Single(result.Reports);
+    }
+
+    // The kernel panics, and restarts the machine.
+    [Fact]
+    [Trait("Run", "all")]
+    public async Task Boot_DamagedRamDisk_EndsWithAReport()
+    {
+        MachineOptions options = await PrepareAsync("", 1);
+        options = options with { InitialRamDiskPath = await DamageAsync(options.InitialRamDiskPath!, disk => disk.AsSpan(4096, disk.Length / 2).Fill(0x5A)) };
+        MachineResult result = await Machine.RunAsync(options, TestContext.Current.CancellationToken);
+
+        Assert.True(result.Stop == MachineStop.Reset, $"{result}\n{result.ConsoleText(0)}");
+        Assert.Single(result.Reports);
+        Assert.Contains("Kernel panic", result.ConsoleText(0), StringComparison.Ordinal);
+    }
+
+    // Messages that the host tears and repeats, each with a key of its own: the driver gives a key up when a message under it failed.
+    [Fact]
+    public async Task GuestMessages_TornAndRepeated_AreRefusedByGuestAndFirmware()
+    {
+        const ulong InThePayload = 0x68;
+        MachineOptions options = await PrepareAsync(
+            """
+            for module in configfs gf128mul ghash-generic crypto_null gcm tsm; do insmod /modules/$module.ko.xz; done
+            mount -t configfs none /sys/kernel/config
+            report() {
+                mkdir /sys/kernel/config/tsm/report/$1
+                cd /sys/kernel/config/tsm/report/$1
+                echo $2 > privlevel
+                printf %064d 0 > inblob
+                if cat outblob > /report; then echo "$1 with key $2: $(stat -c %s /report) bytes"; else echo "$1 with key $2: refused"; fi
+                cd /
+                rmdir /sys/kernel/config/tsm/report/$1
+            }
+            for key in 0 1 2 3; do
+                insmod /modules/sev-guest.ko.xz vmpck_id=$key
+                report honest $key
+                report attacked $key
+                rmmod sev-guest
+            done
+            """,
+            vcpuCount: 1);
+        options = options with
+        {
+            Attacks = [Attack.TearMessage(2, InThePayload), Attack.RepeatMessage(4), Attack.TearRequest(6, InThePayload), Attack.RepeatRequest(8)],
+        };
+        MachineResult result = await Machine.RunAsync(options, TestContext.Current.CancellationToken);
+        string console = LinuxGuest.ConsoleOf(result, vmpl: 0);
+
+        Assert.Equal(
+            [("message-tear", 2ul), ("message-repeat", 4ul), ("request-tear", 6ul), ("request-repeat", 8ul)], result.Attacks.Select(attack => (attack.Name, attack.Number)));
+        Assert.All(result.Attacks, attack => Assert.Equal(AttackOutcome.Done, attack.Outcome));
+        for (int key = 0; key < 4; key++)
+        {
+            Assert.Contains($"honest with key {key}: 1184 bytes\n", console, StringComparison.Ordinal);
+            Assert.Contains($"attacked with key {key}: refused\n", console, StringComparison.Ordinal);
+            Assert.Contains($"Disabling VMPCK{key} communication key", console, StringComparison.Ordinal);
+        }
+
+        // What the firmware said to the requests: the tag does not fit, the number was used.
+        Assert.Contains("exitinfo2: 0xb\n", console, StringComparison.Ordinal);
+        Assert.Contains("exitinfo2: 0x1d\n", console, StringComparison.Ordinal);
+    }
+
+    private async Task<MachineResult> RunAsync(string commands, int vcpuCount) =>
+        await Machine.RunAsync(await PrepareAsync(commands, vcpuCount), TestContext.Current.CancellationToken);
+
+    // A restart goes by ACPI, so that the machine sees it.
+    private async Task<MachineOptions> PrepareAsync(string commands, int vcpuCount) =>
+        await guest.PrepareAsync(commands, vcpuCount, TestContext.Current.CancellationToken) with { KernelCommandLine = "console=ttyS0 panic=-1 reboot=acpi" };
+
+    // A copy of a file, with bytes of it changed.
+    private async Task<string> DamageAsync(string path, Action<byte[]> damage)
+    {
+        byte[] bytes = await File.ReadAllBytesAsync(path, TestContext.Current.CancellationToken);
+        damage(bytes);
+        string copy = Path.Combine(guest.Folder, $"damaged-{Guid.NewGuid():N}");
+        await File.WriteAllBytesAsync(copy, bytes, TestContext.Current.CancellationToken);
+        return copy;
+    }
 
     private X509Certificate2 Certificate(string name) => X509Certificate2.CreateFromPem(File.ReadAllText(Path.Combine(guest.ChipFolder, name)));
 
