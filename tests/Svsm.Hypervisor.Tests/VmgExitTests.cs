@@ -288,6 +288,25 @@ public sealed unsafe class VmgExitTests
         Assert.False(machine.Page(Gpa + 0x1000)->Assigned);
     }
 
+    // The host reads the list and writes the answer there until it has answered.
+    [Theory]
+    [InlineData(Ghcb, Ghcb + 0x800)]
+    [InlineData(Ghcb, Gpa + 0x10)]
+    [InlineData(Gpa, Gpa + 0x10)]
+    public void Page_PageStateChange_OfItsOwnListOrGhcb_IsRefused(ulong target, ulong scratch)
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = BeginPageStateChange(machine, 0, 0);
+        ghcb->SwScratch = scratch;
+        machine.Memory.Unassign(machine.Page(Gpa), Gpa);
+        byte* list = machine.Memory.SharedBytes(machine.Page(scratch)) + (scratch & 0xFFF);
+        *(uint*)list = 0;
+        ((ulong*)list)[1] = target | (1ul << 52);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(0x1_0000_0002ul, ghcb->SwExitInfo2);
+        Assert.False(machine.Page(target)->Assigned);
+    }
+
     [Fact]
     public void Page_PageStateChangeLarge_MakesALargeEntryWhereItCan()
     {

@@ -64,6 +64,7 @@ internal static unsafe class GhcbRequests
         private ulong _validHigh;
         private ulong _info1;
         private ulong _info2;
+        private ulong _scratch;
 
         private readonly GhcbPage* Ghcb => (GhcbPage*)Bytes;
 
@@ -75,6 +76,7 @@ internal static unsafe class GhcbRequests
             ulong exitCode = Ghcb->SwExitCode;
             _info1 = Ghcb->SwExitInfo1;
             _info2 = Ghcb->SwExitInfo2;
+            _scratch = Ghcb->SwScratch;
             ushort version = Ghcb->ProtocolVersion;
             Machine.Events.PageRequest(Cpu, exitCode, _info1, _info2);
             if (Ghcb->Usage != 0)
@@ -369,10 +371,9 @@ internal static unsafe class GhcbRequests
             }
 
             error = GhcbError.InvalidScratch;
-            ulong scratch = Ghcb->SwScratch;
-            ulong offset = scratch & (Amd64.PageSize - 1);
+            ulong offset = _scratch & (Amd64.PageSize - 1);
             ulong end = Amd64.PageSize;
-            if (Amd64.PageOf(scratch) == Gpa)
+            if (Amd64.PageOf(_scratch) == Gpa)
             {
                 end = GhcbPage.SharedBufferOffset + GhcbPage.SharedBufferSize;
                 if (offset < GhcbPage.SharedBufferOffset || offset > end)
@@ -381,7 +382,7 @@ internal static unsafe class GhcbRequests
                 }
             }
 
-            GuestPage* page = Machine.Memory.Find(scratch);
+            GuestPage* page = Machine.Memory.Find(_scratch);
             if (count > (end - offset) / size || page == null || page->Assigned)
             {
                 return false;
@@ -442,7 +443,14 @@ internal static unsafe class GhcbRequests
                 bool asLarge = large && operation == PageStateOperation.Private && IsWhollyShared(gpa);
                 for (; done < count; done++)
                 {
-                    if (!VmgExit.ChangePageState(Machine, Cpu, gpa + (done * Amd64.PageSize), operation, asLarge, out bool changed))
+                    ulong page = gpa + (done * Amd64.PageSize);
+                    if (page == Gpa || page == Amd64.PageOf(_scratch))
+                    {
+                        // The host reads the list there, and answers there: they stay what they are.
+                        return Complete(info2: ErrorInvalidEntry);
+                    }
+
+                    if (!VmgExit.ChangePageState(Machine, Cpu, page, operation, asLarge, out bool changed))
                     {
                         return false;
                     }
