@@ -191,6 +191,18 @@ public sealed unsafe class LaunchLoaderTests
         Assert.Equal(0ul, machine.Machine.Cpus[0].TimeStampOffset);
     }
 
+    // An answer that is quicker than the wait for it must not interrupt the guest later: runs repeat.
+    [Fact]
+    public void TryLoad_CpuidPage_AnswerInterruptsNobody()
+    {
+        using var machine = new LaunchMachine();
+        machine.Builder.AddPage(0x1000, LaunchPageType.Cpuid, new byte[4096]);
+        machine.Port.WrittenWithInterrupts = false;
+        LoadCpuid(machine);
+        Assert.False(machine.Port.WrittenWithInterrupts);
+        Assert.True(machine.Port.InterruptsEnabled);
+    }
+
     [Theory]
     [InlineData(LinkFrame.GuestResponse, 4096)]
     [InlineData(LinkFrame.CpuidPage, 4095)]

@@ -21,7 +21,17 @@ internal sealed class ListPort : LinkPort
     public List<byte> Bytes { get; } = [];
 
     /// <inheritdoc/>
-    public override void Write(byte value) => Bytes.Add(value);
+    public override void Write(byte value)
+    {
+        Bytes.Add(value);
+        WrittenWithInterrupts |= InterruptsEnabled;
+    }
+
+    /// <summary>Whether what the machine sends interrupts the guest.</summary>
+    public bool InterruptsEnabled { get; private set; } = true;
+
+    /// <summary>Whether anything was sent while it did.</summary>
+    public bool WrittenWithInterrupts { get; set; }
 
     /// <summary>What the machine answers.</summary>
     public Queue<byte> Answers { get; } = new();
@@ -33,9 +43,7 @@ internal sealed class ListPort : LinkPort
     public override bool CanRead => Answers.Count != 0;
 
     /// <inheritdoc/>
-    public override void SetInterrupts(bool enabled)
-    {
-    }
+    public override void SetInterrupts(bool enabled) => InterruptsEnabled = enabled;
 }
 
 /// <summary>A processor with recognisable answers.</summary>

@@ -58,7 +58,7 @@ internal static unsafe class GuestRequests
         payload.Slice(sizeof(uint), Link.GuestRequestHeaderLength - sizeof(uint)).Clear();
         new ReadOnlySpan<byte>(request.Request, (int)Amd64.PageSize).CopyTo(payload[Link.GuestRequestHeaderLength..]);
         machine.Link.FlushConsole();
-        machine.Link.Send(LinkFrame.GuestRequest, payload[..(Link.GuestRequestHeaderLength + (int)Amd64.PageSize)]);
+        machine.Link.SendRequest(LinkFrame.GuestRequest, payload[..(Link.GuestRequestHeaderLength + (int)Amd64.PageSize)]);
         bool answered = TryReceive(machine, cpu, in request, payload, out exitInfo2, out pagesNeeded);
         machine.HoldTimeSince(start);
         return answered;

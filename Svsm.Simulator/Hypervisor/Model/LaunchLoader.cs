@@ -308,7 +308,7 @@ internal unsafe ref struct LaunchLoader
         // SAFETY: the page is a frame.
         var bytes = new Span<byte>(page, (int)Amd64.PageSize);
         ulong start = _machine.Processor.ReadTimeStampCounter();
-        _machine.Link.Send(LinkFrame.CpuidPage, bytes);
+        _machine.Link.SendRequest(LinkFrame.CpuidPage, bytes);
         Span<byte> answer = stackalloc byte[Link.MaxPayload];
         if (_machine.Link.Receive(answer, out LinkFrame type) != bytes.Length || type != LinkFrame.CpuidPage)
         {

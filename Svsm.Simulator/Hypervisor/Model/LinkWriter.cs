@@ -77,6 +77,13 @@ internal sealed class LinkWriter
         }
     }
 
+    /// <summary>Sends a frame that the machine answers. The answer is to be waited for at once: from here on it does not interrupt the guest.</summary>
+    public void SendRequest(LinkFrame type, ReadOnlySpan<byte> payload)
+    {
+        _port.SetInterrupts(false);
+        Send(type, payload);
+    }
+
     /// <summary>Waits for a frame of the machine.</summary>
     /// <param name="payload">Takes its payload; <see cref="Link.MaxPayload"/> bytes.</param>
     /// <param name="type">Its type; 0 when the link is broken.</param>
