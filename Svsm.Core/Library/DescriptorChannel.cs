@@ -13,7 +13,8 @@ using Svsm.Wire;
 
 namespace Svsm.Core;
 
-internal sealed partial class DescriptorChannel : IModuleChannel
+/// <summary>The ends of the channel that a process has.</summary>
+internal sealed partial class DescriptorChannel
 {
     private readonly byte[] _request = new byte[ModuleMessage.Length];
 
@@ -44,7 +45,7 @@ internal sealed partial class DescriptorChannel : IModuleChannel
     }
 
     // Head and payload in one write where it fits, so that a short answer is one system call.
-    public void Send(in ModuleMessage answer, ReadOnlySpan<byte> payload)
+    public static void Send(in ModuleMessage answer, ReadOnlySpan<byte> payload)
     {
         byte[] message = new byte[ModuleMessage.Length + payload.Length];
         MemoryMarshal.Write(message, in answer);

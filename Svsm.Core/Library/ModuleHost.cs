@@ -29,15 +29,11 @@ public static class ModuleHost
     /// <summary>Serves requests until there are no more.</summary>
     /// <param name="create">Makes the module.</param>
     /// <returns>The exit status of the process.</returns>
+    [SuppressMessage("Design", "CA1031", Justification = "whatever a module throws ends it, and is told in the log")]
     public static int Run(Func<SvsmModule> create)
     {
         ArgumentNullException.ThrowIfNull(create);
-        return Run(create, new DescriptorChannel());
-    }
-
-    [SuppressMessage("Design", "CA1031", Justification = "whatever a module throws ends it, and is told in the log")]
-    internal static int Run(Func<SvsmModule> create, IModuleChannel channel)
-    {
+        var channel = new DescriptorChannel();
         try
         {
             using SvsmModule module = create();
@@ -51,7 +47,7 @@ public static class ModuleHost
                     return BadChannel;
                 }
 
-                channel.Send(in answer, payload.Span);
+                DescriptorChannel.Send(in answer, payload.Span);
             }
 
             return channel.IsBroken ? BadChannel : Ended;
