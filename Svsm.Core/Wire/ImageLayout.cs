@@ -110,6 +110,12 @@ public static class KernelAddressSpace
     /// <summary>The secrets page, mapped writable (the kernel wipes keys).</summary>
     public const ulong Secrets = 0xFFFF_FF80_4000_6000;
 
+    /// <summary>The archive of modules (<see cref="ArchiveHeader"/>), read-only, if the image has one.</summary>
+    public const ulong Archive = 0xFFFF_FF80_C000_0000;
+
+    /// <summary>Most bytes of the archive.</summary>
+    public const ulong ArchiveMaxLength = 0x2000_0000;
+
     /// <summary>The kernel's own page tables, writable, in the order of their GPAs from <see cref="ImageConfiguration.KernelRoot"/> on.</summary>
     public const ulong PageTables = 0xFFFF_FF80_8000_0000;
 }
@@ -216,7 +222,7 @@ public struct ImageConfiguration
     public const ulong MagicValue = 0x464E_4F43_4D53_5653;
 
     /// <summary>The version of this layout.</summary>
-    public const uint CurrentVersion = 3;
+    public const uint CurrentVersion = 4;
 
     /// <summary>Most entries of <see cref="GuestRanges"/>.</summary>
     public const int MaxGuestRanges = 16;
@@ -351,4 +357,12 @@ public struct ImageConfiguration
     /// <summary>Firmware: GPA of 32 bits that get the number of vCPUs; 0 = none.</summary>
     [FieldOffset(0x238)]
     public ulong GuestVcpuCount;
+
+    /// <summary>First GPA of the <see cref="ArchiveHeader"/> and what follows it, in the region, launched; 0 without modules.</summary>
+    [FieldOffset(0x240)]
+    public ulong ArchiveBase;
+
+    /// <summary>Length of the archive in bytes, whole pages; 0 without modules.</summary>
+    [FieldOffset(0x248)]
+    public ulong ArchiveLength;
 }
