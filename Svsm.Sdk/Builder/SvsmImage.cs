@@ -73,6 +73,9 @@ public enum ImagePartGroup
     /// <summary>The kernel's page tables.</summary>
     PageTables,
 
+    /// <summary>The archive of modules.</summary>
+    Modules,
+
     /// <summary>The guest's launched contents.</summary>
     Guest,
 
@@ -102,12 +105,13 @@ public sealed record ImagePart(string Name, ImagePartGroup Group, ImagePartKind 
 /// <param name="KernelZeroData">See <see cref="ImagePartGroup.KernelZeroData"/>.</param>
 /// <param name="HandOver">See <see cref="ImagePartGroup.HandOver"/>.</param>
 /// <param name="PageTables">See <see cref="ImagePartGroup.PageTables"/>.</param>
+/// <param name="Modules">See <see cref="ImagePartGroup.Modules"/>.</param>
 /// <param name="Guest">See <see cref="ImagePartGroup.Guest"/>.</param>
 public sealed record ImageSizes(
-    ulong Boot, ulong KernelText, ulong KernelReadOnlyData, ulong KernelData, ulong KernelZeroData, ulong HandOver, ulong PageTables, ulong Guest)
+    ulong Boot, ulong KernelText, ulong KernelReadOnlyData, ulong KernelData, ulong KernelZeroData, ulong HandOver, ulong PageTables, ulong Modules, ulong Guest)
 {
     /// <summary>All launched pages but the VMSA.</summary>
-    public ulong Launched => Boot + KernelText + KernelReadOnlyData + KernelData + KernelZeroData + HandOver + PageTables + Guest;
+    public ulong Launched => Boot + KernelText + KernelReadOnlyData + KernelData + KernelZeroData + HandOver + PageTables + Modules + Guest;
 }
 
 /// <summary>An image for one host, and the facts of its layout.</summary>
@@ -121,7 +125,7 @@ public sealed class SvsmImage
         Symbols = symbols;
         Sizes = new ImageSizes(
             Sum(ImagePartGroup.Boot), Sum(ImagePartGroup.KernelText), Sum(ImagePartGroup.KernelReadOnlyData), Sum(ImagePartGroup.KernelData),
-            Sum(ImagePartGroup.KernelZeroData), Sum(ImagePartGroup.HandOver), Sum(ImagePartGroup.PageTables), Sum(ImagePartGroup.Guest));
+            Sum(ImagePartGroup.KernelZeroData), Sum(ImagePartGroup.HandOver), Sum(ImagePartGroup.PageTables), Sum(ImagePartGroup.Modules), Sum(ImagePartGroup.Guest));
     }
 
     /// <summary>The host that the image is for.</summary>

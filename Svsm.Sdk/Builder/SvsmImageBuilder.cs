@@ -44,7 +44,7 @@ public static class SvsmImageBuilder
     /// <summary>Lays out an image for one host.</summary>
     /// <param name="options">What it is built from.</param>
     /// <returns>The image. The same options give the same image.</returns>
-    /// <exception cref="SvsmDiagnosticException">SVSM2001 to SVSM2013, SVSM2018 to SVSM2024: an input cannot be made into an image.</exception>
+    /// <exception cref="SvsmDiagnosticException">SVSM2001 to SVSM2013, SVSM2018 to SVSM2026: an input cannot be made into an image.</exception>
     public static SvsmImage Build(SvsmImageOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -69,6 +69,11 @@ internal sealed class ImageLayoutBuilder
     // The boot tables' window on the kernel's tables: the 2 MiB after those that hold the low area, and as many more as needed.
     private const ulong KernelTablesWindow = 0x20_0000;
 
+    // The region of an image without modules, and the most that the kernel's frame allocator knows of.
+    private const ulong KernelRegion = 0x80_0000;
+    private const ulong MaxRegionLength = 0x7E0_0000;
+    private const ulong LargePage = 0x20_0000;
+
     private const ulong PolicyReservedOne = 1ul << 17;
     private const ulong PolicyDebug = 1ul << 19;
     private const ulong PolicyDefinedBits = (1ul << 26) - 1;
@@ -79,6 +84,7 @@ internal sealed class ImageLayoutBuilder
     private readonly List<ImagePart> _parts = [];
     private readonly ulong _regionBase;
     private readonly ulong _regionLength;
+    private readonly byte[] _archive;
     private ulong _nextFrame;
     private ulong _lowEnd;
 
@@ -106,6 +112,11 @@ internal sealed class ImageLayoutBuilder
         }
 
         int guests = (options.GuestPayload.IsEmpty ? 0 : 1) + (options.Linux is null ? 0 : 1) + (options.Firmware.IsEmpty ? 0 : 1);
+        if (options.Modules.IsEmpty && !options.Files.IsEmpty)
+        {
+            throw SvsmDiagnostics.ImageOptionInvalid.Error($"{options.Files.Length} files without a module", "files of modules, or none");
+        }
+
         if (guests > 1)
         {
             throw SvsmDiagnostics.ImageOptionInvalid.Error($"{guests} of payload, Linux kernel and firmware", "one guest");
@@ -113,7 +124,9 @@ internal sealed class ImageLayoutBuilder
 
         _options = options;
         _host = HostProfile.For(options.Flavour);
-        (_regionBase, _regionLength) = Region(options.Flavour);
+        _archive = options.Modules.IsEmpty ? [] : ModuleArchiveWriter.Write(options.Files, options.Modules);
+        _regionBase = RegionBase(options.Flavour);
+        _regionLength = RegionLength((ulong)_archive.Length, options.Modules);
         _nextFrame = _regionBase;
     }
 
@@ -149,6 +162,7 @@ internal sealed class ImageLayoutBuilder
         _launch.AddParameterPage(generalGpa, new LaunchParameter(IgvmParameterKind.VpCount), new LaunchParameter(IgvmParameterKind.EnvironmentInfo, 4));
         _launch.AddParameterPage(memoryMapGpa, new LaunchParameter(IgvmParameterKind.MemoryMap));
         _launch.AddSecrets(secretsGpa);
+        ulong archiveGpa = PlaceArchive(mappings);
 
         PageTables kernelTables = MakeKernelTables(mappings, out int windowTable);
         PlaceTables("kernel.page-tables", ImagePartGroup.PageTables, kernelTables, KernelAddressSpace.PageTables);
@@ -196,6 +210,8 @@ internal sealed class ImageLayoutBuilder
             KernelTableCount = (uint)kernelTables.Count,
             WindowTableIndex = (uint)windowTable,
             LaunchVmsa = vmsaGpa,
+            ArchiveBase = archiveGpa,
+            ArchiveLength = (ulong)_archive.Length,
             SevFeatures = features,
             ConsolePort = ConsolePort(_options.Flavour),
             ConsoleLevel = _options.ConsoleLevel ?? ((_options.Policy & PolicyDebug) != 0 ? LogLevel.Debug : LogLevel.Information),
@@ -228,8 +244,22 @@ internal sealed class ImageLayoutBuilder
 
     // Where each host wants the SVSM's memory. Source: coconut-svsm tools/igvmbuilder (gpa_map); the table is in docs/image-layout.md.
     // On Vanadium it lies below 8 TiB, outside of what the guest has as RAM.
-    private static (ulong Base, ulong Length) Region(HostFlavour flavour) =>
-        (flavour == HostFlavour.Vanadium ? 0x800_0000_0000 - 0x8000_0000ul : 0x800_0000, 0x80_0000);
+    private static ulong RegionBase(HostFlavour flavour) => flavour == HostFlavour.Vanadium ? 0x800_0000_0000 - 0x8000_0000ul : 0x800_0000;
+
+    // What the kernel needs for itself, the archive, and what its modules may come to use, in pages of 2 MiB.
+    private static ulong RegionLength(ulong archiveLength, ImmutableArray<ModuleOptions> modules)
+    {
+        ulong length = KernelRegion + LargePagesUp(archiveLength);
+        foreach (ModuleOptions module in modules)
+        {
+            length += LargePagesUp(Math.Min(module.MemoryLimit, MaxRegionLength));
+        }
+
+        return length <= MaxRegionLength ? length : throw SvsmDiagnostics.RegionFull.Error(
+            $"0x{KernelRegion:X} bytes for the kernel, an archive of 0x{archiveLength:X}, and the memory limits of {modules.Length} modules", $"at most 0x{MaxRegionLength:X} in all");
+    }
+
+    private static ulong LargePagesUp(ulong length) => (length + LargePage - 1) & ~(LargePage - 1);
 
     // Hyper-V guests have their log on COM3, COM1 belongs to the guest's console.
     private static ushort ConsolePort(HostFlavour flavour) => (ushort)(flavour == HostFlavour.HyperV ? 0x3E8 : 0x3F8);
@@ -250,6 +280,7 @@ internal sealed class ImageLayoutBuilder
             (KernelAddressSpace.WindowBase, KernelAddressSpace.WindowBase + ((KernelAddressSpace.WindowPageCount - 1) * PageSize), "the mapping windows"),
             (KernelAddressSpace.Configuration, KernelAddressSpace.Secrets, "the hand-over pages"),
             (KernelAddressSpace.PageTables, KernelAddressSpace.PageTables + 0x3FFF_F000, "the page tables"),
+            (KernelAddressSpace.Archive, KernelAddressSpace.Archive + KernelAddressSpace.ArchiveMaxLength - PageSize, "the archive of modules"),
         };
         for (int i = 0; i < kernel.Segments.Length; i++)
         {
@@ -421,6 +452,21 @@ internal sealed class ImageLayoutBuilder
         ulong gpa = TakeFrames(PageSize);
         mappings.Add((virtualAddress, gpa, PageSize, rights));
         _parts.Add(new ImagePart("hand-over." + name, ImagePartGroup.HandOver, kind, gpa, virtualAddress, PageSize, rights));
+        return gpa;
+    }
+
+    private ulong PlaceArchive(List<(ulong VirtualAddress, ulong Gpa, ulong Length, PageRights Rights)> mappings)
+    {
+        if (_archive.Length == 0)
+        {
+            return 0;
+        }
+
+        ulong length = (ulong)_archive.Length;
+        ulong gpa = TakeFrames(length);
+        _launch.AddData(gpa, _archive);
+        mappings.Add((KernelAddressSpace.Archive, gpa, length, PageRights.Read));
+        _parts.Add(new ImagePart("modules", ImagePartGroup.Modules, ImagePartKind.Data, gpa, KernelAddressSpace.Archive, length, PageRights.Read));
         return gpa;
     }
 

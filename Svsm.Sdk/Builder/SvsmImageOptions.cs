@@ -23,6 +23,12 @@ public sealed record SvsmImageOptions
     /// <summary>The guest: a UEFI firmware (OVMF); empty = none. Not together with another guest. Untrusted.</summary>
     public ReadOnlyMemory<byte> Firmware { get; init; }
 
+    /// <summary>The modules; none: the kernel serves the core protocol only.</summary>
+    public ImmutableArray<ModuleOptions> Modules { get; init; } = [];
+
+    /// <summary>The programs of <see cref="Modules"/>, and files that these may open.</summary>
+    public ImmutableArray<ModuleFile> Files { get; init; } = [];
+
     /// <summary>The host that the image is for.</summary>
     public HostFlavour Flavour { get; init; } = HostFlavour.Qemu;
 

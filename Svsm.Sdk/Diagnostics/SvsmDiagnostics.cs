@@ -122,11 +122,11 @@ public static class SvsmDiagnostics
         "The boot stub does not fit into the low area",
         "Make the stub smaller, or link it closer to the start of the low area.");
 
-    /// <summary>Kernel. Raised by Svsm.Builder.</summary>
+    /// <summary>Kernel and modules. Raised by Svsm.Builder.</summary>
     public static readonly SvsmDiagnostic RegionFull = new(
         "SVSM2010",
-        "The kernel does not fit into its region",
-        "Leave out features or modules.");
+        "The kernel and its modules do not fit into their region",
+        "Leave out modules, or lower their memory limits.");
 
     /// <summary>Guest payload. Raised by Svsm.Builder.</summary>
     public static readonly SvsmDiagnostic GuestMisplaced = new(
@@ -211,6 +211,18 @@ public static class SvsmDiagnostics
         "SVSM2024",
         "A firmware wants memory that something else has",
         "Use another host flavour, or a build of the firmware with other addresses.");
+
+    /// <summary>A module, or a file for modules. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic ModuleOptionInvalid = new(
+        "SVSM2025",
+        "A module of the image is described in a way that is not possible",
+        "Correct the module, or the property or item of the project that says this of it.");
+
+    /// <summary>Modules. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic ProtocolTaken = new(
+        "SVSM2026",
+        "Two modules serve the same protocol",
+        "Reference one of them only, or give a module of your own a protocol number that nobody has.");
 
     /// <summary>A warning: nobody has seen an image for this host run. Raised by Svsm.Sdk.Tasks.</summary>
     public static readonly SvsmDiagnostic HostNeverSeen = new(

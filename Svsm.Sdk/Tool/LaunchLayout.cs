@@ -215,6 +215,7 @@ internal static class LaunchLayout
         {
             return kind == LayoutKind.Required || gpa >= configuration.HeapBase ? "kernel heap"
                 : gpa >= configuration.KernelRoot ? "kernel page tables"
+                : gpa - configuration.ArchiveBase < configuration.ArchiveLength ? "modules"
                 : gpa == facts.Translate(KernelAddressSpace.Configuration) ? "configuration"
                 : gpa == facts.Translate(KernelAddressSpace.GeneralParameters) ? "general parameters"
                 : gpa == facts.Translate(KernelAddressSpace.MemoryMap) ? "memory map"

@@ -406,7 +406,7 @@ public sealed class SvsmImageBuilderTests
     }
 
     private static SvsmImageOptions WithMorePages(ulong count) =>
-        Options() with { Kernel = TestElf.Kernel().Add(0xFFFF_FF80_C000_0000, TestElf.RW, [], count * 4096).ToArray() };
+        Options() with { Kernel = TestElf.Kernel().Add(0xFFFF_FF80_E000_0000, TestElf.RW, [], count * 4096).ToArray() };
 
     [Theory]
     [InlineData(2006ul)]

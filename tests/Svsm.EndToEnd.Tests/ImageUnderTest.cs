@@ -4,6 +4,7 @@
 // An image of the real kernel and the probe guest, built into a folder of its own, and booted on the simulated machine.
 
 using System;
+using System.Collections.Immutable;
 using System.IO;
 using System.Linq;
 using System.Reflection;
@@ -42,15 +43,18 @@ internal sealed class ImageUnderTest : IDisposable
     /// <param name="alterKernel">Changes the kernel's ELF file before it is built in.</param>
     /// <param name="selfCheck">The kernel checks itself: tests/Svsm.SelfCheck.</param>
     /// <param name="alterOptions">Changes what the image is built from.</param>
+    /// <param name="modules">Modules of the image.</param>
+    /// <param name="program">Their program: the contents of <see cref="ModuleOptions.DefaultProgram"/>.</param>
     public static ImageUnderTest Build(
         string command = "", HostFlavour flavour = HostFlavour.Qemu, Action<byte[]>? alterKernel = null, bool selfCheck = false,
-        Func<SvsmImageOptions, SvsmImageOptions>? alterOptions = null)
+        Func<SvsmImageOptions, SvsmImageOptions>? alterOptions = null, ImmutableArray<ModuleOptions> modules = default, byte[]? program = null)
     {
         byte[] kernel = File.ReadAllBytes(PathOf(selfCheck ? "SelfCheck" : "Kernel"));
         alterKernel?.Invoke(kernel);
         byte[] guest = File.ReadAllBytes(PathOf("ProbeGuest"));
         ProbeCommand.Set(guest, command);
-        var options = new SvsmImageOptions { Kernel = kernel, GuestPayload = guest };
+        var options = new SvsmImageOptions { Kernel = kernel, GuestPayload = guest, Modules = modules.IsDefault ? [] : modules };
+        options = program is null ? options : options with { Files = [new ModuleFile(ModuleOptions.DefaultProgram, program)] };
         options = alterOptions?.Invoke(options) ?? options;
         DirectoryInfo folder = Directory.CreateTempSubdirectory("svsm-e2e-");
         try
