@@ -53,7 +53,7 @@ public sealed class EllipticCurveTests
             scalar[0] = i;
             Assert.Equal(curve.Encode(sum)!.Value.ToBytes(), curve.Encode(curve.MultiplyGenerator(scalar))!.Value.ToBytes());
             Assert.Equal(curve.Encode(sum)!.Value.ToBytes(), curve.Encode(curve.Multiply(scalar, generator))!.Value.ToBytes());
-            Assert.Equal(curve.Encode(sum)!.Value.ToBytes(), curve.Encode(curve.MultiplyPublic(scalar, generator))!.Value.ToBytes());
+            Assert.Equal(curve.Encode(sum)!.Value.ToBytes(), curve.Encode(curve.SumOfMultiples(new ulong[curve.Limbs], scalar, generator))!.Value.ToBytes());
         }
     }
 
@@ -66,17 +66,17 @@ public sealed class EllipticCurveTests
         ulong[] generator = curve.MultiplyGenerator([1, .. new ulong[curve.Limbs - 1]]);
         ulong[] infinity = curve.MultiplyGenerator(new ulong[curve.Limbs]);
         var least = new ulong[curve.Limbs];
-        for (int i = 0; i < 60; i++)
+        for (int i = 0; i < 56; i++)
         {
-            // Numbers below the order: the largest ones, one bit each, and any.
-            ulong[] scalar = i < 10 ? curve.Order.Value.ToArray() : new ulong[curve.Limbs];
-            if (i < 10)
+            // Numbers below the order: the largest ones (among them those whose last step doubles a point of the table), one bit each, and any.
+            ulong[] scalar = i < 32 ? curve.Order.Value.ToArray() : new ulong[curve.Limbs];
+            if (i < 32)
             {
                 BigIntegers.Subtract(scalar, [(ulong)i + 1]);
             }
-            else if (i < 30)
+            else if (i < 44)
             {
-                int bit = (i - 10) * (curve.Bits - 1) / 20;
+                int bit = (i - 32) * (curve.Bits - 1) / 12;
                 scalar[bit / 64] = 1UL << (bit % 64);
             }
             else
@@ -86,12 +86,52 @@ public sealed class EllipticCurveTests
 
             byte[] expected = curve.Encode(curve.MultiplyGenerator(scalar))!.Value.ToBytes();
             Assert.Equal(expected, curve.Encode(curve.Multiply(scalar, generator))!.Value.ToBytes());
-            Assert.Equal(expected, curve.Encode(curve.MultiplyPublic(scalar, generator))!.Value.ToBytes());
+            Assert.Equal(expected, curve.Encode(curve.SumOfMultiples(new ulong[curve.Limbs], scalar, generator))!.Value.ToBytes());
+            Assert.Equal(expected, curve.Encode(curve.SumOfMultiples(scalar, least, generator))!.Value.ToBytes());
+            Assert.Equal(expected, curve.Encode(curve.SumOfMultiples(scalar, scalar, infinity))!.Value.ToBytes());
+            ulong[] twice = curve.MultiplyGenerator(scalar);
+            curve.Add(twice, twice, twice);
+            Assert.Equal(curve.Encode(twice)!.Value.ToBytes(), curve.Encode(curve.SumOfMultiples(scalar, scalar, generator))!.Value.ToBytes());
             Assert.Null(curve.Encode(curve.Multiply(scalar, infinity)));
-            Assert.Null(curve.Encode(curve.MultiplyPublic(scalar, infinity)));
+            Assert.Null(curve.Encode(curve.SumOfMultiples(new ulong[curve.Limbs], scalar, infinity)));
         }
 
-        Assert.Null(curve.Encode(curve.MultiplyPublic(least, generator)));
+        Assert.Null(curve.Encode(curve.SumOfMultiples(least, least, generator)));
+        Assert.Null(curve.Encode(curve.SumOfMultiples(least, curve.Order.Value, generator)));
+    }
+
+    [Theory]
+    [MemberData(nameof(Curves))]
+    public void InvertPublic_AnyNumber_IsInvertPrime(ushort id)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        CounterDrbg random = CounterDrbg.Create(_cryptography, [4]);
+        foreach (Modulus modulus in (Modulus[])[curve.Field, curve.Order])
+        {
+            var expected = new ulong[modulus.Limbs];
+            var actual = new ulong[modulus.Limbs];
+            for (int i = 0; i < 60; i++)
+            {
+                ulong[] value = i < 10 ? modulus.Value.ToArray() : new ulong[modulus.Limbs];
+                switch (i)
+                {
+                    case < 10:
+                        BigIntegers.Subtract(value, [(ulong)i + 1]);
+                        break;
+                    case < 40:
+                        int bit = (i - 10) * (curve.Bits - 1) / 30;
+                        value[bit / 64] = 1UL << (bit % 64);
+                        break;
+                    default:
+                        BigIntegers.Read(curve.PrivateKeyFrom(random.Generate(curve.Size + 8)), value);
+                        break;
+                }
+
+                modulus.InvertPrime(value, expected);
+                modulus.InvertPublic(value, actual);
+                Assert.Equal(expected, actual);
+            }
+        }
     }
 
     [Theory]

@@ -3,6 +3,7 @@
 
 using System;
 using System.Numerics;
+using System.Runtime.Intrinsics.X86;
 using Svsm.Modules.Vtpm.Crypto;
 using Xunit;
 
@@ -35,6 +36,16 @@ public sealed class ModulusTests
                 Check(modulus, n, a, b, random);
             }
         }
+    }
+
+    // What ProcessorTests relies on.
+    [Fact]
+    public void Instructions_SwitchedOff_AreNotUsed()
+    {
+        Assert.False((IsOff("AVX2") || IsOff("AVX")) && Avx2.IsSupported);
+        Assert.False(IsOff("AES") && AesBlocks.IsSupported);
+
+        static bool IsOff(string name) => Environment.GetEnvironmentVariable("DOTNET_Enable" + name) == "0";
     }
 
     private static void Check(Modulus modulus, BigInteger n, ulong[] a, ulong[] b, Random random)

@@ -93,7 +93,7 @@ internal static class BigIntegers
             ulong carry = 0;
             for (int j = 0; j < a.Length; j++)
             {
-                ulong high = Math.BigMul(a[j], b[i], out ulong low);
+                ulong high = FourLimbs.Product(a[j], b[i], out ulong low);
                 low += carry;
                 high += low < carry ? 1UL : 0UL;
                 ulong previous = product[i + j];
@@ -211,7 +211,7 @@ internal static class BigIntegers
             ulong carry = 0;
             for (int j = 0; j < divisor.Length && i + j < rest.Length; j++)
             {
-                ulong high = Math.BigMul(divisor[j], digit, out ulong low);
+                ulong high = FourLimbs.Product(divisor[j], digit, out ulong low);
                 low += carry;
                 high += low < carry ? 1UL : 0UL;
                 ulong limb = rest[i + j];

@@ -88,7 +88,7 @@ internal static class EccSignatures
         }
 
         order.Enter(inverse, inverse);
-        order.InvertPrime(inverse, inverse);
+        order.InvertPublic(inverse, inverse);
         var u1 = new ulong[curve.Limbs];
         ReadDigest(curve, digest, u1);
         order.Enter(u1, u1);
@@ -98,7 +98,7 @@ internal static class EccSignatures
         order.Enter(first, u2);
         order.Multiply(u2, inverse, u2);
         order.Leave(u2, u2);
-        return curve.HasCoordinate(SumOfMultiples(curve, u1, u2, key), first);
+        return curve.HasCoordinate(curve.SumOfMultiples(u1, u2, key), first);
     }
 
     /// <summary>Schnorr's signature: r = H(x || digest), cut to the order's length; s = k + r d.</summary>
@@ -135,7 +135,7 @@ internal static class EccSignatures
         // s G - r Q.
         var negated = order.Value.ToArray();
         BigIntegers.Subtract(negated, first);
-        return curve.Encode(SumOfMultiples(curve, second, negated, key)) is EccPoint sum
+        return curve.Encode(curve.SumOfMultiples(second, negated, key)) is EccPoint sum
             && SchnorrHash(cryptography, curve, hash, sum.X.Span, digest).AsSpan().TrimStart((byte)0).SequenceEqual(r.TrimStart((byte)0));
     }
 
@@ -182,13 +182,6 @@ internal static class EccSignatures
         state.Update(digest);
         byte[] result = state.Finish();
         return result.Length > curve.Size ? result[..curve.Size] : result;
-    }
-
-    private static ulong[] SumOfMultiples(EllipticCurve curve, ReadOnlySpan<ulong> generatorFactor, ReadOnlySpan<ulong> keyFactor, ReadOnlySpan<ulong> key)
-    {
-        ulong[] sum = curve.MultiplyGenerator(generatorFactor);
-        curve.Add(sum, curve.MultiplyPublic(keyFactor, key), sum);
-        return sum;
     }
 
     private static void NewScalar(EllipticCurve curve, IRandomSource random, Span<ulong> scalar)

@@ -18,7 +18,7 @@ namespace Svsm.Modules.Vtpm.Crypto;
 //
 // Sources: NIST SP 800-186 (P-256, P-384, P-521); ISO/IEC 15946-5 and TCG Algorithm Registry (BN P-256); J. Renes, C. Costello, L. Batina,
 // "Complete addition formulas for prime order elliptic curves", algorithms 4 and 7; D. Bernstein, T. Lange, "Explicit-Formulas Database",
-// dbl-2001-b and dbl-2009-l (doubling).
+// dbl-2001-b and dbl-2009-l (doubling), madd (addition of public points).
 internal sealed class EllipticCurve
 {
     private const int WindowBits = 4;
@@ -32,7 +32,9 @@ internal sealed class EllipticCurve
     private readonly ulong[] _tripleB;
     private readonly ulong[] _generator;
     private readonly ulong[] _temporaries;
+    private readonly ulong[] _zero;
     private ulong[]? _generatorTables;
+    private ulong[]? _generatorMultiples;
 
     private EllipticCurve(EccCurve id, int bits, string p, string n, int a, string b, string x, string y)
     {
@@ -48,6 +50,7 @@ internal sealed class EllipticCurve
         _isMinusThree = a == -3;
         _b = Enter(B);
         _tripleB = new ulong[Limbs];
+        _zero = new ulong[Limbs];
         Field.Add(_b, _b, _tripleB);
         Field.Add(_tripleB, _b, _tripleB);
         _generator = [.. Enter(X), .. Enter(Y), .. Field.One];
@@ -273,50 +276,39 @@ internal sealed class EllipticCurve
         ClearTemporaries();
     }
 
-    /// <summary>scalar * point for a scalar that is public: what is done depends on it.</summary>
-    /// <param name="scalar">As many limbs as the order has; below it.</param>
+    /// <summary>generatorScalar * generator + scalar * point. All of it is public: what is done depends on it.</summary>
+    /// <param name="generatorScalar">As many limbs as the order has.</param>
+    /// <param name="scalar">The same.</param>
     /// <param name="point">A point of the curve.</param>
-    internal ulong[] MultiplyPublic(ReadOnlySpan<ulong> scalar, ReadOnlySpan<ulong> point)
+    internal ulong[] SumOfMultiples(ReadOnlySpan<ulong> generatorScalar, ReadOnlySpan<ulong> scalar, ReadOnlySpan<ulong> point)
     {
-        // 1, 3, 5, ... times the point, and the scalar in digits of which one in six is not 0.
-        const int Entries = 1 << (PublicWindowBits - 2);
-        int size = 3 * Limbs;
-        var table = new ulong[Entries * size];
-        point.CopyTo(table);
-        ulong[] step = point.ToArray();
-        Double(step, 1);
-        for (int i = 1; i < Entries; i++)
-        {
-            Add(table.AsSpan((i - 1) * size, size), step, table.AsSpan(i * size, size));
-        }
+        // Odd multiples of both points, and the scalars in digits of which one in six is not 0; they share the doublings.
+        _generatorMultiples ??= MakePublicTable(_generator);
+        bool isInfinite = Modulus.ZeroMask(point.Slice(2 * Limbs, Limbs)) != 0;
+        ulong[] multiples = isInfinite ? [] : MakePublicTable(point);
+        Span<sbyte> generatorDigits = stackalloc sbyte[(Limbs * 64) + 1];
+        Span<sbyte> digits = stackalloc sbyte[generatorDigits.Length];
+        SplitPublic(generatorScalar, generatorDigits);
+        SplitPublic(isInfinite ? _zero : scalar, digits);
 
-        Span<sbyte> digits = stackalloc sbyte[(Limbs * 64) + 1];
-        SplitPublic(scalar, digits);
-        var result = new ulong[size];
+        // In Jacobian coordinates.
+        var result = new ulong[3 * Limbs];
         SetToInfinity(result);
-        var entry = new ulong[size];
         int doublings = 0;
         for (int i = digits.Length - 1; i >= 0; i--)
         {
             doublings++;
-            if (digits[i] == 0)
+            if (digits[i] != 0 || generatorDigits[i] != 0)
             {
-                continue;
+                DoubleJacobian(result, doublings);
+                doublings = 0;
+                AddMultiple(result, _generatorMultiples, generatorDigits[i]);
+                AddMultiple(result, multiples, digits[i]);
             }
-
-            Double(result, doublings);
-            doublings = 0;
-            table.AsSpan(Math.Abs(digits[i]) / 2 * size, size).CopyTo(entry);
-            if (digits[i] < 0)
-            {
-                Span<ulong> y = entry.AsSpan(Limbs, Limbs);
-                Field.Subtract(Zero(), y, y);
-            }
-
-            Add(result, entry, result);
         }
 
-        Double(result, doublings);
+        DoubleJacobian(result, doublings);
+        LeaveJacobian(result);
         return result;
     }
 
@@ -468,8 +460,6 @@ internal sealed class EllipticCurve
         }
     }
 
-    private ReadOnlySpan<ulong> Zero() => new ulong[Limbs];
-
     private void ClearTemporaries()
     {
         CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_temporaries.AsSpan()));
@@ -525,8 +515,158 @@ internal sealed class EllipticCurve
         return tables;
     }
 
+    // Odd multiples of a point that is not infinity, so none of them is: affine coordinates, by one inversion for all.
+    private ulong[] MakePublicTable(ReadOnlySpan<ulong> point)
+    {
+        const int Entries = 1 << (PublicWindowBits - 2);
+        int n = Limbs;
+        int size = 3 * n;
+        var multiples = new ulong[Entries * size];
+        point.CopyTo(multiples);
+        ulong[] step = point.ToArray();
+        Double(step, 1);
+        for (int i = 1; i < Entries; i++)
+        {
+            Add(multiples.AsSpan((i - 1) * size, size), step, multiples.AsSpan(i * size, size));
+        }
+
+        // Products of all Z up to each; then back, from the inverse of the last to that of each.
+        var products = new ulong[Entries * n];
+        multiples.AsSpan(2 * n, n).CopyTo(products);
+        for (int i = 1; i < Entries; i++)
+        {
+            Field.Multiply(products.AsSpan((i - 1) * n, n), multiples.AsSpan((i * size) + (2 * n), n), products.AsSpan(i * n, n));
+        }
+
+        var table = new ulong[Entries * 2 * n];
+        Span<ulong> rest = new ulong[n];
+        Span<ulong> inverse = new ulong[n];
+        Field.InvertPublic(products.AsSpan((Entries - 1) * n), rest);
+        for (int i = Entries - 1; i >= 0; i--)
+        {
+            Span<ulong> multiple = multiples.AsSpan(i * size, size);
+            rest.CopyTo(inverse);
+            if (i != 0)
+            {
+                Field.Multiply(rest, products.AsSpan((i - 1) * n, n), inverse);
+                Field.Multiply(rest, multiple[(2 * n)..], rest);
+            }
+
+            Field.Multiply(multiple[..n], inverse, table.AsSpan(2 * i * n, n));
+            Field.Multiply(multiple.Slice(n, n), inverse, table.AsSpan(((2 * i) + 1) * n, n));
+        }
+
+        return table;
+    }
+
+    // Adds a multiple of a point from a table of odd ones.
+    private void AddMultiple(Span<ulong> point, ReadOnlySpan<ulong> table, int digit)
+    {
+        if (digit == 0)
+        {
+            return;
+        }
+
+        int size = 2 * Limbs;
+        Span<ulong> entry = stackalloc ulong[size];
+        table.Slice(Math.Abs(digit) / 2 * size, size).CopyTo(entry);
+        if (digit < 0)
+        {
+            Field.Subtract(_zero, entry[Limbs..], entry[Limbs..]);
+        }
+
+        AddPublic(point, entry);
+    }
+
+    // Adds a point in affine coordinates, not infinity, to one in Jacobian coordinates; both are public.
+    private void AddPublic(Span<ulong> point, ReadOnlySpan<ulong> other)
+    {
+        int n = Limbs;
+        Modulus f = Field;
+        Span<ulong> x = point[..n];
+        Span<ulong> y = point.Slice(n, n);
+        Span<ulong> z = point.Slice(2 * n, n);
+        if (Modulus.ZeroMask(z) != 0)
+        {
+            other.CopyTo(point);
+            f.One.CopyTo(z);
+            return;
+        }
+
+        Span<ulong> square = _temporaries.AsSpan(0, n);
+        Span<ulong> differenceX = _temporaries.AsSpan(n, n);
+        Span<ulong> differenceY = _temporaries.AsSpan(2 * n, n);
+        Span<ulong> cube = _temporaries.AsSpan(3 * n, n);
+        f.Square(z, square);
+        f.Multiply(other[..n], square, differenceX);
+        f.Subtract(differenceX, x, differenceX);
+        f.Multiply(square, z, square);
+        f.Multiply(other[n..], square, differenceY);
+        f.Subtract(differenceY, y, differenceY);
+        if (Modulus.ZeroMask(differenceX) != 0)
+        {
+            // The same point, or its opposite.
+            if (Modulus.ZeroMask(differenceY) != 0)
+            {
+                DoubleJacobian(point, 1);
+                return;
+            }
+
+            SetToInfinity(point);
+            return;
+        }
+
+        // X = R^2 - H^3 - 2 X1 H^2, Y = R (X1 H^2 - X) - Y1 H^3, Z = Z1 H.
+        f.Multiply(z, differenceX, z);
+        f.Square(differenceX, square);
+        f.Multiply(square, differenceX, cube);
+        f.Multiply(x, square, square);
+        f.Square(differenceY, x);
+        f.Subtract(x, cube, x);
+        f.Subtract(x, square, x);
+        f.Subtract(x, square, x);
+        f.Multiply(y, cube, cube);
+        f.Subtract(square, x, square);
+        f.Multiply(differenceY, square, y);
+        f.Subtract(y, cube, y);
+    }
+
     // Doubles a point some times.
     private void Double(Span<ulong> point, int times)
+    {
+        int n = Limbs;
+        Modulus f = Field;
+        Span<ulong> x = point[..n];
+        Span<ulong> y = point.Slice(n, n);
+        ReadOnlySpan<ulong> z = point.Slice(2 * n, n);
+        Span<ulong> square = _temporaries.AsSpan(0, n);
+
+        // Into Jacobian coordinates with the same Z. Y becomes 1 at infinity.
+        f.Square(z, square);
+        f.Multiply(x, z, x);
+        f.Multiply(y, square, y);
+        ulong isInfinite = Modulus.ZeroMask(z);
+        ReadOnlySpan<ulong> one = f.One;
+        for (int i = 0; i < n; i++)
+        {
+            y[i] |= one[i] & isInfinite;
+        }
+
+        DoubleJacobian(point, times);
+        LeaveJacobian(point);
+    }
+
+    private void LeaveJacobian(Span<ulong> point)
+    {
+        Span<ulong> x = point[..Limbs];
+        Span<ulong> z = point.Slice(2 * Limbs, Limbs);
+        Span<ulong> square = _temporaries.AsSpan(0, Limbs);
+        Field.Square(z, square);
+        Field.Multiply(x, z, x);
+        Field.Multiply(square, z, z);
+    }
+
+    private void DoubleJacobian(Span<ulong> point, int times)
     {
         int n = Limbs;
         Modulus f = Field;
@@ -538,18 +678,6 @@ internal sealed class EllipticCurve
         Span<ulong> beta = _temporaries.AsSpan(2 * n, n);
         Span<ulong> alpha = _temporaries.AsSpan(3 * n, n);
         Span<ulong> sum = _temporaries.AsSpan(4 * n, n);
-
-        // Into Jacobian coordinates with the same Z. Y becomes 1 at infinity.
-        f.Square(z, delta);
-        f.Multiply(x, z, x);
-        f.Multiply(y, delta, y);
-        ulong isInfinite = Modulus.ZeroMask(z);
-        ReadOnlySpan<ulong> one = f.One;
-        for (int i = 0; i < n; i++)
-        {
-            y[i] |= one[i] & isInfinite;
-        }
-
         for (int time = 0; time < times; time++)
         {
             f.Square(z, delta);
@@ -589,11 +717,6 @@ internal sealed class EllipticCurve
             f.Add(gamma, gamma, gamma);
             f.Subtract(y, gamma, y);
         }
-
-        // And out of them.
-        f.Square(z, delta);
-        f.Multiply(x, z, x);
-        f.Multiply(delta, z, z);
     }
 
     private void AddMinusThree(ReadOnlySpan<ulong> first, ReadOnlySpan<ulong> second, Span<ulong> t, Span<ulong> result)

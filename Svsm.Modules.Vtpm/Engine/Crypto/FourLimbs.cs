@@ -152,7 +152,16 @@ internal static class FourLimbs
             return Bmi2.X64.MultiplyNoFlags(a, b);
         }
 
-        return Math.BigMul(a, b, out low);
+        // .NET has no other instruction for it; Math.BigMul would call what follows.
+        ulong lowA = (uint)a;
+        ulong highA = a >> 32;
+        ulong lowB = (uint)b;
+        ulong highB = b >> 32;
+        ulong first = lowA * lowB;
+        ulong middle = (highA * lowB) + (first >> 32);
+        ulong other = (lowA * highB) + (uint)middle;
+        low = (other << 32) | (uint)first;
+        return (highA * highB) + (middle >> 32) + (other >> 32);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -10,7 +10,8 @@ using System.Security.Cryptography;
 
 namespace Svsm.Modules.Vtpm.Crypto;
 
-// Montgomery multiplication of long numbers with AVX2: four products at once, of digits so short that hundreds of them add up without a carry.
+// Montgomery multiplication of long numbers with vectors: four products at once with AVX2, two with SSE2, of digits so short that hundreds of them
+// add up without a carry. Where the compiler may use SSE2 only, as in a module, there is no other multiplication of more than 32 bits either.
 //
 // A number is `Digits` digits of 28 bits, lowest first, each in a 64-bit place, after four places of zeros (a vector of a number that is moved
 // up by one to three digits begins there), and zeros follow up to whole vectors. The radix is 2^(28 * Digits), at least four times the
@@ -60,7 +61,7 @@ internal sealed class LongNumbers
     internal int Size => (1 + _vectors) * Lanes;
 
     /// <summary>Whether this machine can do it, and for numbers of so many limbs it is worth it.</summary>
-    internal static bool Fits(int limbs) => Avx2.IsSupported && limbs is >= 16 and <= 48;
+    internal static bool Fits(int limbs) => Sse2.IsSupported && limbs is >= 16 and <= 48;
 
     internal void Clear()
     {
@@ -160,27 +161,55 @@ internal sealed class LongNumbers
             ulong q3 = place * inverse & DigitMask;
             carry = (place + (n0 * q3)) >> DigitBits;
 
-            Vector256<uint> factor0 = Vector256.Create(b0).AsUInt32();
-            Vector256<uint> factor1 = Vector256.Create(b1).AsUInt32();
-            Vector256<uint> factor2 = Vector256.Create(b2).AsUInt32();
-            Vector256<uint> factor3 = Vector256.Create(b3).AsUInt32();
-            Vector256<uint> quotient0 = Vector256.Create(q0).AsUInt32();
-            Vector256<uint> quotient1 = Vector256.Create(q1).AsUInt32();
-            Vector256<uint> quotient2 = Vector256.Create(q2).AsUInt32();
-            Vector256<uint> quotient3 = Vector256.Create(q3).AsUInt32();
-            for (int j = Lanes; j < vectors * Lanes; j += Lanes)
+            if (Avx2.IsSupported)
             {
-                ref ulong x = ref Unsafe.Add(ref a, j);
-                ref ulong y = ref Unsafe.Add(ref n, j);
-                Vector256<ulong> first = Vector256.LoadUnsafe(ref Unsafe.Add(ref sum, j)) + Avx2.Multiply(Vector256.LoadUnsafe(ref x).AsUInt32(), factor0);
-                Vector256<ulong> second = Avx2.Multiply(Vector256.LoadUnsafe(ref y).AsUInt32(), quotient0);
-                first += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref x, -1)).AsUInt32(), factor1);
-                second += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref y, -1)).AsUInt32(), quotient1);
-                first += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref x, -2)).AsUInt32(), factor2);
-                second += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref y, -2)).AsUInt32(), quotient2);
-                first += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref x, -3)).AsUInt32(), factor3);
-                second += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref y, -3)).AsUInt32(), quotient3);
-                (first + second).StoreUnsafe(ref Unsafe.Add(ref sum, j - Lanes));
+                Vector256<uint> factor0 = Vector256.Create(b0).AsUInt32();
+                Vector256<uint> factor1 = Vector256.Create(b1).AsUInt32();
+                Vector256<uint> factor2 = Vector256.Create(b2).AsUInt32();
+                Vector256<uint> factor3 = Vector256.Create(b3).AsUInt32();
+                Vector256<uint> quotient0 = Vector256.Create(q0).AsUInt32();
+                Vector256<uint> quotient1 = Vector256.Create(q1).AsUInt32();
+                Vector256<uint> quotient2 = Vector256.Create(q2).AsUInt32();
+                Vector256<uint> quotient3 = Vector256.Create(q3).AsUInt32();
+                for (int j = Lanes; j < vectors * Lanes; j += Lanes)
+                {
+                    ref ulong x = ref Unsafe.Add(ref a, j);
+                    ref ulong y = ref Unsafe.Add(ref n, j);
+                    Vector256<ulong> first = Vector256.LoadUnsafe(ref Unsafe.Add(ref sum, j)) + Avx2.Multiply(Vector256.LoadUnsafe(ref x).AsUInt32(), factor0);
+                    Vector256<ulong> second = Avx2.Multiply(Vector256.LoadUnsafe(ref y).AsUInt32(), quotient0);
+                    first += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref x, -1)).AsUInt32(), factor1);
+                    second += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref y, -1)).AsUInt32(), quotient1);
+                    first += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref x, -2)).AsUInt32(), factor2);
+                    second += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref y, -2)).AsUInt32(), quotient2);
+                    first += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref x, -3)).AsUInt32(), factor3);
+                    second += Avx2.Multiply(Vector256.LoadUnsafe(ref Unsafe.Add(ref y, -3)).AsUInt32(), quotient3);
+                    (first + second).StoreUnsafe(ref Unsafe.Add(ref sum, j - Lanes));
+                }
+            }
+            else
+            {
+                Vector128<uint> factor0 = Vector128.Create(b0).AsUInt32();
+                Vector128<uint> factor1 = Vector128.Create(b1).AsUInt32();
+                Vector128<uint> factor2 = Vector128.Create(b2).AsUInt32();
+                Vector128<uint> factor3 = Vector128.Create(b3).AsUInt32();
+                Vector128<uint> quotient0 = Vector128.Create(q0).AsUInt32();
+                Vector128<uint> quotient1 = Vector128.Create(q1).AsUInt32();
+                Vector128<uint> quotient2 = Vector128.Create(q2).AsUInt32();
+                Vector128<uint> quotient3 = Vector128.Create(q3).AsUInt32();
+                for (int j = Lanes; j < vectors * Lanes; j += Lanes / 2)
+                {
+                    ref ulong x = ref Unsafe.Add(ref a, j);
+                    ref ulong y = ref Unsafe.Add(ref n, j);
+                    Vector128<ulong> first = Vector128.LoadUnsafe(ref Unsafe.Add(ref sum, j)) + Sse2.Multiply(Vector128.LoadUnsafe(ref x).AsUInt32(), factor0);
+                    Vector128<ulong> second = Sse2.Multiply(Vector128.LoadUnsafe(ref y).AsUInt32(), quotient0);
+                    first += Sse2.Multiply(Vector128.LoadUnsafe(ref Unsafe.Add(ref x, -1)).AsUInt32(), factor1);
+                    second += Sse2.Multiply(Vector128.LoadUnsafe(ref Unsafe.Add(ref y, -1)).AsUInt32(), quotient1);
+                    first += Sse2.Multiply(Vector128.LoadUnsafe(ref Unsafe.Add(ref x, -2)).AsUInt32(), factor2);
+                    second += Sse2.Multiply(Vector128.LoadUnsafe(ref Unsafe.Add(ref y, -2)).AsUInt32(), quotient2);
+                    first += Sse2.Multiply(Vector128.LoadUnsafe(ref Unsafe.Add(ref x, -3)).AsUInt32(), factor3);
+                    second += Sse2.Multiply(Vector128.LoadUnsafe(ref Unsafe.Add(ref y, -3)).AsUInt32(), quotient3);
+                    (first + second).StoreUnsafe(ref Unsafe.Add(ref sum, j - Lanes));
+                }
             }
         }
 
@@ -195,15 +224,15 @@ internal sealed class LongNumbers
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void SelectEntry(ref ulong entry, ref ulong table, uint index, int size, int entries)
     {
-        Vector256<ulong> wanted = Vector256.Create((ulong)index);
-        for (int place = 0; place < size; place += Lanes)
+        Vector128<uint> wanted = Vector128.Create(index);
+        for (int place = 0; place < size; place += Lanes / 2)
         {
-            Vector256<ulong> candidate = Vector256<ulong>.Zero;
-            Vector256<ulong> found = Vector256<ulong>.Zero;
+            Vector128<uint> candidate = Vector128<uint>.Zero;
+            Vector128<ulong> found = Vector128<ulong>.Zero;
             for (int i = 0; i < entries; i++)
             {
-                found |= Vector256.LoadUnsafe(ref Unsafe.Add(ref table, (i * size) + place)) & Vector256.Equals(candidate, wanted);
-                candidate += Vector256<ulong>.One;
+                found |= Vector128.LoadUnsafe(ref Unsafe.Add(ref table, (i * size) + place)) & Vector128.Equals(candidate, wanted).AsUInt64();
+                candidate += Vector128<uint>.One;
             }
 
             found.StoreUnsafe(ref Unsafe.Add(ref entry, place));

@@ -332,6 +332,84 @@ internal sealed class Modulus
         exponent.Clear();
     }
 
+    /// <summary>result = 1 / value for a prime modulus and a value that is public: what is done depends on it. For numbers below 16 limbs.</summary>
+    /// <param name="value">Not 0.</param>
+    /// <param name="result">The inverse.</param>
+    /// <remarks>Source: B. Kaliski, "The Montgomery inverse and its applications".</remarks>
+    internal void InvertPublic(ReadOnlySpan<ulong> value, Span<ulong> result)
+    {
+        if (_long is not null)
+        {
+            throw new InvalidOperationException("for numbers below 16 limbs");
+        }
+
+        // u = n and v = value, halved and subtracted from each other; r and s follow so that value * r = -u 2^k and value * s = v 2^k modulo n.
+        // When v is 0, u is 1. Numbers are at most 2 n, so one limb more.
+        int size = Limbs + 1;
+        Span<ulong> room = stackalloc ulong[4 * (MaxLimbs + 1)];
+        room.Clear();
+        Span<ulong> u = room[..size];
+        Span<ulong> v = room.Slice(size, size);
+        Span<ulong> r = room.Slice(2 * size, size);
+        Span<ulong> s = room.Slice(3 * size, size);
+        _value.CopyTo(u);
+        value.CopyTo(v);
+        s[0] = 1;
+        int halvings = 0;
+        for (; ZeroMask(v) == 0; halvings++)
+        {
+            if ((u[0] & 1) == 0)
+            {
+                Halve(u);
+                BigIntegers.Add(s, s);
+            }
+            else if ((v[0] & 1) == 0)
+            {
+                Halve(v);
+                BigIntegers.Add(r, r);
+            }
+            else if (IsBelow(v, u))
+            {
+                BigIntegers.Subtract(u, v);
+                Halve(u);
+                BigIntegers.Add(r, s);
+                BigIntegers.Add(s, s);
+            }
+            else
+            {
+                BigIntegers.Subtract(v, u);
+                Halve(v);
+                BigIntegers.Add(s, r);
+                BigIntegers.Add(r, r);
+            }
+        }
+
+        // -r is 2^k / value. With value = x R it is 2^k / (x R), and R / x is wanted: a product with 2^(b - k) or, if that is none, with 2^(2 b - k)
+        // where R is 2^b, and then the way into Montgomery form twice or once.
+        if (!IsBelow(r, _value))
+        {
+            BigIntegers.Subtract(r, _value);
+        }
+
+        _value.CopyTo(u);
+        u[Limbs] = 0;
+        BigIntegers.Subtract(u, r);
+        int bits = Limbs * 64;
+        bool isOnce = halvings > bits;
+        Span<ulong> inverse = u[..Limbs];
+        Span<ulong> power = v[..Limbs];
+        int bit = (isOnce ? 2 * bits : bits) - halvings;
+        power[bit / 64] = 1UL << (bit % 64);
+        Multiply(inverse, power, inverse);
+        Enter(inverse, inverse);
+        if (!isOnce)
+        {
+            Enter(inverse, inverse);
+        }
+
+        inverse.CopyTo(result);
+    }
+
     /// <summary>All ones when the number is zero, else zero.</summary>
     internal static ulong ZeroMask(ReadOnlySpan<ulong> value)
     {
@@ -402,23 +480,23 @@ internal sealed class Modulus
         for (int i = 0; i < limbs; i++)
         {
             ulong factor = Unsafe.Add(ref b, i);
-            ulong carryA = Math.BigMul(a, factor, out ulong low);
+            ulong carryA = FourLimbs.Product(a, factor, out ulong low);
             low += product;
             carryA += low < product ? 1UL : 0UL;
             ulong quotient = low * inverse;
-            ulong carryN = Math.BigMul(n, quotient, out ulong zero);
+            ulong carryN = FourLimbs.Product(n, quotient, out ulong zero);
             zero += low;
             carryN += zero < low ? 1UL : 0UL;
             for (int j = 1; j < limbs; j++)
             {
-                ulong high = Math.BigMul(Unsafe.Add(ref a, j), factor, out low);
+                ulong high = FourLimbs.Product(Unsafe.Add(ref a, j), factor, out low);
                 low += carryA;
                 high += low < carryA ? 1UL : 0UL;
                 ulong previous = Unsafe.Add(ref product, j);
                 low += previous;
                 carryA = high + (low < previous ? 1UL : 0UL);
 
-                high = Math.BigMul(Unsafe.Add(ref n, j), quotient, out ulong reduced);
+                high = FourLimbs.Product(Unsafe.Add(ref n, j), quotient, out ulong reduced);
                 reduced += carryN;
                 high += reduced < carryN ? 1UL : 0UL;
                 reduced += low;
@@ -452,7 +530,7 @@ internal sealed class Modulus
             // The square of the limb, at 2 i; what follows is the limb times all higher ones, doubled, without what the doubling moved
             // out of the limb itself. In the last round that clears the limb above, which is for the others.
             ulong factor = Unsafe.Add(ref a, i);
-            ulong carryA = Math.BigMul(factor, factor, out ulong low);
+            ulong carryA = FourLimbs.Product(factor, factor, out ulong low);
             ref ulong place = ref Unsafe.Add(ref product, 2 * i);
             low += place;
             carryA += low < place ? 1UL : 0UL;
@@ -464,7 +542,7 @@ internal sealed class Modulus
             ulong carryN = 0;
             for (int j = 0; j <= i; j++)
             {
-                ulong high = Math.BigMul(Unsafe.Add(ref n, j), quotient, out low);
+                ulong high = FourLimbs.Product(Unsafe.Add(ref n, j), quotient, out low);
                 low += carryN;
                 high += low < carryN ? 1UL : 0UL;
                 ulong previous = Unsafe.Add(ref place, j);
@@ -475,14 +553,14 @@ internal sealed class Modulus
 
             for (int j = i + 1; j < limbs; j++)
             {
-                ulong high = Math.BigMul(Unsafe.Add(ref doubled, j), factor, out low);
+                ulong high = FourLimbs.Product(Unsafe.Add(ref doubled, j), factor, out low);
                 low += carryA;
                 high += low < carryA ? 1UL : 0UL;
                 ulong previous = Unsafe.Add(ref place, j);
                 low += previous;
                 carryA = high + (low < previous ? 1UL : 0UL);
 
-                high = Math.BigMul(Unsafe.Add(ref n, j), quotient, out ulong reduced);
+                high = FourLimbs.Product(Unsafe.Add(ref n, j), quotient, out ulong reduced);
                 reduced += carryN;
                 high += reduced < carryN ? 1UL : 0UL;
                 reduced += low;
@@ -669,6 +747,31 @@ internal sealed class Modulus
         }
 
         Join(numbers, _first, result);
+    }
+
+    private static void Halve(Span<ulong> number)
+    {
+        for (int i = 0; i < number.Length - 1; i++)
+        {
+            number[i] = (number[i] >> 1) | (number[i + 1] << 63);
+        }
+
+        number[^1] >>= 1;
+    }
+
+    // Of public numbers.
+    private static bool IsBelow(ReadOnlySpan<ulong> number, ReadOnlySpan<ulong> other)
+    {
+        for (int i = number.Length - 1; i >= 0; i--)
+        {
+            ulong limb = i < other.Length ? other[i] : 0;
+            if (number[i] != limb)
+            {
+                return number[i] < limb;
+            }
+        }
+
+        return false;
     }
 
     // 2^(64 * limbs) mod n.
