@@ -42,7 +42,11 @@ public enum ElfSegmentFlags : uint
 /// <param name="Flags">Rights.</param>
 /// <param name="Data">The bytes that the file has; the rest is zeroes.</param>
 /// <param name="Name">Name of the first section in the segment, without a leading dot; empty when the file has no sections.</param>
-public sealed record ElfSegment(ulong VirtualAddress, ulong PhysicalAddress, ulong Length, ElfSegmentFlags Flags, ReadOnlyMemory<byte> Data, string Name);
+public sealed record ElfSegment(ulong VirtualAddress, ulong PhysicalAddress, ulong Length, ElfSegmentFlags Flags, ReadOnlyMemory<byte> Data, string Name)
+{
+    /// <summary>Where <see cref="Data"/> is in the file; as the file says, and not checked, when it is empty.</summary>
+    public ulong FileOffset { get; init; }
+}
 
 /// <summary>A defined symbol.</summary>
 /// <param name="Name">Its name, not empty.</param>
@@ -201,7 +205,10 @@ public sealed class ElfFile
             ReadOnlyMemory<byte> data = dataLength == 0 ? default : Slice($"segment {number}", U64(header, 8), dataLength);
             segments.Add(new ElfSegment(
                 virtualAddress, physicalAddress, length, (ElfSegmentFlags)U32(header, 4) & (ElfSegmentFlags)7, data,
-                FindSectionName(file, sections, namesIndex, virtualAddress, length)));
+                FindSectionName(file, sections, namesIndex, virtualAddress, length))
+            {
+                FileOffset = U64(header, 8),
+            });
         }
 
         Segments = segments.DrainToImmutable();

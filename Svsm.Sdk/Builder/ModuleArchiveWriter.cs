@@ -137,8 +137,31 @@ public static class ModuleArchiveWriter
         return archive;
     }
 
+    /// <summary>Checks what modules of an image say of themselves, each and together, as far as that needs no file.</summary>
+    /// <param name="modules">The modules.</param>
+    /// <exception cref="SvsmDiagnosticException">SVSM2025: an option is not possible. SVSM2026: two modules serve the same protocol.</exception>
+    public static void Check(ImmutableArray<ModuleOptions> modules)
+    {
+        modules = [.. modules.OrderBy(module => module.Protocol)];
+        for (int i = 0; i < modules.Length; i++)
+        {
+            Check(modules[i]);
+            if (i != 0 && modules[i - 1].Protocol == modules[i].Protocol)
+            {
+                throw SvsmDiagnostics.ProtocolTaken.Error(
+                    $"{modules[i - 1].TypeName} and {modules[i].TypeName} serve protocol 0x{modules[i].Protocol:X}", "one module for each protocol");
+            }
+        }
+
+        if (modules.Where(module => module.Permissions.HasFlag(ModulePermissions.Attest)).Skip(1).FirstOrDefault() is ModuleOptions second)
+        {
+            throw Invalid(second, "a permission to attest, which another module has", "it for one module of the image, for the key is one module's");
+        }
+    }
+
     private static void Check(ImmutableArray<ModuleFile> files, ImmutableArray<ModuleOptions> modules)
     {
+        Check(modules);
         if (files.Length > ArchiveHeader.MaxFiles || modules.Length > ArchiveHeader.MaxModules)
         {
             throw SvsmDiagnostics.ModuleOptionInvalid.Error(
@@ -166,23 +189,17 @@ public static class ModuleArchiveWriter
             }
         }
 
-        for (int i = 0; i < modules.Length; i++)
+        foreach (ModuleOptions module in modules)
         {
-            Check(modules[i], files);
-            if (i != 0 && modules[i - 1].Protocol == modules[i].Protocol)
+            int program = IndexOf(files, module.Program);
+            if (program < 0 || files[program].Contents.IsEmpty)
             {
-                throw SvsmDiagnostics.ProtocolTaken.Error(
-                    $"{modules[i - 1].TypeName} and {modules[i].TypeName} serve protocol 0x{modules[i].Protocol:X}", "one module for each protocol");
+                throw Invalid(module, $"program '{module.Program}'", "the path of a file that the image has");
             }
-        }
-
-        if (modules.Where(module => module.Permissions.HasFlag(ModulePermissions.Attest)).Skip(1).FirstOrDefault() is ModuleOptions second)
-        {
-            throw Invalid(second, "a permission to attest, which another module has", "it for one module of the image, for the key is one module's");
         }
     }
 
-    private static void Check(ModuleOptions module, ImmutableArray<ModuleFile> files)
+    private static void Check(ModuleOptions module)
     {
         if (module.TypeName.Length == 0 || module.TypeName.Contains('\0', StringComparison.Ordinal))
         {
@@ -219,11 +236,6 @@ public static class ModuleArchiveWriter
         if (module.OnFailure > ModuleFailurePolicy.Retire || (module.Permissions & ~AllPermissions) != 0)
         {
             throw Invalid(module, $"failure policy {(uint)module.OnFailure} and permissions 0x{(uint)module.Permissions:X}", "values that are defined");
-        }
-
-        if (IndexOf(files, module.Program) is int program && (program < 0 || files[program].Contents.IsEmpty))
-        {
-            throw Invalid(module, $"program '{module.Program}'", "the path of a file that the image has");
         }
     }
 

@@ -50,6 +50,12 @@ public static class SvsmDiagnostics
         "A package that belongs to the SDK is not there",
         "Run 'dotnet restore' on this project with a package source that has it.");
 
+    /// <summary>gcc, GNU ld or the static C library is not there. Raised by Svsm.Modules.targets.</summary>
+    public static readonly SvsmDiagnostic CToolchainMissing = new(
+        "SVSM0006",
+        "The C toolchain that links modules could not be started",
+        "Install the packages gcc and libc6-dev, or set the property SvsmCc to the program.");
+
     /// <summary>ilc refused the kernel. Raised by Svsm.Freestanding.targets.</summary>
     public static readonly SvsmDiagnostic NativeCompilationFailed = new(
         "SVSM1001",
@@ -68,7 +74,19 @@ public static class SvsmDiagnostics
         "The linker failed",
         "Its messages are above.");
 
-    /// <summary>Kernel or guest payload. Raised by Svsm.Builder.</summary>
+    /// <summary>ilc refused the program of modules. Raised by Svsm.Modules.targets.</summary>
+    public static readonly SvsmDiagnostic ModuleCompilationFailed = new(
+        "SVSM1004",
+        "The modules could not be compiled to native code",
+        "The compiler's messages are above; mostly an assembly that a module needs is not there, or of another version than it was compiled against.");
+
+    /// <summary>The link of the program of modules failed. Raised by Svsm.Modules.targets.</summary>
+    public static readonly SvsmDiagnostic ModuleLinkFailed = new(
+        "SVSM1005",
+        "The modules could not be linked",
+        "The linker's messages are above; an undefined reference is a native function that a module calls and that no module can have.");
+
+    /// <summary>Kernel, guest payload or program of modules. Raised by Svsm.Builder.</summary>
     public static readonly SvsmDiagnostic ElfDamaged = new(
         "SVSM2001",
         "An ELF file is damaged",
@@ -224,6 +242,12 @@ public static class SvsmDiagnostics
         "Two modules serve the same protocol",
         "Reference one of them only, or give a module of your own a protocol number that nobody has.");
 
+    /// <summary>The program of modules. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic ModuleProgramUnusable = new(
+        "SVSM2027",
+        "No process can be made from the program of modules",
+        "Leave out link options of your own; if there are none, report the versions of gcc and binutils.");
+
     /// <summary>A warning: nobody has seen an image for this host run. Raised by Svsm.Sdk.Tasks.</summary>
     public static readonly SvsmDiagnostic HostNeverSeen = new(
         "SVSM2030",
@@ -242,17 +266,11 @@ public static class SvsmDiagnostics
         "The launch digest cannot be computed",
         "Use an image for SEV-SNP and this host, and a number of vCPUs that it can have.");
 
-    /// <summary>A SvsmModule item without a file. Raised by Svsm.Image.targets.</summary>
+    /// <summary>A SvsmModule item without an assembly. Raised by Svsm.Builder.</summary>
     public static readonly SvsmDiagnostic ModuleAssemblyMissing = new(
         "SVSM4001",
         "The assembly of a module is not there",
-        "Reference the module's package.");
-
-    /// <summary>A SvsmModule item that is complete. Raised by Svsm.Image.targets.</summary>
-    public static readonly SvsmDiagnostic ModulesNotHosted = new(
-        "SVSM4002",
-        "The kernel of this version hosts no modules",
-        "Remove the references to module packages, or use a later version.");
+        "Reference the module's package or project.");
 
     /// <summary>A property that cannot have its value. Raised by the task WriteSvsmImage.</summary>
     public static readonly SvsmDiagnostic PropertyInvalid = new(
@@ -265,6 +283,24 @@ public static class SvsmDiagnostics
         "SVSM4004",
         "Properties of the image project describe no guest together",
         "Set SvsmGuest, or SvsmGuestKernel with what belongs to it, or one SvsmFirmware item.");
+
+    /// <summary>The class that a SvsmModule item names. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic ModuleClassUnusable = new(
+        "SVSM4005",
+        "The class of a module cannot be used",
+        "Correct the class, or the metadata Type of the item.");
+
+    /// <summary>Metadata of a SvsmModule item. Raised by Svsm.Sdk.Tasks.</summary>
+    public static readonly SvsmDiagnostic ModuleMetadataInvalid = new(
+        "SVSM4006",
+        "A module of the image project has metadata that it cannot have",
+        "Correct the item: <SvsmModule Update=\"...\" Name=\"value\" />.");
+
+    /// <summary>A P/Invoke that the program of modules lacks. Raised by the task CheckModuleCode.</summary>
+    public static readonly SvsmDiagnostic NativeCodeReached = new(
+        "SVSM4007",
+        "A module reaches native code that no module can have",
+        "Use managed code in its place.");
 
     /// <summary>A call whose result says whether it worked, as a statement. Raised by Svsm.Core.Analyzers.</summary>
     public static readonly SvsmDiagnostic ResultIgnored = new(

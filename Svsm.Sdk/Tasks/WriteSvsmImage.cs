@@ -9,7 +9,6 @@ using System.IO;
 using System.Linq;
 using System.Text;
 using Microsoft.Build.Framework;
-using Microsoft.Build.Utilities;
 using Svsm.Builder;
 using Svsm.Diagnostics;
 using Svsm.Wire;
@@ -17,7 +16,7 @@ using Svsm.Wire;
 namespace Svsm.Sdk.Tasks;
 
 /// <summary>Writes the files of an image: the properties of the project in, <see cref="SvsmImageWriter"/> does the rest.</summary>
-public sealed class WriteSvsmImage : Task
+public sealed class WriteSvsmImage : SvsmTask
 {
     private const int IdLength = 16;
 
@@ -74,67 +73,49 @@ public sealed class WriteSvsmImage : Task
     /// <summary>Security version number, decimal, 32 bits, or nothing: 0 (property SvsmGuestSvn).</summary>
     public string GuestSvn { get; set; } = "";
 
-    /// <summary>The project, which messages name.</summary>
-    [Required]
-    public string ProjectFile { get; set; } = "";
+    /// <summary>The modules, with the metadata that <see cref="ModuleItems"/> tells (items SvsmModule).</summary>
+    public ITaskItem[] Modules { get; set; } = [];
 
-    /// <summary>Folder with the pages that explain messages.</summary>
-    [Required]
-    public string HelpRoot { get; set; } = "";
+    /// <summary>The assemblies that the program of the modules is compiled from.</summary>
+    public string[] ModuleAssemblies { get; set; } = [];
+
+    /// <summary>The program of the modules, or nothing: an image without modules.</summary>
+    public string ModuleProgram { get; set; } = "";
 
     /// <summary>The launch digests, in the order of <see cref="HostFlavours"/>.</summary>
     [Output]
     public string[] LaunchDigests { get; private set; } = [];
 
-    /// <summary>Writes the files. A failure of the integrator's making is logged as its SVSM message.</summary>
-    /// <returns>True when all files were written.</returns>
-    public override bool Execute()
+    /// <inheritdoc/>
+    protected override void Run()
     {
-        try
+        HostFlavour[] flavours = [.. HostFlavours.Select(ParseFlavour)];
+        CheckGuest();
+        var options = new SvsmImageOptions
         {
-            HostFlavour[] flavours = [.. HostFlavours.Select(ParseFlavour)];
-            CheckGuest();
-            var options = new SvsmImageOptions
+            Policy = ParseNumber(nameof(GuestPolicy), GuestPolicy, ulong.MaxValue),
+            ConsoleLevel = ParseLevel(),
+            Identity = ReadIdentity(),
+            Kernel = Read(nameof(Kernel), Kernel),
+            GuestPayload = Guest.Length == 0 ? default : Read(nameof(Guest), Guest),
+            Linux = GuestKernel.Length == 0 ? null : new LinuxGuestOptions
             {
-                Policy = ParseNumber(nameof(GuestPolicy), GuestPolicy, ulong.MaxValue),
-                ConsoleLevel = ParseLevel(),
-                Identity = ReadIdentity(),
-                Kernel = Read(nameof(Kernel), Kernel),
-                GuestPayload = Guest.Length == 0 ? default : Read(nameof(Guest), Guest),
-                Linux = GuestKernel.Length == 0 ? null : new LinuxGuestOptions
-                {
-                    Kernel = Read(nameof(GuestKernel), GuestKernel),
-                    InitialRamDisk = GuestInitrd.Length == 0 ? default : Read(nameof(GuestInitrd), GuestInitrd),
-                    CommandLine = GuestCommandLine,
-                },
-                Firmware = Firmware.Length == 0 ? default : Read(nameof(Firmware), Firmware[0]),
-            };
-            ImmutableArray<WrittenSvsmImage> written = SvsmImageWriter.WriteFiles(options, OutputDirectory, ImageName, flavours);
-            foreach (HostFlavour flavour in flavours.Where(flavour => flavour is HostFlavour.HyperV or HostFlavour.Vanadium))
-            {
-                Warn(SvsmDiagnostics.HostNeverSeen, $"SvsmHostFlavours has '{HostFlavourNames.ToName(flavour)}'", "qemu or stock-qemu");
-            }
-
-            LaunchDigests = [.. written.Select(image => image.Files.LaunchDigest.ToString())];
-            return true;
-        }
-        catch (SvsmDiagnosticException exception)
+                Kernel = Read(nameof(GuestKernel), GuestKernel),
+                InitialRamDisk = GuestInitrd.Length == 0 ? default : Read(nameof(GuestInitrd), GuestInitrd),
+                CommandLine = GuestCommandLine,
+            },
+            Firmware = Firmware.Length == 0 ? default : Read(nameof(Firmware), Firmware[0]),
+            Modules = ModuleItems.Read(Modules, ModuleAssemblies),
+            Files = ReadModuleProgram(),
+        };
+        ImmutableArray<WrittenSvsmImage> written = SvsmImageWriter.WriteFiles(options, OutputDirectory, ImageName, flavours);
+        foreach (HostFlavour flavour in flavours.Where(flavour => flavour is HostFlavour.HyperV or HostFlavour.Vanadium))
         {
-            string page = PageOf(exception.Diagnostic);
-            string text = exception.Message.Replace(exception.Diagnostic.HelpPage, page, StringComparison.Ordinal);
-            Log.LogError(null, exception.Diagnostic.Code, null, page, ProjectFile, 0, 0, 0, 0, "{0}", text);
-            return false;
+            Warn(SvsmDiagnostics.HostNeverSeen, $"SvsmHostFlavours has '{HostFlavourNames.ToName(flavour)}'", "qemu or stock-qemu");
         }
-    }
 
-    private void Warn(SvsmDiagnostic diagnostic, string seen, string wanted)
-    {
-        string page = PageOf(diagnostic);
-        string text = diagnostic.Format(seen, wanted).Replace(diagnostic.HelpPage, page, StringComparison.Ordinal);
-        Log.LogWarning(null, diagnostic.Code, null, page, ProjectFile, 0, 0, 0, 0, "{0}", text);
+        LaunchDigests = [.. written.Select(image => image.Files.LaunchDigest.ToString())];
     }
-
-    private string PageOf(SvsmDiagnostic diagnostic) => Path.Combine(HelpRoot, Path.GetFileName(diagnostic.HelpPage));
 
     private static HostFlavour ParseFlavour(string name) =>
         HostFlavourNames.TryParse(name, out HostFlavour flavour)
@@ -184,6 +165,18 @@ public sealed class WriteSvsmImage : Task
         {
             throw SvsmDiagnostics.ImageFileFailed.Error($"Svsm{parameter} is '{path}': {exception.Message}", "the path of a file that can be read", exception);
         }
+    }
+
+    private ImmutableArray<ModuleFile> ReadModuleProgram()
+    {
+        if (ModuleProgram.Length == 0)
+        {
+            return [];
+        }
+
+        byte[] program = Read(nameof(ModuleProgram), ModuleProgram);
+        Builder.ModuleProgram.Check(program);
+        return [new ModuleFile(ModuleOptions.DefaultProgram, program)];
     }
 
     private void CheckGuest()

@@ -5,6 +5,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Reflection;
 using System.Threading.Tasks;
 using Svsm.Core.Testing;
 using Svsm.TestModule;
@@ -14,17 +15,22 @@ using Module = Svsm.TestModule.TestModule;
 
 namespace Svsm.Core.Tests;
 
-/// <summary>A module as a process with the descriptors of an image.</summary>
+/// <summary>A module as a process with the descriptors of an image: as a .NET program, and as the static program that an image has.</summary>
 public sealed class ModuleProcessTests
 {
     private const long MemorySize = 0x10_0000;
     private static readonly TimeSpan s_limit = TimeSpan.FromMinutes(2);
-    private static readonly string[] s_program = ["dotnet", typeof(Module).Assembly.Location];
 
-    [Fact]
-    public async Task Process_GoodCalls_AreAnswered()
+    private static readonly string s_static =
+        typeof(ModuleProcessTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == "TestModules").Value!;
+
+    public static TheoryData<string[]> Programs => new(["dotnet", typeof(Module).Assembly.Location], [s_static, typeof(Module).FullName!]);
+
+    [Theory]
+    [MemberData(nameof(Programs))]
+    public async Task Process_GoodCalls_AreAnswered(string[] program)
     {
-        await using ModuleProcess module = Start(s_program);
+        await using ModuleProcess module = Start(program);
 
         Assert.Equal(new SvsmAnswer(SvsmResultCode.Success, 5, 4, 3, 2), await module.CallAsync(Module.Reverse, 1, 2, 3, 4));
         Assert.Equal(new SvsmAnswer(SvsmResultCode.UnsupportedCall, 1, 2, 3, 4), await module.CallAsync(77, 1, 2, 3, 4));
@@ -34,10 +40,11 @@ public sealed class ModuleProcessTests
         Assert.Equal(ModuleHost.Ended, await module.EndAsync());
     }
 
-    [Fact]
-    public async Task Process_GuestMemory_IsReadAndWrittenAtItsAddress()
+    [Theory]
+    [MemberData(nameof(Programs))]
+    public async Task Process_GuestMemory_IsReadAndWrittenAtItsAddress(string[] program)
     {
-        await using ModuleProcess module = Start(s_program);
+        await using ModuleProcess module = Start(program);
         byte[] text = [.. Enumerable.Range(0, 0x8000).Select(i => (byte)i)];
         module.GuestWrite(new(0x1FF1), text);
 
@@ -47,10 +54,11 @@ public sealed class ModuleProcessTests
         Assert.Equal(SvsmResultCode.InvalidAddress, (await module.CallAsync(Module.Copy, ulong.MaxValue, 2, 0)).Code);
     }
 
-    [Fact]
-    public async Task Process_Log_HasLevelAndEscapes()
+    [Theory]
+    [MemberData(nameof(Programs))]
+    public async Task Process_Log_HasLevelAndEscapes(string[] program)
     {
-        await using ModuleProcess module = Start(s_program);
+        await using ModuleProcess module = Start(program);
         module.GuestWrite(default, "one\ntwo"u8);
 
         await module.CallAsync(Module.Say, 0, 7);
@@ -59,10 +67,11 @@ public sealed class ModuleProcessTests
         Assert.Equal(["<6>one\\u000Atwo"], module.Log);
     }
 
-    [Fact]
-    public async Task Process_ThatThrows_EndsWithTheExceptionInTheLog()
+    [Theory]
+    [MemberData(nameof(Programs))]
+    public async Task Process_ThatThrows_EndsWithTheExceptionInTheLog(string[] program)
     {
-        await using ModuleProcess module = Start(s_program);
+        await using ModuleProcess module = Start(program);
 
         ModuleProcessException exception = await Assert.ThrowsAsync<ModuleProcessException>(() => module.CallAsync(Module.Throw));
 
@@ -82,17 +91,18 @@ public sealed class ModuleProcessTests
     [MemberData(nameof(NoRequests))]
     public async Task Process_MessageThatIsNoRequest_EndsIt(byte[] message)
     {
-        await using ModuleProcess module = Start(s_program);
+        await using ModuleProcess module = Start([s_static, typeof(Module).FullName!]);
 
         await module.SendRawAsync(message);
 
         Assert.Equal(ModuleHost.BadChannel, await module.EndAsync());
     }
 
-    [Fact]
-    public async Task Process_RequestsThatEndInTheMiddle_EndIt()
+    [Theory]
+    [MemberData(nameof(Programs))]
+    public async Task Process_RequestsThatEndInTheMiddle_EndIt(string[] program)
     {
-        await using ModuleProcess module = Start(s_program);
+        await using ModuleProcess module = Start(program);
 
         await module.SendRawAsync(new byte[ModuleMessage.Length - 1]);
 
@@ -120,15 +130,24 @@ public sealed class ModuleProcessTests
         await Assert.ThrowsAsync<TimeoutException>(() => module.CallAsync(1));
     }
 
-    [Fact]
-    public async Task Start_GuestMemory_LeavesNoFile()
+    [Theory]
+    [MemberData(nameof(Programs))]
+    public async Task Start_GuestMemory_LeavesNoFile(string[] program)
     {
-        await using (ModuleProcess module = Start(s_program))
+        await using (ModuleProcess module = Start(program))
         {
             // The program answers: so the shell has done its part.
             await module.CallAsync(Module.Reverse);
             Assert.Empty(Directory.GetFiles("/dev/shm", $"svsm-module-{Environment.ProcessId}-*"));
         }
+    }
+
+    [Fact]
+    public async Task Start_StaticProgram_OfAnUnknownModule_Ends()
+    {
+        await using ModuleProcess module = Start([s_static, "Svsm.TestModule.NoModule"]);
+
+        Assert.Equal(127, await module.EndAsync());
     }
 
     private static ModuleProcess Start(IReadOnlyList<string> program) => ModuleProcess.Start(program, MemorySize, s_limit);

@@ -44,7 +44,7 @@ internal sealed class ImageUnderTest : IDisposable
     /// <param name="selfCheck">The kernel checks itself: tests/Svsm.SelfCheck.</param>
     /// <param name="alterOptions">Changes what the image is built from.</param>
     /// <param name="modules">Modules of the image.</param>
-    /// <param name="program">Their program: the contents of <see cref="ModuleOptions.DefaultProgram"/>.</param>
+    /// <param name="program">Their program, null: that of tests/Svsm.TestModules.</param>
     public static ImageUnderTest Build(
         string command = "", HostFlavour flavour = HostFlavour.Qemu, Action<byte[]>? alterKernel = null, bool selfCheck = false,
         Func<SvsmImageOptions, SvsmImageOptions>? alterOptions = null, ImmutableArray<ModuleOptions> modules = default, byte[]? program = null)
@@ -54,7 +54,11 @@ internal sealed class ImageUnderTest : IDisposable
         byte[] guest = File.ReadAllBytes(PathOf("ProbeGuest"));
         ProbeCommand.Set(guest, command);
         var options = new SvsmImageOptions { Kernel = kernel, GuestPayload = guest, Modules = modules.IsDefault ? [] : modules };
-        options = program is null ? options : options with { Files = [new ModuleFile(ModuleOptions.DefaultProgram, program)] };
+        if (!options.Modules.IsEmpty)
+        {
+            options = options with { Files = [new ModuleFile(ModuleOptions.DefaultProgram, program ?? File.ReadAllBytes(PathOf("TestModules")))] };
+        }
+
         options = alterOptions?.Invoke(options) ?? options;
         DirectoryInfo folder = Directory.CreateTempSubdirectory("svsm-e2e-");
         try
