@@ -38,6 +38,8 @@ public sealed class ConstantTimeTests
         { nameof(FourLimbs), nameof(FourLimbs.MultiplyP256), 1 },
         { nameof(FourLimbs), nameof(FourLimbs.Add), 0 },
         { nameof(FourLimbs), nameof(FourLimbs.Subtract), 0 },
+        { nameof(RsaPadding), nameof(RsaPadding.FindOaepMessage), 2 },
+        { nameof(RsaPadding), nameof(RsaPadding.FindEsMessage), 1 },
     };
 
     [Theory]

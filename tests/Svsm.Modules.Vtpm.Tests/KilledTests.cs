@@ -2,44 +2,69 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
-using System.Collections.Generic;
+using System.IO;
+using System.Security.Cryptography;
+using Svsm.Modules.Vtpm.Desk;
 using Xunit;
 
 namespace Svsm.Modules.Vtpm.Tests;
 
-// Power that goes away between and during writes: the TPM comes up with the state of the last answer or with the one that was being written.
-public sealed class KilledTests
+// Power that goes away between and during writes: the TPM comes up with the state of the last answer or with the one that was being written,
+// never with a part of each. In memory, and with the files that a program on the desk has.
+public sealed class KilledTests : IDisposable
 {
     private const int Kills = 4000;
+    private const int KillsWithFiles = 400;
 
-    [Fact]
-    public void Execute_KilledAnywhere_ComesUpWithTheLastOrTheNextState()
+    private readonly string _folder = Directory.CreateTempSubdirectory("svsm-killed-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Execute_KilledAnywhere_ComesUpWithTheLastOrTheNextState(bool inFiles)
     {
         var random = new Random(41);
-        var storage = new TornStorage(random);
+        using var storage = new TornStorage(random, inFiles ? _folder : null);
         var host = new TestTpm();
         var platform = new TpmPlatform(host, host, storage);
         Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(platform, out Tpm? tpm));
         byte[] response = new byte[Tpm.MaxCommandSize];
 
-        // A counter and an extended digest that change together with it tell which state it is.
+        // A counter, and a digest that is extended after each time that it counts: the two tell which state it is.
         Run(tpm!, TestTpm.Command(0x144, [], [0, 0]));
         Define(tpm!, 0x0150_0000, 0x0002_0012, 8);
         Define(tpm!, 0x0150_0001, 0x0002_0042, 32);
-        ulong answered = 0;
+        Increment();
+        Extend();
+        ulong counted = Value();
+        ulong first = counted;
+        ulong extended = counted;
+        byte[] digest = Digest();
+        int kills = inFiles ? KillsWithFiles : Kills;
         int newer = 0;
-        for (int kill = 0; kill < Kills; kill++)
+        int between = 0;
+        for (int kill = 0; kill < kills; kill++)
         {
             storage.DieAfter = random.Next(1, 7);
-            ulong tried = answered;
+            (ulong Counted, ulong Extended) tried = (counted, extended);
             try
             {
                 while (true)
                 {
-                    tried = answered + 1;
-                    Assert.Equal(0u, Run(tpm!, TestTpm.Command(0x134, [TestTpm.Owner, 0x0150_0000], [], TestTpm.PasswordSession())));
-                    answered = tried;
-                    Run(tpm!, TestTpm.Command(0x136, [TestTpm.Owner, 0x0150_0001], TestTpm.Sized(1), TestTpm.PasswordSession()));
+                    if (counted == extended)
+                    {
+                        tried = (counted + 1, extended);
+                        Increment();
+                    }
+                    else
+                    {
+                        tried = (counted, extended + 1);
+                        Extend();
+                    }
+
+                    (counted, extended) = tried;
                 }
             }
             catch (PowerLossException)
@@ -47,17 +72,25 @@ public sealed class KilledTests
                 // The process is gone; what is stored is all there is.
             }
 
+            // The whole state is the one that was answered last, or the next one.
             storage.DieAfter = int.MaxValue;
+            storage.Reopen();
+            Assert.Equal(TpmStorageResult.Done, storage.Read(out byte[] stored));
+            bool isNext = stored.AsSpan().SequenceEqual(storage.Attempted);
+            Assert.True(isNext || stored.AsSpan().SequenceEqual(storage.Answered));
             Assert.Equal(TpmOpenResult.Done, Tpm.TryOpen(platform, out tpm));
             Assert.Equal(0u, Run(tpm!, TestTpm.Command(0x144, [], [0, 0])));
-            ulong seen = answered == 0 && Run(tpm!, Read()) != 0 ? 0 : Value();
-            Assert.InRange(seen, answered, Math.Max(answered, tried));
-            newer += seen > answered ? 1 : 0;
-            answered = seen;
+            (ulong Counted, ulong Extended) seen = isNext ? tried : (counted, extended);
+            Assert.Equal(seen.Counted, Value());
+            newer += isNext ? 1 : 0;
+            between += seen.Counted != seen.Extended ? 1 : 0;
+            (counted, extended) = seen;
+            Assert.Equal(Expected(), Digest());
         }
 
-        // Both happen, or the test does not test it.
-        Assert.InRange(newer, 1, Kills - 1);
+        // All of it happens, or the test does not test it.
+        Assert.InRange(newer, 1, kills - 1);
+        Assert.InRange(between, 1, kills - 1);
 
         uint Run(Tpm target, byte[] command)
         {
@@ -68,12 +101,29 @@ public sealed class KilledTests
         void Define(Tpm target, uint index, uint attributes, int size) => Assert.Equal(0u, Run(target, TestTpm.Command(
             0x12A, [TestTpm.Owner], [0, 0, .. TestTpm.Sized([.. TestTpm.U32(index), 0, 0x0B, .. TestTpm.U32(attributes), 0, 0, .. TestTpm.U16(size)])], TestTpm.PasswordSession())));
 
-        byte[] Read() => TestTpm.Command(0x14E, [TestTpm.Owner, 0x0150_0000], [0, 8, 0, 0], TestTpm.PasswordSession());
+        void Increment() => Assert.Equal(0u, Run(tpm!, TestTpm.Command(0x134, [TestTpm.Owner, 0x0150_0000], [], TestTpm.PasswordSession())));
 
-        ulong Value()
+        void Extend() => Assert.Equal(0u, Run(tpm!, TestTpm.Command(0x136, [TestTpm.Owner, 0x0150_0001], TestTpm.Sized(1), TestTpm.PasswordSession())));
+
+        ulong Value() => System.Buffers.Binary.BinaryPrimitives.ReadUInt64BigEndian(Read(0x0150_0000, 8));
+
+        byte[] Digest() => Read(0x0150_0001, 32);
+
+        byte[] Read(uint index, int size)
         {
-            Assert.Equal(0u, Run(tpm!, Read()));
-            return System.Buffers.Binary.BinaryPrimitives.ReadUInt64BigEndian(response.AsSpan(16));
+            Assert.Equal(0u, Run(tpm!, TestTpm.Command(0x14E, [TestTpm.Owner, index], [0, (byte)size, 0, 0], TestTpm.PasswordSession())));
+            return response[16..(16 + size)];
+        }
+
+        // The digest after so many times; the next one is computed from the one before.
+        byte[] Expected()
+        {
+            for (; first < extended; first++)
+            {
+                digest = SHA256.HashData([.. digest, 1]);
+            }
+
+            return digest;
         }
     }
 
@@ -83,7 +133,7 @@ public sealed class KilledTests
         var random = new Random(42);
         for (int i = 0; i < 200; i++)
         {
-            var storage = new TornStorage(random) { DieAfter = 1 };
+            using var storage = new TornStorage(random, null) { DieAfter = 1 };
             var host = new TestTpm();
             var platform = new TpmPlatform(host, host, storage);
             Assert.Throws<PowerLossException>(() => Tpm.TryManufacture(platform, out _));
@@ -119,30 +169,53 @@ public sealed class KilledTests
 
     private sealed class PowerLossException : OutOfMemoryException;
 
-    // Replaces its content atomically, and loses power before or after that.
-    private sealed class TornStorage(Random random) : ITpmStorage
+    // Loses power before a write, in the middle of it, or after it. In memory it replaces its content atomically; in a folder it is what the
+    // program on the desk has, and the middle is any number of bytes of the next file.
+    private sealed class TornStorage(Random random, string? folder) : ITpmStorage, IDisposable
     {
-        private readonly List<byte[]> _content = [];
+        private readonly TestTpm.Memory _memory = new();
+        private StateDirectory? _files = folder is null ? null : new StateDirectory(folder);
 
         internal int DieAfter { get; set; } = int.MaxValue;
 
-        public TpmStorageResult Read(out byte[] content)
-        {
-            content = _content.Count == 0 ? [] : [.. _content[0]];
-            return _content.Count == 0 ? TpmStorageResult.Absent : TpmStorageResult.Done;
-        }
+        /// <summary>The content when the last write was done.</summary>
+        internal byte[] Answered { get; private set; } = [];
+
+        /// <summary>What was being written when power was lost.</summary>
+        internal byte[] Attempted { get; private set; } = [];
+
+        private ITpmStorage Content => (ITpmStorage?)_files ?? _memory;
+
+        public TpmStorageResult Read(out byte[] content) => Content.Read(out content);
 
         public TpmStorageResult Write(ReadOnlySpan<byte> content)
         {
-            bool dies = --DieAfter <= 0;
-            if (dies && random.Next(2) == 0)
+            Attempted = content.ToArray();
+            if (--DieAfter > 0)
             {
-                throw new PowerLossException();
+                Answered = Attempted;
+                return Content.Write(content);
             }
 
-            _content.Clear();
-            _content.Add(content.ToArray());
-            return dies ? throw new PowerLossException() : TpmStorageResult.Done;
+            int moment = random.Next(3);
+            if (moment == 0)
+            {
+                Content.Write(content);
+            }
+            else if (moment == 1 && folder is not null)
+            {
+                File.WriteAllBytes(Path.Combine(folder, "tpm.state.new"), [.. "SVTF"u8, .. SHA256.HashData(content), .. content[..random.Next(content.Length)]]);
+            }
+
+            throw new PowerLossException();
         }
+
+        internal void Reopen()
+        {
+            _files?.Dispose();
+            _files = folder is null ? null : new StateDirectory(folder);
+        }
+
+        public void Dispose() => _files?.Dispose();
     }
 }

@@ -7,6 +7,8 @@ using System.Linq;
 using System.Numerics;
 using System.Reflection;
 using System.Security.Cryptography;
+using Svsm.Modules.Vtpm.Crypto;
+using Svsm.Modules.Vtpm.Wire;
 using Xunit;
 
 namespace Svsm.Modules.Vtpm.Tests;
@@ -28,6 +30,7 @@ public sealed class SecurityCasesTests
         ("the same for the volatile state", "SuspendTests.Resume_EveryPrefixAndByteChanged_IsAStateOrInvalid"),
         ("CVE-2020-28407: a symbolic link in the place of a state file", "StateDirectoryTests.Write_SymbolicLink_IsNotFollowed"),
         ("CVE-2019-11090, CVE-2019-16863: times that depend on ECDSA's secrets", "ConstantTimeTests.MachineCode_InnerRoutines_JumpsOnlyInLoops"),
+        ("CVE-2026-6727: times of OAEP's decoding", "SecurityCasesTests.RsaDecrypt_PaddingWrongAnywhere_IsOneAnswerInOneTime"),
         ("power taken away so that a wrong authorisation does not count", "SecurityCasesTests.Startup_PowerLostAfterProtectedUse_Counts"),
         ("signed comparisons of PolicyNV and PolicyCounterTimer", "PolicyTests.Compare_EveryOperation_IsArithmetic"),
         ("the gap of session contexts", "ContextTests.Session_GapTooLarge_OldestComesFirst"),
@@ -139,6 +142,51 @@ public sealed class SecurityCasesTests
 
             return false;
         }));
+    }
+
+    // Blocks with one byte wrong, at every place; what finds the message in them does the same for all (its machine code: ConstantTimeTests).
+    [Fact]
+    public void RsaDecrypt_PaddingWrongAnywhere_IsOneAnswerInOneTime()
+    {
+        Assert.Contains(ConstantTimeTests.Routines, row => row.Data.Item1 == nameof(RsaPadding) && row.Data.Item2 == nameof(RsaPadding.FindOaepMessage));
+        Assert.Contains(ConstantTimeTests.Routines, row => row.Data.Item1 == nameof(RsaPadding) && row.Data.Item2 == nameof(RsaPadding.FindEsMessage));
+        var tpm = new TestTpm();
+        Primary(tpm, [0, 1, 0, 0x0B, .. TestTpm.U32(0x2_0072), 0, 0, 0, 0x10, 0, 0x10, 8, 0, 0, 0, 0, 0, 0, 0]);
+        var cryptography = new BouncyCastleCryptography();
+        CounterDrbg random = CounterDrbg.Create(cryptography, [7]);
+        byte[] message = random.Generate(20);
+        byte[] oaep = RsaPadding.EncodeOaep(cryptography, AlgorithmId.Sha256, [], message, 256, random)!;
+        byte[] es = RsaPadding.EncodeEs(message, 256, random)!;
+        byte[] oaepScheme = [0, 0x17, 0, 0x0B];
+        byte[] esScheme = [0, 0x15];
+        Assert.Equal(TestTpm.Sized(message), tpm.Do(0x159, [Key], [.. TestTpm.Sized(Encrypt(oaep)), .. oaepScheme, 0, 0], TestTpm.PasswordSession())[..22]);
+        Assert.Equal(TestTpm.Sized(message), tpm.Do(0x159, [Key], [.. TestTpm.Sized(Encrypt(es)), .. esScheme, 0, 0], TestTpm.PasswordSession())[..22]);
+
+        // With what masks it undone, so that a single byte of the padding is wrong: each of the label's digest, each zero, the one.
+        byte[] data = oaep[33..];
+        byte[] seed = Xor(oaep[1..33], cryptography.Mask(AlgorithmId.Sha256, data, 32));
+        data = Xor(data, cryptography.Mask(AlgorithmId.Sha256, seed, data.Length));
+        for (int i = 0; i < data.Length - message.Length; i += 3)
+        {
+            byte[] wrong = (byte[])data.Clone();
+            wrong[i] ^= 2;
+            wrong = Xor(wrong, cryptography.Mask(AlgorithmId.Sha256, seed, data.Length));
+            byte[] block = [0, .. Xor(seed, cryptography.Mask(AlgorithmId.Sha256, wrong, 32)), .. wrong];
+            Assert.Equal((uint)TpmResponseCode.Value, tpm.Try(0x159, [Key], [.. TestTpm.Sized(Encrypt(block)), .. oaepScheme, 0, 0], TestTpm.PasswordSession()));
+        }
+
+        foreach (int i in (int[])[0, 1, 2, 9, 100])
+        {
+            byte[] block = (byte[])es.Clone();
+            block[i] = i < 2 ? (byte)(i + 3) : (byte)0;
+            Assert.Equal(
+                i == 100 ? 0u : (uint)TpmResponseCode.Value, tpm.Try(0x159, [Key], [.. TestTpm.Sized(Encrypt(block)), .. esScheme, 0, 0], TestTpm.PasswordSession()));
+        }
+
+        // The raw operation with the public exponent, which the TPM does with the null scheme.
+        byte[] Encrypt(byte[] block) => tpm.Do(0x174, [Key], [.. TestTpm.Sized(block), 0, 0x10, 0, 0])[2..];
+
+        static byte[] Xor(byte[] left, byte[] right) => [.. left.Zip(right, (a, b) => (byte)(a ^ b))];
     }
 
     [Fact]

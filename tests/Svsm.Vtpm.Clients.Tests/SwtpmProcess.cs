@@ -38,7 +38,9 @@ internal sealed class SwtpmProcess : IDisposable
         {
             if (_process.HasExited || clock.Elapsed > TimeSpan.FromSeconds(60))
             {
-                throw new InvalidOperationException("swtpm did not start: " + (_process.HasExited ? _process.StandardError.ReadToEnd() : "no sockets"));
+                string problem = _process.HasExited ? _process.StandardError.ReadToEnd() : "no sockets";
+                End();
+                throw new InvalidOperationException("swtpm did not start: " + problem);
             }
 
             Thread.Yield();
@@ -63,6 +65,11 @@ internal sealed class SwtpmProcess : IDisposable
     public void Dispose()
     {
         _data.Dispose();
+        End();
+    }
+
+    private void End()
+    {
         _process.Kill();
         _process.WaitForExit();
         _process.Dispose();

@@ -2,6 +2,8 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using Svsm.Modules.Vtpm.Wire;
 
@@ -52,26 +54,9 @@ internal static class RsaPadding
         Span<byte> data = block[(1 + digest)..];
         Xor(seed, cryptography.Mask(hash, data, digest));
         Xor(data, cryptography.Mask(hash, seed, data.Length));
-        uint wrong = NotZero(block[0]);
-        byte[] labelDigest = cryptography.Hash(hash, label);
-        for (int i = 0; i < digest; i++)
-        {
-            wrong |= NotZero((uint)(labelDigest[i] ^ data[i]));
-        }
-
-        // The first byte that is not zero has to be a one; the message follows it.
-        uint found = 0;
-        uint start = 0;
-        for (int i = digest; i < data.Length; i++)
-        {
-            uint isFirst = NotZero(data[i]) & (found ^ 1);
-            wrong |= isFirst & NotZero(data[i] ^ 1u);
-            start |= (0 - isFirst) & (uint)(i + 1);
-            found |= isFirst;
-        }
-
-        wrong |= found ^ 1;
-        return wrong != 0 ? null : data[(int)start..].ToArray();
+        int start = FindOaepMessage(
+            ref MemoryMarshal.GetReference(block), ref MemoryMarshal.GetReference(data), ref MemoryMarshal.GetArrayDataReference(cryptography.Hash(hash, label)), digest, data.Length);
+        return start == 0 ? null : data[start..].ToArray();
     }
 
     /// <summary>PKCS #1 v1.5 for encryption.</summary>
@@ -105,19 +90,8 @@ internal static class RsaPadding
     /// <returns>Null when the padding is wrong.</returns>
     internal static byte[]? DecodeEs(ReadOnlySpan<byte> block)
     {
-        uint wrong = NotZero(block[0]) | NotZero(block[1] ^ 2u);
-        uint found = 0;
-        uint start = 0;
-        for (int i = 2; i < block.Length; i++)
-        {
-            uint isFirst = (NotZero(block[i]) ^ 1) & (found ^ 1);
-            start |= (0 - isFirst) & (uint)(i + 1);
-            found |= isFirst;
-        }
-
-        // At least eight bytes of filler: the message begins at 11 or later.
-        wrong |= (found ^ 1) | ((start - 11) >> 31);
-        return wrong != 0 ? null : block[(int)start..].ToArray();
+        int start = block.Length < 11 ? 0 : FindEsMessage(ref MemoryMarshal.GetReference(block), block.Length);
+        return start == 0 ? null : block[start..].ToArray();
     }
 
     /// <summary>PKCS #1 v1.5 for signatures.</summary>
@@ -186,6 +160,58 @@ internal static class RsaPadding
         data[0] &= 0x7F;
         int start = data.IndexOfAnyExcept((byte)0);
         return start >= 0 && data[start] == 1 && hashed.SequenceEqual(PssHash(cryptography, hash, digest, data[(start + 1)..]));
+    }
+
+    // The inner routines. SAFETY: references to the first of `size` bytes, at least 11 of them, or of `digest` bytes of the label's digest, which are
+    // not more than `size`; the callers have checked the lengths. References instead of spans keep range checks, hence jumps, out of them.
+
+    /// <summary>Where the message begins in unmasked OAEP data; 0 when anything of the padding is wrong.</summary>
+    /// <param name="zero">The byte before seed and data.</param>
+    /// <param name="data">Digest of the label, zeros, a one, the message.</param>
+    /// <param name="labelDigest">The digest that is wanted.</param>
+    /// <param name="digest">Its size.</param>
+    /// <param name="size">Bytes of data.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static int FindOaepMessage(ref byte zero, ref byte data, ref byte labelDigest, int digest, int size)
+    {
+        uint wrong = NotZero(zero);
+        for (int i = 0; i < digest; i++)
+        {
+            wrong |= NotZero((uint)(Unsafe.Add(ref labelDigest, i) ^ Unsafe.Add(ref data, i)));
+        }
+
+        // The first byte that is not zero has to be a one.
+        uint found = 0;
+        uint start = 0;
+        for (int i = digest; i < size; i++)
+        {
+            uint isFirst = NotZero(Unsafe.Add(ref data, i)) & (found ^ 1);
+            wrong |= isFirst & NotZero(Unsafe.Add(ref data, i) ^ 1u);
+            start |= (0 - isFirst) & (uint)(i + 1);
+            found |= isFirst;
+        }
+
+        wrong |= found ^ 1;
+        return (int)(start & (wrong - 1));
+    }
+
+    /// <summary>Where the message begins in a block of PKCS #1 v1.5; 0 when anything of the padding is wrong.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static int FindEsMessage(ref byte block, int size)
+    {
+        uint wrong = NotZero(block) | NotZero(Unsafe.Add(ref block, 1) ^ 2u);
+        uint found = 0;
+        uint start = 0;
+        for (int i = 2; i < size; i++)
+        {
+            uint isFirst = (NotZero(Unsafe.Add(ref block, i)) ^ 1) & (found ^ 1);
+            start |= (0 - isFirst) & (uint)(i + 1);
+            found |= isFirst;
+        }
+
+        // At least eight bytes of filler: the message begins at 11 or later.
+        wrong |= (found ^ 1) | ((start - 11) >> 31);
+        return (int)(start & (wrong - 1));
     }
 
     private static byte[] PssHash(ICryptography cryptography, AlgorithmId hash, ReadOnlySpan<byte> digest, ReadOnlySpan<byte> salt)

@@ -190,6 +190,7 @@ internal abstract class Sha : IHashState
             Chain[2] += c;
             Chain[3] += d;
             Chain[4] += e;
+            CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(schedule));
         }
     }
 
@@ -256,6 +257,7 @@ internal abstract class Sha : IHashState
             Chain[5] += f;
             Chain[6] += g;
             Chain[7] += h;
+            CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(schedule));
         }
 
         // The registers are not moved round: the next round has them in other places.
@@ -372,6 +374,7 @@ internal abstract class Sha : IHashState
             _chain[5] += f;
             _chain[6] += g;
             _chain[7] += h;
+            CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(schedule));
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
