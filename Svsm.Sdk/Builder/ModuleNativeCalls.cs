@@ -97,13 +97,20 @@ public static class ModuleNativeCalls
             }
         }
 
+        // The declaration of the function may be a module's own: then its caller is what counts, if there is one.
+        string? declaration = null;
         while (queue.TryDequeue(out string? id))
         {
             string label = labels[id];
             if (prefixes.Any(prefix => label.StartsWith(prefix, StringComparison.Ordinal)))
             {
-                string called = next[id].Length == 0 ? "" : labels[next[id]];
-                return (Demangle(label, modules), Demangle(called, assemblies));
+                string called = labels[next[id]];
+                if (called != call.Symbol)
+                {
+                    return (Demangle(label, modules), Demangle(called, assemblies));
+                }
+
+                declaration ??= label;
             }
 
             foreach (string needer in needers[id])
@@ -115,7 +122,7 @@ public static class ModuleNativeCalls
             }
         }
 
-        return (null, null);
+        return (declaration is null ? null : Demangle(declaration, modules), null);
     }
 
     // The same letters and digits that the compiler leaves as they are.

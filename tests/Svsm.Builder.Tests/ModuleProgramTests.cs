@@ -120,6 +120,13 @@ public sealed class ModuleProgramTests
         Assert.Equal(("Svsm.Builder.Tests.ModuleProgramTests.Program", null), ModuleNativeCalls.Explain(graph, call, s_modules, s_modules));
         Assert.Equal((null, null), ModuleNativeCalls.Explain(graph, call with { Symbol = "other" }, s_modules, s_modules));
         Assert.Equal((null, null), ModuleNativeCalls.Explain(graph, call, ["/x/Other.dll"], s_modules));
+
+        // A module's own declaration, which another of its methods calls, or none.
+        XDocument own = XDocument.Parse(graph.ToString().Replace("x_Ns_Native__z", "Svsm_Builder_Tests_Svsm_Builder_Tests_ModuleProgramTests__Fails", StringComparison.Ordinal));
+        Assert.Equal(
+            ("Svsm.Builder.Tests.ModuleProgramTests.Program", "Svsm.Builder.Tests.ModuleProgramTests.Fails"), ModuleNativeCalls.Explain(own, call, s_modules, s_modules));
+        XDocument alone = XDocument.Parse(own.ToString().Replace("Source=\"2\"", "Source=\"7\"", StringComparison.Ordinal));
+        Assert.Equal(("Svsm.Builder.Tests.ModuleProgramTests.Fails", null), ModuleNativeCalls.Explain(alone, call, s_modules, s_modules));
     }
 
     private static MemoryStream Map(string nodes) => new(Encoding.UTF8.GetBytes($"<ObjectNodes>{nodes}</ObjectNodes>"));

@@ -68,7 +68,7 @@ public sealed class ModuleProjectTests(Workspace workspace)
     }
 
     // The code of the page, from its first using to its last brace.
-    private static string ModuleOfTheGuide()
+    internal static string ModuleOfTheGuide()
     {
         string[] lines = [.. File.ReadLines(Path.Combine(Workspace.Repository, "docs/write-a-module.md"))];
         int first = Array.IndexOf(lines, "    using Svsm.Core;");

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.IO;
+using System.Linq;
+using System.Threading.Tasks;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Package.Tests;
+
+/// <summary>Images with modules: from a project beside the image's, and from a package.</summary>
+public sealed class ModuleImageTests(Workspace workspace)
+{
+    [Fact]
+    public async Task Build_ModuleOfAProject_IsInTheImage()
+    {
+        string image = Image("""
+            <ProjectReference Include="../Acme.Echo/Acme.Echo.csproj" />
+            <SvsmModule Include="Acme.Echo" Type="Acme.Echo.EchoModule" HeapLimit="2MiB" MemoryLimit="4096 KiB" OnFailure="retire" Permissions="ReadGuest; WriteGuest" />
+            """);
+        AddModule(image, ModuleOfTheGuide());
+
+        CommandResult build = (await workspace.RunAsync(image, "build")).MustSucceed();
+
+        string output = Path.Combine(image, "bin/Debug/net10.0");
+        Assert.Equal(
+            ["Image.digest.json", "Image.igvm", "Image.map", "Image.modules.txt", "Image.reference-values.json"],
+            Directory.GetFiles(output).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        string sizes = File.ReadAllText(Path.Combine(output, "Image.modules.txt")).TrimEnd();
+        Assert.Matches(@"^modules: [0-9]+ bytes: .*Acme\.Echo [0-9]+, .*runtime, class library and data [0-9]+$", sizes);
+        Assert.Contains(sizes, build.Output, StringComparison.Ordinal);
+        string map = File.ReadAllText(Path.Combine(output, "Image.map"));
+        Assert.Matches($"0x{KernelAddressSpace.Archive:x16} r-- data +modules\n", map);
+        // The region: 8 MiB, 2 for the program, 4 for the module.
+        Assert.Contains(" 0x000008dfffff ", map, StringComparison.Ordinal);
+
+        // Nothing is done again; and when something changed, it is.
+        string program = Path.Combine(image, "obj/Debug/net10.0/modules/modules.elf");
+        DateTime written = File.GetLastWriteTimeUtc(program);
+        DateTime imageWritten = File.GetLastWriteTimeUtc(Path.Combine(output, "Image.igvm"));
+        (await workspace.RunAsync(image, "build", "--no-restore")).MustSucceed();
+        Assert.Equal((written, imageWritten), (File.GetLastWriteTimeUtc(program), File.GetLastWriteTimeUtc(Path.Combine(output, "Image.igvm"))));
+        AddModule(image, ModuleOfTheGuide().Replace("[SvsmProtocol(0x8000_0001)]", "[SvsmProtocol(0x8000_0009)]", StringComparison.Ordinal));
+        (await workspace.RunAsync(image, "build", "--no-restore")).MustSucceed();
+        Assert.NotEqual(imageWritten, File.GetLastWriteTimeUtc(Path.Combine(output, "Image.igvm")));
+
+        (await workspace.RunAsync(image, "clean")).MustSucceed();
+        Assert.Empty(Directory.GetFiles(output));
+        Assert.False(File.Exists(program));
+    }
+
+    [Fact]
+    public async Task Build_ModuleOfAPackage_IsTheSameInAnyFolder()
+    {
+        // As a module's author packs it.
+        string author = Image("");
+        AddModule(author, ModuleOfTheGuide());
+        string module = Path.Combine(author, "../Acme.Echo");
+        Directory.CreateDirectory(Path.Combine(module, "buildTransitive"));
+        File.WriteAllText(Path.Combine(module, "buildTransitive/Acme.Echo.Packed.props"), """
+            <Project><ItemGroup><SvsmModule Include="Acme.Echo" Type="Acme.Echo.EchoModule" MemoryLimit="5MiB" /></ItemGroup></Project>
+            """);
+        File.WriteAllText(Path.Combine(module, "Directory.Build.targets"), """
+            <Project>
+              <PropertyGroup><PackageId>Acme.Echo.Packed</PackageId></PropertyGroup>
+              <ItemGroup><None Include="buildTransitive/*" Pack="true" PackagePath="buildTransitive/" /></ItemGroup>
+            </Project>
+            """);
+        string feed = Path.Combine(author, "feed");
+        (await workspace.RunAsync(module, "pack", "-o", feed)).MustSucceed();
+
+        byte[][] files = [[], []];
+        for (int i = 0; i < files.Length; i++)
+        {
+            string image = Image("""<PackageReference Include="Acme.Echo.Packed" Version="1.0.0" />""", i == 0 ? "" : "deeper");
+            File.WriteAllText(Path.Combine(image, "../nuget.config"), $"""<configuration><packageSources><add key="acme" value="{feed}" /></packageSources></configuration>""");
+            (await workspace.RunAsync(image, "build", "-c", "Release")).MustSucceed();
+            files[i] = await File.ReadAllBytesAsync(Path.Combine(image, "bin/Release/net10.0/Image.igvm"), TestContext.Current.CancellationToken);
+        }
+
+        Assert.Equal(files[0], files[1]);
+    }
+
+    [Fact]
+    public async Task Build_ModulesThatCannotBe_SayWhy()
+    {
+        string image = Image("""
+            <ProjectReference Include="../Acme.Echo/Acme.Echo.csproj" />
+            <SvsmModule Include="Acme.Echo" Type="Acme.Echo.EchoModule" Condition="'$(Case)' != 'class'" />
+            <SvsmModule Include="Acme.Echo" Type="Acme.Echo.Bad" Condition="'$(Case)' == 'class'" />
+            <SvsmModule Include="Acme.Echo" Type="Acme.Echo.TwinModule" Condition="'$(Case)' == 'twin'" />
+            <SvsmModule Include="Acme.Echo" Type="Acme.Echo.HashModule" Condition="'$(Case)' == 'hash'" />
+            <SvsmModule Update="Acme.Echo" HeapLimit="8MB" Condition="'$(Case)' == 'metadata'" />
+            <SvsmModule Update="Acme.Echo" HeapLimit="8MiB" Condition="'$(Case)' == 'limit'" />
+            """);
+        AddModule(image, ModuleOfTheGuide(), """
+            using System.Runtime.InteropServices;
+            using System.Security.Cryptography;
+            using Svsm.Core;
+            using Svsm.Wire;
+
+            namespace Acme.Echo;
+
+            [SvsmProtocol(0x8000_0001)]
+            public sealed class TwinModule : SvsmModule
+            {
+                protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
+            }
+
+            [SvsmProtocol(0x8000_0002)]
+            public sealed class HashModule : SvsmModule
+            {
+                protected override SvsmResult Handle(in SvsmRequest request)
+                {
+                    byte[] random = new byte[32];
+                    RandomNumberGenerator.Fill(random);
+                    return new SvsmResult(SvsmResultCode.Success) { Rcx = SHA256.HashData(random)[0], Rdx = (ulong)Count(random, random.Length) };
+                }
+
+                [DllImport("acme", EntryPoint = "acme_count")]
+                private static extern int Count(byte[] bytes, int length);
+            }
+            """);
+        (await workspace.RunAsync(image, "restore")).MustSucceed();
+
+        (await BuildAsync("class")).MustFailWith("SVSM4005", "SvsmModule 'Acme.Echo' has Type 'Acme.Echo.Bad'");
+        (await BuildAsync("twin")).MustFailWith("SVSM2026", "Acme.Echo.EchoModule and Acme.Echo.TwinModule serve protocol 0x80000001");
+        (await BuildAsync("metadata")).MustFailWith("SVSM4006", "SvsmModule 'Acme.Echo' has HeapLimit '8MB'", "6MiB");
+        (await BuildAsync("limit")).MustFailWith("SVSM2025", "Acme.Echo.EchoModule has a memory limit of 0x600000 bytes with a heap limit of 0x800000");
+        CommandResult hash = await BuildAsync("hash");
+        hash.MustFailWith("SVSM4007", "Acme.Echo.HashModule.Handle calls System.Security.Cryptography.SHA256.HashData", "CryptoNative_EvpDigestOneShot", "BouncyCastle.Cryptography");
+        hash.MustFailWith("SVSM4007", "Acme.Echo.HashModule.Handle calls Acme.Echo.HashModule.Count, and Acme.Echo needs acme_count of the native library 'acme'");
+        // It stays one: nothing of the failed build counts as built.
+        (await BuildAsync("hash")).MustFailWith("SVSM4007", "acme_count");
+        CommandResult compiler = await workspace.RunAsync(image, "build", "--no-restore", "-p:SvsmCc=no-such-compiler");
+        compiler.MustFailWith("SVSM0006", "'no-such-compiler'", "gcc");
+
+        Task<CommandResult> BuildAsync(string name) => workspace.RunAsync(image, "build", "--no-restore", $"-p:Case={name}");
+    }
+
+    // An image project in a folder of its own, beside which a module's project has room.
+    private string Image(string items, string below = "")
+    {
+        string folder = Path.Combine(workspace.NewProject(""), below, "Image");
+        Directory.CreateDirectory(folder);
+        File.Copy(Path.Combine(workspace.Project, "global.json"), Path.Combine(folder, "global.json"));
+        File.WriteAllText(Path.Combine(folder, "Image.csproj"), $"<Project Sdk=\"Svsm.Sdk\"><ItemGroup>{items}</ItemGroup></Project>");
+        return folder;
+    }
+
+    private void AddModule(string image, params string[] sources)
+    {
+        string folder = Path.Combine(image, "../Acme.Echo");
+        Directory.CreateDirectory(folder);
+        File.WriteAllText(Path.Combine(folder, "Acme.Echo.csproj"), $"""
+            <Project Sdk="Microsoft.NET.Sdk">
+              <PropertyGroup>
+                <TargetFramework>net10.0</TargetFramework>
+                <ImplicitUsings>enable</ImplicitUsings>
+                <Deterministic>true</Deterministic>
+              </PropertyGroup>
+              <ItemGroup>
+                <PackageReference Include="Svsm.Core" Version="{workspace.Version}" />
+              </ItemGroup>
+            </Project>
+            """);
+        for (int i = 0; i < sources.Length; i++)
+        {
+            File.WriteAllText(Path.Combine(folder, $"Module{i}.cs"), sources[i]);
+        }
+    }
+
+    private static string ModuleOfTheGuide() => ModuleProjectTests.ModuleOfTheGuide();
+}
