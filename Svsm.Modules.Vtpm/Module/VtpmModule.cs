@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The virtual TPM as a module of an image: protocol 2, for stock Linux (tpm_svsm) and OVMF.
+//
+//   0 VTPM_QUERY     out: RCX platform commands, RDX features
+//   1 VTPM_CMD       in: RCX address of a buffer of 4096 bytes, anywhere; the response is written into it
+//
+// What the calls mean is VtpmProtocol's matter. It works in slices, for hosts that have to return to the guest by themselves; here the kernel does
+// that while the module works, so a command is done to its end.
+//
+// The TPM lives as long as the process: its seeds are made when it starts, and a verifier can tell (bit 0 of the firmware version). When the
+// guest starts anew it is powered on anew, which is what a reset of the machine does to a TPM. The module is not to be restarted after a failure
+// (its item in the package says so): a fresh TPM under a running guest would have PCRs that anybody could fill again.
+//
+// Source: Secure VM Service Module specification, "vTPM Protocol".
+
+using System;
+using System.Security.Cryptography;
+using Svsm.Core;
+using Svsm.Wire;
+
+namespace Svsm.Modules.Vtpm;
+
+/// <summary>The virtual TPM.</summary>
+[SvsmProtocol(2, Service = "c476f1eb-0123-45a5-9641-b4e7dde5bfe3")]
+public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
+{
+    private const uint Query = 0;
+    private const uint Command = 1;
+
+    private readonly byte[] _buffer = new byte[VtpmProtocol.BufferSize];
+    private Tpm? _tpm;
+    private VtpmProtocol? _protocol;
+
+    /// <inheritdoc/>
+    long ITpmClock.Milliseconds => Environment.TickCount64;
+
+    /// <inheritdoc/>
+    bool ITpmEntropy.TryFill(Span<byte> buffer)
+    {
+        try
+        {
+            RandomNumberGenerator.Fill(buffer);
+            return true;
+        }
+        catch (CryptographicException)
+        {
+            return false;
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Start()
+    {
+        TpmOpenResult result = Tpm.TryManufacture(new TpmPlatform(this, this, Storage: null) { MessageSize = VtpmProtocol.MaxCommandSize }, out _tpm);
+        if (result != TpmOpenResult.Done)
+        {
+            // Before there are callers: nothing that could be answered. The process ends, and the guest has no TPM.
+            throw new InvalidOperationException($"the TPM cannot be made: {result}");
+        }
+
+        _protocol = new VtpmProtocol(_tpm!, this);
+    }
+
+    /// <inheritdoc/>
+    protected override SvsmResult Handle(in SvsmRequest request) => request.Call switch
+    {
+        Query => new SvsmResult(SvsmResultCode.Success) { Rcx = VtpmProtocol.PlatformCommands, Rdx = VtpmProtocol.Features },
+        Command => Execute(request.Vcpu, new PhysicalAddress(request.Rcx)),
+        _ => SvsmResultCode.UnsupportedCall,
+    };
+
+    /// <inheritdoc/>
+    protected override bool TryGetManifest(uint version, out ReadOnlyMemory<byte> manifest)
+    {
+        VtpmResult result;
+        byte[] key;
+        do
+        {
+            result = _protocol!.Manifest(version, EndorsementKeyKind.Rsa2048, out key);
+        }
+        while (result == VtpmResult.Incomplete);
+
+        manifest = key;
+        return result == VtpmResult.Success;
+    }
+
+    /// <inheritdoc/>
+    protected override void Reset() => _tpm!.PowerOn();
+
+    private SvsmResult Execute(int vcpu, PhysicalAddress address)
+    {
+        if (!Guest.TryRead(address, _buffer))
+        {
+            return SvsmResultCode.InvalidAddress;
+        }
+
+        try
+        {
+            VtpmResult result;
+            int size;
+            do
+            {
+                result = _protocol!.Command(vcpu, address.Value, _buffer, out size);
+            }
+            while (result == VtpmResult.Incomplete);
+
+            return size != 0 && !Guest.TryWrite(address, _buffer.AsSpan(0, size)) ? SvsmResultCode.InvalidAddress : (SvsmResultCode)result;
+        }
+        finally
+        {
+            // Commands have authorisations in them, responses what was sealed.
+            CryptographicOperations.ZeroMemory(_buffer);
+        }
+    }
+}
