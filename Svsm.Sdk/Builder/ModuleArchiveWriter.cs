@@ -74,7 +74,7 @@ public static class ModuleArchiveWriter
         for (int i = 0; i < modules.Length; i++)
         {
             ModuleOptions module = modules[i];
-            string[] environment = Environment(module);
+            ImmutableArray<string> environment = GetEnvironment(module.HeapLimit);
             byte[] strings = Encoding.UTF8.GetBytes(module.TypeName + '\0' + string.Concat(environment.Select(variable => variable + '\0')));
             if (strings.Length > ArchiveModule.MaxText)
             {
@@ -157,6 +157,20 @@ public static class ModuleArchiveWriter
         {
             throw Invalid(second, "a permission to attest, which another module has", "it for one module of the image, for the key is one module's");
         }
+    }
+
+    /// <summary>The environment of a module's process.</summary>
+    /// <param name="heapLimit">Most bytes of objects.</param>
+    /// <returns>"NAME=value" each.</returns>
+    public static ImmutableArray<string> GetEnvironment(ulong heapLimit)
+    {
+        ulong range = Math.Max(MinRegionRange, heapLimit * 16);
+        return
+        [
+            string.Create(CultureInfo.InvariantCulture, $"DOTNET_GCHeapHardLimit={heapLimit:X}"),
+            string.Create(CultureInfo.InvariantCulture, $"DOTNET_GCRegionRange={range:X}"),
+            string.Create(CultureInfo.InvariantCulture, $"DOTNET_GCgen0size={NewObjects:X}"),
+        ];
     }
 
     private static void Check(ImmutableArray<ModuleFile> files, ImmutableArray<ModuleOptions> modules)
@@ -244,17 +258,6 @@ public static class ModuleArchiveWriter
         string[] parts = path.Split('/');
         return parts.Length > 1 && parts[0].Length == 0 && Encoding.UTF8.GetByteCount(path) <= ArchiveFile.MaxPath &&
             parts.Skip(1).All(part => part is not ("" or "." or "..") && !part.Contains('\0', StringComparison.Ordinal));
-    }
-
-    private static string[] Environment(ModuleOptions module)
-    {
-        ulong range = Math.Max(MinRegionRange, module.HeapLimit * 16);
-        return
-        [
-            string.Create(CultureInfo.InvariantCulture, $"DOTNET_GCHeapHardLimit={module.HeapLimit:X}"),
-            string.Create(CultureInfo.InvariantCulture, $"DOTNET_GCRegionRange={range:X}"),
-            string.Create(CultureInfo.InvariantCulture, $"DOTNET_GCgen0size={NewObjects:X}"),
-        ];
     }
 
     private static uint Readers(ModuleFile file, ImmutableArray<ModuleOptions> modules)

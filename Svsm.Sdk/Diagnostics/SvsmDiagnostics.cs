@@ -410,6 +410,12 @@ public static class SvsmDiagnostics
         "This port cannot serve gdb",
         "Name another port, or end the process that has it.");
 
+    /// <summary>The process of a module ended or broke the rules of its channel. Raised by svsm module.</summary>
+    public static readonly SvsmDiagnostic ModuleProcessFailed = new(
+        "SVSM6022",
+        "The module's process failed",
+        "Read the module's log, which is above; exit status 127 means that the program has no module of that class.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)

@@ -64,7 +64,17 @@ internal static class SvsmCommandLine
         Sign(console),
         RunCommandLine.Create(),
         new Command("tpm", "The virtual TPM as a program of its own.") { TpmServe(console), TpmManufacture(console) },
+        new Command("module", "Modules on the desk.") { ModuleRun(console) },
     };
+
+    private static Command ModuleRun(ToolConsole console)
+    {
+        var program = new Argument<string>("program") { Description = "the program of an image's modules: obj/.../modules/modules.elf", HelpName = "PROGRAM" };
+        var type = new Argument<string>("class") { Description = "the module's class, with its namespace", HelpName = "CLASS" };
+        var command = new Command("run", "Starts the program that an image has as a Linux process, and does what the input says.") { program, type };
+        command.SetAction((parsed, cancellationToken) => ModuleCommand.RunAsync(console, parsed.GetRequiredValue(program), parsed.GetRequiredValue(type), cancellationToken));
+        return command;
+    }
 
     private static Command TpmServe(ToolConsole console)
     {

@@ -21,8 +21,9 @@ internal sealed class ToolConsole
     private readonly bool _errorIsTerminal;
     private readonly int _width;
 
-    public ToolConsole(TextWriter output, TextWriter error, bool outputIsTerminal = false, bool errorIsTerminal = false, int width = RedirectedWidth)
+    public ToolConsole(TextWriter output, TextWriter error, bool outputIsTerminal = false, bool errorIsTerminal = false, int width = RedirectedWidth, TextReader? input = null)
     {
+        Input = input ?? TextReader.Null;
         _output = output;
         Error = error;
         _outputIsTerminal = outputIsTerminal;
@@ -30,6 +31,8 @@ internal sealed class ToolConsole
         // Tables are made for 80 columns; a narrower terminal breaks its lines better than a table breaks its cells.
         _width = Math.Max(width, RedirectedWidth);
     }
+
+    public TextReader Input { get; }
 
     public TextWriter Output => _output;
 
@@ -39,7 +42,7 @@ internal sealed class ToolConsole
     {
         // NO_COLOR is honoured by Spectre.Console itself.
         bool terminal = !Console.IsOutputRedirected;
-        return new ToolConsole(Console.Out, Console.Error, terminal, !Console.IsErrorRedirected, terminal ? Console.WindowWidth : RedirectedWidth);
+        return new ToolConsole(Console.Out, Console.Error, terminal, !Console.IsErrorRedirected, terminal ? Console.WindowWidth : RedirectedWidth, Console.In);
     }
 
     /// <summary>Writes text and tables.</summary>

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Threading.Tasks;
@@ -138,6 +139,48 @@ public sealed class ModuleImageTests(Workspace workspace)
         compiler.MustFailWith("SVSM0006", "'no-such-compiler'", "gcc");
 
         Task<CommandResult> BuildAsync(string name) => workspace.RunAsync(image, "build", "--no-restore", $"-p:Case={name}");
+    }
+
+    [Fact]
+    public async Task Template_OfAModule_IsTestedPackedAndBuiltIntoAnImage()
+    {
+        string solution = await workspace.NewProjectAsync("Acme.Fresh", "svsm-module");
+        (await workspace.RunAsync(solution, "test")).MustSucceed();
+        (await workspace.RunAsync(solution, "pack", "Acme.Fresh", "-o", "packages")).MustSucceed();
+
+        string image = Path.Combine(solution, "Image");
+        Directory.CreateDirectory(image);
+        File.Copy(Path.Combine(workspace.Project, "global.json"), Path.Combine(image, "global.json"));
+        File.WriteAllText(Path.Combine(image, "nuget.config"), """<configuration><packageSources><add key="fresh" value="../packages" /></packageSources></configuration>""");
+        File.WriteAllText(Path.Combine(image, "Image.csproj"), """<Project Sdk="Svsm.Sdk"><ItemGroup><PackageReference Include="Acme.Fresh" Version="1.0.0" /></ItemGroup></Project>""");
+        (await workspace.RunAsync(image, "build")).MustSucceed();
+
+        Assert.Matches(@"Acme\.Fresh [0-9]+, ", File.ReadAllText(Path.Combine(image, "bin/Debug/net10.0/Image.modules.txt")));
+    }
+
+    [Fact]
+    public async Task Sample_FullImage_HasItsModules()
+    {
+        string samples = Path.Combine(workspace.NewProject(""), "samples");
+        foreach (string file in Directory.GetFiles(Path.Combine(Workspace.Repository, "samples"), "*", SearchOption.AllDirectories))
+        {
+            string relative = Path.GetRelativePath(Path.Combine(Workspace.Repository, "samples"), file);
+            if (!relative.Split('/').Intersect(["bin", "obj"]).Any())
+            {
+                Directory.CreateDirectory(Path.GetDirectoryName(Path.Combine(samples, relative))!);
+                File.Copy(file, Path.Combine(samples, relative));
+            }
+        }
+
+        string image = Path.Combine(samples, "FullImage");
+        (await workspace.RunAsync(image, "build")).MustSucceed();
+
+        Assert.Matches(@"Svsm\.Modules\.Vtpm\.Engine [0-9]+, .*Acme\.Echo [0-9]+, ", File.ReadAllText(Path.Combine(image, "bin/Debug/net10.0/FullImage.modules.txt")));
+        string commands = Path.Combine(image, "commands.txt");
+        File.WriteAllText(commands, "call 0\n");
+        CommandResult tpm = await workspace.Start(
+            "sh", image, new Dictionary<string, string>(), "-c", "exec \"$0\" module run obj/Debug/net10.0/modules/modules.elf Svsm.Modules.Vtpm.VtpmModule < commands.txt", workspace.Tool);
+        Assert.Contains("Success RCX=0x100 RDX=0x0", tpm.MustSucceed().Output, StringComparison.Ordinal);
     }
 
     // An image project in a folder of its own, beside which a module's project has room.

@@ -49,6 +49,9 @@ public sealed class Workspace : IAsyncLifetime
     /// <summary>The folder.</summary>
     public string Root { get; }
 
+    /// <summary>The svsm tool, as the package installs it.</summary>
+    public string Tool => Path.Combine(_tools, "svsm");
+
     /// <summary>The package cache.</summary>
     public string Packages { get; }
 
@@ -83,12 +86,12 @@ public sealed class Workspace : IAsyncLifetime
         return ValueTask.CompletedTask;
     }
 
-    /// <summary>A new project from the template, in a folder of its own.</summary>
-    internal async Task<string> NewProjectAsync(string name)
+    /// <summary>What a template makes, in a folder of its own.</summary>
+    internal async Task<string> NewProjectAsync(string name, string template = "svsm-image")
     {
         string folder = Path.Combine(Root, $"p{Interlocked.Increment(ref _count)}", name);
         Directory.CreateDirectory(Path.GetDirectoryName(folder)!);
-        (await RunAsync(Path.GetDirectoryName(folder)!, "new", "svsm-image", "-n", name, "--debug:custom-hive", _hive)).MustSucceed();
+        (await RunAsync(Path.GetDirectoryName(folder)!, "new", template, "-n", name, "--debug:custom-hive", _hive)).MustSucceed();
         return folder;
     }
 
@@ -111,7 +114,7 @@ public sealed class Workspace : IAsyncLifetime
 
     /// <summary>Runs the svsm tool, as the package installs it.</summary>
     internal Task<CommandResult> RunToolAsync(string folder, params string[] arguments) =>
-        Start(Path.Combine(_tools, "svsm"), folder, new Dictionary<string, string>(), arguments);
+        Start(Tool, folder, new Dictionary<string, string>(), arguments);
 
     /// <summary>Starts a program with an integrator's environment.</summary>
     /// <returns>What it did, when it has ended.</returns>

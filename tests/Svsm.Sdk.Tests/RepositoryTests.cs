@@ -21,7 +21,7 @@ public sealed partial class RepositoryTests
     public void Solution_EveryProject_IsListed()
     {
         string[] listed = [.. XDocument.Parse(RepositoryFiles.Read("Svsm.slnx")).Descendants("Project").Select(project => (string)project.Attribute("Path")!).Order(StringComparer.Ordinal)];
-        string[] present = [.. RepositoryFiles.With(".csproj").Where(file => !s_packageUsers.Any(folder => file.StartsWith(folder, StringComparison.Ordinal)))];
+        string[] present = [.. RepositoryFiles.With(".csproj").Where(file => !IsPackageUser(file))];
 
         Assert.Equal(present, listed);
     }
@@ -39,7 +39,7 @@ public sealed partial class RepositoryTests
     [Fact]
     public void TestProjects_EveryOne_IsFoundByTheTestCommand()
     {
-        string[] testProjects = [.. RepositoryFiles.With(".csproj").Where(file => RepositoryFiles.Read(file).Contains("Include=\"xunit.v3\"", StringComparison.Ordinal))];
+        string[] testProjects = [.. RepositoryFiles.With(".csproj").Where(file => !IsPackageUser(file) && RepositoryFiles.Read(file).Contains("Include=\"xunit.v3\"", StringComparison.Ordinal))];
 
         Assert.NotEmpty(testProjects);
         Assert.All(testProjects, file => Assert.Matches("^tests/(?<name>[^/]+[.]Tests)/\\k<name>[.]csproj$", file));
@@ -55,12 +55,22 @@ public sealed partial class RepositoryTests
             RepositoryFiles.Read("templates/content/svsm-image/global.json").Replace("@SvsmVersion@", version, StringComparison.Ordinal),
             RepositoryFiles.Read("samples/hello-svsm/global.json"));
         Assert.Equal(RepositoryFiles.Read("samples/hello-svsm/global.json"), RepositoryFiles.Read("samples/linux-guest/global.json"));
+        Assert.Equal(RepositoryFiles.Read("samples/hello-svsm/global.json"), RepositoryFiles.Read("samples/FullImage/global.json"));
+
+        const string Template = "templates/content/svsm-module/";
+        string[] module = [.. RepositoryFiles.With(".csproj", ".cs", ".props", ".slnx", ".json", ".md")
+            .Where(file => file.StartsWith(Template, StringComparison.Ordinal) && !file.Contains(".template.config", StringComparison.Ordinal))];
+        Assert.Equal(8, module.Length);
+        Assert.All(module, file => Assert.Equal(
+            RepositoryFiles.Read(file).Replace("SvsmModule1", "Acme.Echo", StringComparison.Ordinal).Replace("@SvsmVersion@", version, StringComparison.Ordinal),
+            RepositoryFiles.Read("samples/EchoModule/" + file[Template.Length..].Replace("SvsmModule1", "Acme.Echo", StringComparison.Ordinal))));
     }
 
     [Fact]
     public void Sources_EveryFile_HasTheLicenceHead()
     {
-        Assert.All(RepositoryFiles.With(".cs"), file =>
+        // What a template makes is its user's.
+        Assert.All(RepositoryFiles.With(".cs").Where(file => !IsPackageUser(file)), file =>
             Assert.StartsWith("// SPDX-License-Identifier: MIT\n// Copyright (c) The Svsm.Sdk contributors\n\n", RepositoryFiles.Read(file), StringComparison.Ordinal));
     }
 
@@ -101,6 +111,8 @@ public sealed partial class RepositoryTests
         Assert.All(Directory.EnumerateFiles(Path.Combine(RepositoryFiles.Root, "docs"), "*.md").Select(Path.GetFileName), page =>
             Assert.Contains($"(docs/{page})", readme, StringComparison.Ordinal));
     }
+
+    private static bool IsPackageUser(string file) => s_packageUsers.Any(folder => file.StartsWith(folder, StringComparison.Ordinal));
 
     [GeneratedRegex(@"\]\((?<target>[^)\s]+)\)")]
     private static partial Regex Link();

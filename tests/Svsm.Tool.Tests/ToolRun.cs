@@ -55,11 +55,13 @@ public abstract class ToolTest : IDisposable
         return At(name);
     }
 
-    internal static async Task<Outcome> Run(params string[] args)
+    internal static Task<Outcome> Run(params string[] args) => RunWithInput("", args);
+
+    internal static async Task<Outcome> RunWithInput(string input, params string[] args)
     {
         var output = new StringWriter();
         var error = new StringWriter();
-        int status = await SvsmCommandLine.RunAsync(args, new ToolConsole(output, error), TestContext.Current.CancellationToken);
+        int status = await SvsmCommandLine.RunAsync(args, new ToolConsole(output, error, input: new StringReader(input)), TestContext.Current.CancellationToken);
         return new Outcome(status, output.ToString(), error.ToString());
     }
 

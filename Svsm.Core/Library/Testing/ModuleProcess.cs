@@ -58,6 +58,9 @@ public sealed class ModuleProcess : IAsyncDisposable
         _logs = Task.WhenAll(ReadLogAsync(process.StandardOutput), ReadLogAsync(process.StandardError));
     }
 
+    /// <summary>Number of the process, for a debugger.</summary>
+    public int ProcessId => _process.Id;
+
     /// <summary>What the module logged so far; lines of <see cref="ModuleLog"/> begin with their level in angle brackets.</summary>
     public IReadOnlyList<string> Log
     {
@@ -74,10 +77,11 @@ public sealed class ModuleProcess : IAsyncDisposable
     /// <param name="program">The program and its arguments.</param>
     /// <param name="memorySize">Bytes of guest memory, from address 0.</param>
     /// <param name="limit">How long a call may take.</param>
+    /// <param name="environment">Variables that it has besides those of this process; null: none.</param>
     /// <exception cref="ArgumentException">There is no program.</exception>
     /// <exception cref="IOException">There is no memory for the guest.</exception>
     /// <remarks>That the program cannot be started shows at the first call.</remarks>
-    public static ModuleProcess Start(IReadOnlyList<string> program, long memorySize, TimeSpan limit)
+    public static ModuleProcess Start(IReadOnlyList<string> program, long memorySize, TimeSpan limit, IReadOnlyDictionary<string, string>? environment = null)
     {
         ArgumentNullException.ThrowIfNull(program);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(memorySize);
@@ -106,6 +110,11 @@ public sealed class ModuleProcess : IAsyncDisposable
             foreach (string argument in program)
             {
                 start.ArgumentList.Add(argument);
+            }
+
+            foreach ((string name, string value) in environment ?? new Dictionary<string, string>())
+            {
+                start.Environment[name] = value;
             }
 
             Process process = Process.Start(start) ?? throw new IOException("/bin/sh was not started");
@@ -256,7 +265,8 @@ public sealed class ModuleProcess : IAsyncDisposable
         return new ModuleProcessException($"{what}; exit status {_process.ExitCode}{(log.Length == 0 ? "" : ", log:\n" + log)}");
     }
 
-    private void Kill()
+    /// <summary>Ends the process at once, if it still runs.</summary>
+    public void Kill()
     {
         try
         {
