@@ -10,7 +10,7 @@ using Xunit;
 
 namespace Svsm.Modules.Vtpm.Tests;
 
-// Vectors: RFC 6979, A.2.5 to A.2.7 (keys and signatures over "sample"); RFC 5903, 8 (ECDH). Everything else against other arithmetic:
+// Vectors: RFC 6979, A.2.5 to A.2.7 (keys and signatures over "sample"); RFC 5903, 8, and NIST CAVP (ECDH). Everything else against other arithmetic:
 // System.Numerics.BigInteger.
 public sealed class EllipticCurveTests
 {
@@ -197,6 +197,25 @@ public sealed class EllipticCurveTests
             Convert.FromHexString("56FBF3CA366CC23E8157854C13C58D6AAC23F046ADA30F8353E74F33039872AB"));
         Assert.Equal(TpmResponseCode.Success, curve.TryMultiply(key, other, out EccPoint shared));
         Assert.Equal(Convert.FromHexString("D6840F6B42F6EDAFD13116E0E12565202FEF8E9ECE7DCE03812464D04B9442DE"), shared.X.ToArray());
+    }
+
+    // NIST CAVP, "ECC CDH Primitive": private key, the other side's point, shared secret.
+    [Theory]
+    [InlineData(3, "7d7dc5f71eb29ddaf80d6214632eeae03d9058af1fb6d22ed80badb62bc1a534", "700c48f77f56584c5cc632ca65640db91b6bacce3a4df6b42ce7cc838833d287", "db71e509e3fd9b060ddb20ba5c51dcc5948d46fbf640dfe0441782cab85fa4ac", "46fc62106420ff012e54a434fbdd2d25ccc5852060561e68040dd7778997bd7b")]
+    [InlineData(3, "38f65d6dce47676044d58ce5139582d568f64bb16098d179dbab07741dd5caf5", "809f04289c64348c01515eb03d5ce7ac1a8cb9498f5caa50197e58d43a86a7ae", "b29d84e811197f25eba8f5194092cb6ff440e26d4421011372461f579271cda3", "057d636096cb80b67a8c038c890e887d1adfa4195e9b3ce241c8a778c59cda67")]
+    [InlineData(3, "1accfaf1b97712b85a6f54b148985a1bdc4c9bec0bd258cad4b3d603f49f32c8", "a2339c12d4a03c33546de533268b4ad667debf458b464d77443636440ee7fec3", "ef48a3ab26e20220bcda2c1851076839dae88eae962869a497bf73cb66faf536", "2d457b78b4614132477618a5b077965ec90730a8c81a1c75d6d4ec68005d67ec")]
+    [InlineData(3, "207c43a79bfee03db6f4b944f53d2fb76cc49ef1c9c4d34d51b6c65c4db6932d", "df3989b9fa55495719b3cf46dccd28b5153f7808191dd518eff0c3cff2b705ed", "422294ff46003429d739a33206c8752552c8ba54a270defc06e221e0feaf6ac4", "96441259534b80f6aee3d287a6bb17b5094dd4277d9e294f8fe73e48bf2a0024")]
+    [InlineData(3, "59137e38152350b195c9718d39673d519838055ad908dd4757152fd8255c09bf", "41192d2813e79561e6a1d6f53c8bc1a433a199c835e141b05a74a97b0faeb922", "1af98cc45e98a7e041b01cf35f462b7562281351c8ebf3ffa02e33a0722a1328", "19d44c8d63e8e8dd12c22a87b8cd4ece27acdde04dbf47f7f27537a6999a8e62")]
+    [InlineData(4, "3cc3122a68f0d95027ad38c067916ba0eb8c38894d22e1b15618b6818a661774ad463b205da88cf699ab4d43c9cf98a1", "a7c76b970c3b5fe8b05d2838ae04ab47697b9eaf52e764592efda27fe7513272734466b400091adbf2d68c58e0c50066", "ac68f19f2e1cb879aed43a9969b91a0839c4c38a49749b661efedf243451915ed0905a32b060992b468c64766fc8437a", "5f9d29dc5e31a163060356213669c8ce132e22f57c9a04f40ba7fcead493b457e5621e766c40a2e3d4d6a04b25e533f1")]
+    [InlineData(4, "92860c21bde06165f8e900c687f8ef0a05d14f290b3f07d8b3a8cc6404366e5d5119cd6d03fb12dc58e89f13df9cd783", "30f43fcf2b6b00de53f624f1543090681839717d53c7c955d1d69efaf0349b7363acb447240101cbb3af6641ce4b88e0", "25e46c0c54f0162a77efcc27b6ea792002ae2ba82714299c860857a68153ab62e525ec0530d81b5aa15897981e858757", "a23742a2c267d7425fda94b93f93bbcc24791ac51cd8fd501a238d40812f4cbfc59aac9520d758cf789c76300c69d2ff")]
+    [InlineData(4, "12cf6a223a72352543830f3f18530d5cb37f26880a0b294482c8a8ef8afad09aa78b7dc2f2789a78c66af5d1cc553853", "1aefbfa2c6c8c855a1a216774550b79a24cda37607bb1f7cc906650ee4b3816d68f6a9c75da6e4242cebfb6652f65180", "419d28b723ebadb7658fcebb9ad9b7adea674f1da3dc6b6397b55da0f61a3eddacb4acdb14441cb214b04a0844c02fa3", "3d2e640f350805eed1ff43b40a72b2abed0a518bcebe8f2d15b111b6773223da3c3489121db173d414b5bd5ad7153435")]
+    [InlineData(5, "017eecc07ab4b329068fba65e56a1f8890aa935e57134ae0ffcce802735151f4eac6564f6ee9974c5e6887a1fefee5743ae2241bfeb95d5ce31ddcb6f9edb4d6fc47", "00685a48e86c79f0f0875f7bc18d25eb5fc8c0b07e5da4f4370f3a9490340854334b1e1b87fa395464c60626124a4e70d0f785601d37c09870ebf176666877a2046d", "01ba52c56fc8776d9e8f5db4f0cc27636d0b741bbe05400697942e80b739884a83bde99e0f6716939e632bc8986fa18dccd443a348b6c3e522497955a4f3c302f676", "005fc70477c3e63bc3954bd0df3ea0d1f41ee21746ed95fc5e1fdf90930d5e136672d72cc770742d1711c3c3a4c334a0ad9759436a4d3c5bf6e74b9578fac148c831")]
+    public void TryMultiply_VectorsOfCavp_GiveTheirSecrets(int id, string key, string x, string y, string secret)
+    {
+        EllipticCurve curve = EllipticCurve.Create((EccCurve)id);
+        var other = new EccPoint(Convert.FromHexString(x), Convert.FromHexString(y));
+        Assert.Equal(TpmResponseCode.Success, curve.TryMultiply(Convert.FromHexString(key), other, out EccPoint shared));
+        Assert.Equal(Convert.FromHexString(secret), shared.X.ToArray());
     }
 
     [Theory]

@@ -3,6 +3,7 @@
 
 using System;
 using System.Buffers.Binary;
+using System.Collections.Generic;
 using System.Linq;
 using System.Numerics;
 using System.Reflection;
@@ -38,6 +39,7 @@ public sealed class SecurityCasesTests
         ("contexts changed, or of objects without a Name", "ContextTests.Object_AnyByteChanged_IsRefused"),
         ("the same", "ContextTests.Object_WithoutNameAlgorithm_IsSavedAndLoaded"),
         ("tickets of another TPM, time or reference", "PolicyTests.Ticket_OtherTpmTimeOrReference_IsRefused"),
+        ("times of comparing tickets, HMACs, passwords", "SecurityCasesTests.Comparisons_OfTheEngine_TakeOneTimeButForPublicBytes"),
         ("a digest of the TPM's own structures, hashed in pieces", "StateTests.SequenceComplete_AttestationMagicInPieces_GivesNoTicket"),
         ("secrets that stay in memory", "StateTests.Execute_SecretInCommand_IsNotKept"),
         ("counts that ask for memory", "SecurityCasesTests.Execute_HugeCounts_AllocateNothing"),
@@ -57,6 +59,31 @@ public sealed class SecurityCasesTests
             MethodInfo? method = typeof(SecurityCasesTests).Assembly.GetType("Svsm.Modules.Vtpm.Tests." + parts[0])?.GetMethod(parts[1]);
             Assert.True(method?.GetCustomAttributes<FactAttribute>().Any() == true, $"{text}: there is no test {test}");
         }
+    }
+
+    // What compares bytes and stops at the first that differs is called where all of them are public: Names, public areas,
+    // signatures that are verified, messages to a key, the data of an NV index that the caller may read.
+    [Fact]
+    public void Comparisons_OfTheEngine_TakeOneTimeButForPublicBytes()
+    {
+        var found = new SortedSet<string>(StringComparer.Ordinal);
+        int compared = 0;
+        const BindingFlags All = BindingFlags.Static | BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+        foreach (MethodBase method in typeof(Tpm).Assembly.GetTypes().SelectMany(type => type.GetMethods(All).Cast<MethodBase>().Concat(type.GetConstructors(All))))
+        {
+            foreach (MethodBase called in Calls(method))
+            {
+                compared += called.DeclaringType == typeof(CryptographicOperations) && called.Name == nameof(CryptographicOperations.FixedTimeEquals) ? 1 : 0;
+                if (called.Name is "SequenceEqual" or "SequenceCompareTo" or "StartsWith" or "EndsWith" or "CommonPrefixLength")
+                {
+                    found.Add($"{method.DeclaringType!.Name}.{method.Name}");
+                }
+            }
+        }
+
+        Assert.Equal(
+            "EccSignatures.VerifySchnorr ObjectChangeAuth.Execute ObjectLoading.SameNumber Policies.Compare RsaPadding.IsPss SecretExchange.PrivateOperation Signing.VerifyRsa", string.Join(' ', found));
+        Assert.NotEqual(0, compared);
     }
 
     [Fact]
@@ -225,6 +252,37 @@ public sealed class SecurityCasesTests
         tpm.Engine.Execute(command, 0, response);
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 16 * 1024);
         Assert.Equal(0x95u, TestTpm.Code(response) & 0xBF);
+    }
+
+    // The methods whose tokens follow an instruction `call` or `callvirt`; other bytes of that value name no method, or one that nobody looks for.
+    private static IEnumerable<MethodBase> Calls(MethodBase method)
+    {
+        byte[] code = method.GetMethodBody()?.GetILAsByteArray() ?? [];
+        for (int i = 0; i + 5 <= code.Length; i++)
+        {
+            if (code[i] is not (0x28 or 0x6F) || code[i + 4] is not (0x06 or 0x0A or 0x2B))
+            {
+                continue;
+            }
+
+            MethodBase? called = null;
+            try
+            {
+                called = method.Module.ResolveMethod(
+                    BitConverter.ToInt32(code, i + 1),
+                    method.DeclaringType!.IsGenericType ? method.DeclaringType.GetGenericArguments() : null,
+                    method.IsGenericMethod ? method.GetGenericArguments() : null);
+            }
+            catch (ArgumentException)
+            {
+                // Not a token.
+            }
+
+            if (called is not null)
+            {
+                yield return called;
+            }
+        }
     }
 
     private static void Primary(TestTpm tpm, byte[] template)

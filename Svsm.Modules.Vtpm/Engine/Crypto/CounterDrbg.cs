@@ -170,6 +170,7 @@ internal sealed class CounterDrbg : IRandomSource, IUnfinishedWork
             aes.Transform(accumulator, value);
         }
 
+        CryptographicOperations.ZeroMemory(accumulator);
         block.Clear();
     }
 }

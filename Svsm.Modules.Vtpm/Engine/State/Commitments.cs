@@ -58,6 +58,7 @@ internal static class Commitments
         byte[] random = tpm.Cryptography.DeriveKey(Tickets.Hash, tpm.ResetState.CommitNonce, "COMMIT", name, bytes, (curve.Size + 8) * 8);
         byte[] number = curve.PrivateKeyFrom(random);
         CryptographicOperations.ZeroMemory(random);
+        tpm.ClearAfterCommand(number);
         return number;
     }
 }
