@@ -117,8 +117,9 @@ public sealed record ImageSizes(
 /// <summary>An image for one host, and the facts of its layout.</summary>
 public sealed class SvsmImage
 {
-    internal SvsmImage(LaunchImage launch, ImageConfiguration configuration, ImmutableArray<ImagePart> parts, ImmutableArray<ElfSymbol> symbols)
+    internal SvsmImage(LaunchImage launch, ImageConfiguration configuration, ImmutableArray<ImagePart> parts, ImmutableArray<ElfSymbol> symbols, ModuleArchive modules)
     {
+        Modules = modules;
         Launch = launch;
         Configuration = configuration;
         Parts = parts;
@@ -142,6 +143,9 @@ public sealed class SvsmImage
 
     /// <summary>Symbols that are addresses in the kernel's segments, sorted by address, then name.</summary>
     public ImmutableArray<ElfSymbol> Symbols { get; }
+
+    /// <summary>The modules, and the files that they have.</summary>
+    public ModuleArchive Modules { get; }
 
     /// <summary>Sizes by part.</summary>
     public ImageSizes Sizes { get; }

@@ -239,7 +239,7 @@ internal sealed class ImageLayoutBuilder
         SetRegisters(ref _launch.Vmsa, kernel.Entry, bootParametersGpa);
 
         _parts.Sort((a, b) => a.Gpa.CompareTo(b.Gpa));
-        return new SvsmImage(_launch, configuration, [.. _parts], SortSymbols(kernel));
+        return new SvsmImage(_launch, configuration, [.. _parts], SortSymbols(kernel), _archive.Length == 0 ? ModuleArchive.Empty : ModuleArchive.Read(_archive)!);
     }
 
     // Where each host wants the SVSM's memory. Source: coconut-svsm tools/igvmbuilder (gpa_map); the table is in docs/image-layout.md.

@@ -154,6 +154,15 @@ public static class SvsmImageWriter
             text.Append(CultureInfo.InvariantCulture, $"# 0x{part.Gpa:x12} 0x{part.Gpa + part.Length - 1:x12} {mapped} {rights} {KindName(part.Kind),-9} {part.Name}\n");
         }
 
+        if (!image.Modules.Modules.IsEmpty)
+        {
+            text.Append("#\n# Protocol, versions, memory limit, class of each module\n");
+            foreach (ArchivedModule module in image.Modules.Modules)
+            {
+                text.Append(CultureInfo.InvariantCulture, $"# 0x{(uint)module.Entry.Protocol:x8} {module.Entry.MinVersion}-{module.Entry.MaxVersion} {module.Entry.MemoryLimit} {module.Arguments[0]}\n");
+            }
+        }
+
         text.Append("#\n# Symbols of the kernel\n");
         foreach (ElfSymbol symbol in image.Symbols)
         {
@@ -253,6 +262,33 @@ public static class SvsmImageWriter
         writer.WriteString("imageId", Convert.ToHexStringLower((identity?.ImageId ?? new byte[IdBlock.IdLength]).Span));
         writer.WriteString("idKeyDigest", (idKey?.Digest ?? default).ToString());
         writer.WriteString("authorKeyDigest", (authorKey?.Digest ?? default).ToString());
+        WriteModules(writer, image.Modules);
+    }
+
+    /// <summary>Writes the modules of an image as reports have them: <c>"modules": [ ... ]</c>.</summary>
+    /// <param name="writer">In an object.</param>
+    /// <param name="archive">The modules.</param>
+    public static void WriteModules(Utf8JsonWriter writer, ModuleArchive archive)
+    {
+        ArgumentNullException.ThrowIfNull(writer);
+        ArgumentNullException.ThrowIfNull(archive);
+        writer.WriteStartArray("modules");
+        foreach (ArchivedModule module in archive.Modules)
+        {
+            writer.WriteStartObject();
+            writer.WriteString("class", module.Arguments[0]);
+            writer.WriteString("protocol", Hex((uint)module.Entry.Protocol));
+            writer.WriteNumber("minVersion", module.Entry.MinVersion);
+            writer.WriteNumber("maxVersion", module.Entry.MaxVersion);
+            writer.WriteNumber("memoryLimit", module.Entry.MemoryLimit);
+            writer.WriteNumber("watchdog", module.Entry.Watchdog);
+            writer.WriteString("onFailure", module.Entry.OnFailure.ToString());
+            writer.WriteNumber("restartLimit", module.Entry.RestartLimit);
+            writer.WriteString("permissions", module.Entry.Permissions.ToString());
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
     }
 
     private static void WriteHead(Utf8JsonWriter writer, SvsmImage image, string name, ImmutableArray<(int Vcpus, LaunchDigest Digest)> digests)

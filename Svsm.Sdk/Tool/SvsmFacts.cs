@@ -8,6 +8,7 @@
 using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
+using System.IO;
 using System.Runtime.InteropServices;
 using Svsm.Builder;
 using Svsm.Igvm;
@@ -17,8 +18,8 @@ namespace Svsm.Tool;
 
 internal sealed class SvsmFacts
 {
-    // A region has 8 MiB, 2048 pages; tables that map more are not this project's.
-    private const int MaxMappings = 3 * 2048;
+    // A region has at most 126 MiB, the archive of modules with it, and both roots map it; tables that map more are not this project's.
+    private const int MaxMappings = 3 * 0x7E00;
 
     private readonly Dictionary<ulong, ReadOnlyMemory<byte>> _pages = [];
     private readonly Dictionary<ulong, PageRights> _rights = [];
@@ -32,6 +33,9 @@ internal sealed class SvsmFacts
     public BootParameters Boot { get; private set; }
 
     public ImageConfiguration Configuration { get; private set; }
+
+    /// <summary>The modules; null: what the configuration names is no archive.</summary>
+    public ModuleArchive? Modules { get; private set; } = ModuleArchive.Empty;
 
     /// <summary>Rights that the image's own tables give to a page; none when they do not map it.</summary>
     public PageRights Rights(ulong gpa) => _rights.GetValueOrDefault(gpa);
@@ -82,8 +86,30 @@ internal sealed class SvsmFacts
         }
 
         Configuration = MemoryMarshal.Read<ImageConfiguration>(configuration.Span);
+        if (Configuration.ArchiveLength != 0)
+        {
+            Modules = ReadModules();
+        }
+
         return Configuration.Magic == ImageConfiguration.MagicValue && Configuration.Version == ImageConfiguration.CurrentVersion &&
             Configuration.GuestRangeCount <= ImageConfiguration.MaxGuestRanges && (uint)Configuration.Flavour < (uint)HostFlavourNames.All.Length;
+    }
+
+    // Only what is launched counts, so a false length costs no more memory than the file has.
+    private ModuleArchive? ReadModules()
+    {
+        using var archive = new MemoryStream();
+        for (ulong offset = 0; offset < Configuration.ArchiveLength; offset += 4096)
+        {
+            if (Configuration.ArchiveBase > ulong.MaxValue - offset || !_pages.TryGetValue(Configuration.ArchiveBase + offset, out ReadOnlyMemory<byte> page) || archive.Length > int.MaxValue - 4096)
+            {
+                return null;
+            }
+
+            archive.Write(page.Span);
+        }
+
+        return ModuleArchive.Read(archive.GetBuffer().AsSpan(0, (int)archive.Length));
     }
 
     private bool Walk(ulong table, int level, ulong prefix, PageRights rights)

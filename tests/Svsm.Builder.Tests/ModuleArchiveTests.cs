@@ -7,6 +7,7 @@ using System.Collections.Immutable;
 using System.Linq;
 using System.Runtime.InteropServices;
 using System.Text;
+using System.Text.Json;
 using Svsm.Diagnostics;
 using Svsm.Igvm;
 using Svsm.Wire;
@@ -87,6 +88,57 @@ public sealed class ModuleArchiveTests
         Assert.Equal(ModulePermissions.ReadGuest | ModulePermissions.WriteGuest, echo.Permissions);
         ulong contents = files[0].Offset;
         Assert.All(modules.ToArray(), module => Assert.True(module.TextOffset + module.TextLength <= contents));
+    }
+
+    [Fact]
+    public void Read_WhatWasWritten_IsThere()
+    {
+        ModuleArchive archive = ModuleArchive.Read(ModuleArchiveWriter.Write(Files, [Echo, Tpm]))!;
+
+        Assert.Equal(["/etc/note", "/modules"], archive.Files.Select(file => file.Path));
+        Assert.Equal([4ul, 10_000ul], archive.Files.Select(file => file.Length));
+        Assert.Equal(["Svsm.Tpm", "Acme.EchoModule"], archive.Modules.Select(module => Assert.Single(module.Arguments)));
+        Assert.Equal(["DOTNET_GCHeapHardLimit=800000", "DOTNET_GCRegionRange=10000000", "DOTNET_GCgen0size=40000"], archive.Modules[0].Environment);
+        Assert.Equal(12 * MiB, archive.Modules[0].Entry.MemoryLimit);
+    }
+
+    [Fact]
+    public void Read_DamagedArchive_IsNullOrWithinBounds()
+    {
+        byte[] good = ModuleArchiveWriter.Write(Files, [Echo, Tpm]);
+        Assert.Null(ModuleArchive.Read([]));
+        Assert.Null(ModuleArchive.Read(good.AsSpan(0, good.Length - 1)));
+        int head = (int)ModuleArchive.Read(good)!.Files[0].Offset;
+        var random = new Random(1);
+        for (int i = 0; i < 20_000; i++)
+        {
+            byte[] bad = (byte[])good.Clone();
+            for (int j = random.Next(1, 8); j > 0; j--)
+            {
+                bad[random.Next(Math.Min(head, 400))] = (byte)random.Next();
+            }
+
+            foreach (ArchivedFile file in ModuleArchive.Read(bad)?.Files ?? [])
+            {
+                Assert.True(file.Offset + file.Length <= (ulong)bad.Length && file.Offset <= (ulong)bad.Length);
+            }
+        }
+    }
+
+    [Fact]
+    public void Render_MapAndReferenceValues_ListTheModules()
+    {
+        SvsmImageFiles files = SvsmImageWriter.Render(SvsmImageBuilder.Build(Options(Echo, Tpm)), "Test");
+
+        Assert.Contains(
+            "# Protocol, versions, memory limit, class of each module\n# 0x00000002 1-3 12582912 Svsm.Tpm\n# 0x80000001 1-1 6291456 Acme.EchoModule\n",
+            Encoding.UTF8.GetString(files.Map.Span), StringComparison.Ordinal);
+        using JsonDocument json = JsonDocument.Parse(files.ReferenceValuesJson);
+        JsonElement tpm = json.RootElement.GetProperty("modules")[0];
+        Assert.Equal(
+            ("Svsm.Tpm", "0x2", 3, 12 * MiB, "Retire", "ReadGuest, Attest"),
+            (tpm.GetProperty("class").GetString(), tpm.GetProperty("protocol").GetString(), tpm.GetProperty("maxVersion").GetInt32(),
+                tpm.GetProperty("memoryLimit").GetUInt64(), tpm.GetProperty("onFailure").GetString(), tpm.GetProperty("permissions").GetString()));
     }
 
     [Fact]

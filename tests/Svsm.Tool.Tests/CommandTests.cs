@@ -161,6 +161,27 @@ public sealed class CommandTests : ToolTest
             outcome.Output);
     }
 
+    [Fact]
+    public async Task Inspect_Modules_AreListed()
+    {
+        string image = WriteImage(modules: true);
+        Outcome outcome = await Run("igvm", "inspect", image);
+        AssertPlain(outcome.Output);
+        Assert.Matches(@"(?m)^Acme\.EchoModule +0x80000001 +1-2 +6 MiB +ReadGuest, WriteGuest$", outcome.Output);
+        JsonElement module = (await Run("igvm", "inspect", image, "--json")).Json.GetProperty("svsm").GetProperty("modules")[0];
+        Assert.Equal(("Acme.EchoModule", "0x80000001", 10_000), (module.GetProperty("class").GetString(), module.GetProperty("protocol").GetString(), module.GetProperty("watchdog").GetInt32()));
+        Assert.Matches(@"(?m)^0x0000080[0-9a-f]+ .* data +r-- +modules$", (await Run("igvm", "map", image)).Output);
+
+        // An archive that is none: said, and nothing else is wrong with the file.
+        ulong archive = (ulong)SvsmFacts.Find(IgvmFile.Parse(File.ReadAllBytes(image)))!.Configuration.ArchiveBase;
+        string bad = WriteChanged("bad.igvm", image, file => file with
+        {
+            Directives = [.. file.Directives.Select(directive => directive is IgvmPageData page && page.Gpa == archive ? page with { Data = new byte[4096] } : directive)],
+        });
+        Assert.Contains("The archive of modules is damaged", (await Run("igvm", "inspect", bad)).Output, StringComparison.Ordinal);
+        Assert.Equal(JsonValueKind.Null, (await Run("igvm", "inspect", bad, "--json")).Json.GetProperty("svsm").GetProperty("modules").ValueKind);
+    }
+
     [Theory]
     [InlineData(HostFlavour.Qemu)]
     [InlineData(HostFlavour.HyperV)]

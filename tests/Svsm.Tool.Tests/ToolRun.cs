@@ -33,11 +33,20 @@ public abstract class ToolTest : IDisposable
 
     protected string At(string name) => Path.Combine(_folder, name);
 
-    protected string WriteImage(string name = "Test", HostFlavour flavour = HostFlavour.Qemu, bool guest = true, Action<TestElf>? change = null)
+    protected string WriteImage(string name = "Test", HostFlavour flavour = HostFlavour.Qemu, bool guest = true, Action<TestElf>? change = null, bool modules = false)
     {
         TestElf kernel = TestElf.Kernel();
         change?.Invoke(kernel);
         var options = new SvsmImageOptions { Kernel = kernel.ToArray(), GuestPayload = guest ? TestElf.Payload().ToArray() : default };
+        if (modules)
+        {
+            options = options with
+            {
+                Modules = [new ModuleOptions { TypeName = "Acme.EchoModule", Protocol = 0x8000_0001, MaxVersion = 2 }],
+                Files = [new ModuleFile(ModuleOptions.DefaultProgram, TestElf.Pattern(0x50_0000, 3))],
+            };
+        }
+
         return SvsmImageWriter.WriteFiles(options, _folder, name, [flavour])[0].ImagePath;
     }
 

@@ -7,6 +7,7 @@ using System.Linq;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using Spectre.Console;
+using Svsm.Builder;
 using Svsm.Igvm;
 using Svsm.Wire;
 
@@ -142,7 +143,8 @@ internal static class InspectCommand
         if (image.Facts is SvsmFacts facts)
         {
             ImageConfiguration configuration = facts.Configuration;
-            terminal.WriteLine($"Svsm.Sdk image for host {Builder.HostFlavourNames.ToName(configuration.Flavour)}, region {Units.Hex(configuration.RegionBase)}, guest {configuration.GuestKind.ToString().ToLowerInvariant()} at VMPL{Units.Number((int)configuration.GuestVmpl)}");
+            terminal.WriteLine($"Svsm.Sdk image for host {HostFlavourNames.ToName(configuration.Flavour)}, region {Units.Hex(configuration.RegionBase)}, guest {configuration.GuestKind.ToString().ToLowerInvariant()} at VMPL{Units.Number((int)configuration.GuestVmpl)}");
+            WriteModules(terminal, facts.Modules);
         }
 
         terminal.WriteLine();
@@ -169,6 +171,31 @@ internal static class InspectCommand
         }
     }
 
+    private static void WriteModules(IAnsiConsole terminal, ModuleArchive? archive)
+    {
+        if (archive is null)
+        {
+            terminal.WriteLine("The archive of modules is damaged");
+            return;
+        }
+
+        if (archive.Modules.IsEmpty)
+        {
+            return;
+        }
+
+        terminal.WriteLine();
+        Table table = ToolConsole.NewTable("module", ">protocol", ">versions", ">memory", "may");
+        foreach (ArchivedModule module in archive.Modules)
+        {
+            ToolConsole.AddRow(
+                table, module.Arguments[0], Units.Hex((uint)module.Entry.Protocol), $"{Units.Number((int)module.Entry.MinVersion)}-{Units.Number((int)module.Entry.MaxVersion)}",
+                Units.Size(module.Entry.MemoryLimit), module.Entry.Permissions.ToString());
+        }
+
+        terminal.Write(table);
+    }
+
     private static IEnumerable<IgvmVpContext> Contexts(IgvmFile file)
     {
         uint mask = file.FindPlatform(IgvmPlatformType.SevSnp)?.CompatibilityMask ?? 0;
@@ -186,12 +213,21 @@ internal static class InspectCommand
         {
             ImageConfiguration configuration = facts.Configuration;
             writer.WriteStartObject("svsm");
-            writer.WriteString("host", Builder.HostFlavourNames.ToName(configuration.Flavour));
+            writer.WriteString("host", HostFlavourNames.ToName(configuration.Flavour));
             writer.WriteString("regionBase", Units.Hex(configuration.RegionBase));
             writer.WriteString("regionLength", Units.Hex(configuration.RegionLength));
             writer.WriteString("heapBase", Units.Hex(configuration.HeapBase));
             writer.WriteString("guest", configuration.GuestKind.ToString().ToLowerInvariant());
             writer.WriteNumber("guestVmpl", (int)configuration.GuestVmpl);
+            if (facts.Modules is ModuleArchive modules)
+            {
+                SvsmImageWriter.WriteModules(writer, modules);
+            }
+            else
+            {
+                writer.WriteNull("modules");
+            }
+
             writer.WriteEndObject();
         }
 
