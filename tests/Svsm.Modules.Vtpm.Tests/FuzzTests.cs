@@ -15,8 +15,8 @@ namespace Svsm.Modules.Vtpm.Tests;
 // from inside. SVSM_TEST_ALL=1 runs a million.
 public sealed class FuzzTests : ITpmClock, ITpmEntropy, ITpmStorage
 {
-    // About a quarter of a minute of processor time.
-    private const int Cases = 150_000;
+    // About half a minute of processor time.
+    private const int Cases = 300_000;
     private const int AllCases = 1_000_000;
 
     private readonly Random _random = new(20261123);

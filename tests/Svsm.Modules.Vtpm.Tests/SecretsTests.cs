@@ -7,6 +7,8 @@ using System.Collections.Generic;
 using System.Globalization;
 using System.IO;
 using System.Security.Cryptography;
+using Svsm.Modules.Vtpm.State;
+using Svsm.Modules.Vtpm.Wire;
 using Xunit;
 
 namespace Svsm.Modules.Vtpm.Tests;
@@ -40,7 +42,7 @@ public sealed class SecretsTests : ITpmClock, ITpmEntropy
     }
 
     public static TheoryData<string> Uses =>
-        ["sealed data", "authorisation of a hierarchy", "authorisation of an object", "message to an RSA key", "replaced seed", "AES key", "HMAC key", "salt"];
+        ["sealed data", "authorisation of a hierarchy", "authorisation of an object", "message to an RSA key", "replaced seed", "AES key", "HMAC key", "number of a commitment", "salt"];
 
     public long Milliseconds => 0;
 
@@ -112,6 +114,16 @@ public sealed class SecretsTests : ITpmClock, ITpmEntropy
                 uint mac = External([0, 8, 0, 0x0B, 0, 4, 4, 0x40, 0, 0, 0, 5, 0, 0x0B, .. TestTpm.Sized(Unique())], 8);
                 Do(0x155, [mac], true, () => PutSized(new byte[40]).Put(0, 0x10));
                 Flush(mac);
+                break;
+            case "number of a commitment":
+                // Of an ephemeral key that is made and used; the other side's points are, for once, the TPM's own.
+                uint agreement = Primary([0, 0x23, 0, 0x0B, 0, 2, 4, 0x72, 0, 0, 0, 0x10, 0, 0x10, 0, 3, 0, 0x10, 0, 0, 0, 0]);
+                Commitments.Next(_tpm, _tpm.Cryptography.Curve(EccCurve.NistP256), []).CopyTo(_secret, 0);
+                Do(0x18E, [], false, () => Put(0, 3));
+                byte[] point = _response[10..80];
+                byte[] counter = _response[80..82];
+                Do(0x18D, [agreement], true, () => PutBytes(point).PutBytes(point).Put(0, 0x19).PutBytes(counter));
+                Flush(agreement);
                 break;
             default:
                 uint parent = Primary([0, 1, 0, 0x0B, 0, 3, 4, 0x72, 0, 0, 0, 6, 0, 128, 0, 0x43, 0, 0x10, 8, 0, 0, 0, 0, 0, 0, 0]);
