@@ -28,6 +28,10 @@ internal static class Rules
     public static readonly DiagnosticDescriptor SecretComparison = Make(
         "SVSM5005", "A secret is compared in a time that depends on it", "'{0}' is marked [Secret] and compared by {1}; wanted is a comparison whose time does not depend on the contents. Compare all bytes with OR and XOR, and look at the sum once.");
 
+    /// <summary>A part of the class library that does not work in a module.</summary>
+    public static readonly DiagnosticDescriptor NotInAModule = Make(
+        "SVSM5006", "A module uses what it does not have", "'{0}' does not work in a module: {1}; wanted is {2}. Do without it; suppress the message for code that no module runs.");
+
     private static DiagnosticDescriptor Make(string code, string title, string message) =>
         new(code, title, title + ": " + message + " See docs/errors/" + code + ".md.", "Svsm", DiagnosticSeverity.Warning, isEnabledByDefault: true);
 }

@@ -332,6 +332,12 @@ public static class SvsmDiagnostics
         "A secret is compared in a time that depends on it",
         "Compare all bytes with OR and XOR, and look at the sum once.");
 
+    /// <summary>Threads, timers, time of day, files and their like in a module's project. Raised by Svsm.Core.Analyzers.</summary>
+    public static readonly SvsmDiagnostic NotInAModule = new(
+        "SVSM5006",
+        "A module uses what it does not have",
+        "Do without it; suppress the message for code that no module runs.");
+
     /// <summary>No QEMU. Raised by Svsm.Simulator.Machine.</summary>
     public static readonly SvsmDiagnostic QemuMissing = new(
         "SVSM6001",

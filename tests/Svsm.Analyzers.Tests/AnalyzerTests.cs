@@ -138,4 +138,39 @@ public sealed class AnalyzerTests
     [InlineData("[Secret] static ulong s_key; static ulong M(ulong x) => s_key ^ x;", "")]
     [InlineData("static ulong s_key; static bool M(ulong x) => s_key == x;", "")]
     public async Task SecretAnalyzer_Comparisons(string code, string expected) => Assert.Equal(expected, await Snippet.AnalyzeAsync<SecretAnalyzer>(code));
+
+    private const string Module = "namespace Svsm.Core { public abstract class SvsmModule { } public abstract class Middle : SvsmModule { } }\nsealed class Mine : Svsm.Core.Middle { }\n";
+
+    [Theory]
+    [InlineData("static void M() { new System.Threading.Thread(() => { }).Start(); }", "SVSM5006@1")]
+    [InlineData("static int M() => System.Threading.Tasks.Task.Run(() => 1).Result;", "SVSM5006@1")]
+    [InlineData("static object M() => System.Threading.Tasks.Task.Factory.StartNew(() => 1);", "SVSM5006@1")]
+    [InlineData("static object M() => System.Threading.Tasks.Task.Delay(1);", "SVSM5006@1")]
+    [InlineData("static object M() => new System.Threading.Timer(_ => { });", "SVSM5006@1")]
+    [InlineData("static void M() { System.Threading.Tasks.Parallel.For(0, 1, _ => { }); }", "SVSM5006@1")]
+    [InlineData("static object M() => System.Linq.ParallelEnumerable.AsParallel(new[] { 1 });", "SVSM5006@1")]
+    [InlineData("static void M() { System.Threading.ThreadPool.QueueUserWorkItem(_ => { }); }", "SVSM5006@1")]
+    [InlineData("static long M() => DateTime.UtcNow.Ticks\n+ DateTimeOffset.Now.Ticks;", "SVSM5006@1 SVSM5006@2")]
+    [InlineData("static string M() => System.IO.File.ReadAllText(\"/x\");", "SVSM5006@1")]
+    [InlineData("static object M() => new System.IO.FileStream(\"/x\", System.IO.FileMode.Open);", "SVSM5006@1")]
+    [InlineData("static object M() => new System.Net.Sockets.TcpClient();", "SVSM5006@1")]
+    [InlineData("static object M() => System.Diagnostics.Process.Start(\"/x\");", "SVSM5006@1")]
+    [InlineData("static string M() => Console.ReadLine();", "SVSM5006@1")]
+    [InlineData("static byte[] M(byte[] x) => System.Security.Cryptography.SHA256.HashData(x);", "SVSM5006@1")]
+    [InlineData("static object M() => System.Security.Cryptography.Aes.Create();", "SVSM5006@1")]
+    [InlineData("static object M() => new System.Security.Cryptography.X509Certificates.X509Certificate2(\"/x\");", "SVSM5006@1")]
+    [InlineData("sealed class C { ~C() { } }", "SVSM5006@1")]
+    [InlineData("static void M() { GC.WaitForPendingFinalizers(); }", "SVSM5006@1")]
+    [InlineData("static void M() { System.Security.Cryptography.RandomNumberGenerator.Fill(new byte[3]); Console.WriteLine(1); }", "")]
+    [InlineData("static long M() => Environment.TickCount64 + System.Diagnostics.Stopwatch.GetTimestamp() + System.Threading.Thread.CurrentThread.ManagedThreadId;", "")]
+    [InlineData("static DateTime M() => new DateTime(2026, 1, 1).AddDays(1);", "")]
+    [InlineData("static object M() => System.Threading.Tasks.Task.FromResult(1);", "")]
+    [InlineData("static bool M(byte[] x) => System.Security.Cryptography.CryptographicOperations.FixedTimeEquals(x, x);", "")]
+    public async Task ModuleLibraryAnalyzer_Uses(string code, string expected)
+    {
+        Assert.Equal(expected, await Snippet.AnalyzeAsync<ModuleLibraryAnalyzer>(code, types: Module));
+
+        // Another project is no business of it.
+        Assert.Equal("", await Snippet.AnalyzeAsync<ModuleLibraryAnalyzer>(code));
+    }
 }

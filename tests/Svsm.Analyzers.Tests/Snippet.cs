@@ -16,6 +16,13 @@ namespace Svsm.Analyzers.Tests;
 /// <summary>Compiles C# and runs an analyzer over it.</summary>
 internal static class Snippet
 {
+    private static readonly string[] s_references =
+    [
+        "System.Private.CoreLib.dll", "System.Runtime.dll", "System.Memory.dll", "System.Collections.dll", "System.Collections.Concurrent.dll", "System.Console.dll", "System.Linq.dll", "System.Linq.Parallel.dll",
+        "System.Threading.dll", "System.Threading.Tasks.Parallel.dll", "System.Net.Sockets.dll", "System.Net.Primitives.dll", "System.Security.Cryptography.dll",
+        "System.Diagnostics.Process.dll", "System.ComponentModel.Primitives.dll",
+    ];
+
     private const string Common = """
         using System;
         [AttributeUsage(AttributeTargets.Struct)] sealed class OwnerAttribute : Attribute;
@@ -38,16 +45,17 @@ internal static class Snippet
     /// <summary>Codes of what the analyzer says, each with the line of the snippet, "SVSM5001@2", in order.</summary>
     /// <param name="code">Members of a class. It must compile.</param>
     /// <param name="typeComment">A comment line inside the class, before the members.</param>
-    public static async Task<string> AnalyzeAsync<TAnalyzer>(string code, string typeComment = "")
+    /// <param name="types">Other types, whole lines.</param>
+    public static async Task<string> AnalyzeAsync<TAnalyzer>(string code, string typeComment = "", string types = "")
         where TAnalyzer : DiagnosticAnalyzer, new()
     {
-        string head = Common + "static unsafe class Program\n{\n" + (typeComment.Length == 0 ? "" : typeComment + "\n");
+        string head = Common + types + "static unsafe class Program\n{\n" + (typeComment.Length == 0 ? "" : typeComment + "\n");
         int firstLine = head.Count(character => character == '\n');
         string folder = Path.GetDirectoryName(typeof(object).Assembly.Location)!;
         CSharpCompilation compilation = CSharpCompilation.Create(
             "Snippet",
             [CSharpSyntaxTree.ParseText(head + code + "\n}\n", new CSharpParseOptions(LanguageVersion.CSharp14), cancellationToken: TestContext.Current.CancellationToken)],
-            [.. new[] { "System.Private.CoreLib.dll", "System.Runtime.dll", "System.Memory.dll" }.Select(name => MetadataReference.CreateFromFile(Path.Combine(folder, name)))],
+            [.. s_references.Select(name => MetadataReference.CreateFromFile(Path.Combine(folder, name)))],
             new CSharpCompilationOptions(OutputKind.DynamicallyLinkedLibrary, allowUnsafe: true));
         Assert.Empty(compilation.GetDiagnostics(TestContext.Current.CancellationToken).Where(diagnostic => diagnostic.Severity == DiagnosticSeverity.Error).Select(diagnostic => diagnostic.ToString()));
         ImmutableArray<Diagnostic> found = await compilation
