@@ -6,6 +6,7 @@ using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Reflection;
+using System.Text;
 using System.Threading.Tasks;
 using Svsm.Core.Testing;
 using Svsm.TestModule;
@@ -21,8 +22,8 @@ public sealed class ModuleProcessTests
     private const long MemorySize = 0x10_0000;
     private static readonly TimeSpan s_limit = TimeSpan.FromMinutes(2);
 
-    private static readonly string s_static =
-        typeof(ModuleProcessTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == "TestModules").Value!;
+    private static readonly string s_static = PathOf("TestModules");
+    private static readonly string s_library = PathOf("TestLibrary");
 
     public static TheoryData<string[]> Programs => new(["dotnet", typeof(Module).Assembly.Location], [s_static, typeof(Module).FullName!]);
 
@@ -142,6 +143,37 @@ public sealed class ModuleProcessTests
         }
     }
 
+    // What the table of docs/write-a-module.md promises of the program itself; what depends on the kernel is tried on it.
+    [Theory]
+    [InlineData("null", "NullReferenceException")]
+    [InlineData("divide", "DivideByZeroException")]
+    [InlineData("cast", "InvalidCastException")]
+    [InlineData("memory", "OutOfMemoryException")]
+    [InlineData("linq", "1.5,4.5,7.5")]
+    [InlineData("regex", "a-b-c")]
+    [InlineData("random", "random")]
+    [InlineData("culture", "CultureNotFoundException")]
+    [InlineData("zone", "00:00:00")]
+    [InlineData("ticks", "grow")]
+    [InlineData("complete", "complete")]
+    [InlineData("console", "written")]
+    public async Task StaticProgram_PartOfTheClassLibrary_DoesWhatTheGuideSays(string row, string outcome)
+    {
+        var limits = new Dictionary<string, string> { ["DOTNET_GCHeapHardLimit"] = "400000", ["DOTNET_GCRegionRange"] = "10000000", ["DOTNET_GCgen0size"] = "40000" };
+        await using ModuleProcess module = ModuleProcess.Start([s_library, typeof(LibraryModule).FullName!], MemorySize, s_limit, limits);
+
+        // Twice: what a module caught has left it as it was.
+        for (int i = 0; i < 2; i++)
+        {
+            module.GuestWrite(new(0x1000), Encoding.UTF8.GetBytes(row));
+            SvsmAnswer answer = await module.CallAsync(0, 0x1000, (ulong)row.Length, 0x2000);
+            Assert.Equal(SvsmResultCode.Success, answer.Code);
+            Assert.Equal(outcome, Encoding.UTF8.GetString(module.GuestRead(new(0x2000), (int)answer.Rcx)));
+        }
+
+        Assert.Equal(ModuleHost.Ended, await module.EndAsync());
+    }
+
     [Fact]
     public async Task Start_StaticProgram_OfAnUnknownModule_Ends()
     {
@@ -149,6 +181,9 @@ public sealed class ModuleProcessTests
 
         Assert.Equal(127, await module.EndAsync());
     }
+
+    private static string PathOf(string key) =>
+        typeof(ModuleProcessTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == key).Value!;
 
     private static ModuleProcess Start(IReadOnlyList<string> program) => ModuleProcess.Start(program, MemorySize, s_limit);
 
