@@ -19,6 +19,8 @@ using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Guest;
 using Svsm.Kernel.Memory;
+using Svsm.Kernel.Modules;
+using Svsm.Kernel.Processes;
 using Svsm.Kernel.Protocols;
 using Svsm.Kernel.Snp;
 using Svsm.Platform;
@@ -46,6 +48,7 @@ internal static unsafe class KernelMain
 
         Processor.Protect(in cpuid);
         ExtendedState.Choose(in cpuid);
+        ProcessorRandom.Initialize(in cpuid);
         ExtendedState.Enable();
         ulong status = X64.ReadMsr(SevMsr.SevStatus);
         TerminationReason reason = SevStatusCheck.Check(status, configuration.SevFeatures);
@@ -112,6 +115,7 @@ internal static unsafe class KernelMain
         }
 
         FirstVcpu.Create(in configuration, encryptionMask);
+        ModuleTable.Start(in configuration, cpuCount);
         ApplicationProcessors.Start(in configuration, cpuCount);
         Log.Text("svsm: the guest starts at VMPL"u8);
         Log.Decimal((ulong)configuration.GuestVmpl);

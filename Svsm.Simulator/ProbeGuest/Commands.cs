@@ -25,6 +25,8 @@
 //   host-page:SEED 20000 requests by GHCB page whose fields are garbage; exit status 0 if the host ends the VM at none of them
 //   host-reg:SEED  requests by GHCB MSR whose values are garbage
 //   disk           drives the disk of the SVSM that the machine plays; exit status 0 if that does what a disk does
+//   module:N       N rounds of calls to the test module on all vCPUs at once; exit status 0 if all answers are right
+//   module-bench   1000 calls to the test module, then exit status 0
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
 
@@ -160,6 +162,14 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("disk"u8))
         {
             DiskChecks.Run();
+        }
+        else if (text.StartsWith("module:"u8))
+        {
+            ModuleCalls.Run(Parse(text.Slice("module:"u8.Length)));
+        }
+        else if (text.SequenceEqual("module-bench"u8))
+        {
+            ModuleCalls.Bench();
         }
         else if (text.SequenceEqual("exception"u8))
         {

@@ -31,6 +31,9 @@ internal struct GuestVcpu
     /// <summary>SEV_FEATURES in its VMSA; those of all vCPUs of the guest.</summary>
     public SevFeatures Features;
 
+    /// <summary>How many vCPUs there were before it with this number: what was kept for one of them is not for another.</summary>
+    public ulong Generation;
+
     /// <summary>Its calling area.</summary>
     public PhysicalAddress CallingArea;
 }

@@ -7,6 +7,7 @@
 // takes nothing else.
 //
 //   GuestVcpu     a guest vCPU's VMSA and calling area      Guest/GuestVcpu.cs; a second one is only tried, never waited for
+//   Modules       calls that wait for a module              Modules/ModuleService.cs
 //   Tasks         tasks that wait                           Tasks/WaitQueue.cs
 //   Slabs         small blocks of memory                    Memory/KernelHeap.cs
 //   AddressSpace  what all CPUs have mapped                 Memory/KernelPages.cs, Arch/X64/AddressSpace.cs
@@ -20,6 +21,9 @@ internal enum LockRank : byte
 {
     /// <summary>A guest vCPU's VMSA and calling area.</summary>
     GuestVcpu,
+
+    /// <summary>Calls that wait for a module.</summary>
+    Modules,
 
     /// <summary>Tasks that wait.</summary>
     Tasks,

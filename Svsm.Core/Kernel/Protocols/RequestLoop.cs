@@ -24,6 +24,7 @@ using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Guest;
 using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
+using Svsm.Kernel.Modules;
 using Svsm.Kernel.Snp;
 using Svsm.Kernel.Tasks;
 using Svsm.Platform;
@@ -134,7 +135,12 @@ internal static class RequestLoop
         }
 
         SvsmRequest request = new() { Selector = selector, Rcx = registers.Rcx, Rdx = registers.Rdx, R8 = registers.R8, R9 = registers.R9 };
-        if (ProtocolTable.Dispatch(ref request, in context, KernelMemory.PageStates, ref platform, out SvsmResultCode result) == CallOutcome.HostViolation)
+        SvsmResultCode result;
+        if (ProtocolTable.TryFindModule(request.Protocol, out int module))
+        {
+            result = ModuleService.Handle(ref request, in context, module);
+        }
+        else if (ProtocolTable.Dispatch(ref request, in context, KernelMemory.PageStates, ref platform, out result) == CallOutcome.HostViolation)
         {
             Panic.Stop(TerminationReason.PageStateViolation, "a page of the guest is not in the state that the SVSM gave it"u8, request.Rcx);
         }

@@ -170,6 +170,7 @@ internal static class VcpuCalls
             vcpu.IsFirst = false;
             vcpu.Features = context.Current.Features;
             vcpu.Exists = true;
+            vcpu.Generation++;
         }
 
         return result;

@@ -13,6 +13,8 @@ using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Guest;
 using Svsm.Kernel.Memory;
+using Svsm.Kernel.Modules;
+using Svsm.Kernel.Processes;
 using Svsm.Kernel.Protocols;
 using Svsm.Platform;
 using Svsm.Wire;
@@ -101,6 +103,11 @@ internal static unsafe class ApplicationProcessors
         Host.RegisterPage();
         ExtendedState.Enable();
         Doorbell.Register();
+        if (ModuleTable.IsUsed)
+        {
+            UserContext.PrepareCpu();
+        }
+
         Interlocked.Increment(ref s_started);
         RequestLoop.Run(s_guest);
     }

@@ -78,6 +78,7 @@ internal static unsafe class Doorbell
             _ = Host.TryWriteMsr(EndOfInterrupt, 0);
         }
 
+        cpu.RanProcess &= !events.IsTick;
         return events.IsTick;
     }
 

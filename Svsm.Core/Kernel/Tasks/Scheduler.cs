@@ -116,7 +116,8 @@ internal static unsafe class Scheduler
         ref CpuTasks tasks = ref Tasks;
         if (tasks.Queue.IsEmpty)
         {
-            CpuTimer.Tick(on: false);
+            // The timer is left on for a module that is called again and again: turning it on and off is a request to the host each.
+            CpuTimer.Tick(PerCpu.Current.RanProcess);
             return true;
         }
 

@@ -17,11 +17,26 @@ namespace Svsm.Kernel.Arch;
 /// <summary>Vectors that the kernel names.</summary>
 internal static class Vector
 {
+    /// <summary>Divide error.</summary>
+    public const int DivideError = 0;
+
+    /// <summary>Debug.</summary>
+    public const int Debug = 1;
+
     /// <summary>Non-maskable interrupt.</summary>
     public const int Nmi = 2;
 
+    /// <summary>Breakpoint.</summary>
+    public const int Breakpoint = 3;
+
+    /// <summary>Invalid opcode.</summary>
+    public const int InvalidOpcode = 6;
+
     /// <summary>Double fault.</summary>
     public const int DoubleFault = 8;
+
+    /// <summary>Stack fault.</summary>
+    public const int StackFault = 12;
 
     /// <summary>General protection.</summary>
     public const int GeneralProtection = 13;
@@ -29,8 +44,17 @@ internal static class Vector
     /// <summary>Page fault.</summary>
     public const int PageFault = 14;
 
+    /// <summary>x87 floating point.</summary>
+    public const int FloatingPoint = 16;
+
+    /// <summary>Alignment check.</summary>
+    public const int AlignmentCheck = 17;
+
     /// <summary>Machine check.</summary>
     public const int MachineCheck = 18;
+
+    /// <summary>SSE floating point.</summary>
+    public const int SimdFloatingPoint = 19;
 
     /// <summary>Hypervisor injection: the host has something to tell.</summary>
     public const int Hypervisor = 28;
@@ -47,6 +71,8 @@ internal static unsafe class DescriptorTables
 {
     private const ulong CodeDescriptor = 0x00AF_9B00_0000_FFFF;
     private const ulong DataDescriptor = 0x00CF_9300_0000_FFFF;
+    private const ulong UserCodeDescriptor = 0x00AF_FB00_0000_FFFF;
+    private const ulong UserDataDescriptor = 0x00CF_F300_0000_FFFF;
     private const ulong TaskDescriptorAttributes = 0x89ul << 40;
     private const ulong InterruptGate = 0x8Eul << 40;
     private const int StubLength = 16;
@@ -100,9 +126,11 @@ internal static unsafe class DescriptorTables
         cpu.Gdt[2] = DataDescriptor;
         cpu.Gdt[3] = ((uint)sizeof(TaskStateSegment) - 1) | ((taskBase & 0xFF_FFFF) << 16) | TaskDescriptorAttributes | ((taskBase >> 24 & 0xFF) << 56);
         cpu.Gdt[4] = taskBase >> 32;
+        cpu.Gdt[5] = UserDataDescriptor;
+        cpu.Gdt[6] = UserCodeDescriptor;
 
         DescriptorTable table;
-        table.Limit = (5 * sizeof(ulong)) - 1;
+        table.Limit = (7 * sizeof(ulong)) - 1;
         table.Base = (ulong)Unsafe.AsPointer(ref cpu.Gdt[0]);
         LoadGdt(&table, KernelLayout.CodeSelector, KernelLayout.DataSelector);
         X64.LoadTaskRegister(KernelLayout.TaskSelector);

@@ -13,8 +13,8 @@
 #                                        NoFurtherSignal then, and waits until the kernel clears it, which it does on other stacks only
 #
 # Whoever is on another stack than the task's (#VC, NMI, #DF, the request loop's) is not preempted; for the end of #VC see VcHandler.cs.
-# CPL 3, and the first instructions after SYSCALL: RSP is not in the kernel stack of the task either, so the flag is all that happens. A process
-# is to be preempted by the same way from TSS.RSP0, and an entry by SYSCALL is to look at the flag before it returns.
+# CPL 3: the process is left, as by an exception (User.S). RSP is the process's own choice, also for the first instructions after
+# SYSCALL: so neither is compared with the stack of #HV. Just before a process is entered (user_window) it is not entered.
 #
 # Source of the windows: coconut-svsm (the switch of VMPL is abandoned when #HV comes between the look and VMGEXIT).
 
@@ -60,7 +60,16 @@
         push    %rax
         push    %rcx
         push    %rdx
-        movabs  $HV_STACK_BOTTOM, %rax
+        testb   $3, FRAME_CS(%rsp)
+        jnz     hv_user
+        mov     FRAME_RIP(%rsp), %rax
+        lea     svsm_system_call(%rip), %rdx
+        cmp     %rdx, %rax
+        jb      1f
+        lea     svsm_system_call_end(%rip), %rdx
+        cmp     %rdx, %rax
+        jb      hv_note
+1:      movabs  $HV_STACK_BOTTOM, %rax
         mov     FRAME_RSP(%rsp), %rdx
         sub     %rax, %rdx
         cmp     $HV_STACK_SIZE, %rdx
@@ -71,6 +80,7 @@
         mov     FRAME_RIP(%rsp), %rax
         leave_window run_window, run_window_end, run_abandoned
         leave_window halt_window, halt_window_end, halt_window_end
+        leave_window user_window, user_window_end, user_abandoned
 
         lea     resume_start(%rip), %rdx
         cmp     %rdx, %rax
@@ -110,6 +120,21 @@ hv_return:
         pop     %rcx
         pop     %rax
         iretq
+
+hv_note:
+        movabs  $PER_CPU, %rcx
+        movb    $1, HAS_EVENTS(%rcx)
+        jmp     hv_return
+
+hv_user:
+        movabs  $PER_CPU, %rcx
+        movb    $1, HAS_EVENTS(%rcx)
+        pop     %rdx
+        pop     %rcx
+        pop     %rax
+        pushq   $0
+        pushq   $VECTOR_HYPERVISOR
+        jmp     svsm_user_exit
 
 hv_nested:
         pop     %rdx
@@ -257,6 +282,8 @@ halt_window_end:
 
         address_of svsm_hv_entry_address, svsm_hv_entry
         address_of svsm_preempted_address, svsm_preempted
+
+        .globl  svsm_extended_mask
 
         .data
         .p2align 3

@@ -61,7 +61,7 @@
         end_function svsm_cpu_entry
 
 # svsm_exception(TrapFrame*), TrapFrame.cs.
-        exception_entries svsm
+        exception_entries svsm, svsm_user_exit
 
 # rdi = GDTR operand, rsi = code selector, rdx = data selector.
         function svsm_load_gdt

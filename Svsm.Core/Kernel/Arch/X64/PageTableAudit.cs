@@ -3,9 +3,9 @@
 
 // Compares page tables with the partition of the address space. For the self-check, in images made for tests only; free of hardware.
 //
-//   below slot 510    nothing: neither page 0 nor anything of a user
+//   below slot 510    nothing: neither page 0 nor anything of a user (no process runs during an audit)
 //   slot 510          the CPU's pages and its two tables; windows as far as the CPU says that they are open; the GHCB page alone is shared
-//   slot 511          text: executable, not writable; behind it, up to the data: neither; data, hand-over pages, KernelPages, page states
+//   slot 511          text: executable, not writable; behind it, up to the data, and the archive of modules: neither; data, hand-over pages, KernelPages, page states
 //   every page        of the SVSM's own memory but for windows, mapped once in the whole VM but for the two tables, not for CPL 3, not
 //                     writable and executable
 //
@@ -235,6 +235,12 @@ internal unsafe ref struct PageTableAudit<TMemory>
             mayExecute = address >= _facts.TextStart && address < _facts.TextEnd;
             mayWrite = address >= _facts.DataStart;
             return address >= _facts.TextStart;
+        }
+
+        if (address - KernelAddressSpace.Archive < KernelAddressSpace.ArchiveMaxLength)
+        {
+            mayWrite = false;
+            return true;
         }
 
         mayWrite = address is not (KernelAddressSpace.Configuration or KernelAddressSpace.GeneralParameters or KernelAddressSpace.MemoryMap);

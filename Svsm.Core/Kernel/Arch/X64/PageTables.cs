@@ -4,7 +4,8 @@
 // Four-level page tables: walking, mapping, and the tables of another CPU. Free of hardware: every table is reached through ITableMemory, one
 // after the other, and nothing is remembered. The caller holds the lock of the part that it changes, and drops translations.
 //
-//   PML4 (one per CPU) -> slot 510: tables of that CPU alone
+//   PML4 (one per CPU) -> slot 0:   tables of the process that the CPU runs, if it runs one (Processes/ProcessTables.cs)
+//                      -> slot 510: tables of that CPU alone
 //                      -> slot 511: tables that all CPUs share
 
 using System.Threading;
@@ -119,7 +120,8 @@ internal unsafe ref struct PageTables<TMemory>
     /// <param name="root">The PML4.</param>
     /// <param name="address">A virtual address whose entry is free.</param>
     /// <param name="frame">The page.</param>
-    /// <param name="flags">Bits of the entry beside address and C-bit; with <see cref="PageEntry.Large"/> a page of 2 MiB.</param>
+    /// <param name="flags">Bits of the entry beside address and C-bit; with <see cref="PageEntry.Large"/> a page of 2 MiB. With
+    /// <see cref="PageEntry.User"/> the tables that are made are for CPL 3 as well.</param>
     /// <returns><see cref="MemoryError.NoFrames"/>, or <see cref="MemoryError.NoAddresses"/> when something is mapped there.</returns>
     public readonly MemoryError Map(PhysicalAddress root, ulong address, PhysicalAddress frame, ulong flags)
     {
@@ -140,7 +142,7 @@ internal unsafe ref struct PageTables<TMemory>
             }
             else if (_memory.TryAllocate(out PhysicalAddress fresh))
             {
-                Volatile.Write(ref slot, fresh.Value | _encryptionMask | PageEntry.Table);
+                Volatile.Write(ref slot, fresh.Value | _encryptionMask | PageEntry.Table | (flags & PageEntry.User));
             }
             else
             {

@@ -55,6 +55,20 @@ internal struct TurnState
     public ulong StackSize;
 }
 
+/// <summary>What the way to a process and back needs. Known to User.S.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct UserState
+{
+    /// <summary>RAX of the process, for a moment.</summary>
+    public ulong Rax;
+
+    /// <summary>Address of the <see cref="Processes.UserContext"/> of the process that was entered last.</summary>
+    public ulong Context;
+
+    /// <summary>RSP of the kernel while a process runs.</summary>
+    public ulong KernelStack;
+}
+
 /// <summary>The current CPU's data; one page, zero at the start.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct PerCpu
@@ -62,13 +76,16 @@ internal unsafe struct PerCpu
     /// <summary>Whether the task that runs can be preempted. At offset 0.</summary>
     public TurnState Turn;
 
+    /// <summary>The way to a process. At offset 24.</summary>
+    public UserState User;
+
     /// <summary>Mapping windows in use, one bit each.</summary>
     public fixed ulong UsedWindows[8];
 
-    /// <summary>Global descriptor table: null, code, data, task state segment (two quadwords).</summary>
-    public fixed ulong Gdt[5];
+    /// <summary>Global descriptor table: null, code, data, task state segment (two quadwords), data and code of CPL 3.</summary>
+    public fixed ulong Gdt[7];
 
-    /// <summary>Task state segment.</summary>
+    /// <summary>Task state segment. User.S knows where its first stack pointer is.</summary>
     public TaskStateSegment Tss;
 
     /// <summary>Number of the CPU, which is its APIC id too: 0 for the one that boots.</summary>
@@ -91,6 +108,9 @@ internal unsafe struct PerCpu
 
     /// <summary>Always false: what a CPU without a doorbell page has in place of its flags.</summary>
     public bool NoSignal;
+
+    /// <summary>A process has run since the last tick: the timer is left on for the next one.</summary>
+    public bool RanProcess;
 
     /// <summary>A #VC is being handled.</summary>
     public bool HandlesVc;

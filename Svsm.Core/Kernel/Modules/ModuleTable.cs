@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The modules of the image: which there are, and their start. Who serves what is in Protocols/ProtocolTable.cs, how a call becomes an answer in
+// ModuleService.cs.
+
+using System;
+using System.Runtime.CompilerServices;
+using Svsm.Kernel.Arch;
+using Svsm.Kernel.Diagnostics;
+using Svsm.Kernel.Memory;
+using Svsm.Kernel.Processes;
+using Svsm.Kernel.Protocols;
+using Svsm.Platform;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Modules;
+
+/// <summary>The modules of the image.</summary>
+internal static unsafe class ModuleTable
+{
+    private static OwnedArray<ModuleRecord, KernelHeap> s_modules;
+    private static OwnedArray<PendingCall, KernelHeap> s_calls;
+    private static ulong s_archiveLength;
+
+    /// <summary>There are modules, so CPUs run processes.</summary>
+    public static bool IsUsed => s_archiveLength != 0;
+
+    /// <summary>The archive; empty without modules.</summary>
+    // SAFETY: the builder maps it there, read-only, for as long as the VM exists.
+    public static ReadOnlySpan<byte> Archive => new((void*)KernelAddressSpace.Archive, (int)s_archiveLength);
+
+    /// <summary>The records, one for each module of the archive.</summary>
+    public static Span<ModuleRecord> Modules => s_modules.Items;
+
+    /// <summary>The calls of the guest, one for each vCPU.</summary>
+    public static Span<PendingCall> Calls => s_calls.Items;
+
+    /// <summary>Reads the archive, and starts all modules; ends the VM if the archive is not one of this kernel's, or memory is lacking.</summary>
+    /// <param name="configuration">The measured configuration.</param>
+    /// <param name="cpuCount">Number of CPUs.</param>
+    public static void Start(in ImageConfiguration configuration, int cpuCount)
+    {
+        if (configuration.ArchiveLength == 0)
+        {
+            return;
+        }
+
+        bool fits =
+            configuration.ArchiveLength <= KernelAddressSpace.ArchiveMaxLength && configuration.ArchiveBase >= configuration.RegionBase &&
+            configuration.ArchiveBase <= configuration.HeapBase && configuration.ArchiveLength <= configuration.HeapBase - configuration.ArchiveBase;
+        s_archiveLength = fits ? configuration.ArchiveLength : 0;
+        if (!fits || !ArchiveReader.TryOpen(Archive, out ArchiveReader archive))
+        {
+            Panic.Stop(TerminationReason.Configuration, "the archive of modules is not one of this kernel's"u8);
+            return;
+        }
+
+        if (OwnedArray<ModuleRecord, KernelHeap>.Create(archive.ModuleCount, out s_modules) != MemoryError.None ||
+            OwnedArray<PendingCall, KernelHeap>.Create(cpuCount, out s_calls) != MemoryError.None)
+        {
+            Panic.Stop(TerminationReason.OutOfMemory, "no memory for what there is once per module"u8);
+        }
+
+        UserContext.PrepareCpu();
+        for (int i = 0; i < archive.ModuleCount; i++)
+        {
+            ref ModuleRecord record = ref Modules[i];
+            record.Entry = archive.Module(i);
+            record.ArchiveBase = configuration.ArchiveBase;
+            record.Index = i;
+            record.Current = ModuleRecord.NoCall;
+            record.First = ModuleRecord.NoCall;
+            ProtocolTable.Add(record.Entry.Protocol, record.Entry.MinVersion, record.Entry.MaxVersion, i);
+            ModuleService.Start(ref record);
+        }
+    }
+
+    /// <summary>Begins a line of the log with the name of a module.</summary>
+    public static void LogName(int module)
+    {
+        _ = ArchiveReader.TryOpen(Archive, out ArchiveReader archive);
+        Log.Text(archive.NameOf(archive.Module(module)));
+        Log.Text(": "u8);
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using Svsm.Kernel.Arch;
+using Svsm.Kernel.Diagnostics;
+using Svsm.Kernel.Memory;
+using Svsm.Kernel.Modules;
+using Svsm.Kernel.Snp;
+using Svsm.Platform;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Processes;
+
+/// <summary>The machine, for processes.</summary>
+internal unsafe struct ProcessPlatform : IProcessPlatform
+{
+    private const uint LowestPrintable = 0x20;
+    private const uint HighestPrintable = 0x7E;
+
+    /// <inheritdoc/>
+    public readonly ReadOnlySpan<byte> Archive => ModuleTable.Archive;
+
+    /// <inheritdoc/>
+    public readonly ulong Now => X64.ReadTimeStampCounter();
+
+    /// <inheritdoc/>
+    public readonly bool TryAllocate(out PhysicalAddress frame) => FrameAllocator.TryAllocate(out frame);
+
+    /// <inheritdoc/>
+    public readonly void Free(PhysicalAddress frame) => FrameAllocator.Free(frame);
+
+    /// <inheritdoc/>
+    // SAFETY: the window is mapped until Unmap.
+    public readonly ulong* Map(PhysicalAddress table) => (ulong*)AddressSpace.MapWindow(table);
+
+    /// <inheritdoc/>
+    public readonly void Unmap(ulong* table) => AddressSpace.UnmapWindow((ulong)table);
+
+    /// <inheritdoc/>
+    public readonly void Invalidate(ulong address) => X64.InvalidatePage(address);
+
+    /// <inheritdoc/>
+    public readonly bool TryReadGuest(ulong address, Span<byte> destination)
+    {
+        PhysicalAddress start = new(address);
+        PageStateTable states = KernelMemory.PageStates;
+        if (states.Pin(start.PageNumber) != PageResult.Success)
+        {
+            return false;
+        }
+
+        SnpPlatform platform = default;
+        GuestWindow window = platform.Map(start.PageBase);
+        bool isRead = window.TryRead(start.PageOffset, destination);
+        platform.Unmap(window);
+        states.Unpin(start.PageNumber);
+        return isRead;
+    }
+
+    /// <inheritdoc/>
+    public readonly bool TryWriteGuest(ulong address, ReadOnlySpan<byte> source)
+    {
+        PhysicalAddress start = new(address);
+        PageStateTable states = KernelMemory.PageStates;
+        if (states.Pin(start.PageNumber) != PageResult.Success)
+        {
+            return false;
+        }
+
+        SnpPlatform platform = default;
+        GuestWindow window = platform.Map(start.PageBase);
+        bool isWritten = window.TryWrite(start.PageOffset, source);
+        platform.Unmap(window);
+        states.Unpin(start.PageNumber);
+        return isWritten;
+    }
+
+    /// <inheritdoc/>
+    public readonly bool TryDraw(Span<byte> destination)
+    {
+        ProcessorRandom source = default;
+        return Entropy.TryFill(ref source, destination);
+    }
+
+    /// <inheritdoc/>
+    public readonly CpuidValues Cpuid(uint function, uint index)
+    {
+        // The entry count was checked while booting, on this very copy.
+        _ = CpuidTable.TryOpen(VcHandler.CpuidPage, out CpuidTable table);
+        return table.Get(function, index);
+    }
+
+    /// <inheritdoc/>
+    public readonly void Log(int module, LogLevel level, ReadOnlySpan<byte> line)
+    {
+        ModuleTable.LogName(module);
+        for (int i = 0; i < line.Length; i++)
+        {
+            // Whatever could pass for another line, or act on a terminal, is shown as one character.
+            byte shown = line[i] is >= (byte)LowestPrintable and <= (byte)HighestPrintable ? line[i] : (byte)'?';
+            Diagnostics.Log.Text(new ReadOnlySpan<byte>(in shown));
+        }
+
+        Diagnostics.Log.End(default, level);
+    }
+}

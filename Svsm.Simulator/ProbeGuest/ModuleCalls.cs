@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Calls to a module: the test module (tests/Svsm.TestModule), whose calls these are. All vCPUs at once; each has a page of its own and one that it
+// shares with the others.
+//
+// SAFETY (whole type): the jobs are static methods, which every vCPU can call; the pages are validated before they are used.
+
+using System;
+using Svsm.Platform;
+using Svsm.Wire;
+
+namespace Svsm.ProbeGuest;
+
+internal static unsafe class ModuleCalls
+{
+    private const SvsmProtocol Protocol = (SvsmProtocol)0x8000_0001;
+    private const uint Reverse = 1;
+    private const uint Increment = 2;
+    private const uint Copy = 3;
+    private const uint Say = 4;
+    private const uint NoSuchCall = 77;
+    private const ulong Page = 0x1000;
+    private const int BenchCalls = 1000;
+
+    private static uint s_rounds;
+    private static uint s_wrong;
+
+    /// <summary>Makes so many rounds on all vCPUs, and ends the VM.</summary>
+    public static void Run(uint rounds)
+    {
+        SvsmCall query = new() { Rcx = ((ulong)Protocol << 32) | 1 };
+        Probe.Result("module: query"u8, Calls.Call(SvsmProtocol.Core, (uint)CoreCall.QueryProtocol, ref query), SvsmResultCode.Success);
+        Probe.Equal("module: versions"u8, query.Rcx, (1ul << 32) | 1);
+        Probe.Result("module: vCPUs"u8, Cpus.StartAll(), SvsmResultCode.Success);
+        Probe.True("module: pages made private"u8, TestMemory.MakePrivate(TestMemory.Base, 2 * Cpus.Count));
+        for (int page = 0; page < 2 * Cpus.Count; page++)
+        {
+            Probe.Result("module: page validated"u8, Calls.PValidateOne(TestMemory.PageAt(page), true, false, false), SvsmResultCode.Success);
+        }
+
+        SvsmCall call = default;
+        Probe.Result("module: no such call"u8, Calls.Call(Protocol, NoSuchCall, ref call), SvsmResultCode.UnsupportedCall);
+        Span<byte> text = new((void*)TestMemory.Base, 5);
+        "hello"u8.CopyTo(text);
+        call = new SvsmCall { Rcx = TestMemory.Base, Rdx = 5 };
+        Probe.Result("module: say"u8, Calls.Call(Protocol, Say, ref call), SvsmResultCode.Success);
+        text.Clear();
+        call = new SvsmCall { Rcx = TestMemory.Base + TestMemory.Length };
+        Probe.Result("module: address that is not the guest's"u8, Calls.Call(Protocol, Increment, ref call), SvsmResultCode.InvalidAddress);
+
+        s_rounds = rounds;
+        Cpus.RunOnAll(&Work);
+        Probe.Equal("module: wrong answers"u8, s_wrong, 0);
+        Probe.Summarize();
+        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    /// <summary>Makes calls that need as little as can be, and ends the VM.</summary>
+    public static void Bench()
+    {
+        for (ulong i = 0; i < BenchCalls; i++)
+        {
+            SvsmCall call = new() { Rcx = i };
+            if (Calls.Call(Protocol, Reverse, ref call) != SvsmResultCode.Success || call.R9 != i + 1)
+            {
+                Machine.Exit(ExitStatus.Failed);
+            }
+        }
+
+        Machine.Exit(ExitStatus.Passed);
+    }
+
+    private static void Work(int cpu)
+    {
+        ulong page = TestMemory.PageAt(2 * cpu);
+        uint wrong = 0;
+        for (uint round = 0; round < s_rounds; round++)
+        {
+            ulong mark = ((ulong)(uint)cpu << 32) | round;
+            SvsmCall call = new() { Rcx = mark, Rdx = mark + 1, R8 = mark + 2, R9 = mark + 3 };
+            wrong += Calls.Call(Protocol, Reverse, ref call) == SvsmResultCode.Success && call.Rcx == mark + 4 && call.Rdx == mark + 3 && call.R8 == mark + 2 && call.R9 == mark + 1 ? 0u : 1;
+
+            // Over the end of a page.
+            ulong* first = (ulong*)(page + Page - 16);
+            ulong* second = (ulong*)page;
+            first[0] = mark;
+            first[1] = mark + 1;
+            first[2] = mark + 2;
+            second[0] = 0;
+            call = new SvsmCall { Rcx = (ulong)first, Rdx = 24, R8 = page };
+            wrong += Calls.Call(Protocol, Copy, ref call) == SvsmResultCode.Success && call.Rcx == 24 && second[0] == mark && second[1] == mark + 1 && second[2] == mark + 2 ? 0u : 1;
+
+            call = new SvsmCall { Rcx = page };
+            uint low = (uint)mark;
+            wrong += Calls.Call(Protocol, Increment, ref call) == SvsmResultCode.Success && *(uint*)page == low + 1 ? 0u : 1;
+        }
+
+        System.Threading.Interlocked.Add(ref s_wrong, wrong);
+    }
+}
