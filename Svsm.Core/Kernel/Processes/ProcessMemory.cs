@@ -154,7 +154,7 @@ internal unsafe struct ProcessMemory
     public AccessResult Protect<TFrames>(ref TFrames frames, ulong start, ulong length, AccessRights rights)
         where TFrames : IProcessFrames
     {
-        if (start >= UserEnd || length > UserEnd - start || !Regions.Covers(start, start + length) || Regions.HasSharedFile(start, start + length))
+        if (start >= UserEnd || length > UserEnd - start || !Regions.Covers(start, start + length) || Regions.HasText(start, start + length))
         {
             return AccessResult.Denied;
         }
@@ -410,7 +410,8 @@ internal unsafe struct ProcessMemory
                 continue;
             }
 
-            slot = free ? 0 : (entry & ~RightsMask) | flags;
+            // A page of the archive is never made writable: the process gets a copy when it touches it.
+            slot = free || ((entry & Borrowed) != 0 && (flags & PageEntry.Writable) != 0) ? 0 : (entry & ~RightsMask) | flags;
             frames.Invalidate(address);
             if (free && (entry & Borrowed) == 0)
             {

@@ -176,12 +176,12 @@ internal struct RegionList
         return pages;
     }
 
-    /// <summary>Whether a region of a range holds text of the program: it is shared, and its rights are not to be widened.</summary>
-    public readonly bool HasSharedFile(ulong start, ulong end)
+    /// <summary>Whether a region of a range is executable: its rights do not change.</summary>
+    public readonly bool HasText(ulong start, ulong end)
     {
         for (int i = IndexOf(start); i < _count && _regions[i].Start < end; i++)
         {
-            if (_regions[i].Kind == RegionKind.SharedFile)
+            if ((_regions[i].Rights & AccessRights.Execute) != 0)
             {
                 return true;
             }
@@ -190,7 +190,7 @@ internal struct RegionList
         return false;
     }
 
-    /// <summary>Changes the rights of a range that is covered.</summary>
+    /// <summary>Changes the rights of a range that is covered. What may be written from now on is a copy of the program's.</summary>
     /// <returns>False: the list is full; nothing was changed.</returns>
     public bool TrySetRights(ulong start, ulong end, AccessRights rights)
     {
@@ -205,6 +205,11 @@ internal struct RegionList
         {
             Note(in _regions[index], -1);
             _regions[index].Rights = rights;
+            if (_regions[index].Kind == RegionKind.SharedFile && (rights & AccessRights.Write) != 0)
+            {
+                _regions[index].Kind = RegionKind.PrivateFile;
+            }
+
             Note(in _regions[index], 1);
         }
 
