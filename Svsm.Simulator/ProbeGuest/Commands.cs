@@ -26,6 +26,8 @@
 //   host-reg:SEED  requests by GHCB MSR whose values are garbage
 //   disk           drives the disk of the SVSM that the machine plays; exit status 0 if that does what a disk does
 //   module:N       N rounds of calls to the test module on all vCPUs at once; exit status 0 if all answers are right
+//   abuse:K:N      N times: a call that the test module fails in, in way K, then one that it has to serve
+//   one:K:RCX      one call of number K to the test module, with RCX; exit status 0 if that succeeds
 //   module-bench   1000 calls to the test module, then exit status 0
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
@@ -166,6 +168,18 @@ internal static unsafe class Commands
         else if (text.StartsWith("module:"u8))
         {
             ModuleCalls.Run(Parse(text.Slice("module:"u8.Length)));
+        }
+        else if (text.StartsWith("abuse:"u8))
+        {
+            ReadOnlySpan<byte> numbers = text.Slice("abuse:"u8.Length);
+            int separator = numbers.IndexOf((byte)':');
+            ModuleCalls.Abuse(Parse(numbers.Slice(0, separator)), Parse(numbers.Slice(separator + 1)));
+        }
+        else if (text.StartsWith("one:"u8))
+        {
+            ReadOnlySpan<byte> numbers = text.Slice("one:"u8.Length);
+            int separator = numbers.IndexOf((byte)':');
+            ModuleCalls.One(Parse(numbers.Slice(0, separator)), Parse(numbers.Slice(separator + 1)));
         }
         else if (text.SequenceEqual("module-bench"u8))
         {

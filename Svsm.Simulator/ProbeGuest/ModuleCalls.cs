@@ -19,6 +19,7 @@ internal static unsafe class ModuleCalls
     private const uint Increment = 2;
     private const uint Copy = 3;
     private const uint Say = 4;
+    private const uint Misbehave = 8;
     private const uint NoSuchCall = 77;
     private const ulong Page = 0x1000;
     private const int BenchCalls = 1000;
@@ -53,6 +54,30 @@ internal static unsafe class ModuleCalls
         Cpus.RunOnAll(&Work);
         Probe.Equal("module: wrong answers"u8, s_wrong, 0);
         Probe.Summarize();
+        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    /// <summary>Makes a call that the module fails in, again and again, and looks each time whether another one is served. Ends the VM.</summary>
+    public static void Abuse(ulong misdeed, uint rounds)
+    {
+        uint wrong = 0;
+        for (uint round = 0; round < rounds; round++)
+        {
+            SvsmCall call = new() { Rcx = misdeed };
+            wrong += Calls.Call(Protocol, Misbehave, ref call) == SvsmResultCode.InvalidRequest ? 0u : 1;
+            call = new SvsmCall { Rcx = round };
+            wrong += Calls.Call(Protocol, Reverse, ref call) == SvsmResultCode.Success && call.R9 == round + 1 ? 0u : 1;
+        }
+
+        Probe.Equal("module: wrong answers"u8, wrong, 0);
+        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    /// <summary>Makes one call with RCX, and ends the VM.</summary>
+    public static void One(uint number, ulong rcx)
+    {
+        SvsmCall call = new() { Rcx = rcx };
+        Probe.Result("module: the call"u8, Calls.Call(Protocol, number, ref call), SvsmResultCode.Success);
         Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
     }
 

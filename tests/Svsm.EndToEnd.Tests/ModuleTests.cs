@@ -31,6 +31,45 @@ public sealed class ModuleTests
         Assert.Contains(TypeName + ": hello", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
     }
 
+    // Ways to fail: tests/Svsm.TestModule/Misdeeds.cs.
+    [Theory]
+    [InlineData(0, "exited with status 1")]
+    [InlineData(1, "exited with status 3")]
+    [InlineData(2, "took more than 20 ms")]
+    [InlineData(3, "signal 11")]
+    [InlineData(4, "wrote what is no answer")]
+    [InlineData(5, "wrote what is no answer")]
+    [InlineData(6, "waits for another thread")]
+    [InlineData(7, "asked for the time of day")]
+    [InlineData(8, "aborted")]
+    [InlineData(9, "aborted")]
+    [InlineData(10, "aborted")]
+    [InlineData(11, "wrote what is no answer")]
+    [InlineData(12, "wrote what is no answer")]
+    [InlineData(13, "exited with status 1")]
+    public async Task Module_FailsAgainAndAgain_IsStartedAnewAndNothingLeaks(int misdeed, string line)
+    {
+        const int Rounds = 20;
+        using ImageUnderTest image = Build($"abuse:{misdeed}:{Rounds}", module => module with { RestartLimit = Rounds, Watchdog = 20 });
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true });
+
+        AssertPassed(result);
+        string log = result.ConsoleText((int)Vmpl.Vmpl0);
+        Assert.Equal(Rounds, log.Split('\n').Count(candidate => candidate.Contains(TypeName + ": " + line, StringComparison.Ordinal)));
+    }
+
+    [Theory]
+    [InlineData("one:6:0")]
+    [InlineData("one:7:0")]
+    [InlineData("one:9:50")]
+    [InlineData("one:10:20")]
+    [InlineData("one:11:0")]
+    public async Task Module_DoesWhatOrdinaryProgramsDo_Works(string command)
+    {
+        using ImageUnderTest image = Build(command);
+        AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true }));
+    }
+
     internal static ImageUnderTest Build(string command, Func<ModuleOptions, ModuleOptions>? alter = null)
     {
         var module = new ModuleOptions { TypeName = TypeName, Protocol = Protocol };

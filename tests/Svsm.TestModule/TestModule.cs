@@ -4,6 +4,9 @@
 using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
+using System.Diagnostics;
+using System.IO;
+using System.Threading;
 using Svsm.Core;
 using Svsm.Wire;
 
@@ -27,6 +30,30 @@ public sealed class TestModule : SvsmModule
 
     /// <summary>Throws.</summary>
     public const uint Throw = 5;
+
+    /// <summary>Has null and zero used as they should not be, and goes on: Success if each was an exception.</summary>
+    public const uint Fault = 6;
+
+    /// <summary>Takes memory until there is no more, and goes on: Success if that was an exception.</summary>
+    public const uint Exhaust = 7;
+
+    /// <summary>Fails in the way of RCX: <see cref="Misdeed"/>.</summary>
+    public const uint Misbehave = 8;
+
+    /// <summary>Computes for RCX milliseconds.</summary>
+    public const uint Compute = 9;
+
+    /// <summary>Sleeps for RCX milliseconds.</summary>
+    public const uint Sleep = 10;
+
+    /// <summary>Draws random numbers in each way that there is: Success if no two are the same.</summary>
+    public const uint Draw = 11;
+
+    /// <summary>Reads the file of the archive at the path of RDX bytes at RCX; RCX: its length, RDX: its first byte.</summary>
+    public const uint ReadFile = 12;
+
+    /// <summary>Reads 8 bytes of its own memory at RCX, whatever is there; RCX: what they are.</summary>
+    public const uint Peek = 13;
 
     public List<string> Steps { get; } = [];
 
@@ -70,8 +97,55 @@ public sealed class TestModule : SvsmModule
             case Throw:
                 throw new NotSupportedException("as asked\nfor");
 
+            case Fault:
+                return Misdeeds.ThrowsOnFaults() ? SvsmResultCode.Success : SvsmResultCode.InvalidRequest;
+
+            case Exhaust:
+                return Misdeeds.ThrowsWhenOutOfMemory() ? SvsmResultCode.Success : SvsmResultCode.InvalidRequest;
+
+            case Misbehave:
+                Misdeeds.Commit((Misdeed)request.Rcx);
+                return SvsmResultCode.Success;
+
+            case Compute when request.Rcx <= 60_000:
+                var watch = Stopwatch.StartNew();
+                ulong rounds = 0;
+                while (watch.ElapsedMilliseconds < (long)request.Rcx)
+                {
+                    rounds++;
+                }
+
+                return new SvsmResult(SvsmResultCode.Success) { Rcx = rounds };
+
+            case Sleep when request.Rcx <= 60_000:
+                Thread.Sleep((int)request.Rcx);
+                return SvsmResultCode.Success;
+
+            case Draw:
+                return Misdeeds.DrawsDifferentNumbers() ? SvsmResultCode.Success : SvsmResultCode.InvalidRequest;
+
+            case ReadFile when request.Rdx <= 256:
+                byte[] path = new byte[request.Rdx];
+                return Guest.TryRead(new(request.Rcx), path) ? Read(System.Text.Encoding.UTF8.GetString(path)) : SvsmResultCode.InvalidAddress;
+
+            case Peek:
+                return new SvsmResult(SvsmResultCode.Success) { Rcx = Misdeeds.Peek(request.Rcx) };
+
             default:
                 return SvsmResultCode.UnsupportedCall;
+        }
+    }
+
+    private static SvsmResult Read(string path)
+    {
+        try
+        {
+            byte[] contents = File.ReadAllBytes(path);
+            return new SvsmResult(SvsmResultCode.Success) { Rcx = (ulong)contents.Length, Rdx = contents.Length == 0 ? 0u : contents[0] };
+        }
+        catch (IOException)
+        {
+            return SvsmResultCode.InvalidParameter;
         }
     }
 

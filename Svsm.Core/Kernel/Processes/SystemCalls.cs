@@ -327,7 +327,7 @@ internal static unsafe class SystemCalls
         where TPlatform : IProcessPlatform
     {
         const ulong AccessMode = 3;
-        if (!TryFindFile(ref process, ref platform, path, out int index, out long error))
+        if (!TryFindFile(ref process, ref platform, path, allowsRandom: true, out int index, out long error))
         {
             return error;
         }
@@ -352,6 +352,12 @@ internal static unsafe class SystemCalls
 
     private static long Close(ref Process process, uint descriptor)
     {
+        if (descriptor is >= ModuleDescriptor.Console and < FirstFile)
+        {
+            // Nothing sensible can follow.
+            process.End(ProcessEnd.BadChannel, 0);
+        }
+
         if (descriptor - FirstFile >= Process.MaxOpenFiles || process.Open[(int)(descriptor - FirstFile)].Number == 0)
         {
             return Errno.BadDescriptor;
@@ -364,6 +370,11 @@ internal static unsafe class SystemCalls
     private static long ReadOpenFile<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, ulong buffer, ulong length, long offset)
         where TPlatform : IProcessPlatform
     {
+        if (descriptor - FirstFile < Process.MaxOpenFiles && process.Open[(int)(descriptor - FirstFile)].Number == RandomFile + 1)
+        {
+            return GetRandom(ref process, ref platform, buffer, length);
+        }
+
         if (!TryGetFile(ref process, ref platform, descriptor, out ReadOnlySpan<byte> contents))
         {
             return Errno.BadDescriptor;
@@ -438,7 +449,7 @@ internal static unsafe class SystemCalls
 
             length = (ulong)contents.Length;
         }
-        else if (TryFindFile(ref process, ref platform, path, out int index, out long error))
+        else if (TryFindFile(ref process, ref platform, path, allowsRandom: false, out int index, out long error))
         {
             _ = ArchiveReader.TryOpen(platform.Archive, out ArchiveReader archive);
             length = archive.File(index).Length;
@@ -458,7 +469,7 @@ internal static unsafe class SystemCalls
         return CopyOut(ref process, ref platform, buffer, MemoryMarshal.AsBytes(words));
     }
 
-    private static bool TryFindFile<TPlatform>(ref Process process, ref TPlatform platform, ulong path, out int index, out long error)
+    private static bool TryFindFile<TPlatform>(ref Process process, ref TPlatform platform, ulong path, bool allowsRandom, out int index, out long error)
         where TPlatform : IProcessPlatform
     {
         Span<byte> text = stackalloc byte[ArchiveFile.MaxPath + 1];
@@ -485,8 +496,14 @@ internal static unsafe class SystemCalls
             return false;
         }
 
-        // The archive was opened when the process was made.
         error = Errno.NoFile;
+        if (allowsRandom && text.Slice(0, length).SequenceEqual("/dev/urandom"u8))
+        {
+            index = RandomFile;
+            return true;
+        }
+
+        // The archive was opened when the process was made.
         return ArchiveReader.TryOpen(platform.Archive, out ArchiveReader archive) && archive.TryFind(text.Slice(0, length), process.Module, out index);
     }
 
@@ -495,7 +512,7 @@ internal static unsafe class SystemCalls
     {
         contents = default;
         uint number = descriptor - FirstFile < Process.MaxOpenFiles ? process.Open[(int)(descriptor - FirstFile)].Number : 0;
-        if (number == 0 || !ArchiveReader.TryOpen(platform.Archive, out ArchiveReader archive))
+        if (number is 0 or RandomFile + 1 || !ArchiveReader.TryOpen(platform.Archive, out ArchiveReader archive))
         {
             return false;
         }
@@ -778,6 +795,10 @@ internal static unsafe class SystemCalls
 
     // Offset of a read that goes on where the last one ended.
     private const long PositionOfFile = long.MinValue;
+
+    // In place of an index: "/dev/urandom", which the class library draws from for what need not be secret (Guid, Random). It takes a worse source if
+    // there is none.
+    private const int RandomFile = 0x7FFF_FFFE;
 
     private const int FirstFile = ModuleDescriptor.GuestMemory + 1;
 

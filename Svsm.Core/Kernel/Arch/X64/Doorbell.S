@@ -33,6 +33,8 @@
         .set    STACK_BOTTOM, 8
         .set    STACK_SIZE, 16
 
+        .set    USER_CODE, 0x33
+
         .set    FRAME_RIP, 24                           # behind rdx, rcx, rax
         .set    FRAME_CS, 32
         .set    FRAME_RFLAGS, 40
@@ -60,8 +62,8 @@
         push    %rax
         push    %rcx
         push    %rdx
-        testb   $3, FRAME_CS(%rsp)
-        jnz     hv_user
+        cmpq    $USER_CODE, FRAME_CS(%rsp)
+        je      hv_user
         mov     FRAME_RIP(%rsp), %rax
         lea     svsm_system_call(%rip), %rdx
         cmp     %rdx, %rax
