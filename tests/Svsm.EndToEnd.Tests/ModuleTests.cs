@@ -81,7 +81,7 @@ public sealed class ModuleTests
         return ImageUnderTest.Build(command, alterOptions: options => options with
         {
             Modules = [alter?.Invoke(module) ?? module],
-            Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestModule")))],
+            Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestModules")))],
         });
     }
 
