@@ -88,6 +88,7 @@ Print("hypervisor instructions per VMPL round trip", PerCall(vmplTrips.Hyperviso
 Console.WriteLine("    (VMPL2 to VMPL0 and back without a call, with every exit that guest and SVSM make for it)");
 Print("  exits per VMPL round trip", PerCall(vmplTrips.Exits - idle.Exits));
 
+PrintModuleFigures();
 await PrintLinuxAsync([]);
 
 if (args[1] == "all")
@@ -112,10 +113,28 @@ void Print(string what, double value, double limit = double.PositiveInfinity)
     Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {what,-46} {value,12:#,0.##}{text}"));
 }
 
-Counters RunImage(string command, params ReadOnlySpan<string> options)
+// The test module: one process, no cryptography.
+void PrintModuleFigures()
+{
+    const double MaxIdleFrames = 1024;
+    Counters started = RunModules("exit:0");
+    Counters calls = RunModules("module-bench");
+    Console.WriteLine();
+    Console.WriteLine("Modules (the test module, compiled as those of an image are)");
+    Print("guest entry to guest resume, per null request", PerCall(calls.Vmpl0Ticks - started.Vmpl0Ticks), limit: 12_000);
+    Print("  with exits to the simulated processor", PerCall(calls.HypervisorTicks - started.HypervisorTicks));
+    Print("process start to its first read", started.Vmpl0Ticks - idle.Vmpl0Ticks, limit: 25_000_000);
+    Print("frames of an idle module beyond shared text", started.Frames - idle.Frames, limit: MaxIdleFrames);
+}
+
+Counters RunModules(string command) => RunBuilt([command, Path.Combine(repository, "artifacts", "obj", "Svsm.TestModules", "release", "modules", "modules.elf")], []);
+
+Counters RunImage(string command, params ReadOnlySpan<string> options) => RunBuilt([command], options);
+
+Counters RunBuilt(ReadOnlySpan<string> image, ReadOnlySpan<string> options)
 {
     string target = Path.Combine(folder, "images");
-    Run(folder, null, Path.Combine(boot, "Svsm.Boot.dll"), target, command);
+    Run(folder, null, [Path.Combine(boot, "Svsm.Boot.dll"), target, .. image]);
     string output = Run(
         folder, null, [Path.Combine(boot, "svsm-simulator.dll"), "run", Path.Combine(target, "boot.igvm"), "--icount", "--json", "--timeout", "300", .. options]);
     using JsonDocument json = JsonDocument.Parse(output);
@@ -134,7 +153,7 @@ Counters RunImage(string command, params ReadOnlySpan<string> options)
         };
     }
 
-    return counters;
+    return counters with { Frames = json.RootElement.GetProperty("svsm").GetProperty("framesInUse").GetDouble() };
 }
 
 // A run that makes 1000 exits at least.
@@ -322,4 +341,4 @@ static string RunProgram(string program, string folder, Dictionary<string, strin
 }
 
 /// <summary>Sums over all vCPUs.</summary>
-internal readonly record struct Counters(double Vmpl0Ticks, double Vmpl2Ticks, double Vmpl0VmgExits, double PValidates, double Exits, double HypervisorTicks);
+internal readonly record struct Counters(double Vmpl0Ticks, double Vmpl2Ticks, double Vmpl0VmgExits, double PValidates, double Exits, double HypervisorTicks, double Frames);

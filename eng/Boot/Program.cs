@@ -2,7 +2,8 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // Writes boot.igvm and the files that belong to it: this repository's kernel, with the probe guest, a Linux kernel or a firmware.
-// Arguments: the folder for the files, and the text for the probe guest's command (empty = its checks; ProbeGuest/Commands.cs lists them);
+// Arguments: the folder for the files, and the text for the probe guest's command (empty = its checks; ProbeGuest/Commands.cs lists them), and
+// behind it the program of the test module, if the image is to have that;
 // or the folder, --linux, a bzImage, an initial RAM disk (empty = none), a command line; or the folder, --firmware, an OVMF file.
 
 using System;
@@ -15,9 +16,9 @@ using Svsm.Wire;
 
 bool isLinux = args.Length == 5 && args[1] == "--linux";
 bool isFirmware = args.Length == 3 && args[1] == "--firmware";
-if (!isLinux && !isFirmware && (args.Length != 2 || Encoding.ASCII.GetByteCount(args[1]) > ProbeCommand.MaxLength))
+if (!isLinux && !isFirmware && (args.Length is not (2 or 3) || Encoding.ASCII.GetByteCount(args[1]) > ProbeCommand.MaxLength))
 {
-    Console.Error.WriteLine($"wanted: a folder, and a command of at most {ProbeCommand.MaxLength} characters or --linux with three arguments, or --firmware with one");
+    Console.Error.WriteLine($"wanted: a folder, and a command of at most {ProbeCommand.MaxLength} characters or --linux with three arguments, or --firmware with one; after a command the program of the test module");
     return 64;
 }
 
@@ -45,6 +46,14 @@ try
         byte[] guest = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "probe-guest.elf"));
         ProbeCommand.Set(guest, args[1]);
         options = options with { GuestPayload = guest };
+        if (args.Length == 3)
+        {
+            options = options with
+            {
+                Modules = [new ModuleOptions { TypeName = "Svsm.TestModule.TestModule", Protocol = 0x8000_0001 }],
+                Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(args[2]))],
+            };
+        }
     }
 
     SvsmImageWriter.WriteFiles(options, args[0], "boot", [HostFlavour.Qemu]);
