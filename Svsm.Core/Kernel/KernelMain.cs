@@ -9,8 +9,9 @@
 //   3  host features, vCPU count, memory map checked
 //   4  own memory validated, page states made, low area given back
 //   5  the guest's pages, VMSA and vCPU
-//   6  the other CPUs
-//   7  request loop, on every CPU
+//   6  the modules
+//   7  the other CPUs
+//   8  request loop, on every CPU
 
 using System;
 using System.Runtime.InteropServices;

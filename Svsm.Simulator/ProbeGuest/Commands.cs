@@ -28,6 +28,8 @@
 //   module:N       N rounds of calls to the test module on all vCPUs at once; exit status 0 if all answers are right
 //   abuse:K:N      N times: a call that the test module fails in, in way K, then one that it has to serve
 //   one:K:RCX      one call of number K to the test module, with RCX; exit status 0 if that succeeds
+//   module-order   calls that are not asked again, or by other registers; exit status 0 if all answers are right
+//   mfuzz:N[:SEED] N random calls to the test module on all vCPUs at once
 //   module-bench   1000 calls to the test module, then exit status 0
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
@@ -180,6 +182,19 @@ internal static unsafe class Commands
             ReadOnlySpan<byte> numbers = text.Slice("one:"u8.Length);
             int separator = numbers.IndexOf((byte)':');
             ModuleCalls.One(Parse(numbers.Slice(0, separator)), Parse(numbers.Slice(separator + 1)));
+        }
+        else if (text.SequenceEqual("module-order"u8))
+        {
+            ModuleCalls.Order();
+        }
+        else if (text.StartsWith("mfuzz:"u8))
+        {
+            ReadOnlySpan<byte> numbers = text.Slice("mfuzz:"u8.Length);
+            int separator = numbers.IndexOf((byte)':');
+            FuzzModule.Run(
+                in start,
+                Parse(separator < 0 ? numbers : numbers.Slice(0, separator)),
+                separator < 0 ? 1 : Parse(numbers.Slice(separator + 1)));
         }
         else if (text.SequenceEqual("module-bench"u8))
         {

@@ -20,6 +20,8 @@ internal static unsafe class ModuleCalls
     private const uint Copy = 3;
     private const uint Say = 4;
     private const uint Misbehave = 8;
+    private const uint Compute = 9;
+    private const ulong Milliseconds = 20;
     private const uint NoSuchCall = 77;
     private const ulong Page = 0x1000;
     private const int BenchCalls = 1000;
@@ -71,6 +73,53 @@ internal static unsafe class ModuleCalls
 
         Probe.Equal("module: wrong answers"u8, wrong, 0);
         Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    /// <summary>Makes calls that take several turns, and does not ask for their answers as it should. Ends the VM.</summary>
+    public static void Order()
+    {
+        // Other calls in between are served.
+        SvsmCall call = new() { Rcx = Milliseconds };
+        Probe.Result("order: begins"u8, Once(Compute, ref call), SvsmResultCode.Incomplete);
+        SvsmCall query = new() { Rcx = 1 };
+        Probe.Result("order: the core protocol meanwhile"u8, Calls.Call(SvsmProtocol.Core, (uint)CoreCall.QueryProtocol, ref query), SvsmResultCode.Success);
+        call = new SvsmCall { Rcx = Milliseconds };
+        Probe.Result("order: is not there at once"u8, Once(Compute, ref call), SvsmResultCode.Incomplete);
+        call = new SvsmCall { Rcx = Milliseconds };
+        Probe.Result("order: asked again"u8, Calls.Call(Protocol, Compute, ref call), SvsmResultCode.Success);
+
+        // With other registers it is another call, and the first one is forgotten.
+        call = new SvsmCall { Rcx = Milliseconds };
+        Probe.Result("order: begins again"u8, Once(Compute, ref call), SvsmResultCode.Incomplete);
+        call = new SvsmCall { Rcx = 7 };
+        Probe.Result("order: another call"u8, Calls.Call(Protocol, Reverse, ref call), SvsmResultCode.Success);
+        Probe.Equal("order: has its own answer"u8, call.R9, 8);
+        call = new SvsmCall { Rcx = Milliseconds };
+        Probe.Result("order: the first one begins anew"u8, Once(Compute, ref call), SvsmResultCode.Incomplete);
+
+        // Nobody asks for that any more; the others' calls are served behind it.
+        Probe.Result("order: vCPUs"u8, Cpus.StartAll(), SvsmResultCode.Success);
+        Cpus.RunOnAll(&Ask);
+        Probe.Equal("order: wrong answers"u8, s_wrong, 0);
+        Probe.Summarize();
+        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    private static void Ask(int cpu)
+    {
+        if (cpu != 0)
+        {
+            SvsmCall call = new() { Rcx = (ulong)(uint)cpu };
+            bool isRight = Calls.Call(Protocol, Reverse, ref call) == SvsmResultCode.Success && call.R9 == (ulong)(uint)cpu + 1;
+            System.Threading.Interlocked.Add(ref s_wrong, isRight ? 0u : 1);
+        }
+    }
+
+    private static SvsmResultCode Once(uint number, ref SvsmCall call)
+    {
+        call.Rax = ((ulong)Protocol << 32) | number;
+        Calls.CallOnce(ref call);
+        return (SvsmResultCode)call.Rax;
     }
 
     /// <summary>Makes one call with RCX, and ends the VM.</summary>

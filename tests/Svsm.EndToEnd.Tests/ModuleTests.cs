@@ -75,6 +75,63 @@ public sealed class ModuleTests
         AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true }));
     }
 
+    [Theory]
+    [InlineData(2)]
+    [InlineData(4)]
+    public async Task Module_GuestDoesNotAskAgain_OthersAreServed(int vcpuCount)
+    {
+        using ImageUnderTest image = Build("module-order");
+        AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = vcpuCount, CountInstructions = true }));
+    }
+
+    // What a module may not do: the guest sees the code that the module answers with.
+    [Theory]
+    [InlineData("one:2:33554432", ModulePermissions.None)]
+    [InlineData("one:2:33554432", ModulePermissions.ReadGuest)]
+    [InlineData("one:2:33554432", ModulePermissions.WriteGuest)]
+    public async Task Module_LacksAPermission_CannotReachTheGuest(string command, ModulePermissions permissions)
+    {
+        using ImageUnderTest image = Build(command, module => module with { Permissions = permissions });
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options());
+
+        Assert.Contains("got 0x80000003", result.ConsoleText((int)Vmpl.Vmpl2), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(ModuleFailurePolicy.Retire, 5u)]
+    [InlineData(ModuleFailurePolicy.Restart, 0u)]
+    public async Task Module_FailsOnceTooOften_IsRetired(ModuleFailurePolicy policy, uint limit)
+    {
+        using ImageUnderTest image = Build("abuse:0:1", module => module with { OnFailure = policy, RestartLimit = limit });
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options());
+
+        // The call that it failed in has its answer; the next one finds no such protocol.
+        Assert.Equal(1, result.ExitStatus);
+        Assert.Contains("module: wrong answers got 0x1 ", result.ConsoleText((int)Vmpl.Vmpl2), StringComparison.Ordinal);
+        Assert.Contains(TypeName + ": retired", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Fuzz_CallsToAModuleInDrawnTurns_AreAnswered() =>
+        AssertPassed(await FuzzAsync("mfuzz:2000:1", options => options with { VcpuCount = 4, CountInstructions = true, TurnSeed = 3 }));
+
+    [Fact]
+    public async Task Fuzz_CallsToAModuleInThreads_AreAnswered() =>
+        AssertPassed(await FuzzAsync("mfuzz:2000:2", options => options with { VcpuCount = 4, Threads = true }));
+
+    [Theory]
+    [Trait("Run", "all")]
+    [InlineData("mfuzz:100000:3", 4)]
+    [InlineData("mfuzz:100000:4", 2)]
+    public async Task Fuzz_ManyCallsToAModule_AreAnswered(string command, int vcpuCount) =>
+        AssertPassed(await FuzzAsync(command, options => options with { VcpuCount = vcpuCount, CountInstructions = true, TurnSeed = 4, Timeout = TimeSpan.FromHours(2) }));
+
+    private static async Task<MachineResult> FuzzAsync(string command, Func<MachineOptions, MachineOptions> how)
+    {
+        using ImageUnderTest image = Build(command);
+        return await ImageUnderTest.RunAsync(how(image.Options() with { Timeout = TimeSpan.FromMinutes(15) }));
+    }
+
     internal static ImageUnderTest Build(string command, Func<ModuleOptions, ModuleOptions>? alter = null)
     {
         var module = new ModuleOptions { TypeName = TypeName, Protocol = Protocol };
