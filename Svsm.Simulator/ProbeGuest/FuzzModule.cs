@@ -77,7 +77,7 @@ internal static unsafe class FuzzModule
 
     private static void Work(int cpu)
     {
-        Generator random = new((s_seed * 0x9E37_79B9_7F4A_7C15) + ((ulong)cpu * 0xD1B5_4A32_D192_ED03) + 1);
+        FuzzCalls.Generator random = new((s_seed * 0x9E37_79B9_7F4A_7C15) + ((ulong)cpu * 0xD1B5_4A32_D192_ED03) + 1);
         if (cpu != 0 && cpu == Cpus.Count - 1)
         {
             while (Volatile.Read(ref s_working) != 0)
@@ -116,7 +116,7 @@ internal static unsafe class FuzzModule
         }
     }
 
-    private static bool Check(ref Generator random)
+    private static bool Check(ref FuzzCalls.Generator random)
     {
         uint call = (uint)(random.Next() % (MaxCall + 1));
         call = call >= MaxCall - 1 ? 77 : call;
