@@ -57,7 +57,7 @@ public sealed class MachineTestTests
     public async Task WaitForEnd_OfAHungRun_FailsWithRegistersAndSymbols()
     {
         using ImageUnderTest image = ImageUnderTest.Build("loop");
-        await using MachineTest machine = await MachineTest.StartAsync(image.Options() with { Timeout = TimeSpan.FromSeconds(5) }, TestContext.Current.CancellationToken);
+        await using MachineTest machine = await MachineTest.StartAsync(image.Options() with { Timeout = TimeSpan.FromSeconds(15) }, TestContext.Current.CancellationToken);
 
         var exception = await Assert.ThrowsAsync<MachineTestException>(machine.WaitForEndAsync);
 
