@@ -24,6 +24,9 @@ internal sealed class TpmClient : IDisposable
 {
     private const int HeaderSize = 10;
 
+    // TPM_RC_RETRY.
+    private const uint Retry = 0x922;
+
     // TPM_RS_PW without a password.
     private static readonly byte[] s_noPassword = [0x40, 0, 0, 9, 0, 0, 1, 0, 0];
 
@@ -153,12 +156,24 @@ internal sealed class TpmClient : IDisposable
         return _response.AsSpan(0, size);
     }
 
-    /// <summary>Does a command that has to succeed.</summary>
+    /// <summary>Does a command that has to succeed, sooner or later.</summary>
     /// <returns>The response's handle if it has one, and its parameters.</returns>
     internal (uint Handle, byte[] Parameters) Do(uint code, ReadOnlySpan<uint> handles, ReadOnlySpan<byte> parameters, int sessions = 0, bool returnsHandle = false)
     {
-        ReadOnlySpan<byte> response = Send(Command(code, handles, parameters, sessions));
+        byte[] command = Command(code, handles, parameters, sessions);
+        ReadOnlySpan<byte> response = Send(command);
         uint status = BinaryPrimitives.ReadUInt32BigEndian(response[6..]);
+
+        // Where others have the processor, the time of a command can be over before a key is found. All attempts count.
+        while (status == Retry)
+        {
+            (double elapsed, double processorTime) = (Elapsed, ProcessorTime);
+            response = Send(command);
+            status = BinaryPrimitives.ReadUInt32BigEndian(response[6..]);
+            Elapsed += elapsed;
+            ProcessorTime += processorTime;
+        }
+
         if (status != 0)
         {
             throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture, $"{Name}: command 0x{code:X} is answered with 0x{status:X}"));
