@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What a process reaches through the kernel, in memory of the test: frames, the archive, pages of the guest, a clock, random numbers, a log. It
+// complains where a real machine would be damaged: a frame that is not the process's is mapped or freed, a page of the archive that no process has
+// is mapped, a copy of guest memory crosses a page or is made without permission.
+
+using System;
+using System.Collections.Generic;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Text;
+using Svsm.Kernel.Memory;
+using Svsm.Kernel.Processes;
+using Svsm.Kernel.Snp;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Kernel.Tests;
+
+internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
+{
+    public const ulong ArchiveBase = 0x7_0000_0000;
+
+    private readonly byte[] _archive;
+    private readonly byte[] _original;
+    private int _mapped;
+    private byte _random;
+
+    public SimulatedProcessPlatform(byte[] archive)
+    {
+        _archive = archive;
+        _original = [.. archive];
+    }
+
+    public ArrayTableMemory Frames { get; } = new();
+
+    /// <summary>Set: one of so many allocations, guest accesses and draws fails.</summary>
+    public Random? Chance { get; set; }
+
+    public int FailOneOf { get; set; } = 24;
+
+    /// <summary>Addresses whose translation was dropped.</summary>
+    public List<ulong> Invalidated { get; } = [];
+
+    /// <summary>Number of times that a frame was mapped: the work that a call makes.</summary>
+    public long MapCount { get; private set; }
+
+    /// <summary>Pages that the guest has a right to itself, by number.</summary>
+    public Dictionary<ulong, byte[]> Guest { get; } = [];
+
+    public ModulePermissions GuestPermissions { get; set; } = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest;
+
+    public bool HasRandom { get; set; } = true;
+
+    public List<(int Module, LogLevel Level, string Text)> Lines { get; } = [];
+
+    public ReadOnlySpan<byte> Archive => _archive;
+
+    public ulong Now { get; set; } = 5_000_000_007;
+
+    public bool IsIdle => _mapped == 0 && Frames.IsIdle;
+
+    public bool IsArchiveUntouched => _archive.AsSpan().SequenceEqual(_original);
+
+    public bool IsInArchive(PhysicalAddress frame) => frame.Value - ArchiveBase < (ulong)_archive.Length;
+
+    public bool TryAllocate(out PhysicalAddress frame)
+    {
+        frame = default;
+        return !IsFailing() && Frames.TryAllocate(out frame);
+    }
+
+    public void Free(PhysicalAddress frame) => Frames.Free(frame);
+
+    public ulong* Map(PhysicalAddress table)
+    {
+        MapCount++;
+        if (!IsInArchive(table))
+        {
+            return Frames.Map(table);
+        }
+
+        Assert.Equal(0, table.PageOffset);
+        _mapped++;
+        return (ulong*)Unsafe.AsPointer(ref _archive[(int)(table.Value - ArchiveBase)]);
+    }
+
+    public void Unmap(ulong* table)
+    {
+        if ((ulong)table - (ulong)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(_archive)) < (ulong)_archive.Length)
+        {
+            _mapped--;
+        }
+        else
+        {
+            Frames.Unmap(table);
+        }
+    }
+
+    public void Invalidate(ulong address) => Invalidated.Add(address);
+
+    public bool TryReadGuest(ulong address, Span<byte> destination)
+    {
+        Assert.True((GuestPermissions & ModulePermissions.ReadGuest) != 0, "guest memory was read without permission");
+        if (!TryFindGuest(address, destination.Length, out byte[]? page))
+        {
+            // Any contents after a failure.
+            destination.Fill(0xEE);
+            return false;
+        }
+
+        page.AsSpan((int)(address % Page.Size), destination.Length).CopyTo(destination);
+        return true;
+    }
+
+    public bool TryWriteGuest(ulong address, ReadOnlySpan<byte> source)
+    {
+        Assert.True((GuestPermissions & ModulePermissions.WriteGuest) != 0, "guest memory was written without permission");
+        if (!TryFindGuest(address, source.Length, out byte[]? page))
+        {
+            return false;
+        }
+
+        source.CopyTo(page.AsSpan((int)(address % Page.Size)));
+        return true;
+    }
+
+    public bool TryDraw(Span<byte> destination)
+    {
+        if (!HasRandom || IsFailing())
+        {
+            destination.Clear();
+            return false;
+        }
+
+        for (int i = 0; i < destination.Length; i++)
+        {
+            destination[i] = ++_random;
+        }
+
+        return true;
+    }
+
+    public CpuidValues Cpuid(uint function, uint index) => new() { Eax = function + 1, Ebx = index + 2, Ecx = 0x8000_0003, Edx = 0xFFFF_FFF4 };
+
+    public void Log(int module, LogLevel level, ReadOnlySpan<byte> line) => Lines.Add((module, level, Encoding.UTF8.GetString(line)));
+
+    private bool TryFindGuest(ulong address, int length, out byte[]? page)
+    {
+        Assert.InRange(length, 1, Page.Size - (int)(address % Page.Size));
+        page = null;
+        return !IsFailing() && Guest.TryGetValue(address / Page.Size, out page);
+    }
+
+    private bool IsFailing() => Chance?.Next(FailOneOf) == 0;
+}
