@@ -138,8 +138,9 @@ internal readonly ref struct ElfImage
         }
 
         ulong length = (ulong)file.Length;
+        ulong tableLength = (ulong)header.HeaderCount * ProgramHeader.Size;
         if (header.HeaderSize != ProgramHeader.Size || header.HeaderCount is 0 or > MaxHeaders ||
-            header.HeaderOffset > length || (ulong)header.HeaderCount * ProgramHeader.Size > length - header.HeaderOffset)
+            header.HeaderOffset > length || tableLength > length - header.HeaderOffset)
         {
             return ElfError.BadProgramHeaders;
         }
@@ -170,7 +171,7 @@ internal readonly ref struct ElfImage
 
                     count++;
                     hasEntry |= (entry.Flags & FlagExecute) != 0 && header.Entry - entry.Address < entry.FileLength;
-                    if (header.HeaderOffset >= entry.Offset && header.HeaderOffset - entry.Offset < entry.FileLength)
+                    if (header.HeaderOffset >= entry.Offset && entry.FileLength >= tableLength && header.HeaderOffset - entry.Offset <= entry.FileLength - tableLength)
                     {
                         headers = entry.Address + (header.HeaderOffset - entry.Offset);
                     }
