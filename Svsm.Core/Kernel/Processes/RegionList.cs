@@ -102,6 +102,12 @@ internal struct RegionList
         if (joinsLower)
         {
             _regions[index - 1].End = region.End;
+            Join(index - 1, index);
+        }
+        else if (index < _count && AreAlike(in region, in _regions[index]))
+        {
+            _regions[index].Start = region.Start;
+            _regions[index].Source = region.Source;
         }
         else if (_count == Capacity)
         {
