@@ -173,11 +173,12 @@ internal unsafe struct ProcessMemory
     /// <param name="frames">Where frames are.</param>
     /// <param name="start">First address, page-aligned. Untrusted otherwise.</param>
     /// <param name="length">Bytes, whole pages. Untrusted otherwise.</param>
-    /// <returns><see cref="AccessResult.Denied"/>: not addresses of a process; <see cref="AccessResult.NoMemory"/>: the list of regions is full.</returns>
+    /// <returns><see cref="AccessResult.Denied"/>: no addresses, or not those of a process; <see cref="AccessResult.NoMemory"/>: the list of regions
+    /// is full.</returns>
     public AccessResult Unmap<TFrames>(ref TFrames frames, ulong start, ulong length)
         where TFrames : IProcessFrames
     {
-        if (start >= UserEnd || length > UserEnd - start)
+        if (length == 0 || start >= UserEnd || length > UserEnd - start)
         {
             return AccessResult.Denied;
         }
