@@ -380,6 +380,9 @@ internal unsafe struct ProcessMemory
     {
         PageTables<TFrames> tables = new(ref frames, _encryptionMask);
         ulong address = start;
+
+        // No region lies above; a process may name addresses there all the same, 128 TiB of them.
+        end = Math.Min(end, HeapHigh);
         while (address < end)
         {
             ulong next = (address & ~(Page.LargeSize - 1)) + Page.LargeSize;
