@@ -80,7 +80,8 @@ internal static unsafe class SystemCalls
             case SystemCall.PRead:
                 result = (uint)first == ModuleDescriptor.GuestMemory
                     ? CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: false)
-                    : ReadOpenFile(ref process, ref platform, (uint)first, second, third, (long)registers.R10);
+                    : (long)registers.R10 < 0 ? Errno.Invalid
+                    : ReadOpenFile(ref process, ref platform, (uint)first, second, third, registers.R10);
                 break;
             case SystemCall.PWrite:
                 result = (uint)first == ModuleDescriptor.GuestMemory ? CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: true) : Errno.BadDescriptor;
@@ -367,7 +368,7 @@ internal static unsafe class SystemCalls
         return 0;
     }
 
-    private static long ReadOpenFile<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, ulong buffer, ulong length, long offset)
+    private static long ReadOpenFile<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, ulong buffer, ulong length, ulong offset)
         where TPlatform : IProcessPlatform
     {
         if (descriptor - FirstFile < Process.MaxOpenFiles && process.Open[(int)(descriptor - FirstFile)].Number == RandomFile + 1)
@@ -381,12 +382,7 @@ internal static unsafe class SystemCalls
         }
 
         ref ulong position = ref process.Open[(int)(descriptor - FirstFile)].Position;
-        if (offset < 0 && offset != PositionOfFile)
-        {
-            return Errno.Invalid;
-        }
-
-        ulong start = offset == PositionOfFile ? position : (ulong)offset;
+        ulong start = offset == PositionOfFile ? position : offset;
         if (start >= (ulong)contents.Length)
         {
             return 0;
@@ -794,7 +790,7 @@ internal static unsafe class SystemCalls
     }
 
     // Offset of a read that goes on where the last one ended.
-    private const long PositionOfFile = long.MinValue;
+    private const ulong PositionOfFile = ulong.MaxValue;
 
     // In place of an index: "/dev/urandom", which the class library draws from for what need not be secret (Guid, Random). It takes a worse source if
     // there is none.
