@@ -782,10 +782,10 @@ internal static unsafe class SystemCalls
         return isGood;
     }
 
-    // Nothing is executable but the text of the program.
+    // Nothing is executable but the text of the program. What may be written may be read: the processor knows no difference.
     private static bool TryGetRights(ulong rights, out AccessRights wanted)
     {
-        wanted = (AccessRights)rights;
+        wanted = (AccessRights)rights | ((rights & (ulong)AccessRights.Write) != 0 ? AccessRights.Read : 0);
         return (rights & ~(ulong)(AccessRights.Read | AccessRights.Write)) == 0;
     }
 
