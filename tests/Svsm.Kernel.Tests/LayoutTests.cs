@@ -11,6 +11,7 @@ using System.Runtime.CompilerServices;
 using System.Text.RegularExpressions;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Memory;
+using Svsm.Kernel.Processes;
 using Svsm.Wire;
 using Xunit;
 
@@ -101,6 +102,87 @@ public sealed partial class LayoutTests
     }
 
     [Fact]
+    public void HvEntry_Offsets_AreThoseOfTheTypes()
+    {
+        Dictionary<string, ulong> constants = ReadConstants("Doorbell.S");
+        PerCpu cpu = default;
+        Assert.Equal(Offset(ref cpu, ref cpu.Turn.Holds), constants["HOLDS"]);
+        Assert.Equal(Offset(ref cpu, ref cpu.Turn.HasEvents), constants["HAS_EVENTS"]);
+        Assert.Equal(Offset(ref cpu, ref cpu.Turn.StackBottom), constants["STACK_BOTTOM"]);
+        Assert.Equal(Offset(ref cpu, ref cpu.Turn.StackSize), constants["STACK_SIZE"]);
+        Assert.Equal(SevMsr.Ghcb, constants["MSR_GHCB"]);
+        Assert.Equal((ulong)Vector.Hypervisor, constants["VECTOR_HYPERVISOR"]);
+    }
+
+    [Fact]
+    public void User_Registers_AreWhereTheContextHasThem()
+    {
+        Dictionary<string, ulong> constants = ReadConstants("User.S");
+        UserContext context = default;
+        Assert.Equal(Offset(ref context, ref context.Rax), constants["RAX"]);
+        Assert.Equal(Offset(ref context, ref context.Rcx), constants["RCX"]);
+        Assert.Equal(Offset(ref context, ref context.Rdx), constants["RDX"]);
+        Assert.Equal(Offset(ref context, ref context.Rbx), constants["RBX"]);
+        Assert.Equal(Offset(ref context, ref context.Rbp), constants["RBP"]);
+        Assert.Equal(Offset(ref context, ref context.Rsi), constants["RSI"]);
+        Assert.Equal(Offset(ref context, ref context.Rdi), constants["RDI"]);
+        Assert.Equal(Offset(ref context, ref context.R8), constants["R8"]);
+        Assert.Equal(Offset(ref context, ref context.R9), constants["R9"]);
+        Assert.Equal(Offset(ref context, ref context.R10), constants["R10"]);
+        Assert.Equal(Offset(ref context, ref context.R11), constants["R11"]);
+        Assert.Equal(Offset(ref context, ref context.R12), constants["R12"]);
+        Assert.Equal(Offset(ref context, ref context.R13), constants["R13"]);
+        Assert.Equal(Offset(ref context, ref context.R14), constants["R14"]);
+        Assert.Equal(Offset(ref context, ref context.R15), constants["R15"]);
+        Assert.Equal(Offset(ref context, ref context.Vector), constants["VECTOR"]);
+        Assert.Equal(Offset(ref context, ref context.ErrorCode), constants["ERROR"]);
+        Assert.Equal(Offset(ref context, ref context.Rip), constants["RIP"]);
+        Assert.Equal(Offset(ref context, ref context.Rflags), constants["RFLAGS"]);
+        Assert.Equal(Offset(ref context, ref context.Rsp), constants["RSP"]);
+        Assert.Equal(Offset(ref context, ref context.FaultAddress), constants["CR2"]);
+        Assert.Equal(Offset(ref context, ref context.FsBase), constants["FS_BASE"]);
+        Assert.Equal((ulong)UserContext.ExtendedOffset, constants["EXTENDED"]);
+        Assert.Equal(UserContext.SystemCall, constants["SYSTEM_CALL"]);
+        Assert.Equal((ulong)Vector.Hypervisor, constants["VECTOR_HYPERVISOR"]);
+    }
+
+    [Fact]
+    public unsafe void User_PerCpu_IsWhereTheCpuHasIt()
+    {
+        Dictionary<string, ulong> constants = ReadSums("User.S");
+        PerCpu cpu = default;
+        Assert.Equal(KernelLayout.PerCpuData, constants["PER_CPU"]);
+        Assert.Equal(Offset(ref cpu, ref cpu.Turn.HasEvents), constants["HAS_EVENTS"]);
+        Assert.Equal(KernelLayout.PerCpuData + Offset(ref cpu, ref cpu.User.Rax), constants["USER_RAX"]);
+        Assert.Equal(KernelLayout.PerCpuData + Offset(ref cpu, ref cpu.User.Context), constants["USER_CONTEXT"]);
+        Assert.Equal(KernelLayout.PerCpuData + Offset(ref cpu, ref cpu.User.KernelStack), constants["KERNEL_RSP"]);
+        Assert.Equal(Offset(ref cpu, ref cpu.Tss.Rsp[0]), constants["TSS_RSP0_OFFSET"]);
+
+        // AMD64 Architecture Programmer's Manual, volume 2, 12.2.5.
+        Assert.Equal(4ul, Offset(ref cpu.Tss, ref cpu.Tss.Rsp[0]));
+        Assert.Equal(0x24ul, Offset(ref cpu.Tss, ref cpu.Tss.Ist[0]));
+        Assert.Equal(0x66ul, Offset(ref cpu.Tss, ref cpu.Tss.IOMapBase));
+        Assert.True(Unsafe.SizeOf<PerCpu>() <= Page.Size);
+    }
+
+    // A selector is the place of its descriptor, and the privilege level.
+    [Fact]
+    public void User_Selectors_AreThoseOfTheDescriptors()
+    {
+        Dictionary<string, ulong> constants = ReadConstants("User.S");
+        string source = Read("DescriptorTables.cs");
+        Assert.Equal((SelectorOf("UserCodeDescriptor") | 3, SelectorOf("UserDataDescriptor") | 3), (constants["USER_CODE"], constants["USER_DATA"]));
+        Assert.Equal(((ulong)KernelLayout.CodeSelector, (ulong)KernelLayout.DataSelector), (SelectorOf("CodeDescriptor"), SelectorOf("DataDescriptor")));
+
+        // What a signal handler is told.
+        SignalFrame.Make(default, Signal.Segment, 0, default, out SignalFrame frame);
+        Assert.Equal((constants["USER_CODE"], constants["USER_DATA"]), (frame.Segments & 0xFFFF, frame.Segments >> 48));
+
+        ulong SelectorOf(string descriptor) =>
+            ulong.Parse(Regex.Match(source, @"cpu\.Gdt\[(\d)\] = " + descriptor + ";").Groups[1].Value, CultureInfo.InvariantCulture) * 8;
+    }
+
+    [Fact]
     public void KernelVersion_IsThePackages() =>
         Assert.Contains($"<VersionPrefix>{System.Text.Encoding.UTF8.GetString(KernelVersion.Text)}</VersionPrefix>", Read("Directory.Build.props"), StringComparison.Ordinal);
 
@@ -156,6 +238,18 @@ public sealed partial class LayoutTests
         return constants;
     }
 
+    // Those that are another constant and a number as well.
+    private static Dictionary<string, ulong> ReadSums(string file)
+    {
+        Dictionary<string, ulong> constants = ReadConstants(file);
+        foreach (Match match in Sum().Matches(Read(file)))
+        {
+            constants.Add(match.Groups[1].Value, constants[match.Groups[2].Value] + ulong.Parse(match.Groups[3].Value, NumberStyles.HexNumber, CultureInfo.InvariantCulture));
+        }
+
+        return constants;
+    }
+
     private static string Hex(string prefix, ulong value) => string.Create(CultureInfo.InvariantCulture, $"{prefix}{value:X};");
 
     private static string Read(string file)
@@ -169,4 +263,7 @@ public sealed partial class LayoutTests
 
     [GeneratedRegex(@"^\s+\.set\s+(\w+), (0x[0-9A-Fa-f]+|\d+)\s*(?:#.*)?$", RegexOptions.Multiline)]
     private static partial Regex Constant();
+
+    [GeneratedRegex(@"^\s+\.set\s+(\w+), (\w+) \+ 0x([0-9A-Fa-f]+)\s*(?:#.*)?$", RegexOptions.Multiline)]
+    private static partial Regex Sum();
 }
