@@ -112,6 +112,7 @@ public sealed partial class LayoutTests
         Assert.Equal(Offset(ref cpu, ref cpu.Turn.StackSize), constants["STACK_SIZE"]);
         Assert.Equal(SevMsr.Ghcb, constants["MSR_GHCB"]);
         Assert.Equal((ulong)Vector.Hypervisor, constants["VECTOR_HYPERVISOR"]);
+        Assert.Equal(ReadConstants("User.S")["USER_CODE"], constants["USER_CODE"]);
     }
 
     [Fact]
@@ -173,6 +174,8 @@ public sealed partial class LayoutTests
         string source = Read("DescriptorTables.cs");
         Assert.Equal((SelectorOf("UserCodeDescriptor") | 3, SelectorOf("UserDataDescriptor") | 3), (constants["USER_CODE"], constants["USER_DATA"]));
         Assert.Equal(((ulong)KernelLayout.CodeSelector, (ulong)KernelLayout.DataSelector), (SelectorOf("CodeDescriptor"), SelectorOf("DataDescriptor")));
+
+        Assert.Contains(string.Create(CultureInfo.InvariantCulture, $"cmpq    $0x{constants["USER_CODE"]:X}, 24(%rsp)"), Read("Svsm.Platform.Exceptions.inc"), StringComparison.Ordinal);
 
         // What a signal handler is told.
         SignalFrame.Make(default, Signal.Segment, 0, default, out SignalFrame frame);

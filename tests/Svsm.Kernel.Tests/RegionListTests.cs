@@ -138,7 +138,7 @@ public sealed class RegionListTests
     }
 
     [Fact]
-    public void AnyChanges_AgreeWithTheModel() => Sample(4000);
+    public void AnyChanges_AgreeWithTheModel() => Sample(2000);
 
     [Fact]
     [Trait("Run", "all")]
@@ -199,7 +199,7 @@ public sealed class RegionListTests
         Assert.Equal(expected, done);
         if (!done)
         {
-            Assert.Equal(before, Snapshot(in list));
+            AssertSame(before, Snapshot(in list));
         }
     }
 
@@ -217,6 +217,17 @@ public sealed class RegionListTests
         Kind = kind,
         Rights = rights,
     };
+
+    // Assert.Equal for a million lists, without looking at each field by name.
+    private static void AssertSame(IEnumerable<Region> expected, IEnumerable<Region> actual)
+    {
+        static (ulong, ulong, ulong, ulong, RegionKind, AccessRights) Key(Region region) =>
+            (region.Start, region.End, region.Source, region.SourceEnd, region.Kind, region.Rights);
+        if (!expected.Select(Key).SequenceEqual(actual.Select(Key)))
+        {
+            Assert.Equal(expected, actual);
+        }
+    }
 
     private static Region[] Snapshot(in RegionList list)
     {
@@ -289,7 +300,7 @@ public sealed class RegionListTests
 
         public void Check(in RegionList list)
         {
-            Assert.Equal(Merged(), Snapshot(in list));
+            AssertSame(Merged(), Snapshot(in list));
             Assert.Equal((ulong)_pages.Count(page => page is Region region && (region.Rights & AccessRights.Write) != 0), list.WritablePages);
         }
 

@@ -265,7 +265,7 @@ public sealed class SystemCallsTests
     [InlineData(PRead, 6ul)]
     [InlineData(PWrite, Requests)]
     [InlineData(PWrite, 6ul)]
-    [InlineData(Close, Requests)]
+    [InlineData(Close, 0ul)]
     [InlineData(Close, 6ul)]
     [InlineData(Close, 14ul)]
     [InlineData(Close, ulong.MaxValue)]
@@ -350,6 +350,43 @@ public sealed class SystemCallsTests
         Assert.Equal(0, _process.Call(Close, file));
         Assert.Equal(BadDescriptor, _process.Call(Read, file, Buffer, 1));
         Assert.Equal(BadDescriptor, _process.Call(Close, file));
+    }
+
+    // Nothing sensible can follow.
+    [Theory]
+    [InlineData(1ul)]
+    [InlineData(2ul)]
+    [InlineData(Requests)]
+    [InlineData(Answers)]
+    [InlineData(Guest)]
+    public void Close_WhatAModuleIsGiven_IsTheEnd(ulong descriptor)
+    {
+        Assert.Equal(CallResult.Ended, _process.Serve(Close, descriptor));
+        Assert.Equal(ProcessEnd.BadChannel, _process.Process.Reason);
+    }
+
+    [Fact]
+    public void RandomFile_IsDrawnFrom()
+    {
+        ulong file = Open("/dev/urandom");
+        Assert.Equal(6ul, file);
+        Assert.Equal(300, _process.Call(Read, file, Buffer + 1, 300));
+        byte[] bytes = _process.Read(Buffer, 302);
+        Assert.Equal(0, bytes[301]);
+        Assert.Equal(299, Enumerable.Range(1, 299).Count(i => bytes[i + 1] == (byte)(bytes[i] + 1)));
+        Assert.Equal(0, _process.Call(Read, file, Nowhere, 0));
+        Assert.Equal(Fault, _process.Call(Read, file, Nowhere, 1));
+        _process.Platform.HasRandom = false;
+        Assert.Equal(Input, _process.Call(Read, file, Buffer, 1));
+
+        // It is no file of the archive.
+        Assert.Equal(BadDescriptor, _process.Call(Seek, file, 0, 0));
+        Assert.Equal(BadDescriptor, _process.Call(Stat, file, 0, Buffer, 0x1000));
+        _process.Write(Buffer, "/dev/urandom");
+        Assert.Equal(NoFile, _process.Call(Stat, CurrentFolder, Buffer, Buffer));
+        Assert.Equal(ReadOnly, _process.Call(OpenAt, CurrentFolder, Buffer, 2));
+        Assert.Equal(0, _process.Call(Close, file));
+        Assert.Equal(BadDescriptor, _process.Call(Read, file, Buffer, 1));
     }
 
     [Theory]
