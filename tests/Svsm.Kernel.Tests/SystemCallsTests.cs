@@ -238,6 +238,21 @@ public sealed class SystemCallsTests
             _process.Platform.Lines);
     }
 
+    // A turn is a millisecond, and no call is interrupted: the rest of a long text is another call's, as write allows.
+    [Fact]
+    public void Write_AnyNumberOfLines_TakesBoundedWork()
+    {
+        const int Pages = 32;
+        ulong start = _process.Map(Pages);
+        byte[] text = new byte[Pages * Page.Size];
+        Array.Fill(text, (byte)'\n');
+        _process.Write(start, text);
+        long before = _process.Platform.MapCount;
+        Assert.Equal(Page.Size, _process.Call(Write, 2, start, Pages * Page.Size));
+        Assert.InRange(_process.Platform.MapCount - before, 1, 30_000);
+        Assert.Equal(Page.Size, _process.Call(Write, 2, start + ((Pages - 1) * Page.Size), ulong.MaxValue));
+    }
+
     [Fact]
     public void Write_LogFromABadAddress_IsAFault()
     {
