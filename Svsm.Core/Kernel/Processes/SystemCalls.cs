@@ -48,6 +48,7 @@ internal static unsafe class SystemCalls
     private const int PieceLength = 512;
 
     private const int MaxLine = 240;
+    private const int MaxLogText = 0x1000;
     private const int MaxTransfer = 0x10_0000;
     private const ulong ThreadId = 1;
     private const ulong FinalizerThreadId = 2;
@@ -238,12 +239,12 @@ internal static unsafe class SystemCalls
         return CallResult.Answered;
     }
 
-    // A line each; what is too long is cut.
+    // A line each; what is too long becomes several. At most so much at a time, since each line is work and a process may write a million empty ones.
     private static long WriteLog<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length)
         where TPlatform : IProcessPlatform
     {
         Span<byte> piece = stackalloc byte[MaxLine];
-        ulong taken = Math.Min(length, MaxTransfer);
+        ulong taken = Math.Min(length, MaxLogText);
         ulong done = 0;
         while (done < taken)
         {
