@@ -540,8 +540,8 @@ internal sealed class MachineSession : IAsyncDisposable
             // The C-bit is bit 47, so addresses need 48 bits; TCG has 40 of its own accord.
             "-cpu", "EPYC,+svm,+npt,phys-bits=48",
 
-            // The hypervisor lets all vCPUs take turns on one, unless they are to run at the same time.
-            "-smp", (options.Threads ? options.VcpuCount : 1).ToString(CultureInfo.InvariantCulture),
+            // The hypervisor lets all vCPUs take turns on one, unless they are to run at the same time: then the first runs none (OuterProcessors.cs).
+            "-smp", (options.Threads ? options.VcpuCount + 1 : 1).ToString(CultureInfo.InvariantCulture),
             "-m", string.Create(CultureInfo.InvariantCulture, $"{(memory + (1 << 20) - 1) >> 20}M"),
             "-chardev", "stdio,id=link,signal=off",
             "-serial", "chardev:link",

@@ -21,6 +21,7 @@
 //   race:N         N times all vCPUs validate or rescind the same page at once; exit status 0 if each time one of them did
 //   sum:N          all vCPUs add N times one to a number; exit status 0 if nothing is lost
 //   sum-torn:N     the same in two steps, so that something can be lost
+//   fxrstor:N      N calls of the first vCPU while the others execute FXRSTOR all the time; exit status 0 if they are answered
 //   host-msrs:SEED reads and writes every MSR by requests to the host, then exit status 0
 //   host-page:SEED 20000 requests by GHCB page whose fields are garbage; exit status 0 if the host ends the VM at none of them
 //   host-reg:SEED  requests by GHCB MSR whose values are garbage
@@ -154,6 +155,10 @@ internal static unsafe class Commands
         else if (text.StartsWith("race:"u8))
         {
             RaceCalls.Run(Parse(text.Slice("race:"u8.Length)));
+        }
+        else if (text.StartsWith("fxrstor:"u8))
+        {
+            RaceCalls.RestoreState(Parse(text.Slice("fxrstor:"u8.Length)));
         }
         else if (text.StartsWith("sum:"u8))
         {

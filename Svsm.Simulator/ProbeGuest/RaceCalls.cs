@@ -6,8 +6,10 @@
 //   race    to validate one page, then to rescind it: one of them must get it, and the others must be told that nothing changed
 //   sum     to add one to a number: as they should, or torn into a read and a write, which loses what others add in between. That is for the
 //           machine's tests: it shows whether they would see such a race, a few instructions long
+//   fxrstor the first to call the SVSM, the others meanwhile to load their x87 and SSE state, without a pause. For the machine's tests as well:
+//           emulated processors share some of that state
 //
-// SAFETY (whole type): the jobs are static methods, which every vCPU can call.
+// SAFETY (whole type): the jobs are static methods, which every vCPU can call; a state is 512 bytes on the stack of its vCPU, 16-byte aligned.
 
 using System.Threading;
 using Svsm.Platform;
@@ -27,6 +29,7 @@ internal static unsafe class RaceCalls
     private static uint s_sum;
     private static uint s_mixed;
     private static uint s_seen;
+    private static bool s_done;
 
     /// <summary>Makes so many rounds on all vCPUs, and ends the VM.</summary>
     public static void Run(uint rounds)
@@ -57,6 +60,36 @@ internal static unsafe class RaceCalls
         Probe.Equal("sum: nothing is lost"u8, s_sum, rounds * (uint)Cpus.Count);
         Probe.Summarize();
         Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    /// <summary>Makes so many calls on the first vCPU while the others load their state, and ends the VM.</summary>
+    public static void RestoreState(uint calls)
+    {
+        Probe.Result("fxrstor: vCPUs"u8, Cpus.StartAll(), SvsmResultCode.Success);
+        s_rounds = calls;
+        Cpus.RunOnAll(&CallOrRestore);
+        Probe.Equal("fxrstor: calls that were not answered"u8, s_unchanged, 0);
+        Probe.Summarize();
+        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    private static void CallOrRestore(int cpu)
+    {
+        const ulong Alignment = 16;
+        byte* room = stackalloc byte[512 + (int)Alignment];
+        var state = (byte*)(((ulong)room + Alignment - 1) & ~(Alignment - 1));
+        X64.SaveExtendedState(state);
+        while (cpu != 0 && !Volatile.Read(ref s_done))
+        {
+            X64.RestoreExtendedState(state);
+        }
+
+        for (uint i = 0; cpu == 0 && i < s_rounds; i++)
+        {
+            s_unchanged += Calls.Core(CoreCall.QueryProtocol, 1) == SvsmResultCode.Success ? 0u : 1;
+        }
+
+        Volatile.Write(ref s_done, true);
     }
 
     private static void AddTorn(int cpu)

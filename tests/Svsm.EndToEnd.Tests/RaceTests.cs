@@ -65,6 +65,17 @@ public sealed class RaceTests
         Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2));
     }
 
+    // Emulated processors write each other's state (OuterProcessors.cs): a vCPU on the first one would not come far.
+    [Fact]
+    public async Task RestoredState_InThreads_LeavesTheFirstVcpuAlone()
+    {
+        using ImageUnderTest image = ImageUnderTest.Build("fxrstor:5000");
+
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = VcpuCount, Threads = true });
+
+        Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2));
+    }
+
     // The kernel's and the guest's checks on as many vCPUs as the probe guest has room for.
     [Theory]
     [Trait("Run", "all")]

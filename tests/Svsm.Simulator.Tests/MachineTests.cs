@@ -56,14 +56,14 @@ public sealed class MachineTests
     }
 
     [Fact]
-    public async Task RunAsync_Threads_HaveAProcessorEach()
+    public async Task RunAsync_Threads_HaveAProcessorEach_AndNotTheFirst()
     {
         using var qemu = new FakeQemu("cat launch > \"$here/blob\"; cat \"$here/frames\"", Frames.Hello, Frames.Exit(StopReason.GuestExit, 0));
 
         await RunAsync(qemu.Options with { VcpuCount = 3, Threads = true });
 
         string arguments = qemu.Read("arguments");
-        Assert.Contains("-smp 3 ", arguments, StringComparison.Ordinal);
+        Assert.Contains("-smp 4 ", arguments, StringComparison.Ordinal);
         Assert.Contains("-accel tcg,thread=multi ", arguments, StringComparison.Ordinal);
         byte[] blob = File.ReadAllBytes(qemu.Path("blob"));
         Assert.Equal(LaunchOptions.Threads, System.Runtime.InteropServices.MemoryMarshal.Read<LaunchHeader>(blob).Options & (LaunchOptions.Threads | LaunchOptions.DrawTurns));

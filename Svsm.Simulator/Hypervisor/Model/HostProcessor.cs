@@ -63,9 +63,9 @@ internal abstract unsafe class HostProcessor
     /// <summary>Waits until the timer, another processor or an NMI interrupts, and takes the interrupt.</summary>
     public abstract void WaitForInterrupt();
 
-    /// <summary>Interrupts another processor: ends its guest's run, or its wait. One that does neither is interrupted when it does.</summary>
-    /// <param name="processor">Its number.</param>
-    public abstract void Interrupt(int processor);
+    /// <summary>Interrupts the processor that a vCPU has: ends its guest's run, or its wait. One that does neither is interrupted when it does.</summary>
+    /// <param name="cpu">Number of the vCPU.</param>
+    public abstract void Interrupt(int cpu);
 
     /// <summary>Lets others have the time while this one waits for them.</summary>
     public abstract void Relax();

@@ -359,7 +359,7 @@ internal sealed unsafe class VirtualMachine
         cpu.HasTakenInterrupts = false;
         Interrupts.Expire();
 
-        // The link interrupts the first processor.
+        // The link interrupts the processor of the first vCPU.
         return cpu.Id != 0 || Commands.WhileWaiting(cpu);
     }
 

@@ -81,7 +81,7 @@ internal static unsafe class OuterApic
     /// <summary>Sets the timer.</summary>
     public static void SetTimer(ulong nanoseconds) => Write(InitialCount, (uint)System.Math.Min(nanoseconds, uint.MaxValue));
 
-    /// <summary>Which pins of PCI devices have interrupted since the last call; interrupts of the I/O APIC go to the first processor.</summary>
+    /// <summary>Which pins of PCI devices have interrupted since the last call; interrupts of the I/O APIC go to one processor.</summary>
     [RuntimeImport("*", "svsm_take_pins")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     public static extern uint TakePins();

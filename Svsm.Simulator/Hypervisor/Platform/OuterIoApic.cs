@@ -17,29 +17,41 @@ internal static unsafe class OuterIoApic
     private const ulong Window = 0xFEC0_0010;
     private const uint FirstRedirection = 0x10;
     private const uint DeliverNmi = 4 << 8;
+    private const int DestinationShift = 24;
 
     // Behind the APIC timer's vector and the spurious one.
     private const uint FirstVector = ExceptionTable.Exceptions + 2;
 
     /// <summary>Has the processor get the line of COM1 as an NMI, on its rising edge: it ends the run of a guest whatever that has masked, and stays pending while GIF is clear.</summary>
-    public static void SendCom1AsNmi() => Write(MachinePorts.Com1Interrupt, DeliverNmi);
+    public static void SendCom1AsNmi() => Write(LowRegister(MachinePorts.Com1Interrupt), DeliverNmi);
 
     /// <summary>Has the pins of PCI devices interrupt, on their rising edge: whether a line is still high, the devices tell.</summary>
     public static void EnablePins()
     {
         for (int index = 0; index < MachinePorts.PciInterrupts; index++)
         {
-            Write(MachinePorts.FirstPciInterrupt + index, FirstVector + (uint)index);
+            Write(LowRegister(MachinePorts.FirstPciInterrupt + index), FirstVector + (uint)index);
         }
     }
 
-    private static void Write(int pin, uint low)
+    /// <summary>Has all of them go to a processor. After a reset they go to the first.</summary>
+    public static void SendTo(int processor)
     {
-        // Destination 0, the processor.
-        uint register = FirstRedirection + (2 * (uint)pin);
-        Volatile.Write(ref *(uint*)Select, register + 1);
-        Volatile.Write(ref *(uint*)Window, 0);
+        uint destination = (uint)processor << DestinationShift;
+        Write(HighRegister(MachinePorts.Com1Interrupt), destination);
+        for (int index = 0; index < MachinePorts.PciInterrupts; index++)
+        {
+            Write(HighRegister(MachinePorts.FirstPciInterrupt + index), destination);
+        }
+    }
+
+    private static uint LowRegister(int pin) => FirstRedirection + (2 * (uint)pin);
+
+    private static uint HighRegister(int pin) => LowRegister(pin) + 1;
+
+    private static void Write(uint register, uint value)
+    {
         Volatile.Write(ref *(uint*)Select, register);
-        Volatile.Write(ref *(uint*)Window, low);
+        Volatile.Write(ref *(uint*)Window, value);
     }
 }

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The other processors of the outer machine, when each vCPU has one (Model/VcpuThreads.cs). They are started one after the other by INIT and
+// The processors that run vCPUs, when each vCPU has one (Model/VcpuThreads.cs). They are started one after the other by INIT and
 // start-up interrupts, come in through a page below 1 MiB (Entry.S), and get a stack and a host save area of their own.
+//
+// vCPU n has processor n + 1. The first processor starts the others and halts for good: QEMU 7.2 and those after it have every FXRSTOR,
+// FRSTOR and FLDENV, on whatever processor, clear a flag of the first one (IGNNE#) by a read and a write that nothing makes atomic. What the first one
+// changes of the flags beside it in between is undone: GIF, and whether it walks nested page tables. Each entry has an FXRSTOR, so a vCPU there would
+// sooner or later run its guest by the hypervisor's page tables, or the hypervisor by the guest's. One that halts changes no flag.
 
 using System;
 using System.Runtime;
@@ -11,7 +16,7 @@ using Svsm.Platform;
 
 namespace Svsm.Hypervisor;
 
-/// <summary>Starts the other processors.</summary>
+/// <summary>Starts the processors of vCPUs.</summary>
 internal static unsafe class OuterProcessors
 {
     // SAFETY (whole type): the start page is RAM of every PC, and nothing of the outer firmware is needed any more; stacks come from the pool.
@@ -26,7 +31,11 @@ internal static unsafe class OuterProcessors
     private static byte* s_hostSave;
     private static int s_started;
 
-    /// <summary>Starts a processor for each vCPU but the first. They wait for the lock, which this processor has.</summary>
+    /// <summary>The processor of a vCPU.</summary>
+    /// <param name="cpu">Number of the vCPU.</param>
+    public static int Of(int cpu) => cpu + 1;
+
+    /// <summary>Starts a processor for each vCPU. They wait for the lock, which this processor has.</summary>
     /// <param name="machine">The machine.</param>
     /// <param name="startCode">Code of Entry.S.</param>
     /// <param name="stackPointer">Where that finds its stack.</param>
@@ -35,14 +44,14 @@ internal static unsafe class OuterProcessors
     {
         startCode.CopyTo(new Span<byte>((byte*)StartPage, startCode.Length));
         s_machine = machine;
-        for (int i = 1; i < machine.Cpus.Length; i++)
+        for (int i = 0; i < machine.Cpus.Length; i++)
         {
             s_starting = machine.Cpus[i];
             s_hostSave = machine.Pool.AllocateZeroed();
             *stackPointer = (ulong)machine.Pool.AllocateContiguous(StackFrames) + (StackFrames * Amd64.PageSize);
-            if (!TryStart(machine, i))
+            if (!TryStart(machine, Of(i)))
             {
-                return i;
+                return Of(i);
             }
         }
 
@@ -80,7 +89,7 @@ internal static unsafe class OuterProcessors
         ExceptionTable.LoadOnThisProcessor();
         OuterApic.Enable();
         Program.EnableSvm(s_hostSave);
-        Volatile.Write(ref s_started, cpu.Id);
+        Volatile.Write(ref s_started, Of(cpu.Id));
         machine.Threads.Acquire(cpu);
         Program.RunOnOwnProcessor(machine, cpu);
     }

@@ -93,14 +93,22 @@ internal static unsafe class Program
 
     private static void RunOnProcessors(VirtualMachine machine, ulong* layout)
     {
-        machine.Threads.Acquire(machine.Cpus[0]);
+        VirtualCpu first = machine.Cpus[0];
+        machine.Threads.Acquire(first);
+        OuterIoApic.SendTo(OuterProcessors.Of(first.Id));
         int missing = OuterProcessors.Start(machine, new ReadOnlySpan<byte>((byte*)layout[4], (int)(layout[5] - layout[4])), (ulong*)layout[6]);
         if (missing != 0)
         {
-            Refuse(machine.Link, "the outer machine has no processor for each vCPU: -smp, and no -icount; vCPU"u8, (ulong)missing);
+            Refuse(machine.Link, "the outer machine has not one processor more than vCPUs: -smp, and no -icount; processor"u8, (ulong)missing);
         }
 
-        RunOnOwnProcessor(machine, machine.Cpus[0]);
+        // What interrupted this processor until now, nobody else has seen.
+        first.HasTakenInterrupts = true;
+        machine.Threads.Release();
+        while (true)
+        {
+            X64.Halt();
+        }
     }
 
     /// <summary>Runs a vCPU on its own processor, which holds the lock. Whoever stops the run never lets go of it.</summary>

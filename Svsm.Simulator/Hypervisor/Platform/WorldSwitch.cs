@@ -154,7 +154,7 @@ internal sealed unsafe class LevelOneProcessor : HostProcessor
     }
 
     /// <inheritdoc/>
-    public override void Interrupt(int processor) => OuterApic.Interrupt(processor);
+    public override void Interrupt(int cpu) => OuterApic.Interrupt(OuterProcessors.Of(cpu));
 
     /// <inheritdoc/>
     public override void Relax() => X64.Pause();
