@@ -91,15 +91,16 @@ internal static unsafe partial class Probe
         Doorbell->Events = 0;
     }
 
-    // Runs VMPL2 until it left that way, with an event of VMPL0 that comes soon.
+    // Runs VMPL2 until it left that way, with an event of VMPL0 that comes soon; each time later, for on a busy PC VMPL2 may not have come that far.
     private static void RunUntil(Vmsa* vmsa, ulong exitCode)
     {
-        const ulong Soon = 1_000_000;
+        ulong soon = 1_000_000;
         do
         {
             Doorbell->Events = 0;
-            WriteApic(0x838, Soon);
+            WriteApic(0x838, soon);
             GiveWay(Doorbell, (Vmpl2 << 32) | GhcbMsr.RunVmplRequest);
+            soon += soon / 2;
         }
         while (Volatile.Read(ref vmsa->ExitCode) != exitCode);
     }
