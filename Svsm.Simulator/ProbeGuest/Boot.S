@@ -10,6 +10,7 @@
         .include "Svsm.CoreLib.Macros.inc"
         .include "Svsm.Platform.Exceptions.inc"
 
+        .set    TIMER_VECTOR, 0x40
         .set    MSR_GHCB, 0xC0010130
         .set    MSR_EFER, 0xC0000080
         .set    EFER_LME_NXE, 0x900
@@ -194,6 +195,21 @@ probe_command:
 
         exception_entries probe
 
+# Machine.TimerVector.
+        function probe_timer_entry
+        pushq   $0
+        pushq   $TIMER_VECTOR
+        jmp     probe_exception_common
+        end_function probe_timer_entry
+
+# What is pending comes now.
+        function probe_take_interrupts
+        sti
+        nop
+        cli
+        ret
+        end_function probe_take_interrupts
+
         .macro  address_of function_name, symbol
         function \function_name
         lea     \symbol(%rip), %rax
@@ -202,6 +218,7 @@ probe_command:
         .endm
 
         address_of probe_exception_stubs_address, probe_exception_stubs
+        address_of probe_timer_entry_address, probe_timer_entry
         address_of probe_command_address, probe_command
         address_of probe_page_table_address, probe_page_table
         address_of probe_ghcbs_address, probe_ghcbs

@@ -30,6 +30,7 @@
 //   abuse:K:N      N times: a call that the test module fails in, in way K, then one that it has to serve
 //   one:K:RCX      one call of number K to the test module, with RCX; exit status 0 if that succeeds
 //   module-order   calls that are not asked again, or by other registers; exit status 0 if all answers are right
+//   module-wait    a call that takes 2 seconds, with the timer's interrupts in between; exit status 0 if that ticked and other vCPUs were served
 //   mfuzz:N[:SEED] N random calls to the test module on all vCPUs at once
 //   module-bench   1000 calls to the test module, then exit status 0
 //   exception      executes UD2                                    exit status 3
@@ -191,6 +192,10 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("module-order"u8))
         {
             ModuleCalls.Order();
+        }
+        else if (text.SequenceEqual("module-wait"u8))
+        {
+            ModuleCalls.Wait();
         }
         else if (text.StartsWith("mfuzz:"u8))
         {

@@ -107,13 +107,25 @@ internal static unsafe class Machine
     private const int ScratchIndex = 0x3A8 / 8;
     private const int BitmapIndex = 0x3F0 / 8;
 
-    [InlineArray(VectorCount * 2)]
+    private const int TimerVector = 0x40;
+    private const int GateCount = TimerVector + 1;
+    private const uint EndOfInterruptMsr = 0x80B;
+    private const uint SpuriousMsr = 0x80F;
+    private const uint TimerMsr = 0x832;
+    private const uint InitialCountMsr = 0x838;
+    private const uint DivideMsr = 0x83E;
+    private const ulong SoftwareEnabled = 0x1FF;
+    private const ulong Periodic = 1ul << 17;
+    private const ulong DivideByOne = 0xB;
+
+    [InlineArray(GateCount * 2)]
     private struct Gates
     {
         private ulong _element0;
     }
 
     private static Gates s_idt;
+    private static uint s_ticks;
     private static byte* s_cpuidPage;
     private static ulong s_encryptionMask;
 
@@ -147,10 +159,10 @@ internal static unsafe class Machine
         ulong stub = ExceptionStubs();
         for (int vector = 0; vector < VectorCount; vector++)
         {
-            ulong handler = stub + ((ulong)vector * 16);
-            s_idt[vector * 2] = (handler & 0xFFFF) | (CodeSelector << 16) | InterruptGate | ((handler >> 16 & 0xFFFF) << 48);
-            s_idt[(vector * 2) + 1] = handler >> 32;
+            SetGate(vector, stub + ((ulong)vector * 16));
         }
+
+        SetGate(TimerVector, TimerEntry());
 
         OpenCpu();
     }
@@ -159,7 +171,7 @@ internal static unsafe class Machine
     public static void OpenCpu()
     {
         DescriptorTable table;
-        table.Limit = (VectorCount * 2 * sizeof(ulong)) - 1;
+        table.Limit = (GateCount * 2 * sizeof(ulong)) - 1;
         table.Base = (ulong)Unsafe.AsPointer(ref s_idt);
         X64.LoadIdt(&table);
 
@@ -171,6 +183,30 @@ internal static unsafe class Machine
         {
             Terminate(ProbeTermination.GhcbRegister);
         }
+    }
+
+    /// <summary>Ticks of the timer that vCPUs have taken so far.</summary>
+    public static uint Ticks => Volatile.Read(ref s_ticks);
+
+    /// <summary>Has the timer of this vCPU tick, each time it has counted so far. Ticks are taken by <see cref="TakeInterrupts"/>.</summary>
+    /// <param name="count">Nanoseconds; 0 turns it off.</param>
+    public static void StartTimer(uint count)
+    {
+        X64.WriteMsr(SpuriousMsr, SoftwareEnabled);
+        X64.WriteMsr(DivideMsr, DivideByOne);
+        X64.WriteMsr(TimerMsr, Periodic | TimerVector);
+        X64.WriteMsr(InitialCountMsr, count);
+    }
+
+    /// <summary>Takes interrupts that are pending.</summary>
+    [RuntimeImport("*", "probe_take_interrupts")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    public static extern void TakeInterrupts();
+
+    private static void SetGate(int vector, ulong handler)
+    {
+        s_idt[vector * 2] = (handler & 0xFFFF) | (CodeSelector << 16) | InterruptGate | ((handler >> 16 & 0xFFFF) << 48);
+        s_idt[(vector * 2) + 1] = handler >> 32;
     }
 
     /// <summary>Tells the host of the VMSA of another vCPU, to run at once.</summary>
@@ -308,6 +344,13 @@ internal static unsafe class Machine
         if (frame->Vector == VectorVc && frame->ErrorCode != NotValidated)
         {
             HandleVc(frame);
+            return;
+        }
+
+        if (frame->Vector == TimerVector)
+        {
+            Interlocked.Increment(ref s_ticks);
+            X64.WriteMsr(EndOfInterruptMsr, 0);
             return;
         }
 
@@ -453,6 +496,10 @@ internal static unsafe class Machine
     [RuntimeImport("*", "probe_exception_stubs_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern ulong ExceptionStubs();
+
+    [RuntimeImport("*", "probe_timer_entry_address")]
+    [MethodImpl(MethodImplOptions.InternalCall)]
+    private static extern ulong TimerEntry();
 
     [RuntimeImport("*", "probe_device_pages_address")]
     [MethodImpl(MethodImplOptions.InternalCall)]

@@ -28,6 +28,7 @@ internal static unsafe class ModuleCalls
 
     private static uint s_rounds;
     private static uint s_wrong;
+    private static bool s_isOver;
 
     /// <summary>Makes so many rounds on all vCPUs, and ends the VM.</summary>
     public static void Run(uint rounds)
@@ -103,6 +104,58 @@ internal static unsafe class ModuleCalls
         Probe.Equal("order: wrong answers"u8, s_wrong, 0);
         Probe.Summarize();
         Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    /// <summary>Makes a call that takes two seconds, with interrupts in between; the other vCPUs make calls of the core protocol meanwhile. Ends the VM.</summary>
+    public static void Wait()
+    {
+        const uint Tick = 1_000_000;
+        const ulong Long = 2000;
+        const uint FewestTicks = 200;
+        const uint FewestCalls = 200;
+        Probe.Result("wait: vCPUs"u8, Cpus.StartAll(), SvsmResultCode.Success);
+        Cpus.Begin(&AskWhileWaiting);
+        Machine.StartTimer(Tick);
+        SvsmResultCode result;
+        uint turns = 0;
+        do
+        {
+            SvsmCall call = new() { Rcx = Long };
+            result = Once(Compute, ref call);
+            turns++;
+            Machine.TakeInterrupts();
+        }
+        while (result == SvsmResultCode.Incomplete);
+
+        uint ticks = Machine.Ticks;
+        Machine.StartTimer(0);
+        System.Threading.Volatile.Write(ref s_isOver, true);
+        for (int cpu = 1; cpu < Cpus.Count; cpu++)
+        {
+            Cpus.WaitFor(cpu);
+        }
+
+        Text<Com1>.Write("probe: turns, ticks, other calls: "u8);
+        Text<Com1>.WriteDecimal(turns);
+        Text<Com1>.Write(", "u8);
+        Text<Com1>.WriteDecimal(ticks);
+        Text<Com1>.Write(", "u8);
+        Text<Com1>.WriteDecimal(s_rounds);
+        Text<Com1>.WriteLine();
+        Probe.Result("wait: the answer"u8, result, SvsmResultCode.Success);
+        Probe.True("wait: the timer ticked all the time"u8, ticks >= FewestTicks);
+        Probe.True("wait: the other vCPUs were served"u8, s_rounds >= FewestCalls);
+        Probe.Summarize();
+        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    private static void AskWhileWaiting(int cpu)
+    {
+        while (!System.Threading.Volatile.Read(ref s_isOver))
+        {
+            _ = Calls.Core(CoreCall.QueryProtocol, 1);
+            System.Threading.Interlocked.Increment(ref s_rounds);
+        }
     }
 
     private static void Ask(int cpu)

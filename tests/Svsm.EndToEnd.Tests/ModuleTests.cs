@@ -84,6 +84,13 @@ public sealed class ModuleTests
         AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = vcpuCount, CountInstructions = true }));
     }
 
+    [Fact]
+    public async Task Module_TakesLong_GuestHasItsTimerAndItsOtherVcpus()
+    {
+        using ImageUnderTest image = Build("module-wait");
+        AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = 3 }));
+    }
+
     // What a module may not do: the guest sees the code that the module answers with.
     [Theory]
     [InlineData("one:2:33554432", ModulePermissions.None)]
