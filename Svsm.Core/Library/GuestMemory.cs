@@ -16,6 +16,9 @@ namespace Svsm.Core;
 /// <summary>Reads and writes the guest's memory.</summary>
 public abstract class GuestMemory
 {
+    /// <summary>Most bytes of a copy: 1 MiB.</summary>
+    public const int MaxLength = Svsm.Wire.ModuleDescriptor.MaxTransfer;
+
     private protected GuestMemory()
     {
     }
@@ -25,6 +28,7 @@ public abstract class GuestMemory
     /// <param name="destination">Where to, as much as is wanted.</param>
     /// <returns>False: some of it is not memory that the guest may read. <paramref name="destination"/> is cleared then. Answer
     /// <see cref="Svsm.Wire.SvsmResultCode.InvalidAddress"/>.</returns>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="destination"/> is longer than <see cref="MaxLength"/>.</exception>
     /// <remarks>Read everything once: a second read may find other bytes. The guest may write while the copy is made.</remarks>
     public bool TryRead(PhysicalAddress address, Span<byte> destination)
     {
@@ -54,6 +58,7 @@ public abstract class GuestMemory
     /// <param name="source">What to copy.</param>
     /// <returns>False: some of it is not memory that the guest may write. Nothing was written if it was so when the copy began; a guest that
     /// gives pages away meanwhile may get a part. Answer <see cref="Svsm.Wire.SvsmResultCode.InvalidAddress"/>.</returns>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="source"/> is longer than <see cref="MaxLength"/>.</exception>
     public bool TryWrite(PhysicalAddress address, ReadOnlySpan<byte> source) => IsRange(address, source.Length) && TryWriteCore(address, source);
 
     private protected abstract bool TryReadCore(PhysicalAddress address, Span<byte> destination);
@@ -61,5 +66,9 @@ public abstract class GuestMemory
     private protected abstract bool TryWriteCore(PhysicalAddress address, ReadOnlySpan<byte> source);
 
     // Offsets of files are signed: no guest-physical address has more than 52 bits.
-    private static bool IsRange(PhysicalAddress address, int length) => address.Value <= (1UL << 52) - (ulong)length;
+    private static bool IsRange(PhysicalAddress address, int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, MaxLength);
+        return address.Value <= (1UL << 52) - (ulong)length;
+    }
 }

@@ -36,6 +36,9 @@ public static class ModuleDescriptor
 
     /// <summary>Guest memory, to read and write at offsets that are guest-physical addresses.</summary>
     public const int GuestMemory = 5;
+
+    /// <summary>Most bytes that one call copies.</summary>
+    public const int MaxTransfer = 0x10_0000;
 }
 
 /// <summary>What a request wants.</summary>

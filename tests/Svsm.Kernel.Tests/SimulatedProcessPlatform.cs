@@ -148,7 +148,7 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
 
     private bool TryFindGuest(ulong address, int length, out byte[]? page)
     {
-        Assert.InRange(length, 1, Page.Size - (int)(address % Page.Size));
+        Assert.InRange(length, 0, Page.Size - (int)(address % Page.Size));
         page = null;
         return !IsFailing() && Guest.TryGetValue(address / Page.Size, out page);
     }

@@ -320,6 +320,12 @@ public sealed class SystemCallsTests
         page[0] = 9;
         Assert.Equal(Fault, _process.Call(PWrite, Guest, Nowhere, 1, 0x1234_000));
         Assert.Equal(9, page[0]);
+
+        // Nor is the first page, when the second one is not there.
+        page[0xFFF] = 7;
+        _process.Write(Buffer, [1, 2]);
+        Assert.Equal(Fault, _process.Call(PWrite, Guest, Buffer, 2, 0x1234_FFF));
+        Assert.Equal(7, page[0xFFF]);
     }
 
     // What a failed read left in the kernel's buffer does not reach the process.
@@ -857,7 +863,10 @@ public sealed class SystemCallsTests
         Assert.Equal((0, 0), (bytes[0], bytes[601]));
         Assert.Equal(599, Enumerable.Range(1, 599).Count(i => bytes[i + 1] == (byte)(bytes[i] + 1)));
         Assert.Equal(Fault, _process.Call(GetRandom, Nowhere, 1));
-        Assert.Equal(Fault, _process.Call(GetRandom, Buffer, ulong.MaxValue));
+
+        // More than a page at a time is for another call.
+        Assert.Equal(0x1000, _process.Call(GetRandom, Buffer, 0x1001));
+        Assert.Equal(0x1000, _process.Call(GetRandom, Buffer, ulong.MaxValue));
     }
 
     [Fact]

@@ -27,7 +27,7 @@ internal interface IProcessPlatform : IProcessFrames
 
     /// <summary>Copies into memory of the guest.</summary>
     /// <param name="address">As in <see cref="TryReadGuest"/>.</param>
-    /// <param name="source">What to write.</param>
+    /// <param name="source">What to write; nothing: whether it could be written.</param>
     /// <returns>As in <see cref="TryReadGuest"/>; a part may have been written.</returns>
     bool TryWriteGuest(ulong address, ReadOnlySpan<byte> source);
 

@@ -49,7 +49,8 @@ internal static unsafe class SystemCalls
 
     private const int MaxLine = 240;
     private const int MaxLogText = 0x1000;
-    private const int MaxTransfer = 0x10_0000;
+    private const int MaxTransfer = ModuleDescriptor.MaxTransfer;
+    private const int MaxRandom = 0x1000;
     private const ulong ThreadId = 1;
     private const ulong FinalizerThreadId = 2;
     private const ulong NanosecondsPerSecond = 1_000_000_000;
@@ -296,8 +297,17 @@ internal static unsafe class SystemCalls
             return Errno.NotPermitted;
         }
 
-        Span<byte> piece = stackalloc byte[PieceLength];
+        // A write begins only if all of its pages are there: a module finds out before the guest sees anything.
         ulong taken = Math.Min(length, MaxTransfer);
+        for (ulong done = 0; isWrite && done < taken; done += Page.Size - ((address + done) & (Page.Size - 1)))
+        {
+            if (!platform.TryWriteGuest(address + done, default))
+            {
+                return Errno.Fault;
+            }
+        }
+
+        Span<byte> piece = stackalloc byte[PieceLength];
         for (ulong done = 0; done < taken;)
         {
             // A piece lies in one page of the guest.
@@ -588,9 +598,9 @@ internal static unsafe class SystemCalls
             return Errno.Again;
         }
 
-        process.HasThread = true;
         uint id = (uint)FinalizerThreadId;
         long result = (flags & SetParentThreadId) != 0 ? CopyOut(ref process, ref platform, parentThreadId, MemoryMarshal.AsBytes(new ReadOnlySpan<uint>(in id))) : 0;
+        process.HasThread = result == 0;
         return result == 0 ? (long)FinalizerThreadId : result;
     }
 
@@ -737,7 +747,7 @@ internal static unsafe class SystemCalls
     {
         const int Piece = 256;
         Span<byte> piece = stackalloc byte[Piece];
-        ulong taken = Math.Min(length, MaxTransfer);
+        ulong taken = Math.Min(length, MaxRandom);
         long result = 0;
         for (ulong done = 0; done < taken && result == 0; done += Piece)
         {
