@@ -24,7 +24,7 @@ public sealed class ModuleLibraryAnalyzer : DiagnosticAnalyzer
     private const string Files = "a module has no files;contents in its assembly, or no state outside of its memory";
     private const string Network = "a module has no network;a guest that calls it";
     private const string Processes = "a module's process is alone;a module of its own for each service";
-    private const string Console = "a module has no console to read from;the calls of the guest";
+    private const string Console = "a module has no console;Log, which the module has from SvsmModule";
     private const string Cryptography = "it is OpenSSL's, which no module has;a managed package, such as BouncyCastle.Cryptography";
     private const string Finalizers = "finalizers do not run;Dispose";
 
@@ -59,9 +59,7 @@ public sealed class ModuleLibraryAnalyzer : DiagnosticAnalyzer
         ["System.IO.DirectoryInfo"] = Files,
         ["System.IO.FileSystemWatcher"] = Files,
         ["System.Diagnostics.Process"] = Processes,
-        ["System.Console.Read"] = Console,
-        ["System.Console.ReadKey"] = Console,
-        ["System.Console.ReadLine"] = Console,
+        ["System.Console"] = Console,
         ["System.GC.WaitForPendingFinalizers"] = Finalizers,
     };
 

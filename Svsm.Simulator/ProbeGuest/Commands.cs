@@ -32,6 +32,7 @@
 //   module-order   calls that are not asked again, or by other registers; exit status 0 if all answers are right
 //   module-wait    a call that takes 2 seconds, with the timer's interrupts in between; exit status 0 if that ticked and other vCPUs were served
 //   mfuzz:N[:SEED] N random calls to the test module on all vCPUs at once
+//   lib:ROW        has the module that tries the class library try ROW, and prints the outcome; exit status 0
 //   module-bench   1000 calls to the test module, then exit status 0
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
@@ -205,6 +206,10 @@ internal static unsafe class Commands
                 in start,
                 Parse(separator < 0 ? numbers : numbers.Slice(0, separator)),
                 separator < 0 ? 1 : Parse(numbers.Slice(separator + 1)));
+        }
+        else if (text.StartsWith("lib:"u8))
+        {
+            ModuleCalls.Library(text.Slice("lib:"u8.Length));
         }
         else if (text.SequenceEqual("module-bench"u8))
         {

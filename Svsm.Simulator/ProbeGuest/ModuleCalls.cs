@@ -15,6 +15,7 @@ namespace Svsm.ProbeGuest;
 internal static unsafe class ModuleCalls
 {
     private const SvsmProtocol Protocol = (SvsmProtocol)0x8000_0001;
+    private const SvsmProtocol LibraryProtocol = (SvsmProtocol)0x8000_0002;
     private const uint Reverse = 1;
     private const uint Increment = 2;
     private const uint Copy = 3;
@@ -180,6 +181,20 @@ internal static unsafe class ModuleCalls
     {
         SvsmCall call = new() { Rcx = rcx };
         Probe.Result("module: the call"u8, Calls.Call(Protocol, number, ref call), SvsmResultCode.Success);
+        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
+    /// <summary>Has the module tests/Svsm.TestModule/LibraryModule.cs try a part of the class library, prints the outcome, and ends the VM.</summary>
+    public static void Library(ReadOnlySpan<byte> name)
+    {
+        Probe.True("library: page made private"u8, TestMemory.MakePrivate(TestMemory.Base, 1));
+        Probe.Result("library: page validated"u8, Calls.PValidateOne(TestMemory.Base, true, false, false), SvsmResultCode.Success);
+        Span<byte> page = new((void*)TestMemory.Base, (int)Page);
+        name.CopyTo(page);
+        SvsmCall call = new() { Rcx = TestMemory.Base, Rdx = (uint)name.Length, R8 = TestMemory.Base + (Page / 2) };
+        SvsmResultCode code = Calls.Call(LibraryProtocol, 0, ref call);
+        Text<Com1>.Write("library: "u8);
+        Text<Com1>.WriteLine(code != SvsmResultCode.Success ? "no answer"u8 : page.Slice((int)Page / 2, (int)call.Rcx));
         Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
     }
 

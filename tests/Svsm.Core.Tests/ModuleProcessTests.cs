@@ -156,7 +156,6 @@ public sealed class ModuleProcessTests
     [InlineData("zone", "00:00:00")]
     [InlineData("ticks", "grow")]
     [InlineData("complete", "complete")]
-    [InlineData("console", "written")]
     public async Task StaticProgram_PartOfTheClassLibrary_DoesWhatTheGuideSays(string row, string outcome)
     {
         var limits = new Dictionary<string, string> { ["DOTNET_GCHeapHardLimit"] = "400000", ["DOTNET_GCRegionRange"] = "10000000", ["DOTNET_GCgen0size"] = "40000" };

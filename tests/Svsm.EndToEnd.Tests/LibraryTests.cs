@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The table "The class library" of docs/write-a-module.md, row by row, in a module of the real kernel (tests/Svsm.TestModule/LibraryModule.cs).
+
+using System;
+using System.IO;
+using System.Threading.Tasks;
+using Svsm.Builder;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.EndToEnd.Tests;
+
+public sealed class LibraryTests
+{
+    private const string TypeName = "Svsm.TestModule.LibraryModule";
+
+    [Theory]
+    [InlineData("null", "NullReferenceException")]
+    [InlineData("divide", "DivideByZeroException")]
+    [InlineData("cast", "InvalidCastException")]
+    [InlineData("memory", "OutOfMemoryException")]
+    [InlineData("linq", "1.5,4.5,7.5")]
+    [InlineData("regex", "a-b-c")]
+    [InlineData("random", "random")]
+    [InlineData("culture", "CultureNotFoundException")]
+    [InlineData("zone", "00:00:00")]
+    [InlineData("ticks", "grow")]
+    [InlineData("complete", "complete")]
+    [InlineData("console", "IOException")]
+    [InlineData("thread", "OutOfMemoryException")]
+    [InlineData("task", "TaskSchedulerException")]
+    [InlineData("file", "DirectoryNotFoundException")]
+    public async Task Library_Row_DoesWhatTheGuideSays(string row, string outcome)
+    {
+        using ImageUnderTest image = Build(row);
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options());
+
+        string guest = result.ConsoleText((int)Vmpl.Vmpl2);
+        Assert.True(result.ExitStatus == 0, result + "\n" + guest);
+        Assert.True(guest.Contains($"library: {outcome}\n", StringComparison.Ordinal), guest + result.ConsoleText((int)Vmpl.Vmpl0));
+    }
+
+    [Theory]
+    [InlineData("date", "asked for the time of day")]
+    [InlineData("delay", "asked for the time of day")]
+    [InlineData("finalizers", "waits for another thread")]
+    public async Task Library_RowThatCannotGoOn_EndsTheProcess(string row, string log)
+    {
+        using ImageUnderTest image = Build(row);
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options());
+
+        string guest = result.ConsoleText((int)Vmpl.Vmpl2);
+        Assert.True(result.ExitStatus == 0, result + "\n" + guest);
+        Assert.Contains("library: no answer\n", guest, StringComparison.Ordinal);
+        Assert.Contains($"{TypeName}: {log}", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+    }
+
+    private static ImageUnderTest Build(string row) => ImageUnderTest.Build(
+        "lib:" + row,
+        modules: [new ModuleOptions { TypeName = TypeName, Protocol = 0x8000_0002 }],
+        program: File.ReadAllBytes(ImageUnderTest.PathOf("TestLibrary")));
+}
