@@ -176,6 +176,10 @@ public sealed class ModuleImageTests(Workspace workspace)
         (await workspace.RunAsync(image, "build")).MustSucceed();
 
         Assert.Matches(@"Svsm\.Modules\.Vtpm\.Engine [0-9]+, .*Acme\.Echo [0-9]+, ", File.ReadAllText(Path.Combine(image, "bin/Debug/net10.0/FullImage.modules.txt")));
+        CommandResult run = (await workspace.RunAsync(image, "run", "--no-build")).MustSucceed();
+        Assert.Contains("Svsm.Modules.Vtpm.VtpmModule: serves protocol 0x2,", run.Output, StringComparison.Ordinal);
+        Assert.Contains("Acme.Echo.EchoModule: serves protocol 0x80000001,", run.Output, StringComparison.Ordinal);
+
         string commands = Path.Combine(image, "commands.txt");
         File.WriteAllText(commands, "call 0\n");
         CommandResult tpm = await workspace.Start(
