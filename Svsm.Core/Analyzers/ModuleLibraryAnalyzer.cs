@@ -12,7 +12,7 @@ using Microsoft.CodeAnalysis.Operations;
 namespace Svsm.Core.Analyzers;
 
 /// <summary>
-/// SVSM5006: what the class library has and a module has not. In a project with a class that derives from SvsmModule: calls, constructors and properties of
+/// SVSM5006: what the class library has and a module has not. In a class library with a class that derives from SvsmModule: calls, constructors and properties of
 /// the table below, and finalizers. docs/write-a-module.md has the same table for people.
 /// </summary>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
@@ -76,7 +76,9 @@ public sealed class ModuleLibraryAnalyzer : DiagnosticAnalyzer
         context.EnableConcurrentExecution();
         context.RegisterCompilationStartAction(start =>
         {
-            if (start.Compilation.GetTypeByMetadataName("Svsm.Core.SvsmModule") is INamedTypeSymbol module && HasModule(start.Compilation.Assembly.GlobalNamespace, module))
+            // A program that has a module in it is one for the desk: what an image has is a class library.
+            if (start.Compilation.Options.OutputKind == OutputKind.DynamicallyLinkedLibrary &&
+                start.Compilation.GetTypeByMetadataName("Svsm.Core.SvsmModule") is INamedTypeSymbol module && HasModule(start.Compilation.Assembly.GlobalNamespace, module))
             {
                 start.RegisterOperationAction(Analyze, OperationKind.Invocation, OperationKind.ObjectCreation, OperationKind.PropertyReference);
                 start.RegisterSymbolAction(AnalyzeMethod, SymbolKind.Method);
