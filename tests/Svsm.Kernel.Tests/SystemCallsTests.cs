@@ -234,7 +234,7 @@ public sealed class SystemCallsTests
         Assert.Equal(text.Length, _process.Call(Write, 2, BufferEnd - (ulong)text.Length, (ulong)text.Length));
         Assert.Equal(
             [(0, LogLevel.Information, "a"), (0, LogLevel.Warning, "b"), (0, LogLevel.Information, new string('x', 239)), (0, LogLevel.Information, new string('y', 240)),
-                (0, LogLevel.Information, new string('z', 240)), (0, LogLevel.Information, new string('z', 240)), (0, LogLevel.Information, new string('z', 20)), (0, LogLevel.Information, "end")],
+                (0, LogLevel.Information, new string('z', 244)), (0, LogLevel.Information, new string('z', 244)), (0, LogLevel.Information, new string('z', 12)), (0, LogLevel.Information, "end")],
             _process.Platform.Lines);
     }
 

@@ -55,13 +55,16 @@ public sealed class TestModule : SvsmModule
     /// <summary>Reads 8 bytes of its own memory at RCX, whatever is there; RCX: what they are.</summary>
     public const uint Peek = 13;
 
+    // Guests call as often as they like.
+    private const int MaxSteps = 100;
+
     public List<string> Steps { get; } = [];
 
     protected override void Start() => Steps.Add("start");
 
     protected override SvsmResult Handle(in SvsmRequest request)
     {
-        Steps.Add($"call {request.Call} of vCPU {request.Vcpu}");
+        Note($"call {request.Call} of vCPU {request.Vcpu}");
         switch (request.Call)
         {
             case Reverse:
@@ -133,6 +136,14 @@ public sealed class TestModule : SvsmModule
 
             default:
                 return SvsmResultCode.UnsupportedCall;
+        }
+    }
+
+    private void Note(string step)
+    {
+        if (Steps.Count < MaxSteps)
+        {
+            Steps.Add(step);
         }
     }
 

@@ -47,7 +47,8 @@ internal static unsafe class SystemCalls
     /// <summary>Bytes that are copied at a time.</summary>
     private const int PieceLength = 512;
 
-    private const int MaxLine = 240;
+    // The longest line of ModuleLog, its level and its end.
+    private const int MaxLine = 244;
     private const int MaxLogText = 0x1000;
     private const int MaxTransfer = ModuleDescriptor.MaxTransfer;
     private const int MaxRandom = 0x1000;
