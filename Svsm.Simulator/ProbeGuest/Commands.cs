@@ -34,6 +34,8 @@
 //   mfuzz:N[:SEED] N random calls to the test module on all vCPUs at once
 //   lib:ROW        has the module that tries the class library try ROW, and prints the outcome; exit status 0
 //   module-bench   1000 calls to the test module, then exit status 0
+//   tpm            calls to the virtual TPM, on all vCPUs at once as well; exit status 0 if all answers are right
+//   tpm-rsa        the virtual TPM makes an RSA key; exit status 0 if it does
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
 
@@ -214,6 +216,14 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("module-bench"u8))
         {
             ModuleCalls.Bench();
+        }
+        else if (text.SequenceEqual("tpm"u8))
+        {
+            TpmCalls.Run(in start);
+        }
+        else if (text.SequenceEqual("tpm-rsa"u8))
+        {
+            TpmCalls.RunRsa();
         }
         else if (text.SequenceEqual("exception"u8))
         {

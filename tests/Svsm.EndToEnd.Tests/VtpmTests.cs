@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The virtual TPM in the machine: its module (Svsm.Modules.Vtpm), compiled as an image's program is, with the limits of its package, as a process of
+// the real kernel. What the guest asks it is in Svsm.Simulator/ProbeGuest/TpmCalls.cs.
+
+using System;
+using System.IO;
+using System.Threading.Tasks;
+using Svsm.Builder;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.EndToEnd.Tests;
+
+public sealed class VtpmTests
+{
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(4)]
+    public async Task Vtpm_CallsOfAllVcpus_AreAnswered(int vcpuCount)
+    {
+        using ImageUnderTest image = Build("tpm");
+        AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = vcpuCount, CountInstructions = true }));
+    }
+
+    [Fact]
+    public async Task Vtpm_CallsOfVcpusInThreads_AreAnswered()
+    {
+        using ImageUnderTest image = Build("tpm");
+        AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = 2, Threads = true }));
+    }
+
+    // Minutes: an RSA key is a few billion instructions of a simulated processor.
+    [Fact]
+    [Trait("Run", "all")]
+    public async Task Vtpm_RsaKey_IsMade()
+    {
+        using ImageUnderTest image = Build("tpm-rsa");
+        AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true, Timeout = TimeSpan.FromHours(2) }));
+    }
+
+    // The item of Svsm.Modules.Vtpm/Module/buildTransitive/Svsm.Modules.Vtpm.props.
+    private static ImageUnderTest Build(string command) => ImageUnderTest.Build(
+        command,
+        modules: [
+            new ModuleOptions
+            {
+                TypeName = "Svsm.Modules.Vtpm.VtpmModule",
+                Protocol = (uint)SvsmProtocol.Vtpm,
+                HeapLimit = 6 << 20,
+                MemoryLimit = 8 << 20,
+                Watchdog = 60_000,
+                OnFailure = ModuleFailurePolicy.Retire,
+            }
+        ],
+        program: File.ReadAllBytes(ImageUnderTest.PathOf("TestTpm")));
+
+    private static void AssertPassed(MachineResult result) =>
+        Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2) + "\n" + result.ConsoleText((int)Vmpl.Vmpl0));
+}
