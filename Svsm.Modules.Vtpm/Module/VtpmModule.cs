@@ -9,6 +9,10 @@
 // What the calls mean is VtpmProtocol's matter. It works in slices, for hosts that have to return to the guest by themselves; here the kernel does
 // that while the module works, so a command is done to its end.
 //
+// The kernel's clock counts ticks of the time-stamp counter, which is a nanosecond each at 1 GHz (docs/modules.md). Processors with SEV-SNP count at 2 to
+// 4.2 GHz, so a third of it is the time, more or less. Taken as it is, Clock would run away, a lockout would heal in a third of its time, and a
+// command would have 1.6 s in the place of 4.9, which an RSA key does not always keep to.
+//
 // The TPM lives as long as the process: its seeds are made when it starts, and a verifier can tell (bit 0 of the firmware version). When the
 // guest starts anew it is powered on anew, which is what a reset of the machine does to a TPM. The module is not to be restarted after a failure
 // (its item in the package says so): a fresh TPM under a running guest would have PCRs that anybody could fill again.
@@ -29,12 +33,14 @@ public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
     private const uint Query = 0;
     private const uint Command = 1;
 
+    private const long ProcessorGigahertz = 3;
+
     private readonly byte[] _buffer = new byte[VtpmProtocol.BufferSize];
     private Tpm? _tpm;
     private VtpmProtocol? _protocol;
 
     /// <inheritdoc/>
-    long ITpmClock.Milliseconds => Environment.TickCount64;
+    long ITpmClock.Milliseconds => Environment.TickCount64 / ProcessorGigahertz;
 
     /// <inheritdoc/>
     bool ITpmEntropy.TryFill(Span<byte> buffer)

@@ -3,7 +3,7 @@
 
 // Writes boot.igvm and the files that belong to it: this repository's kernel, with the probe guest, a Linux kernel or a firmware.
 // Arguments: the folder for the files, and the text for the probe guest's command (empty = its checks; ProbeGuest/Commands.cs lists them), and
-// behind it the program of the test module, if the image is to have that;
+// behind it, if the image is to have a module, --test-module or --vtpm and its program;
 // or the folder, --linux, a bzImage, an initial RAM disk (empty = none), a command line; or the folder, --firmware, an OVMF file.
 
 using System;
@@ -16,9 +16,10 @@ using Svsm.Wire;
 
 bool isLinux = args.Length == 5 && args[1] == "--linux";
 bool isFirmware = args.Length == 3 && args[1] == "--firmware";
-if (!isLinux && !isFirmware && (args.Length is not (2 or 3) || Encoding.ASCII.GetByteCount(args[1]) > ProbeCommand.MaxLength))
+bool hasModule = args.Length == 4 && args[2] is ("--test-module" or "--vtpm");
+if (!isLinux && !isFirmware && ((args.Length != 2 && !hasModule) || Encoding.ASCII.GetByteCount(args[1]) > ProbeCommand.MaxLength))
 {
-    Console.Error.WriteLine($"wanted: a folder, and a command of at most {ProbeCommand.MaxLength} characters or --linux with three arguments, or --firmware with one; after a command the program of the test module");
+    Console.Error.WriteLine($"wanted: a folder, and a command of at most {ProbeCommand.MaxLength} characters or --linux with three arguments, or --firmware with one; after a command --test-module or --vtpm with its program");
     return 64;
 }
 
@@ -46,12 +47,12 @@ try
         byte[] guest = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "probe-guest.elf"));
         ProbeCommand.Set(guest, args[1]);
         options = options with { GuestPayload = guest };
-        if (args.Length == 3)
+        if (hasModule)
         {
             options = options with
             {
-                Modules = [new ModuleOptions { TypeName = "Svsm.TestModule.TestModule", Protocol = 0x8000_0001 }],
-                Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(args[2]))],
+                Modules = [args[2] == "--vtpm" ? VtpmOptions.Module : new ModuleOptions { TypeName = "Svsm.TestModule.TestModule", Protocol = 0x8000_0001 }],
+                Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(args[3]))],
             };
         }
     }
