@@ -91,8 +91,8 @@ public sealed class Tpm
     /// <summary>How long a command works before it has to be continued. One step of the longest work is a few milliseconds more.</summary>
     public static int SliceMilliseconds => 25;
 
-    /// <summary>How long a command works at all.</summary>
-    public static int CommandMilliseconds => 4900;
+    /// <summary>How long a command of this TPM works at all.</summary>
+    public int CommandMilliseconds => _platform.CommandMilliseconds;
 
     /// <summary>Whether the TPM is in failure mode: it serves only TPM2_GetTestResult and TPM2_GetCapability until it is powered on anew.</summary>
     public bool IsFailed { get; private set; }

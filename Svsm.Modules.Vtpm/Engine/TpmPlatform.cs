@@ -14,6 +14,9 @@ public sealed record TpmPlatform(ITpmClock Clock, ITpmEntropy Entropy, ITpmStora
 {
     /// <summary>The largest command and response in bytes: 4096 on the desk, less where the guest's buffer has no room for it.</summary>
     public int MessageSize { get; init; } = TpmLimits.MaxCommandSize;
+
+    /// <summary>How many milliseconds a command works at all, then its answer is TPM_RC_RETRY: 4900, for callers that give up after five seconds.</summary>
+    public int CommandMilliseconds { get; init; } = 4900;
 }
 
 /// <summary>A clock that never goes back while the object lives.</summary>

@@ -121,7 +121,7 @@ public sealed class VtpmProtocol
                 return _tpm.TryContinue(_response, out int continued) ? Answer(buffer, continued, out size) : VtpmResult.Incomplete;
             }
 
-            if (pending.Vcpu != vcpu && _clock.Milliseconds - _pendingSince <= Tpm.CommandMilliseconds)
+            if (pending.Vcpu != vcpu && _clock.Milliseconds - _pendingSince <= _tpm.CommandMilliseconds)
             {
                 return VtpmResult.Busy;
             }

@@ -10,8 +10,10 @@
 // that while the module works, so a command is done to its end.
 //
 // The kernel's clock counts ticks of the time-stamp counter, which is a nanosecond each at 1 GHz (docs/modules.md). Processors with SEV-SNP count at 2 to
-// 4.2 GHz, so a third of it is the time, more or less. Taken as it is, Clock would run away, a lockout would heal in a third of its time, and a
-// command would have 1.6 s in the place of 4.9, which an RSA key does not always keep to.
+// 4.2 GHz, so a third of it is the time, more or less. Taken as it is, Clock would run away, and a lockout would heal in a third of its time.
+//
+// A command has more time here than elsewhere: it does not hold the guest's processor, and the time in which others had it counts as well. An RSA key
+// that is tried again is the same work again. What ends is TPM_RC_RETRY before the watchdog of the module, which takes the TPM away.
 //
 // The TPM lives as long as the process: its seeds are made when it starts, and a verifier can tell (bit 0 of the firmware version). When the
 // guest starts anew it is powered on anew, which is what a reset of the machine does to a TPM. The module is not to be restarted after a failure
@@ -34,6 +36,7 @@ public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
     private const uint Command = 1;
 
     private const long ProcessorGigahertz = 3;
+    private const int CommandMilliseconds = 30_000;
 
     private readonly byte[] _buffer = new byte[VtpmProtocol.BufferSize];
     private Tpm? _tpm;
@@ -59,7 +62,7 @@ public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
     /// <inheritdoc/>
     protected override void Start()
     {
-        TpmOpenResult result = Tpm.TryManufacture(new TpmPlatform(this, this, Storage: null) { MessageSize = VtpmProtocol.MaxCommandSize }, out _tpm);
+        TpmOpenResult result = Tpm.TryManufacture(new TpmPlatform(this, this, Storage: null) { MessageSize = VtpmProtocol.MaxCommandSize, CommandMilliseconds = CommandMilliseconds }, out _tpm);
         if (result != TpmOpenResult.Done)
         {
             // Before there are callers: nothing that could be answered. The process ends, and the guest has no TPM.

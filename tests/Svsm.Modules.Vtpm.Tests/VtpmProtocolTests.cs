@@ -138,13 +138,34 @@ public sealed class VtpmProtocolTests : ITpmClock, ITpmEntropy
         Assert.Equal(0u, LoadedObjects());
     }
 
+    [Theory]
+    [InlineData(4900, 0, 0x000u)]
+    [InlineData(4900, 1, 0x922u)]
+    [InlineData(30_000, 0, 0x000u)]
+    [InlineData(30_000, 1, 0x922u)]
+    public void Command_TimeIsOver_IsToBeMadeAgain(int limit, int beyond, uint code)
+    {
+        var platform = new TpmPlatform(this, this, null);
+        Assert.Equal(4900, platform.CommandMilliseconds);
+        Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(platform with { CommandMilliseconds = limit }, out Tpm? tpm));
+        byte[] response = new byte[Tpm.MaxCommandSize];
+        Assert.True(tpm!.TryExecute(s_startup, 0, response, out _));
+        _step = Tpm.SliceMilliseconds;
+        long begin = _now + _step;
+        Assert.False(tpm.TryExecute(CreateRsa(), 0, response, out _));
+        _step = 0;
+        _now = begin + limit + beyond;
+        Assert.True(tpm.TryContinue(response, out _));
+        Assert.Equal(code, BinaryPrimitives.ReadUInt32BigEndian(response.AsSpan(6)));
+    }
+
     [Fact]
     public void Command_OtherVcpu_WaitsUntilTheTimeIsOver()
     {
         Begin();
         Assert.Equal(VtpmResult.Busy, Call(1, 0x3000, s_getRandom));
         Assert.True(_protocol.IsPending);
-        _now += Tpm.CommandMilliseconds + 1;
+        _now += _tpm.CommandMilliseconds + 1;
         Assert.Equal(VtpmResult.Success, Call(1, 0x3000, s_getRandom));
         Assert.False(_protocol.IsPending);
         Assert.Equal(0u, LoadedObjects());
@@ -228,14 +249,18 @@ public sealed class VtpmProtocolTests : ITpmClock, ITpmEntropy
     // An RSA key, with a clock that jumps at each look: longer than a slice, far shorter than a command may take.
     private VtpmResult Begin()
     {
-        byte[] template = [0, 1, 0, 0x0B, 0, 3, 4, 0x72, 0, 0, 0, 6, 0, 128, 0, 0x43, 0, 0x10, 8, 0, 0, 0, 0, 0, 0, 0];
-        byte[] command = TestTpm.Command(0x131, [TestTpm.Null], [0, 4, 0, 0, 0, 0, .. TestTpm.Sized(template), 0, 0, 0, 0, 0, 0], TestTpm.PasswordSession());
         _step = 20;
-        VtpmResult result = Call(0, 0x1000, command);
+        VtpmResult result = Call(0, 0x1000, CreateRsa());
         Assert.Equal(VtpmResult.Incomplete, result);
         Assert.True(_protocol.IsPending);
         _step = 0;
         return result;
+    }
+
+    private static byte[] CreateRsa()
+    {
+        byte[] template = [0, 1, 0, 0x0B, 0, 3, 4, 0x72, 0, 0, 0, 6, 0, 128, 0, 0x43, 0, 0x10, 8, 0, 0, 0, 0, 0, 0, 0];
+        return TestTpm.Command(0x131, [TestTpm.Null], [0, 4, 0, 0, 0, 0, .. TestTpm.Sized(template), 0, 0, 0, 0, 0, 0], TestTpm.PasswordSession());
     }
 
     private VtpmResult Call(int vcpu, ulong address, byte[] command)
