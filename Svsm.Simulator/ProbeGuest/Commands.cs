@@ -30,6 +30,7 @@
 //   abuse:K:N      N times: a call that the test module fails in, in way K, then one that it has to serve
 //   one:K:RCX      one call of number K to the test module, with RCX; exit status 0 if that succeeds
 //   module-order   calls that are not asked again, or by other registers; exit status 0 if all answers are right
+//   spy:N          N times: the test module looks for what its neighbour has in memory; exit status 0 if it never sees it
 //   module-wait    a call that takes 2 seconds, with the timer's interrupts in between; exit status 0 if that ticked and other vCPUs were served
 //   mfuzz:N[:SEED] N random calls to the test module on all vCPUs at once
 //   lib:ROW        has the module that tries the class library try ROW, and prints the outcome; exit status 0
@@ -195,6 +196,10 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("module-order"u8))
         {
             ModuleCalls.Order();
+        }
+        else if (text.StartsWith("spy:"u8))
+        {
+            ModuleCalls.Spy(Parse(text.Slice("spy:"u8.Length)));
         }
         else if (text.SequenceEqual("module-wait"u8))
         {

@@ -20,6 +20,10 @@ internal static unsafe class ModuleCalls
     private const uint Increment = 2;
     private const uint Copy = 3;
     private const uint Say = 4;
+    private const SvsmProtocol Neighbour = (SvsmProtocol)0x8000_0002;
+    private const uint Keep = 1;
+    private const uint Look = 2;
+    private const uint Peek = 13;
     private const uint Misbehave = 8;
     private const uint Compute = 9;
     private const ulong Milliseconds = 20;
@@ -174,6 +178,28 @@ internal static unsafe class ModuleCalls
         call.Rax = ((ulong)Protocol << 32) | number;
         Calls.CallOnce(ref call);
         return (SvsmResultCode)call.Rax;
+    }
+
+    /// <summary>Has the neighbour keep numbers, and the test module look for them at the same addresses. Ends the VM.</summary>
+    public static void Spy(uint rounds)
+    {
+        uint seen = 0;
+        uint lost = 0;
+        for (ulong round = 1; round <= rounds; round++)
+        {
+            ulong secret = round * 0x9E37_79B9_7F4A_7C15;
+            SvsmCall call = new() { Rdx = secret };
+            lost += Calls.Call(Neighbour, Keep, ref call) == SvsmResultCode.Success ? 0u : 1;
+            ulong address = call.Rcx;
+            call = new SvsmCall { Rcx = address };
+            seen += Calls.Call(Protocol, Peek, ref call) == SvsmResultCode.Success && call.Rcx == secret ? 1u : 0;
+            call = new SvsmCall { Rcx = address };
+            lost += Calls.Call(Neighbour, Look, ref call) == SvsmResultCode.Success && call.Rcx == secret ? 0u : 1;
+        }
+
+        Probe.Equal("spy: numbers of the neighbour that the module has seen"u8, seen, 0);
+        Probe.Equal("spy: numbers that the neighbour has lost"u8, lost, 0);
+        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
     }
 
     /// <summary>Makes one call with RCX, and ends the VM.</summary>

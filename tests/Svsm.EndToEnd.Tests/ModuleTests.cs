@@ -31,34 +31,45 @@ public sealed class ModuleTests
         Assert.Contains(TypeName + ": hello", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
     }
 
-    // Ways to fail: tests/Svsm.TestModule/Misdeeds.cs.
-    [Theory]
-    [InlineData(0, "exited with status 1")]
-    [InlineData(1, "exited with status 3")]
-    [InlineData(2, "took more than 20 ms")]
-    [InlineData(3, "signal 11")]
-    [InlineData(4, "wrote what is no answer")]
-    [InlineData(5, "wrote what is no answer")]
-    [InlineData(6, "exited with status 1")]
-    [InlineData(7, "asked for the time of day")]
-    [InlineData(8, "aborted")]
-    [InlineData(9, "signal 11")]
-    [InlineData(10, "aborted")]
-    [InlineData(11, "wrote what is no answer")]
-    [InlineData(12, "wrote what is no answer")]
-    [InlineData(13, "aborted")]
-    public async Task Module_FailsAgainAndAgain_IsStartedAnewAndNothingLeaks(int misdeed, string line)
+    // By number: tests/Svsm.TestModule/Misdeeds.cs. With the line of the log.
+    public static TheoryData<int, string> WaysToFail => new()
     {
-        const int Rounds = 20;
-        using ImageUnderTest image = Build($"abuse:{misdeed}:{Rounds}", module => module with { RestartLimit = Rounds, Watchdog = 20 });
-        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true });
+        { 0, "exited with status 1" },
+        { 1, "exited with status 3" },
+        { 2, "took more than 20 ms" },
+        { 3, "signal 11" },
+        { 4, "wrote what is no answer" },
+        { 5, "wrote what is no answer" },
+        { 6, "exited with status 1" },
+        { 7, "asked for the time of day" },
+        { 8, "aborted" },
+        { 9, "signal 11" },
+        { 10, "aborted" },
+        { 11, "wrote what is no answer" },
+        { 12, "wrote what is no answer" },
+        { 13, "aborted" },
+    };
+
+    [Theory]
+    [MemberData(nameof(WaysToFail))]
+    public Task Module_FailsAgainAndAgain_IsStartedAnewAndNothingLeaks(int misdeed, string line) => AbuseAsync(misdeed, line, rounds: 20);
+
+    [Theory]
+    [Trait("Run", "all")]
+    [MemberData(nameof(WaysToFail))]
+    public Task Module_FailsAThousandTimes_IsStartedAnewAndNothingLeaks(int misdeed, string line) => AbuseAsync(misdeed, line, rounds: 1000);
+
+    private static async Task AbuseAsync(int misdeed, string line, int rounds)
+    {
+        using ImageUnderTest image = Build($"abuse:{misdeed}:{rounds}", module => module with { RestartLimit = (uint)rounds, Watchdog = 20 });
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true, Timeout = TimeSpan.FromHours(1) });
 
         AssertPassed(result);
         string log = result.ConsoleText((int)Vmpl.Vmpl0);
-        Assert.True(log.Split('\n').Count(candidate => candidate.Contains(TypeName + ": " + line, StringComparison.Ordinal)) == Rounds, log);
+        Assert.True(log.Split('\n').Count(candidate => candidate.Contains(TypeName + ": " + line, StringComparison.Ordinal)) == rounds, log);
 
         // As much memory is in use as after one failure.
-        using ImageUnderTest once = Build($"abuse:{misdeed}:1", module => module with { RestartLimit = Rounds, Watchdog = 20 });
+        using ImageUnderTest once = Build($"abuse:{misdeed}:1", module => module with { RestartLimit = (uint)rounds, Watchdog = 20 });
         MachineResult wanted = await ImageUnderTest.RunAsync(once.Options() with { CountInstructions = true });
         Assert.Equal(wanted.Kernel!.FramesInUse, result.Kernel!.FramesInUse);
     }
@@ -89,6 +100,17 @@ public sealed class ModuleTests
     {
         using ImageUnderTest image = Build("module-wait");
         AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = 3 }));
+    }
+
+    [Fact]
+    public async Task Module_LooksForWhatAnotherOneHas_DoesNotSeeIt()
+    {
+        var neighbour = new ModuleOptions { TypeName = "Svsm.TestModule.NeighbourModule", Protocol = 0x8000_0002, OnFailure = ModuleFailurePolicy.Retire };
+        using ImageUnderTest image = Build("spy:10", module => module with { RestartLimit = 10 }, neighbour);
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options());
+
+        AssertPassed(result);
+        Assert.Contains(TypeName + ": aborted", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
     }
 
     // What a module may not do: the guest sees the code that the module answers with.
@@ -139,12 +161,12 @@ public sealed class ModuleTests
         return await ImageUnderTest.RunAsync(how(image.Options() with { Timeout = TimeSpan.FromMinutes(15) }));
     }
 
-    internal static ImageUnderTest Build(string command, Func<ModuleOptions, ModuleOptions>? alter = null)
+    internal static ImageUnderTest Build(string command, Func<ModuleOptions, ModuleOptions>? alter = null, params ModuleOptions[] others)
     {
         var module = new ModuleOptions { TypeName = TypeName, Protocol = Protocol };
         return ImageUnderTest.Build(command, alterOptions: options => options with
         {
-            Modules = [alter?.Invoke(module) ?? module],
+            Modules = [alter?.Invoke(module) ?? module, .. others],
             Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestModules")))],
         });
     }

@@ -194,6 +194,19 @@ internal static unsafe partial class Misdeeds
         return isGood;
     }
 
+    /// <summary>Puts a number into a page of its own.</summary>
+    public static ulong Keep(ulong number)
+    {
+        ulong* page = (ulong*)mmap(0, 0x1000, 3, 0x22, -1, 0);
+        if ((nint)page == -1)
+        {
+            throw new NotSupportedException("no more memory");
+        }
+
+        *page = number;
+        return (ulong)page;
+    }
+
     public static ulong Peek(ulong address) => *(ulong*)address;
 
     [MethodImpl(MethodImplOptions.NoInlining)]
