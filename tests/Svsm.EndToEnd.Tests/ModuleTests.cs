@@ -4,6 +4,7 @@
 // Modules in the machine: the test module (tests/Svsm.TestModule), compiled as an image's program is, as a process of the real kernel.
 
 using System;
+using System.Buffers.Binary;
 using System.IO;
 using System.Linq;
 using System.Threading.Tasks;
@@ -113,6 +114,61 @@ public sealed class ModuleTests
 
         AssertPassed(result);
         Assert.Contains(TypeName + ": aborted", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+    }
+
+    // Programs of a few instructions, which no compiler would make: each asks the host, or the processor, for what only the kernel may, and then exits
+    // with status 9 (mov eax, 231; mov edi, 9; syscall). "signal 11" is a general-protection fault.
+    [Theory]
+    [InlineData(new byte[] { 0xF3, 0x0F, 0x01, 0xD9, 0xF3, 0x0F, 0x01, 0xD9 }, "exited with status 9")] // vmgexit, twice
+    [InlineData(new byte[] { 0xF4 }, "signal 11")] // hlt
+    [InlineData(new byte[] { 0x0F, 0x32 }, "signal 11")] // rdmsr
+    [InlineData(new byte[] { 0x0F, 0x20, 0xD8 }, "signal 11")] // mov rax, cr3
+    [InlineData(new byte[] { 0xEC }, "signal 11")] // in al, dx
+    [InlineData(new byte[] { 0xCD, 0x1D }, "signal 11")] // int 29, the vector of #VC
+    [InlineData(new byte[] { 0xCD, 0x1C }, "signal 11")] // int 28, the vector of #HV
+    [InlineData(new byte[] { 0x0F, 0x0B }, "signal 4")] // ud2
+    [InlineData(new byte[] { 0x0F, 0xA2 }, "exited with status 9")] // cpuid
+    [InlineData(new byte[] { 0x9C, 0x81, 0x0C, 0x24, 0x00, 0x00, 0x04, 0x00, 0x9D, 0x0F, 0xA2 }, "exited with status 9")] // AC set, and an exception
+    [InlineData(new byte[] { 0x9C, 0x81, 0x0C, 0x24, 0x00, 0x01, 0x00, 0x00, 0x9D, 0x90 }, "signal 5")] // TF set
+    [InlineData(new byte[] { 0x9C, 0x81, 0x0C, 0x24, 0x00, 0x41, 0x04, 0x00, 0x9D, 0x0F, 0x05 }, "signal 5")] // TF, NT and AC set, and a system call
+    [InlineData(new byte[] { 0x48, 0xBC, 0x00, 0xF0, 0x01, 0x00, 0x00, 0xFF, 0xFF, 0xFF, 0x0F, 0xA2 }, "exited with status 9")] // RSP in the stack of #HV, and an exception
+    [InlineData(new byte[] { 0x48, 0xBC, 0, 0, 0, 0, 0, 0, 0, 0x80, 0xB8, 39, 0, 0, 0, 0x0F, 0x05 }, "exited with status 9")] // RSP not canonical, and a system call
+    public async Task Module_ExecutesWhatItMayNot_FailsAlone(byte[] code, string line)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build("exit:0", modules: [new ModuleOptions { TypeName = TypeName, Protocol = Protocol, OnFailure = ModuleFailurePolicy.Retire }],
+            program: Program([.. code, 0xB8, 231, 0, 0, 0, 0xBF, 9, 0, 0, 0, 0x0F, 0x05]));
+        MachineResult result = await image.RunAsync();
+
+        AssertPassed(result);
+        Assert.Contains(TypeName + ": " + line, result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+    }
+
+    // A static executable of one segment, whose code begins at its second page.
+    private static byte[] Program(byte[] code)
+    {
+        const ulong Base = 0x40_0000;
+        const int CodeOffset = 0x1000;
+        byte[] file = new byte[CodeOffset + code.Length];
+        code.CopyTo(file, CodeOffset);
+        ReadOnlySpan<byte> identification = [0x7F, (byte)'E', (byte)'L', (byte)'F', 2, 1, 1];
+        identification.CopyTo(file);
+        WriteUInt16(16, 2); // EXEC
+        WriteUInt16(18, 62); // x86-64
+        WriteUInt32(20, 1);
+        WriteUInt64(24, Base + CodeOffset);
+        WriteUInt64(32, 64); // program headers
+        WriteUInt16(54, 56);
+        WriteUInt16(56, 1);
+        WriteUInt32(64, 1); // LOAD
+        WriteUInt32(68, 5); // read, execute
+        WriteUInt64(80, Base);
+        WriteUInt64(96, (ulong)file.Length);
+        WriteUInt64(104, (ulong)file.Length);
+        return file;
+
+        void WriteUInt16(int offset, ushort value) => BinaryPrimitives.WriteUInt16LittleEndian(file.AsSpan(offset), value);
+        void WriteUInt32(int offset, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(file.AsSpan(offset), value);
+        void WriteUInt64(int offset, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(file.AsSpan(offset), value);
     }
 
     // What a module may not do: the guest sees the code that the module answers with.

@@ -480,6 +480,7 @@ internal static unsafe class ModuleService
         TurnResult? result = null;
         while (result == null)
         {
+            Host.LeaveToProcess();
             UserContext.Enter(process.Context);
             result = Serve(ref process, ref platform);
             if (System.Threading.Volatile.Read(ref cpu.Turn.HasEvents) && Doorbell.Attend())

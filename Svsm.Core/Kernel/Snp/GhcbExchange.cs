@@ -105,6 +105,16 @@ internal static class GhcbExchange
     public static bool TryExchange<TPort>(ref GhcbPage page, ref TPort port, in GhcbRequest request, out GhcbAnswer answer)
         where TPort : IGhcbPort
     {
+        Write(ref page, in request);
+        port.Exit();
+        return TryRead(ref page, in request, out answer);
+    }
+
+    /// <summary>Writes a request into the page, and leaves it there.</summary>
+    /// <param name="page">The GHCB page.</param>
+    /// <param name="request">What whoever executes VMGEXIT asks.</param>
+    public static void Write(ref GhcbPage page, in GhcbRequest request)
+    {
         ref ulong bitmapLow = ref Unsafe.As<Bytes16, ulong>(ref page.ValidBitmap);
         ref ulong bitmapHigh = ref Unsafe.Add(ref bitmapLow, 1);
         ulong low = 0;
@@ -141,12 +151,14 @@ internal static class GhcbExchange
         Volatile.Write(ref bitmapHigh, high);
         Volatile.Write(ref page.ProtocolVersion, (ushort)GhcbMsrProtocol.Version);
         Volatile.Write(ref page.Usage, 0u);
+    }
 
-        port.Exit();
-
+    private static bool TryRead(ref GhcbPage page, in GhcbRequest request, out GhcbAnswer answer)
+    {
+        ref ulong bitmapLow = ref Unsafe.As<Bytes16, ulong>(ref page.ValidBitmap);
         ulong info1 = Volatile.Read(ref page.SwExitInfo1);
-        low = Volatile.Read(ref bitmapLow);
-        high = Volatile.Read(ref bitmapHigh);
+        ulong low = Volatile.Read(ref bitmapLow);
+        ulong high = Volatile.Read(ref Unsafe.Add(ref bitmapLow, 1));
         answer = default;
         if ((GhcbCompletion)(uint)info1 != GhcbCompletion.Success)
         {

@@ -180,6 +180,19 @@ internal static unsafe class Host
         return isAnswered;
     }
 
+    /// <summary>
+    /// Leaves a question without consequences in the GHCB page: CPL 3 can execute VMGEXIT as well, as often as it likes, and must not repeat what the
+    /// kernel asked last. Only while <see cref="HasPage"/>.
+    /// </summary>
+    public static void LeaveToProcess()
+    {
+        GhcbRequest request = new() { ExitCode = GhcbExitCode.HypervisorFeatures };
+
+        // SAFETY: as in TryExchange.
+        GhcbExchange.Write(ref *(GhcbPage*)KernelLayout.GhcbPage, in request);
+        X64.WriteMsr(SevMsr.Ghcb, PerCpu.Current.GhcbFrame.Value);
+    }
+
     /// <summary>Ends the VM.</summary>
     [DoesNotReturn]
     public static void Terminate(TerminationReason reason)

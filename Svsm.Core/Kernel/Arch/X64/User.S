@@ -33,6 +33,7 @@
         .set    USER_CODE, 0x33
         .set    USER_DATA, 0x2B
         .set    SYSTEM_CALL, 0x100
+        .set    FLAGS_CLEAR, 0x2
         .set    VECTOR_HYPERVISOR, 28
         .set    MSR_FS_BASE, 0xC0000100
 
@@ -170,6 +171,8 @@ user_save:
 user_return:
         movabs  KERNEL_RSP, %rax
         mov     %rax, %rsp
+        pushq   $FLAGS_CLEAR                    # an exception leaves AC as the process had it, which would turn off SMAP
+        popfq
         fninit
         ldmxcsr (%rsp)
         fldcw   4(%rsp)
