@@ -45,6 +45,19 @@ public sealed class ConsoleCollectorTests : IDisposable
     }
 
     [Fact]
+    public void Write_LineOfSeveralVcpus_IsOneLineOfTheFirst()
+    {
+        ConsoleCollector console = Create(showVcpu: true);
+
+        console.Write(new ConsoleSource(3, 2), "filled: 135 of 1"u8);
+        console.Write(new ConsoleSource(1, 0), "svsm\n"u8);
+        console.Write(new ConsoleSource(1, 2), "35\nnext"u8);
+        console.Flush();
+
+        Assert.Equal("[cpu1 vmpl0] svsm\n[cpu3 vmpl2] filled: 135 of 135\n[cpu1 vmpl2] next\n", _output.ToString());
+    }
+
+    [Fact]
     public void Write_Utf8InPieces_IsDecoded()
     {
         ConsoleCollector console = Create();

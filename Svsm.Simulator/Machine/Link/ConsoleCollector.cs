@@ -2,7 +2,9 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // Puts the bytes of all consoles together into lines, shows each line with its source in front, and keeps it for the result.
-// A line is shown when it is complete, so that sources do not tear each other's lines apart.
+// A line is shown when it is complete, so that sources do not tear each other's lines apart. The vCPUs of a VMPL are one source, as they have one
+// UART: Linux begins a line on the vCPU that writes and goes on with it on the one that gets the UART's interrupt. The line is shown as the
+// first one's.
 
 using System;
 using System.Collections.Generic;
@@ -47,9 +49,10 @@ internal sealed class ConsoleCollector
     // The caller bounds the number of sources.
     public void Write(ConsoleSource from, ReadOnlySpan<byte> bytes)
     {
-        if (!_sources.TryGetValue(from, out Source? source))
+        ConsoleSource uart = from == ConsoleSource.Host ? from : new ConsoleSource(0, from.Vmpl);
+        if (!_sources.TryGetValue(uart, out Source? source))
         {
-            _sources.Add(from, source = new Source());
+            _sources.Add(uart, source = new Source());
         }
 
         Span<char> characters = stackalloc char[512];
@@ -59,16 +62,22 @@ internal sealed class ConsoleCollector
             bytes = bytes[bytesUsed..];
             foreach (char character in characters[..charactersUsed])
             {
+                if (source.Line.Length == 0)
+                {
+                    source.From = from;
+                }
+
                 if (character == '\n')
                 {
-                    Complete(from, source);
+                    Complete(source);
                 }
                 else
                 {
                     // A character of two code units stays whole.
                     if (source.Line.Length >= MaxLineLength && !char.IsLowSurrogate(character))
                     {
-                        Complete(from, source);
+                        Complete(source);
+                        source.From = from;
                     }
 
                     source.Line.Append(character);
@@ -80,17 +89,18 @@ internal sealed class ConsoleCollector
     // The end of the run: unfinished lines are shown as they are.
     public void Flush()
     {
-        foreach ((ConsoleSource from, Source source) in _sources)
+        foreach (Source source in _sources.Values)
         {
             if (source.Line.Length != 0)
             {
-                Complete(from, source);
+                Complete(source);
             }
         }
     }
 
-    private void Complete(ConsoleSource from, Source source)
+    private void Complete(Source source)
     {
+        ConsoleSource from = source.From;
         if (source.Line.Length != 0 && source.Line[^1] == '\r')
         {
             source.Line.Length--;
@@ -153,5 +163,8 @@ internal sealed class ConsoleCollector
         public Decoder Decoder { get; } = Encoding.UTF8.GetDecoder();
 
         public StringBuilder Line { get; } = new();
+
+        // Who began the line.
+        public ConsoleSource From { get; set; }
     }
 }
