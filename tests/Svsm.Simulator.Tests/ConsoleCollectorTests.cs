@@ -58,6 +58,18 @@ public sealed class ConsoleCollectorTests : IDisposable
     }
 
     [Fact]
+    public void Write_LinesOfSeveralCpusOfTheSvsm_StayApart()
+    {
+        ConsoleCollector console = Create(showVcpu: true);
+
+        console.Write(new ConsoleSource(0, 0), "svsm: stop"u8);
+        console.Write(new ConsoleSource(1, 0), "svsm: stopped: b\n"u8);
+        console.Write(new ConsoleSource(0, 0), "ped: a\n"u8);
+
+        Assert.Equal("[cpu1 vmpl0] svsm: stopped: b\n[cpu0 vmpl0] svsm: stopped: a\n", _output.ToString());
+    }
+
+    [Fact]
     public void Write_Utf8InPieces_IsDecoded()
     {
         ConsoleCollector console = Create();
