@@ -8,6 +8,7 @@ using System.IO;
 using System.Threading.Tasks;
 using Svsm.Builder;
 using Svsm.Simulator;
+using Svsm.TestModule;
 using Svsm.Wire;
 using Xunit;
 
@@ -17,18 +18,10 @@ public sealed class LibraryTests
 {
     private const string TypeName = "Svsm.TestModule.LibraryModule";
 
+    public static TheoryData<string, string> LibraryRowsOfEveryProgram => new(LibraryRows.OfEveryProgram);
+
     [Theory]
-    [InlineData("null", "NullReferenceException")]
-    [InlineData("divide", "DivideByZeroException")]
-    [InlineData("cast", "InvalidCastException")]
-    [InlineData("memory", "OutOfMemoryException")]
-    [InlineData("linq", "1.5,4.5,7.5")]
-    [InlineData("regex", "a-b-c")]
-    [InlineData("random", "random")]
-    [InlineData("culture", "CultureNotFoundException")]
-    [InlineData("zone", "00:00:00")]
-    [InlineData("ticks", "grow")]
-    [InlineData("complete", "complete")]
+    [MemberData(nameof(LibraryRowsOfEveryProgram))]
     [InlineData("console", "IOException")]
     [InlineData("thread", "OutOfMemoryException")]
     [InlineData("task", "TaskSchedulerException")]

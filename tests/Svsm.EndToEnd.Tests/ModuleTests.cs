@@ -4,11 +4,11 @@
 // Modules in the machine: the test module (tests/Svsm.TestModule), compiled as an image's program is, as a process of the real kernel.
 
 using System;
-using System.Buffers.Binary;
 using System.IO;
 using System.Linq;
 using System.Threading.Tasks;
 using Svsm.Builder;
+using Svsm.Builder.Tests;
 using Svsm.Simulator;
 using Svsm.Wire;
 using Xunit;
@@ -19,6 +19,9 @@ public sealed class ModuleTests
 {
     private const string TypeName = "Svsm.TestModule.TestModule";
     private const uint Protocol = 0x8000_0001;
+
+    // Behind the headers of a file with one segment, at the same place of a page.
+    private const ulong Code = 0x40_0000 + 64 + 56;
 
     [Theory]
     [InlineData(1)]
@@ -136,39 +139,11 @@ public sealed class ModuleTests
     public async Task Module_ExecutesWhatItMayNot_FailsAlone(byte[] code, string line)
     {
         using ImageUnderTest image = ImageUnderTest.Build("exit:0", modules: [new ModuleOptions { TypeName = TypeName, Protocol = Protocol, OnFailure = ModuleFailurePolicy.Retire }],
-            program: Program([.. code, 0xB8, 231, 0, 0, 0, 0xBF, 9, 0, 0, 0, 0x0F, 0x05]));
+            program: new TestElf { Entry = Code }.Add(Code, TestElf.RX, [.. code, 0xB8, 231, 0, 0, 0, 0xBF, 9, 0, 0, 0, 0x0F, 0x05]).ToArray());
         MachineResult result = await image.RunAsync();
 
         AssertPassed(result);
         Assert.Contains(TypeName + ": " + line, result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
-    }
-
-    // A static executable of one segment, whose code begins at its second page.
-    private static byte[] Program(byte[] code)
-    {
-        const ulong Base = 0x40_0000;
-        const int CodeOffset = 0x1000;
-        byte[] file = new byte[CodeOffset + code.Length];
-        code.CopyTo(file, CodeOffset);
-        ReadOnlySpan<byte> identification = [0x7F, (byte)'E', (byte)'L', (byte)'F', 2, 1, 1];
-        identification.CopyTo(file);
-        WriteUInt16(16, 2); // EXEC
-        WriteUInt16(18, 62); // x86-64
-        WriteUInt32(20, 1);
-        WriteUInt64(24, Base + CodeOffset);
-        WriteUInt64(32, 64); // program headers
-        WriteUInt16(54, 56);
-        WriteUInt16(56, 1);
-        WriteUInt32(64, 1); // LOAD
-        WriteUInt32(68, 5); // read, execute
-        WriteUInt64(80, Base);
-        WriteUInt64(96, (ulong)file.Length);
-        WriteUInt64(104, (ulong)file.Length);
-        return file;
-
-        void WriteUInt16(int offset, ushort value) => BinaryPrimitives.WriteUInt16LittleEndian(file.AsSpan(offset), value);
-        void WriteUInt32(int offset, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(file.AsSpan(offset), value);
-        void WriteUInt64(int offset, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(file.AsSpan(offset), value);
     }
 
     // What a module may not do: the guest sees the code that the module answers with.

@@ -13,7 +13,7 @@ namespace Svsm.Modules.Vtpm.Tests;
 
 // Seeded commands made out of the declarations of commands (CommandGenerator), a share of them mutated. After each case the TPM is looked at
 // from inside. SVSM_TEST_ALL=1 runs a million.
-public sealed class FuzzTests : ITpmClock, ITpmEntropy, ITpmStorage
+public sealed class FuzzTests
 {
     // About half a minute of processor time.
     private const int Cases = 300_000;
@@ -21,35 +21,13 @@ public sealed class FuzzTests : ITpmClock, ITpmEntropy, ITpmStorage
 
     private readonly Random _random = new(20261123);
     private readonly byte[] _response = new byte[Tpm.MaxCommandSize];
-    private byte[] _stored = [];
-    private long _now;
-
-    // Time flies: what makes RSA keys meets its end soon.
-    public long Milliseconds => _now += 1_000;
-
-    public bool TryFill(Span<byte> buffer)
-    {
-        buffer.Fill(0x5A);
-        return true;
-    }
-
-    public TpmStorageResult Read(out byte[] content)
-    {
-        content = _stored;
-        return _stored.Length == 0 ? TpmStorageResult.Absent : TpmStorageResult.Done;
-    }
-
-    public TpmStorageResult Write(ReadOnlySpan<byte> content)
-    {
-        _stored = content.ToArray();
-        return TpmStorageResult.Done;
-    }
+    private readonly HurriedPlatform _platform = new();
 
     [Fact]
     public void Execute_StructuredCommands_KeepTheInvariants()
     {
         int cases = Environment.GetEnvironmentVariable("SVSM_TEST_ALL") == "1" ? AllCases : Cases;
-        var platform = new TpmPlatform(this, this, this);
+        var platform = new TpmPlatform(_platform, _platform, _platform);
         Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(platform, out Tpm? made));
         Tpm tpm = made!;
         int successes = 0;
@@ -77,7 +55,7 @@ public sealed class FuzzTests : ITpmClock, ITpmEntropy, ITpmStorage
             {
                 // What is stored can be read; then a new one, because sooner or later no authorisation of a TPM is known any more.
                 Assert.Equal(TpmOpenResult.Done, Tpm.TryOpen(platform, out _));
-                _stored = [];
+                _platform.Stored = [];
                 Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(platform, out Tpm? next));
                 tpm = next!;
                 generator.Forget();

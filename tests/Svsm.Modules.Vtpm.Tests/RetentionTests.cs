@@ -16,41 +16,20 @@ namespace Svsm.Modules.Vtpm.Tests;
 
 // No allocation survives a command except state: thousands of commands of all kinds, good and bad, then the state of before, and what can be
 // reached from the TPM and from the engine's static fields is as much as before.
-public sealed class RetentionTests : ITpmClock, ITpmEntropy, ITpmStorage
+public sealed class RetentionTests
 {
     private const int Rounds = 4;
     private const int Commands = 1000;
 
     private readonly byte[] _response = new byte[Tpm.MaxCommandSize];
-    private byte[] _stored = [];
-    private long _now;
-
-    public long Milliseconds => _now += 1_000;
-
-    public bool TryFill(Span<byte> buffer)
-    {
-        buffer.Fill(0x5A);
-        return true;
-    }
-
-    public TpmStorageResult Read(out byte[] content)
-    {
-        content = _stored;
-        return _stored.Length == 0 ? TpmStorageResult.Absent : TpmStorageResult.Done;
-    }
-
-    public TpmStorageResult Write(ReadOnlySpan<byte> content)
-    {
-        _stored = content.ToArray();
-        return TpmStorageResult.Done;
-    }
+    private readonly HurriedPlatform _platform = new();
 
     [Fact]
     public void Execute_ManyCommands_LeavesNothingBehind()
     {
-        Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(new TpmPlatform(this, this, this), out Tpm? made));
+        Assert.Equal(TpmOpenResult.Done, Tpm.TryManufacture(new TpmPlatform(_platform, _platform, _platform), out Tpm? made));
         Tpm tpm = made!;
-        byte[] blob = _stored;
+        byte[] blob = _platform.Stored;
 
         // Tables of curves are made once.
         foreach (EccCurve id in Enum.GetValues<EccCurve>())
@@ -111,7 +90,7 @@ public sealed class RetentionTests : ITpmClock, ITpmEntropy, ITpmStorage
     // A TPM in failure mode takes what is stored when it is powered on.
     private void Reset(Tpm tpm, byte[] blob)
     {
-        _stored = blob;
+        _platform.Stored = blob;
         tpm.Fail();
         tpm.PowerOn();
         Assert.False(tpm.IsFailed);

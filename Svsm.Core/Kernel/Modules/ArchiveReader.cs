@@ -2,7 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // Reads the archive of modules in place. It is measured, so a broken one is a builder that does not belong to this kernel; it is checked as a
-// whole all the same, once, when it is opened: whatever is read afterwards lies in the archive. Layout: Wire/ModuleArchive.cs. Free of hardware.
+// whole all the same, once, while booting: whatever is read afterwards lies in the archive. Layout: Wire/ModuleArchive.cs. Free of hardware.
 
 using System;
 using System.Runtime.CompilerServices;
@@ -55,18 +55,21 @@ internal readonly ref struct ArchiveReader
             return false;
         }
 
-        int filesLength = (int)header.FileCount * ArchiveFile.Size;
-        int modulesLength = (int)header.ModuleCount * ArchiveModule.Size;
-        if (ArchiveHeader.Size + filesLength + modulesLength > bytes.Length)
+        if (ArchiveHeader.Size + ((int)header.FileCount * ArchiveFile.Size) + ((int)header.ModuleCount * ArchiveModule.Size) > bytes.Length)
         {
             return false;
         }
 
-        archive = new ArchiveReader(
-            bytes,
-            MemoryMarshal.Cast<byte, ArchiveFile>(bytes.Slice(ArchiveHeader.Size, filesLength)),
-            MemoryMarshal.Cast<byte, ArchiveModule>(bytes.Slice(ArchiveHeader.Size + filesLength, modulesLength)));
+        archive = Of(bytes, header);
         return archive.HasGoodFiles() && archive.HasGoodModules();
+    }
+
+    /// <summary>Opens an archive that was checked before; in the kernel, while it booted.</summary>
+    /// <param name="bytes">The very bytes that <see cref="TryOpen"/> took.</param>
+    public static ArchiveReader OfChecked(ReadOnlySpan<byte> bytes)
+    {
+        _ = MemoryMarshal.TryRead(bytes, out ArchiveHeader header);
+        return Of(bytes, header);
     }
 
     /// <summary>A file.</summary>
@@ -111,6 +114,16 @@ internal readonly ref struct ArchiveReader
         }
 
         return false;
+    }
+
+    private static ArchiveReader Of(ReadOnlySpan<byte> bytes, ArchiveHeader header)
+    {
+        int filesLength = (int)header.FileCount * ArchiveFile.Size;
+        int modulesLength = (int)header.ModuleCount * ArchiveModule.Size;
+        return new ArchiveReader(
+            bytes,
+            MemoryMarshal.Cast<byte, ArchiveFile>(bytes.Slice(ArchiveHeader.Size, filesLength)),
+            MemoryMarshal.Cast<byte, ArchiveModule>(bytes.Slice(ArchiveHeader.Size + filesLength, modulesLength)));
     }
 
     private bool HasGoodFiles()

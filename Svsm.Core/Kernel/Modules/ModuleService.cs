@@ -90,9 +90,6 @@ internal unsafe struct ModuleRecord
     /// <summary>Its entry in the archive.</summary>
     public ArchiveModule Entry;
 
-    /// <summary>The archive, a guest-physical address.</summary>
-    public ulong ArchiveBase;
-
     /// <summary>Its index.</summary>
     public int Index;
 
@@ -428,9 +425,9 @@ internal static unsafe class ModuleService
         record.Process = (Process*)(address + Page.Size);
         record.Process->Context = (UserContext*)address;
         record.Ticks = 0;
-        _ = ArchiveReader.TryOpen(ModuleTable.Archive, out ArchiveReader archive);
+        ArchiveReader archive = ArchiveReader.OfChecked(ModuleTable.Archive);
         ProcessPlatform platform = default;
-        LoadError error = record.Process->TryLoad(ref platform, in archive, record.ArchiveBase, record.Index, AddressSpace.EncryptionMask, out ElfError program);
+        LoadError error = record.Process->TryLoad(ref platform, in archive, ModuleTable.ArchiveBase, record.Index, AddressSpace.EncryptionMask, out ElfError program);
         if (error == LoadError.None)
         {
             return true;

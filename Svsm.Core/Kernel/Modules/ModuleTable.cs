@@ -21,6 +21,7 @@ internal static unsafe class ModuleTable
 {
     private static OwnedArray<ModuleRecord, KernelHeap> s_modules;
     private static OwnedArray<PendingCall, KernelHeap> s_calls;
+    private static ulong s_archiveBase;
     private static ulong s_archiveLength;
 
     /// <summary>There are modules, so CPUs run processes.</summary>
@@ -29,6 +30,9 @@ internal static unsafe class ModuleTable
     /// <summary>The archive; empty without modules.</summary>
     // SAFETY: the builder maps it there, read-only, for as long as the VM exists.
     public static ReadOnlySpan<byte> Archive => new((void*)KernelAddressSpace.Archive, (int)s_archiveLength);
+
+    /// <summary>The archive, a guest-physical address.</summary>
+    public static ulong ArchiveBase => s_archiveBase;
 
     /// <summary>The records, one for each module of the archive.</summary>
     public static Span<ModuleRecord> Modules => s_modules.Items;
@@ -49,6 +53,7 @@ internal static unsafe class ModuleTable
         bool fits =
             configuration.ArchiveLength <= KernelAddressSpace.ArchiveMaxLength && configuration.ArchiveBase >= configuration.RegionBase &&
             configuration.ArchiveBase <= configuration.HeapBase && configuration.ArchiveLength <= configuration.HeapBase - configuration.ArchiveBase;
+        s_archiveBase = configuration.ArchiveBase;
         s_archiveLength = fits ? configuration.ArchiveLength : 0;
         if (!fits || !ArchiveReader.TryOpen(Archive, out ArchiveReader archive))
         {
@@ -67,7 +72,6 @@ internal static unsafe class ModuleTable
         {
             ref ModuleRecord record = ref Modules[i];
             record.Entry = archive.Module(i);
-            record.ArchiveBase = configuration.ArchiveBase;
             record.Index = i;
             record.Current = ModuleRecord.NoCall;
             record.First = ModuleRecord.NoCall;
@@ -79,7 +83,7 @@ internal static unsafe class ModuleTable
     /// <summary>Begins a line of the log with the name of a module.</summary>
     public static void LogName(int module)
     {
-        _ = ArchiveReader.TryOpen(Archive, out ArchiveReader archive);
+        ArchiveReader archive = ArchiveReader.OfChecked(Archive);
         Log.Text(archive.NameOf(archive.Module(module)));
         Log.Text(": "u8);
     }

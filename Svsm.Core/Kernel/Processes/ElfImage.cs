@@ -213,8 +213,8 @@ internal readonly ref struct ElfImage
         segment.FileEnd = header.Address + header.FileLength;
         segment.Rights = AccessRights.Read | (writes ? AccessRights.Write : 0) | (executes ? AccessRights.Execute : 0);
 
-        // Its first page may begin with bytes of the file that belong to its neighbour, but not with a page of its neighbour.
-        return segment.Start >= from ? ElfError.None : ElfError.BadSegment;
+        // Its first page may begin with bytes of the file that belong to its neighbour, but is not a page of its neighbour: "from" is one's first byte.
+        return ElfError.None;
     }
 
     [StructLayout(LayoutKind.Sequential, Pack = 1, Size = Size)]

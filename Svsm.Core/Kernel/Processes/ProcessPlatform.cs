@@ -44,17 +44,13 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
     public readonly bool TryReadGuest(ulong address, Span<byte> destination)
     {
         PhysicalAddress start = new(address);
-        PageStateTable states = KernelMemory.PageStates;
-        if (states.Pin(start.PageNumber) != PageResult.Success)
+        if (!TryPin(start, out GuestWindow window))
         {
             return false;
         }
 
-        SnpPlatform platform = default;
-        GuestWindow window = platform.Map(start.PageBase);
         bool isRead = window.TryRead(start.PageOffset, destination);
-        platform.Unmap(window);
-        states.Unpin(start.PageNumber);
+        Unpin(start, window);
         return isRead;
     }
 
@@ -62,17 +58,13 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
     public readonly bool TryWriteGuest(ulong address, ReadOnlySpan<byte> source)
     {
         PhysicalAddress start = new(address);
-        PageStateTable states = KernelMemory.PageStates;
-        if (states.Pin(start.PageNumber) != PageResult.Success)
+        if (!TryPin(start, out GuestWindow window))
         {
             return false;
         }
 
-        SnpPlatform platform = default;
-        GuestWindow window = platform.Map(start.PageBase);
         bool isWritten = window.TryWrite(start.PageOffset, source);
-        platform.Unmap(window);
-        states.Unpin(start.PageNumber);
+        Unpin(start, window);
         return isWritten;
     }
 
@@ -84,12 +76,7 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
     }
 
     /// <inheritdoc/>
-    public readonly CpuidValues Cpuid(uint function, uint index)
-    {
-        // The entry count was checked while booting, on this very copy.
-        _ = CpuidTable.TryOpen(VcHandler.CpuidPage, out CpuidTable table);
-        return table.Get(function, index);
-    }
+    public readonly CpuidValues Cpuid(uint function, uint index) => VcHandler.Cpuid(function, index);
 
     /// <inheritdoc/>
     public readonly void Log(int module, LogLevel level, ReadOnlySpan<byte> line)
@@ -103,5 +90,25 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
         }
 
         Diagnostics.Log.End(default, level);
+    }
+
+    private static bool TryPin(PhysicalAddress address, out GuestWindow window)
+    {
+        window = default;
+        if (KernelMemory.PageStates.Pin(address.PageNumber) != PageResult.Success)
+        {
+            return false;
+        }
+
+        SnpPlatform platform = default;
+        window = platform.Map(address.PageBase);
+        return true;
+    }
+
+    private static void Unpin(PhysicalAddress address, GuestWindow window)
+    {
+        SnpPlatform platform = default;
+        platform.Unmap(window);
+        KernelMemory.PageStates.Unpin(address.PageNumber);
     }
 }

@@ -459,8 +459,7 @@ internal static unsafe class SystemCalls
         }
         else if (TryFindFile(ref process, ref platform, path, allowsRandom: false, out int index, out long error))
         {
-            _ = ArchiveReader.TryOpen(platform.Archive, out ArchiveReader archive);
-            length = archive.File(index).Length;
+            length = ArchiveReader.OfChecked(platform.Archive).File(index).Length;
         }
         else
         {
@@ -511,8 +510,7 @@ internal static unsafe class SystemCalls
             return true;
         }
 
-        // The archive was opened when the process was made.
-        return ArchiveReader.TryOpen(platform.Archive, out ArchiveReader archive) && archive.TryFind(text.Slice(0, length), process.Module, out index);
+        return ArchiveReader.OfChecked(platform.Archive).TryFind(text.Slice(0, length), process.Module, out index);
     }
 
     private static bool TryGetFile<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, out ReadOnlySpan<byte> contents)
@@ -520,12 +518,12 @@ internal static unsafe class SystemCalls
     {
         contents = default;
         uint number = descriptor - FirstFile < Process.MaxOpenFiles ? process.Open[(int)(descriptor - FirstFile)].Number : 0;
-        if (number is 0 or RandomFile + 1 || !ArchiveReader.TryOpen(platform.Archive, out ArchiveReader archive))
+        if (number is 0 or RandomFile + 1)
         {
             return false;
         }
 
-        contents = archive.ContentsOf((int)number - 1);
+        contents = ArchiveReader.OfChecked(platform.Archive).ContentsOf((int)number - 1);
         return true;
     }
 

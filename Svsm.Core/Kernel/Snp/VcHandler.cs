@@ -106,11 +106,16 @@ internal static unsafe class VcHandler
     [MethodImpl(MethodImplOptions.InternalCall)]
     private static extern ulong PreemptedAddress();
 
+    /// <summary>What CPUID shows: the CPUID page. Its entry count was checked while booting, on this very copy.</summary>
+    public static CpuidValues Cpuid(uint function, uint index)
+    {
+        _ = CpuidTable.TryOpen(CpuidPage, out CpuidTable table);
+        return table.Get(function, index);
+    }
+
     private static void EmulateCpuid(ref TrapFrame frame)
     {
-        // The entry count was checked while booting, on this very copy.
-        _ = CpuidTable.TryOpen(CpuidPage, out CpuidTable table);
-        CpuidValues values = table.Get((uint)frame.Rax, (uint)frame.Rcx);
+        CpuidValues values = Cpuid((uint)frame.Rax, (uint)frame.Rcx);
         frame.Rax = values.Eax;
         frame.Rbx = values.Ebx;
         frame.Rcx = values.Ecx;

@@ -22,6 +22,7 @@
 # pending, else the host would wait for the kernel while the process runs on.
 
         .include "Svsm.CoreLib.Macros.inc"
+        .include "Svsm.Kernel.CalleeSaved.inc"
 
         .set    PER_CPU, 0xFFFFFF0000001000             # KernelLayout.PerCpuData
         .set    HAS_EVENTS, 4                           # TurnState
@@ -63,15 +64,7 @@
 
 # rdi = context.
         function svsm_user_enter
-        push    %rbp
-        push    %rbx
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
-        sub     $8, %rsp
-        stmxcsr (%rsp)
-        fnstcw  4(%rsp)
+        save_callee_saved
         movabs  $PER_CPU, %rbx
         mov     %rsp, %rax
         movabs  %rax, KERNEL_RSP
@@ -174,15 +167,7 @@ user_return:
         pushq   $FLAGS_CLEAR                    # an exception leaves AC as the process had it, which would turn off SMAP
         popfq
         fninit
-        ldmxcsr (%rsp)
-        fldcw   4(%rsp)
-        add     $8, %rsp
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbx
-        pop     %rbp
+        restore_callee_saved
         ret
         end_function svsm_user_exit
 
