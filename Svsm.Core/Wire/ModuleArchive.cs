@@ -108,7 +108,10 @@ public enum ModulePermissions : uint
     /// <summary>Write memory of the guest.</summary>
     WriteGuest = 2,
 
-    /// <summary>Ask the security processor for attestation reports, with the key of VMPL0. At most one module of an image has it.</summary>
+    /// <summary>
+    /// Ask the security processor for attestation reports, with the key of VMPL0. At most one module of an image has it. Kept for that: this version of
+    /// the kernel has no way to ask, so it gives nothing.
+    /// </summary>
     Attest = 4,
 }
 

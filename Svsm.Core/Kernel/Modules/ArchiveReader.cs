@@ -5,7 +5,6 @@
 // whole all the same, once, while booting: whatever is read afterwards lies in the archive. Layout: Wire/ModuleArchive.cs. Free of hardware.
 
 using System;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Svsm.Kernel.Memory;
 using Svsm.Wire;

@@ -21,7 +21,6 @@
 // process runs without it. The vCPU's own lock (rank GuestVcpu) is held by the request loop all the while.
 
 using System;
-using System.Runtime.CompilerServices;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Locks;
@@ -29,7 +28,6 @@ using Svsm.Kernel.Memory;
 using Svsm.Kernel.Processes;
 using Svsm.Kernel.Protocols;
 using Svsm.Kernel.Snp;
-using Svsm.Platform;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Modules;

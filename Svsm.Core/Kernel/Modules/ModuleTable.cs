@@ -5,13 +5,11 @@
 // ModuleService.cs.
 
 using System;
-using System.Runtime.CompilerServices;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Processes;
 using Svsm.Kernel.Protocols;
-using Svsm.Platform;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Modules;

@@ -19,7 +19,6 @@
 // Only the CPU that runs the process changes its tables; other CPUs have dropped its translations when they left it (ProcessTables.cs).
 
 using System;
-using System.Runtime.CompilerServices;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Memory;
 

@@ -12,7 +12,6 @@
 // copied goes through a buffer on the stack of the kernel, piece by piece.
 
 using System;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Modules;
