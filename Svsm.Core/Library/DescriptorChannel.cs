@@ -6,7 +6,6 @@
 
 using System;
 using System.IO;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
 using Svsm.Wire;
@@ -14,7 +13,7 @@ using Svsm.Wire;
 namespace Svsm.Core;
 
 /// <summary>The ends of the channel that a process has.</summary>
-internal sealed partial class DescriptorChannel
+internal sealed class DescriptorChannel
 {
     private readonly byte[] _request = new byte[ModuleMessage.Length];
 
@@ -29,7 +28,7 @@ internal sealed partial class DescriptorChannel
         int length = 0;
         while (length < _request.Length)
         {
-            nint count = Native.Read(ModuleDescriptor.Requests, _request.AsSpan(length));
+            nint count = Descriptor.Read(ModuleDescriptor.Requests, _request.AsSpan(length));
             if (count <= 0)
             {
                 IsBroken = count < 0 || length != 0;
@@ -53,7 +52,7 @@ internal sealed partial class DescriptorChannel
         ReadOnlySpan<byte> rest = message;
         while (!rest.IsEmpty)
         {
-            nint count = Native.Write(ModuleDescriptor.Answers, rest);
+            nint count = Descriptor.Write(ModuleDescriptor.Answers, rest);
             if (count <= 0)
             {
                 throw new IOException($"an answer of {message.Length} bytes was not taken; {rest.Length} are left");
@@ -66,10 +65,10 @@ internal sealed partial class DescriptorChannel
     private sealed class DescriptorMemory : GuestMemory
     {
         private protected override bool TryReadCore(PhysicalAddress address, Span<byte> destination) =>
-            Native.ReadAt(ModuleDescriptor.GuestMemory, destination, (long)address.Value) == destination.Length;
+            Descriptor.ReadAt(ModuleDescriptor.GuestMemory, destination, (long)address.Value) == destination.Length;
 
         private protected override bool TryWriteCore(PhysicalAddress address, ReadOnlySpan<byte> source) =>
-            Native.WriteAt(ModuleDescriptor.GuestMemory, source, (long)address.Value) == source.Length;
+            Descriptor.WriteAt(ModuleDescriptor.GuestMemory, source, (long)address.Value) == source.Length;
     }
 
     private sealed class DescriptorLog : ModuleLog
@@ -84,59 +83,7 @@ internal sealed partial class DescriptorChannel
             bytes[length++] = (byte)'\n';
 
             // A log that is full or closed is no reason to fail.
-            _ = Native.Write(ModuleDescriptor.Log, bytes[..length]);
+            _ = Descriptor.Write(ModuleDescriptor.Log, bytes[..length]);
         }
-    }
-
-    // The four functions of libc. Linked directly into an image's program (DirectPInvoke), so nothing is looked up at run time.
-    private static partial class Native
-    {
-        public static unsafe nint Read(int descriptor, Span<byte> destination)
-        {
-            // SAFETY: the buffer is pinned for the call, and its length is given with it.
-            fixed (byte* pointer = destination)
-            {
-                return read(descriptor, pointer, (nuint)destination.Length);
-            }
-        }
-
-        public static unsafe nint Write(int descriptor, ReadOnlySpan<byte> source)
-        {
-            // SAFETY: as in Read.
-            fixed (byte* pointer = source)
-            {
-                return write(descriptor, pointer, (nuint)source.Length);
-            }
-        }
-
-        public static unsafe nint ReadAt(int descriptor, Span<byte> destination, long offset)
-        {
-            // SAFETY: as in Read.
-            fixed (byte* pointer = destination)
-            {
-                return pread(descriptor, pointer, (nuint)destination.Length, offset);
-            }
-        }
-
-        public static unsafe nint WriteAt(int descriptor, ReadOnlySpan<byte> source, long offset)
-        {
-            // SAFETY: as in Read.
-            fixed (byte* pointer = source)
-            {
-                return pwrite(descriptor, pointer, (nuint)source.Length, offset);
-            }
-        }
-
-        [LibraryImport("libc")]
-        private static unsafe partial nint read(int descriptor, byte* buffer, nuint length);
-
-        [LibraryImport("libc")]
-        private static unsafe partial nint write(int descriptor, byte* buffer, nuint length);
-
-        [LibraryImport("libc")]
-        private static unsafe partial nint pread(int descriptor, byte* buffer, nuint length, long offset);
-
-        [LibraryImport("libc")]
-        private static unsafe partial nint pwrite(int descriptor, byte* buffer, nuint length, long offset);
     }
 }

@@ -37,7 +37,7 @@ public static class ModuleHost
         try
         {
             using SvsmModule module = create();
-            module.Attach(channel.Guest, channel.Log);
+            module.Attach(channel.Guest, channel.Log, new DescriptorSecurityProcessor(), new DescriptorManifests());
             module.Start();
             while (channel.TryReceive(out ModuleMessage request))
             {

@@ -23,6 +23,8 @@ public abstract class SvsmModule : IDisposable
 {
     private GuestMemory? _guest;
     private ModuleLog? _log;
+    private SecurityProcessor? _securityProcessor;
+    private ServiceManifests? _services;
 
     /// <summary>The guest's memory.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
@@ -31,6 +33,14 @@ public abstract class SvsmModule : IDisposable
     /// <summary>The module's log.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
     protected ModuleLog Log => _log ?? throw NotStarted();
+
+    /// <summary>The security processor, for a module with the permission to attest.</summary>
+    /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
+    protected SecurityProcessor SecurityProcessor => _securityProcessor ?? throw NotStarted();
+
+    /// <summary>The manifests of all services, for a module with the permission to attest.</summary>
+    /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
+    protected ServiceManifests Services => _services ?? throw NotStarted();
 
     /// <summary>Gets ready to serve. Called once, before everything else.</summary>
     protected internal virtual void Start()
@@ -75,7 +85,7 @@ public abstract class SvsmModule : IDisposable
     {
     }
 
-    internal void Attach(GuestMemory guest, ModuleLog log)
+    internal void Attach(GuestMemory guest, ModuleLog log, SecurityProcessor securityProcessor, ServiceManifests services)
     {
         if (_guest is not null)
         {
@@ -84,6 +94,8 @@ public abstract class SvsmModule : IDisposable
 
         _guest = guest;
         _log = log;
+        _securityProcessor = securityProcessor;
+        _services = services;
     }
 
     private static InvalidOperationException NotStarted() =>

@@ -11,13 +11,6 @@ using System.Runtime.InteropServices;
 
 namespace Svsm.Wire;
 
-/// <summary>The valid bitmap of a GHCB page: bit n stands for the quadword at byte offset 8 n.</summary>
-[InlineArray(16)]
-public struct Bytes16
-{
-    private byte _element0;
-}
-
 /// <summary>The GHCB's shared buffer.</summary>
 [InlineArray(GhcbPage.SharedBufferSize)]
 public struct GhcbSharedBuffer

@@ -6,7 +6,7 @@
 //
 //   ArchiveHeader        64 bytes
 //   ArchiveFile[]        FileCount, 32 bytes each
-//   ArchiveModule[]      ModuleCount, 64 bytes each
+//   ArchiveModule[]      ModuleCount, 80 bytes each
 //   text                 paths, arguments and environments, where the entries above say
 //   contents             of each file from the start of a page on; what is left of its last page is zero
 //
@@ -29,7 +29,7 @@ public struct ArchiveHeader
     public const ulong MagicValue = 0x4843_5241_4D53_5653;
 
     /// <summary>The version of this layout.</summary>
-    public const uint CurrentVersion = 1;
+    public const uint CurrentVersion = 2;
 
     /// <summary>Most files of an archive.</summary>
     public const int MaxFiles = 256;
@@ -109,8 +109,7 @@ public enum ModulePermissions : uint
     WriteGuest = 2,
 
     /// <summary>
-    /// Ask the security processor for attestation reports, with the key of VMPL0. At most one module of an image has it. Kept for that: this version of
-    /// the kernel has no way to ask, so it gives nothing.
+    /// Ask the security processor, with the key of VMPL0, and the other modules for their manifests. At most one module of an image has it.
     /// </summary>
     Attest = 4,
 }
@@ -120,7 +119,7 @@ public enum ModulePermissions : uint
 public struct ArchiveModule
 {
     /// <summary>Bytes of an entry.</summary>
-    public const int Size = 64;
+    public const int Size = 80;
 
     /// <summary>Most strings in <see cref="TextOffset"/>, arguments and environment together.</summary>
     public const int MaxStrings = 64;
@@ -166,6 +165,9 @@ public struct ArchiveModule
 
     /// <summary>What it may do.</summary>
     public ModulePermissions Permissions;
+
+    /// <summary>GUID of its service in attestation manifests, in the byte order of UEFI; zero: it has none. No two modules have the same.</summary>
+    public Bytes16 Service;
 
     /// <summary>Zero.</summary>
     public ulong Reserved;

@@ -10,11 +10,17 @@
 //   3     requests        read: the next request, when there is one; end of file: the module is to end
 //   4     answers         write: the answer to the request that was read last
 //   5     guest memory    pread, pwrite: copies at a guest-physical address; EFAULT where the guest has no right to the page itself
+//   6     security        pread, pwrite: guest messages under the key of VMPL0, at the offsets of SecurityProcessorOffset
+//         processor
+//   7     services        pread: which services there are, and their manifests, at the offsets of ServiceOffset
+//
+// 6 and 7 are those of the one module that may attest; EPERM for the others.
 //
 // One request at a time: it is read, worked on, answered. A message is 64 bytes, little-endian; the answer to Manifest is followed by
 // PayloadSize bytes, written with it or after it. An answer has the kind and the sequence number of its request. Anything else on the
 // channel is a defect of the module, and its host ends it.
 
+using System;
 using System.Runtime.InteropServices;
 
 namespace Svsm.Wire;
@@ -37,8 +43,114 @@ public static class ModuleDescriptor
     /// <summary>Guest memory, to read and write at offsets that are guest-physical addresses.</summary>
     public const int GuestMemory = 5;
 
+    /// <summary>Messages to the security processor: <see cref="SecurityProcessorOffset"/>.</summary>
+    public const int SecurityProcessor = 6;
+
+    /// <summary>Manifests of the services: <see cref="ServiceOffset"/>.</summary>
+    public const int Services = 7;
+
     /// <summary>Most bytes that one call copies.</summary>
     public const int MaxTransfer = 0x10_0000;
+}
+
+/// <summary>
+/// Offsets of <see cref="ModuleDescriptor.SecurityProcessor"/>. What is there outlives the process: whoever is started after it sees which numbers
+/// are used, and which request is under way.
+/// </summary>
+/// <remarks>
+/// A write of a request is EAGAIN while the host is busy: the same bytes are to be written again, and nothing else is taken. It is EINVAL if the
+/// page is no request with the number that is due, or has other bytes than the one under way; EIO if the host refused, with which the key is lost;
+/// ENOKEY if it was before.
+/// </remarks>
+public static class SecurityProcessorOffset
+{
+    /// <summary>Read: a <see cref="SecurityProcessorState"/>.</summary>
+    public const int State = 0;
+
+    /// <summary>Write, a page: sends a request. Read: the request that was sent last, zero before the first one.</summary>
+    public const int Request = 0x1000;
+
+    /// <summary>Write, a page: sends a request, and asks the host for certificates as well.</summary>
+    public const int ExtendedRequest = 0x2000;
+
+    /// <summary>Read: the page of the last answer, as it came; zero if there is none.</summary>
+    public const int Response = 0x3000;
+
+    /// <summary>Write, any byte: gives up the key, for the life of the VM.</summary>
+    public const int Wipe = 0x4000;
+
+    /// <summary>Read: the certificates that came with the last answer, from the host, as they came.</summary>
+    public const int Certificates = 0x8000;
+
+    /// <summary>Most bytes of certificates.</summary>
+    public const int MaxCertificates = 0x4000;
+}
+
+/// <summary>What the security processor's key is good for.</summary>
+[Flags]
+public enum SecurityProcessorFlags : uint
+{
+    /// <summary>Nothing: the key is gone.</summary>
+    None = 0,
+
+    /// <summary>There is a key.</summary>
+    HasKey = 1,
+
+    /// <summary>A request was sent and has no answer yet: its bytes are the only ones that may be sent.</summary>
+    InFlight = 2,
+}
+
+/// <summary>Where the messages to the security processor are.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 8, Size = Length)]
+public struct SecurityProcessorState
+{
+    /// <summary>Bytes of it.</summary>
+    public const int Length = 64;
+
+    /// <summary>The key of VMPL0, for AES-256-GCM; zero if it is gone.</summary>
+    [Secret]
+    public Bytes32 Key;
+
+    /// <summary>Number of the request that is due, from 1; its answer has the next one. With a request in flight: that of it.</summary>
+    public ulong Sequence;
+
+    /// <summary>The state of key and request.</summary>
+    public SecurityProcessorFlags Flags;
+
+    /// <summary>Bytes at <see cref="SecurityProcessorOffset.Certificates"/>, whole pages; 0: none came.</summary>
+    public uint CertificateLength;
+}
+
+/// <summary>Offsets of <see cref="ModuleDescriptor.Services"/>.</summary>
+public static class ServiceOffset
+{
+    /// <summary>Read: a <see cref="ServiceEntry"/> for each service whose module runs.</summary>
+    public const long List = 1L << 62;
+
+    /// <summary>
+    /// Read, all of it at once: the manifest of a service. ENOENT: there is no such service or version; EINVAL: the buffer is too small; EIO: its
+    /// module failed.
+    /// </summary>
+    /// <param name="index"><see cref="ServiceEntry.Index"/>.</param>
+    /// <param name="version">The version of the manifest.</param>
+    public static long Manifest(uint index, uint version) => ((long)index << 32) | version;
+}
+
+/// <summary>A service of a module.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 8, Size = Length)]
+public struct ServiceEntry
+{
+    /// <summary>Bytes of it.</summary>
+    public const int Length = 32;
+
+    /// <summary>Its GUID, in the byte order of UEFI.</summary>
+    public Bytes16 Service;
+
+    /// <summary>Index of the module.</summary>
+    public uint Index;
+
+    /// <summary>The protocol that the module serves.</summary>
+    public SvsmProtocol Protocol;
 }
 
 /// <summary>What a request wants.</summary>

@@ -5,22 +5,9 @@
 // For the kernel (reads its own, writes the guest's copies), the simulator (fills them) and the guest payload.
 // Source: coconut-svsm kernel/src/sev/secrets_page.rs, Linux arch/x86/include/asm/sev.h, EDK2 Register/Amd/Svsm.h.
 
-using System;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace Svsm.Wire;
-
-/// <summary>Marks what must not be compared in a time that depends on it: the analyzer reports it (SVSM5005).</summary>
-[AttributeUsage(AttributeTargets.Struct | AttributeTargets.Field | AttributeTargets.Property | AttributeTargets.Parameter)]
-public sealed class SecretAttribute : Attribute;
-
-/// <summary>A 32-byte key.</summary>
-[InlineArray(32)]
-public struct Bytes32
-{
-    private byte _element0;
-}
 
 /// <summary>The secrets page. 4096 bytes; fields from 0x140 on are written by the SVSM for the guest.</summary>
 [StructLayout(LayoutKind.Explicit, Size = 4096)]

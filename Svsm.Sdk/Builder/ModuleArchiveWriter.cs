@@ -97,6 +97,7 @@ public static class ModuleArchiveWriter
                 RestartLimit = module.RestartLimit,
                 Permissions = module.Permissions,
             };
+            _ = (module.Service ?? Guid.Empty).TryWriteBytes(moduleEntries[i].Service);
         }
 
         next = PagesUp(next);
@@ -151,6 +152,16 @@ public static class ModuleArchiveWriter
                 throw SvsmDiagnostics.ProtocolTaken.Error(
                     $"{modules[i - 1].TypeName} and {modules[i].TypeName} serve protocol 0x{modules[i].Protocol:X}", "one module for each protocol");
             }
+        }
+
+        if (modules.Where(module => module.Service is not null).GroupBy(module => module.Service).FirstOrDefault(group => group.Count() > 1) is { } group)
+        {
+            throw Invalid(group.Last(), $"the service {group.Key}, which {group.First().TypeName} has", "a GUID of its own: manifests are found by it");
+        }
+
+        if (modules.Any(module => module.Service == Guid.Empty))
+        {
+            throw Invalid(modules.First(module => module.Service == Guid.Empty), $"the service {Guid.Empty}", "a GUID that is not all zero, or none");
         }
 
         if (modules.Where(module => module.Permissions.HasFlag(ModulePermissions.Attest)).Skip(1).FirstOrDefault() is ModuleOptions second)

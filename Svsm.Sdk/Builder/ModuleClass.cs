@@ -25,7 +25,8 @@ namespace Svsm.Builder;
 /// <param name="Protocol">Protocol number, as the attribute says.</param>
 /// <param name="MinVersion">Lowest version, as the attribute says.</param>
 /// <param name="MaxVersion">Highest version, as the attribute says.</param>
-public sealed record ModuleClass(string TypeName, string AssemblyName, uint Protocol, uint MinVersion, uint MaxVersion)
+/// <param name="Service">GUID of its service, as the attribute says; null: it has none.</param>
+public sealed record ModuleClass(string TypeName, string AssemblyName, uint Protocol, uint MinVersion, uint MaxVersion, Guid? Service = null)
 {
     private const string CoreAssembly = "Svsm.Core";
     private const string ModuleType = "Svsm.Core.SvsmModule";
@@ -86,8 +87,14 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
             CustomAttribute attribute = reader.GetCustomAttribute(handle);
             if (NameOfAttribute(reader, attribute) == AttributeType)
             {
-                (uint protocol, uint min, uint max) = ReadProtocol(reader.GetBlobReader(attribute.Value));
-                return new ModuleClass(typeName, module, protocol, min, max);
+                (uint protocol, uint min, uint max, string? service) = ReadProtocol(reader.GetBlobReader(attribute.Value));
+                Guid guid = default;
+                if (service is not null && (!Guid.TryParseExact(service, "D", out guid) || guid == Guid.Empty))
+                {
+                    throw Unusable(module, $"Type '{typeName}', whose [SvsmProtocol] names the service '{service}'", "a GUID, such as 9a4d1c2e-0f35-4b6a-8c1d-6e0f5a7b3c21, and not all zero");
+                }
+
+                return new ModuleClass(typeName, module, protocol, min, max, service is null ? null : guid);
             }
         }
 
@@ -200,7 +207,7 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
     }
 
     // A custom attribute's value: prolog 1, the constructor's argument, then properties by name. Source: ECMA-335, II.23.3.
-    private static (uint Protocol, uint MinVersion, uint MaxVersion) ReadProtocol(BlobReader value)
+    private static (uint Protocol, uint MinVersion, uint MaxVersion, string? Service) ReadProtocol(BlobReader value)
     {
         if (value.ReadUInt16() != 1)
         {
@@ -210,6 +217,7 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
         uint protocol = value.ReadUInt32();
         uint min = 1;
         uint max = 1;
+        string? service = null;
         for (ushort left = value.ReadUInt16(); left > 0; left--)
         {
             var kind = (CustomAttributeNamedArgumentKind)value.ReadByte();
@@ -222,7 +230,7 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
 
             if (type == SerializationTypeCode.String)
             {
-                _ = value.ReadSerializedString();
+                service = value.ReadSerializedString();
                 continue;
             }
 
@@ -231,7 +239,7 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
             max = name == "MaxVersion" ? number : max;
         }
 
-        return (protocol, min, max);
+        return (protocol, min, max, service);
     }
 
     private static string FullName(MetadataReader reader, StringHandle space, StringHandle name) =>

@@ -37,6 +37,9 @@ public sealed record ModuleOptions
     /// <summary>Highest version that is served, not below <see cref="MinVersion"/>.</summary>
     public uint MaxVersion { get; init; } = 1;
 
+    /// <summary>GUID of its service in attestation manifests; null: it has none. No two modules have the same.</summary>
+    public Guid? Service { get; init; }
+
     /// <summary>Path of its program among the image's <see cref="SvsmImageOptions.Files"/>.</summary>
     public string Program { get; init; } = DefaultProgram;
 

@@ -38,6 +38,7 @@ internal static class ModuleItems
             Protocol = type.Protocol,
             MinVersion = type.MinVersion,
             MaxVersion = type.MaxVersion,
+            Service = type.Service,
             HeapLimit = heap,
             MemoryLimit = ReadSize(item, "MemoryLimit", ModuleOptions.DefaultMemoryLimit),
             Watchdog = (uint)ReadNumber(item, "Watchdog", ModuleOptions.DefaultWatchdog, uint.MaxValue),

@@ -24,6 +24,8 @@ public sealed class ModuleArchiveTests
 
     public static TheoryData<HostFlavour> Flavours => [HostFlavour.Qemu, HostFlavour.StockQemu, HostFlavour.HyperV, HostFlavour.Vanadium];
 
+    private static readonly Guid s_service = new("c476f1eb-0123-45a5-9641-b4e7dde5bfe3");
+
     private static ModuleOptions Echo => new() { TypeName = "Acme.EchoModule", Protocol = 0x8000_0001 };
 
     private static ModuleOptions Tpm => new()
@@ -37,6 +39,7 @@ public sealed class ModuleArchiveTests
         OnFailure = ModuleFailurePolicy.Retire,
         RestartLimit = 7,
         Permissions = ModulePermissions.ReadGuest | ModulePermissions.Attest,
+        Service = s_service,
     };
 
     private static ImmutableArray<ModuleFile> Files =>
@@ -78,6 +81,7 @@ public sealed class ModuleArchiveTests
         Assert.Equal(((SvsmProtocol)2, 1u, 3u, 1u), (tpm.Protocol, tpm.MinVersion, tpm.MaxVersion, tpm.Program));
         Assert.Equal((12 * MiB, 60_000u, ModuleFailurePolicy.Retire, 7u), (tpm.MemoryLimit, tpm.Watchdog, tpm.OnFailure, tpm.RestartLimit));
         Assert.Equal(ModulePermissions.ReadGuest | ModulePermissions.Attest, tpm.Permissions);
+        Assert.Equal(Convert.FromHexString("EBF176C42301A5459641B4E7DDE5BFE3"), ((ReadOnlySpan<byte>)tpm.Service).ToArray());
         Assert.Equal((1u, 3u), (tpm.ArgumentCount, tpm.EnvironmentCount));
         Assert.Equal(
             "Svsm.Tpm\0DOTNET_GCHeapHardLimit=800000\0DOTNET_GCRegionRange=10000000\0DOTNET_GCgen0size=40000\0",
@@ -86,6 +90,7 @@ public sealed class ModuleArchiveTests
         Assert.Equal(((SvsmProtocol)0x8000_0001, 1u, 1u, 1u), (echo.Protocol, echo.MinVersion, echo.MaxVersion, echo.Program));
         Assert.StartsWith("Acme.EchoModule\0DOTNET_GCHeapHardLimit=400000\0", Encoding.UTF8.GetString(archive, (int)echo.TextOffset, (int)echo.TextLength), StringComparison.Ordinal);
         Assert.Equal(ModulePermissions.ReadGuest | ModulePermissions.WriteGuest, echo.Permissions);
+        Assert.Equal(new byte[16], ((ReadOnlySpan<byte>)echo.Service).ToArray());
         ulong contents = files[0].Offset;
         Assert.All(modules.ToArray(), module => Assert.True(module.TextOffset + module.TextLength <= contents));
     }
@@ -248,6 +253,13 @@ public sealed class ModuleArchiveTests
     [Fact]
     public void Build_TwoModulesThatAttest_Fails() =>
         Fails(SvsmDiagnostics.ModuleOptionInvalid, Options(Tpm, Echo with { Permissions = ModulePermissions.Attest }), "permission to attest");
+
+    [Fact]
+    public void Build_TwoModulesOfAService_Fails() =>
+        Fails(SvsmDiagnostics.ModuleOptionInvalid, Options(Tpm, Echo with { Service = s_service }), "the service c476f1eb-0123-45a5-9641-b4e7dde5bfe3, which");
+
+    [Fact]
+    public void Build_ServiceZero_Fails() => Fails(SvsmDiagnostics.ModuleOptionInvalid, Options(Tpm, Echo with { Service = Guid.Empty }), "the service 00000000");
 
     [Fact]
     public void Build_TooManyModules_Fails() =>

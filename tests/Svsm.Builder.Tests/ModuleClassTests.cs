@@ -18,12 +18,12 @@ public sealed class ModuleClassTests
     private static readonly string[] s_assemblies = [typeof(ModuleClassTests).Assembly.Location, typeof(SvsmModule).Assembly.Location];
 
     [Theory]
-    [InlineData(typeof(GoodModule), 0x8000_0007, 1, 1)]
-    [InlineData(typeof(VersionedModule), 5, 2, 9)]
-    [InlineData(typeof(DerivedModule), 6, 1, 1)]
-    [InlineData(typeof(GenericallyDerivedModule), 8, 1, 3)]
-    public void Read_Module_HasWhatItsAttributeSays(Type type, uint protocol, uint min, uint max) =>
-        Assert.Equal(new ModuleClass(type.FullName!, Here, protocol, min, max), ModuleClass.Read(Here, type.FullName!, s_assemblies));
+    [InlineData(typeof(GoodModule), 0x8000_0007, 1, 1, null)]
+    [InlineData(typeof(VersionedModule), 5, 2, 9, "0b8a1d9e-5b6f-4d0e-8d4a-1f2e3d4c5b6a")]
+    [InlineData(typeof(DerivedModule), 6, 1, 1, null)]
+    [InlineData(typeof(GenericallyDerivedModule), 8, 1, 3, null)]
+    public void Read_Module_HasWhatItsAttributeSays(Type type, uint protocol, uint min, uint max, string? service) =>
+        Assert.Equal(new ModuleClass(type.FullName!, Here, protocol, min, max, service is null ? null : Guid.Parse(service)), ModuleClass.Read(Here, type.FullName!, s_assemblies));
 
     [Theory]
     [InlineData("", "has no Type")]
@@ -38,6 +38,8 @@ public sealed class ModuleClassTests
     [InlineData("Svsm.Builder.Tests.ArgumentModule", "no public constructor without parameters")]
     [InlineData("Svsm.Builder.Tests.SecretModule", "no public constructor without parameters")]
     [InlineData("Svsm.Builder.Tests.NamelessModule", "no [SvsmProtocol]")]
+    [InlineData("Svsm.Builder.Tests.UnreadableServiceModule", "names the service 'vTPM'")]
+    [InlineData("Svsm.Builder.Tests.ZeroServiceModule", "names the service '00000000-")]
     public void Read_ClassThatCannotBeAModule_Fails(string type, string text)
     {
         var exception = Assert.Throws<SvsmDiagnosticException>(() => ModuleClass.Read(Here, type, s_assemblies));
@@ -108,6 +110,12 @@ public class GoodModule : ModuleBase;
 
 [SvsmProtocol(5, MinVersion = 2, MaxVersion = 9, Service = "0b8a1d9e-5b6f-4d0e-8d4a-1f2e3d4c5b6a")]
 public sealed class VersionedModule : ModuleBase;
+
+[SvsmProtocol(9, Service = "vTPM")]
+public sealed class UnreadableServiceModule : ModuleBase;
+
+[SvsmProtocol(9, Service = "00000000-0000-0000-0000-000000000000")]
+public sealed class ZeroServiceModule : ModuleBase;
 
 [SvsmProtocol(6)]
 public sealed class DerivedModule : GoodModule;

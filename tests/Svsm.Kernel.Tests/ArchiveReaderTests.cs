@@ -156,6 +156,7 @@ public sealed class ArchiveReaderTests
         ["permission 8"] = bytes => TestArchive.Module(bytes, 1).Permissions = (ModulePermissions)8,
         ["permission 2^31"] = bytes => TestArchive.Module(bytes, 1).Permissions = (ModulePermissions)0x8000_0000,
         ["two modules that attest"] = bytes => TestArchive.Module(bytes, 0).Permissions |= ModulePermissions.Attest,
+        ["two modules of a service"] = bytes => TestArchive.Module(bytes, 0).Service[15] = TestArchive.Module(bytes, 1).Service[15] = 1,
         ["reserved of a module"] = bytes => TestArchive.Module(bytes, 1).Reserved = 1ul << 63,
     };
 

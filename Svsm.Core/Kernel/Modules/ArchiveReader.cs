@@ -180,7 +180,7 @@ internal readonly ref struct ArchiveReader
             given |= module.Permissions;
             for (int other = 0; other < i; other++)
             {
-                if (_modules[other].Protocol == module.Protocol)
+                if (_modules[other].Protocol == module.Protocol || (HasService(in module) && IsSameService(in module, in _modules[other])))
                 {
                     return false;
                 }
@@ -188,6 +188,19 @@ internal readonly ref struct ArchiveReader
         }
 
         return true;
+    }
+
+    /// <summary>Whether a module has a service that manifests name.</summary>
+    public static bool HasService(in ArchiveModule module)
+    {
+        ReadOnlySpan<ulong> halves = MemoryMarshal.Cast<byte, ulong>(module.Service);
+        return (halves[0] | halves[1]) != 0;
+    }
+
+    private static bool IsSameService(in ArchiveModule module, in ArchiveModule other)
+    {
+        ReadOnlySpan<byte> service = module.Service;
+        return service.SequenceEqual(other.Service);
     }
 
     private bool HasGoodText(in ArchiveModule module)

@@ -40,14 +40,16 @@ public sealed class ModuleTest : IDisposable
     /// <summary>Starts a module.</summary>
     /// <param name="module">A new module; the test ends it.</param>
     /// <param name="memorySize">Bytes of guest memory, in whole pages; the guest has every right to them at first.</param>
+    /// <param name="securityProcessor">The security processor; null: the module may not attest.</param>
+    /// <param name="services">The services; null: the module may not attest.</param>
     /// <exception cref="ArgumentOutOfRangeException">The size is not a positive number of pages.</exception>
     /// <exception cref="InvalidOperationException">The module was started before.</exception>
-    public ModuleTest(SvsmModule module, int memorySize = DefaultMemorySize)
+    public ModuleTest(SvsmModule module, int memorySize = DefaultMemorySize, SecurityProcessor? securityProcessor = null, ServiceManifests? services = null)
     {
         ArgumentNullException.ThrowIfNull(module);
         Memory = new TestGuestMemory(memorySize);
         _module = module;
-        module.Attach(Memory, _log);
+        module.Attach(Memory, _log, securityProcessor ?? new NoSecurityProcessor(), services ?? new NoServices());
         module.Start();
     }
 
@@ -95,6 +97,38 @@ public sealed class ModuleTest : IDisposable
         return ModuleRequests.TryAnswer(_module, in request, out ModuleMessage answer, out payload)
             ? answer
             : throw new InvalidOperationException($"a request of the kind {request.Kind} was not taken");
+    }
+
+    private sealed class NoSecurityProcessor : SecurityProcessor
+    {
+        public override bool TryGetState(out SecurityProcessorState state)
+        {
+            state = default;
+            return false;
+        }
+
+        public override SecurityProcessorResult Send(ReadOnlySpan<byte> request, bool withCertificates) => SecurityProcessorResult.NotPermitted;
+
+        public override void ReadRequest(Span<byte> page) => page.Clear();
+
+        public override void ReadResponse(Span<byte> page) => page.Clear();
+
+        public override byte[] ReadCertificates() => [];
+
+        public override void WipeKey()
+        {
+        }
+    }
+
+    private sealed class NoServices : ServiceManifests
+    {
+        public override IReadOnlyList<Guid> List() => [];
+
+        public override ManifestResult TryRead(Guid service, uint version, out byte[] manifest)
+        {
+            manifest = [];
+            return ManifestResult.NotPermitted;
+        }
     }
 
     private sealed class RecordedLog : ModuleLog
