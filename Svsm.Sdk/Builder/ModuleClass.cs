@@ -57,7 +57,7 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
         {
             return Read(module, typeName, reader, set);
         }
-        catch (BadImageFormatException exception)
+        catch (Exception exception) when (IsDamage(exception))
         {
             throw SvsmDiagnostics.ModuleAssemblyMissing.Error($"the assembly of SvsmModule '{module}' is damaged: {exception.Message}", "a .NET assembly", exception);
         }
@@ -242,6 +242,10 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
         return (protocol, min, max, service);
     }
 
+    // What the class library's reader throws over damaged metadata; the last two where a sum of its fields is too large.
+    private static bool IsDamage(Exception exception) =>
+        exception is BadImageFormatException or InvalidOperationException or OverflowException or ArgumentOutOfRangeException;
+
     private static string FullName(MetadataReader reader, StringHandle space, StringHandle name) =>
         space.IsNil ? reader.GetString(name) : reader.GetString(space) + "." + reader.GetString(name);
 
@@ -283,7 +287,7 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
             {
                 return file.GetMetadataReader();
             }
-            catch (Exception exception) when (exception is BadImageFormatException or InvalidOperationException)
+            catch (Exception exception) when (IsDamage(exception))
             {
                 throw SvsmDiagnostics.ModuleAssemblyMissing.Error($"the assembly '{name}': {exception.Message}", "a .NET assembly", exception);
             }

@@ -78,7 +78,8 @@ public sealed class ArchiveReaderTests
     {
         ["magic"] = bytes => TestArchive.Header(bytes).Magic++,
         ["version 0"] = bytes => TestArchive.Header(bytes).Version = 0,
-        ["version 2"] = bytes => TestArchive.Header(bytes).Version = 2,
+        ["version 1"] = bytes => TestArchive.Header(bytes).Version = 1,
+        ["version 3"] = bytes => TestArchive.Header(bytes).Version = 3,
         ["reserved of the header"] = bytes => TestArchive.Header(bytes).Reserved = 1,
         ["length, a page more"] = bytes => TestArchive.Header(bytes).Length += 4096,
         ["length, a page less"] = bytes => TestArchive.Header(bytes).Length -= 4096,
