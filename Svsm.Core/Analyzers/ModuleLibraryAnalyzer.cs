@@ -21,7 +21,7 @@ public sealed class ModuleLibraryAnalyzer : DiagnosticAnalyzer
     private const string Threads = "a module has one thread;the work in the call itself, which may take its time";
     private const string Timers = "a module has one thread, and nothing runs between its calls;the work in the next call";
     private const string Date = "a module has no time of day, and its process ends when it asks for it;Stopwatch or Environment.TickCount64, which only grow";
-    private const string Files = "a module has no files;contents in its assembly, or no state outside of its memory";
+    private const string Files = "a module has no file system, but for reading the files that the image has for it;File.ReadAllBytes or a FileStream on one of those (SvsmFile), or state in its memory";
     private const string Network = "a module has no network;a guest that calls it";
     private const string Processes = "a module's process is alone;a module of its own for each service";
     private const string Console = "a module has no console;Log, which the module has from SvsmModule";
@@ -54,7 +54,6 @@ public sealed class ModuleLibraryAnalyzer : DiagnosticAnalyzer
         ["System.TimeProvider.GetLocalNow"] = Date,
         ["System.IO.File"] = Files,
         ["System.IO.Directory"] = Files,
-        ["System.IO.FileStream"] = Files,
         ["System.IO.FileInfo"] = Files,
         ["System.IO.DirectoryInfo"] = Files,
         ["System.IO.FileSystemWatcher"] = Files,
@@ -62,6 +61,9 @@ public sealed class ModuleLibraryAnalyzer : DiagnosticAnalyzer
         ["System.Console"] = Console,
         ["System.GC.WaitForPendingFinalizers"] = Finalizers,
     };
+
+    // Of System.IO.File: what reads, in the call itself.
+    private static readonly ImmutableHashSet<string> s_fileReaders = ["Exists", "OpenRead", "OpenText", "OpenHandle", "ReadAllBytes", "ReadAllText", "ReadAllLines", "ReadLines"];
 
     private static readonly ImmutableHashSet<string> s_managedCryptography =
         ["RandomNumberGenerator", "CryptographicOperations", "CryptographicException", "AuthenticationTagMismatchException", "HashAlgorithmName", "Oid", "KeySizes", "ECPoint"];
@@ -129,7 +131,8 @@ public sealed class ModuleLibraryAnalyzer : DiagnosticAnalyzer
     {
         string space = type.ContainingNamespace.ToDisplayString();
         string name = space + "." + type.MetadataName;
-        return s_table.TryGetValue(name, out string? entry) || s_table.TryGetValue(name + "." + used.Name, out entry) ? entry
+        return name == "System.IO.File" && s_fileReaders.Contains(used.Name) ? null
+            : s_table.TryGetValue(name, out string? entry) || s_table.TryGetValue(name + "." + used.Name, out entry) ? entry
             : space == "System.Security.Cryptography" && !s_managedCryptography.Contains(type.Name) && used is IMethodSymbol ? Cryptography
             : space.StartsWith("System.Security.Cryptography.X509Certificates", StringComparison.Ordinal) && used is IMethodSymbol ? Cryptography
             : space is "System.Net" or "System.Net.Http" or "System.Net.Sockets" or "System.Net.Security" or "System.Net.NetworkInformation" &&

@@ -6,6 +6,7 @@
 
 using System;
 using System.Collections.Immutable;
+using System.Linq;
 using System.Runtime.InteropServices;
 using System.Text;
 using Svsm.Wire;
@@ -16,7 +17,8 @@ namespace Svsm.Builder;
 /// <param name="Path">Its path.</param>
 /// <param name="Offset">Where its contents begin.</param>
 /// <param name="Length">Bytes.</param>
-public sealed record ArchivedFile(string Path, ulong Offset, ulong Length);
+/// <param name="Readers">Which modules may open it: bit i for module i.</param>
+public sealed record ArchivedFile(string Path, ulong Offset, ulong Length, uint Readers);
 
 /// <summary>A module of an archive.</summary>
 /// <param name="Entry">What the archive says of it.</param>
@@ -31,6 +33,15 @@ public sealed record ModuleArchive(ImmutableArray<ArchivedFile> Files, Immutable
 {
     /// <summary>Nothing.</summary>
     public static ModuleArchive Empty { get; } = new([], []);
+
+    /// <summary>The modules that may open a file, in their order.</summary>
+    /// <param name="file">A file of this archive.</param>
+    /// <returns>Their classes.</returns>
+    public ImmutableArray<string> ReadersOf(ArchivedFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        return [.. Modules.Where((_, index) => ((file.Readers >> index) & 1) != 0).Select(module => module.Arguments[0])];
+    }
 
     /// <summary>Reads an archive.</summary>
     /// <param name="archive">All of it. Untrusted.</param>
@@ -61,7 +72,7 @@ public sealed record ModuleArchive(ImmutableArray<ArchivedFile> Files, Immutable
                 return null;
             }
 
-            files.Add(new ArchivedFile(Encoding.UTF8.GetString(path), file.Offset, file.Length));
+            files.Add(new ArchivedFile(Encoding.UTF8.GetString(path), file.Offset, file.Length, file.Readers));
         }
 
         var modules = ImmutableArray.CreateBuilder<ArchivedModule>();

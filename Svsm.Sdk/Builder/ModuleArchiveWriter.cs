@@ -40,7 +40,9 @@ public static class ModuleArchiveWriter
     /// <param name="files">Its files.</param>
     /// <param name="modules">Its modules, at least one.</param>
     /// <returns>Whole pages.</returns>
-    /// <exception cref="SvsmDiagnosticException">SVSM2025: an option is not possible. SVSM2026: two modules serve the same protocol. SVSM2010: it is too large.</exception>
+    /// <exception cref="SvsmDiagnosticException">
+    /// SVSM2025: an option is not possible. SVSM2026: two modules serve the same protocol. SVSM4008: a file cannot be what it is said to be. SVSM2010: it is too large.
+    /// </exception>
     public static byte[] Write(ImmutableArray<ModuleFile> files, ImmutableArray<ModuleOptions> modules)
     {
         files = [.. files.OrderBy(file => file.Path, StringComparer.Ordinal)];
@@ -187,29 +189,35 @@ public static class ModuleArchiveWriter
     private static void Check(ImmutableArray<ModuleFile> files, ImmutableArray<ModuleOptions> modules)
     {
         Check(modules);
-        if (files.Length > ArchiveHeader.MaxFiles || modules.Length > ArchiveHeader.MaxModules)
+        if (modules.Length > ArchiveHeader.MaxModules)
         {
-            throw SvsmDiagnostics.ModuleOptionInvalid.Error(
-                $"{files.Length} files and {modules.Length} modules", $"at most {ArchiveHeader.MaxFiles} files and {ArchiveHeader.MaxModules} modules");
+            throw SvsmDiagnostics.ModuleOptionInvalid.Error($"{modules.Length} modules", $"at most {ArchiveHeader.MaxModules}");
+        }
+
+        if (files.Length > ArchiveHeader.MaxFiles)
+        {
+            throw SvsmDiagnostics.ModuleFileInvalid.Error($"{files.Length} files, the program of the modules among them", $"at most {ArchiveHeader.MaxFiles}");
         }
 
         for (int i = 0; i < files.Length; i++)
         {
             if (!IsPath(files[i].Path))
             {
-                throw SvsmDiagnostics.ModuleOptionInvalid.Error($"a file '{files[i].Path}'", $"a path as /folder/name, at most {ArchiveFile.MaxPath} bytes long");
+                throw SvsmDiagnostics.ModuleFileInvalid.Error(
+                    $"a file with the path '{files[i].Path}'", $"a path from the root as /folder/name, without '.', '..' and control characters, and at most {ArchiveFile.MaxPath} bytes long");
             }
 
             if (i != 0 && files[i - 1].Path == files[i].Path)
             {
-                throw SvsmDiagnostics.ModuleOptionInvalid.Error($"two files '{files[i].Path}'", "one file of a path");
+                throw SvsmDiagnostics.ModuleFileInvalid.Error(
+                    $"two files with the path '{files[i].Path}'", $"a path of its own for each; {ModuleOptions.DefaultProgram} is that of the program of the modules");
             }
 
             foreach (uint reader in files[i].Readers)
             {
                 if (!modules.Any(module => module.Protocol == reader))
                 {
-                    throw SvsmDiagnostics.ModuleOptionInvalid.Error($"a file '{files[i].Path}' for protocol 0x{reader:X}", "the protocol of a module of the image");
+                    throw SvsmDiagnostics.ModuleFileInvalid.Error($"a file with the path '{files[i].Path}' for protocol 0x{reader:X}", "the protocol of a module of the image");
                 }
             }
         }
@@ -268,7 +276,7 @@ public static class ModuleArchiveWriter
     {
         string[] parts = path.Split('/');
         return parts.Length > 1 && parts[0].Length == 0 && Encoding.UTF8.GetByteCount(path) <= ArchiveFile.MaxPath &&
-            parts.Skip(1).All(part => part is not ("" or "." or "..") && !part.Contains('\0', StringComparison.Ordinal));
+            parts.Skip(1).All(part => part is not ("" or "." or "..") && !part.Any(char.IsControl));
     }
 
     private static uint Readers(ModuleFile file, ImmutableArray<ModuleOptions> modules)

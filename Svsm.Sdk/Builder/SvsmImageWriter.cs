@@ -161,6 +161,13 @@ public static class SvsmImageWriter
             {
                 text.Append(CultureInfo.InvariantCulture, $"# 0x{(uint)module.Entry.Protocol:x8} {module.Entry.MinVersion}-{module.Entry.MaxVersion} {module.Entry.MemoryLimit} {module.Arguments[0]}\n");
             }
+
+            text.Append("#\n# Bytes, path, and the modules that may open it, of each file\n");
+            foreach (ArchivedFile file in image.Modules.Files)
+            {
+                string readers = string.Join(", ", image.Modules.ReadersOf(file));
+                text.Append(CultureInfo.InvariantCulture, $"# {file.Length} {file.Path}{(readers.Length == 0 ? "" : " for ")}{readers}\n");
+            }
         }
 
         text.Append("#\n# Symbols of the kernel\n");
@@ -265,7 +272,7 @@ public static class SvsmImageWriter
         WriteModules(writer, image.Modules);
     }
 
-    /// <summary>Writes the modules of an image as reports have them: <c>"modules": [ ... ]</c>.</summary>
+    /// <summary>Writes the modules of an image and their files as reports have them: <c>"modules": [ ... ], "files": [ ... ]</c>.</summary>
     /// <param name="writer">In an object.</param>
     /// <param name="archive">The modules.</param>
     public static void WriteModules(Utf8JsonWriter writer, ModuleArchive archive)
@@ -285,6 +292,23 @@ public static class SvsmImageWriter
             writer.WriteString("onFailure", module.Entry.OnFailure.ToString());
             writer.WriteNumber("restartLimit", module.Entry.RestartLimit);
             writer.WriteString("permissions", module.Entry.Permissions.ToString());
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+        writer.WriteStartArray("files");
+        foreach (ArchivedFile file in archive.Files)
+        {
+            writer.WriteStartObject();
+            writer.WriteString("path", file.Path);
+            writer.WriteNumber("byteLength", file.Length);
+            writer.WriteStartArray("modules");
+            foreach (string reader in archive.ReadersOf(file))
+            {
+                writer.WriteStringValue(reader);
+            }
+
+            writer.WriteEndArray();
             writer.WriteEndObject();
         }
 

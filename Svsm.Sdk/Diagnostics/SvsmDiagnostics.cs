@@ -302,6 +302,12 @@ public static class SvsmDiagnostics
         "A module reaches native code that no module can have",
         "Use managed code in its place.");
 
+    /// <summary>Metadata of a SvsmFile item, or several items together. Raised by Svsm.Builder and Svsm.Sdk.Tasks.</summary>
+    public static readonly SvsmDiagnostic ModuleFileInvalid = new(
+        "SVSM4008",
+        "A file for modules cannot be what its item says",
+        "Correct the item: <SvsmFile Include=\"...\" Path=\"/folder/name\" Module=\"...\" />.");
+
     /// <summary>A call whose result says whether it worked, as a statement. Raised by Svsm.Core.Analyzers.</summary>
     public static readonly SvsmDiagnostic ResultIgnored = new(
         "SVSM5001",

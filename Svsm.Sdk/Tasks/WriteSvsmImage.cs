@@ -82,6 +82,9 @@ public sealed class WriteSvsmImage : SvsmTask
     /// <summary>The program of the modules, or nothing: an image without modules.</summary>
     public string ModuleProgram { get; set; } = "";
 
+    /// <summary>Files that modules may open, with the metadata that <see cref="FileItems"/> tells (items SvsmFile).</summary>
+    public ITaskItem[] Files { get; set; } = [];
+
     /// <summary>The launch digests, in the order of <see cref="HostFlavours"/>.</summary>
     [Output]
     public string[] LaunchDigests { get; private set; } = [];
@@ -91,6 +94,7 @@ public sealed class WriteSvsmImage : SvsmTask
     {
         HostFlavour[] flavours = [.. HostFlavours.Select(ParseFlavour)];
         CheckGuest();
+        ImmutableArray<ModuleOptions> modules = ModuleItems.Read(Modules, ModuleAssemblies);
         var options = new SvsmImageOptions
         {
             Policy = ParseNumber(nameof(GuestPolicy), GuestPolicy, ulong.MaxValue),
@@ -105,8 +109,8 @@ public sealed class WriteSvsmImage : SvsmTask
                 CommandLine = GuestCommandLine,
             },
             Firmware = Firmware.Length == 0 ? default : Read(nameof(Firmware), Firmware[0]),
-            Modules = ModuleItems.Read(Modules, ModuleAssemblies),
-            Files = ReadModuleProgram(),
+            Modules = modules,
+            Files = [.. ReadModuleProgram(), .. FileItems.Read(Files, Modules, modules)],
         };
         ImmutableArray<WrittenSvsmImage> written = SvsmImageWriter.WriteFiles(options, OutputDirectory, ImageName, flavours);
         foreach (HostFlavour flavour in flavours.Where(flavour => flavour is HostFlavour.HyperV or HostFlavour.Vanadium))

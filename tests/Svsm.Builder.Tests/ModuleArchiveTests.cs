@@ -102,6 +102,8 @@ public sealed class ModuleArchiveTests
 
         Assert.Equal(["/etc/note", "/modules"], archive.Files.Select(file => file.Path));
         Assert.Equal([4ul, 10_000ul], archive.Files.Select(file => file.Length));
+        Assert.Equal(["Acme.EchoModule"], archive.ReadersOf(archive.Files[0]));
+        Assert.Empty(archive.ReadersOf(archive.Files[1]));
         Assert.Equal(["Svsm.Tpm", "Acme.EchoModule"], archive.Modules.Select(module => Assert.Single(module.Arguments)));
         Assert.Equal(["DOTNET_GCHeapHardLimit=800000", "DOTNET_GCRegionRange=10000000", "DOTNET_GCgen0size=40000"], archive.Modules[0].Environment);
         Assert.Equal(12 * MiB, archive.Modules[0].Entry.MemoryLimit);
@@ -131,12 +133,13 @@ public sealed class ModuleArchiveTests
     }
 
     [Fact]
-    public void Render_MapAndReferenceValues_ListTheModules()
+    public void Render_MapAndReferenceValues_ListModulesAndFiles()
     {
         SvsmImageFiles files = SvsmImageWriter.Render(SvsmImageBuilder.Build(Options(Echo, Tpm)), "Test");
 
         Assert.Contains(
-            "# Protocol, versions, memory limit, class of each module\n# 0x00000002 1-3 12582912 Svsm.Tpm\n# 0x80000001 1-1 6291456 Acme.EchoModule\n",
+            "# Protocol, versions, memory limit, class of each module\n# 0x00000002 1-3 12582912 Svsm.Tpm\n# 0x80000001 1-1 6291456 Acme.EchoModule\n" +
+            "#\n# Bytes, path, and the modules that may open it, of each file\n# 4 /etc/note for Acme.EchoModule\n# 10000 /modules\n",
             Encoding.UTF8.GetString(files.Map.Span), StringComparison.Ordinal);
         using JsonDocument json = JsonDocument.Parse(files.ReferenceValuesJson);
         JsonElement tpm = json.RootElement.GetProperty("modules")[0];
@@ -144,6 +147,10 @@ public sealed class ModuleArchiveTests
             ("Svsm.Tpm", "0x2", 3, 12 * MiB, "Retire", "ReadGuest, Attest"),
             (tpm.GetProperty("class").GetString(), tpm.GetProperty("protocol").GetString(), tpm.GetProperty("maxVersion").GetInt32(),
                 tpm.GetProperty("memoryLimit").GetUInt64(), tpm.GetProperty("onFailure").GetString(), tpm.GetProperty("permissions").GetString()));
+        JsonElement note = json.RootElement.GetProperty("files")[0];
+        Assert.Equal(
+            ("/etc/note", 4, "Acme.EchoModule"),
+            (note.GetProperty("path").GetString(), note.GetProperty("byteLength").GetInt32(), Assert.Single(note.GetProperty("modules").EnumerateArray()).GetString()));
     }
 
     [Fact]
@@ -274,20 +281,30 @@ public sealed class ModuleArchiveTests
     [InlineData("/a/../b")]
     [InlineData("/./b")]
     [InlineData("/a\0b")]
+    [InlineData("/a\nb")]
+    [InlineData("/a/\u0085")]
     public void Build_BadPath_Fails(string path) =>
-        Fails(SvsmDiagnostics.ModuleOptionInvalid, Options(Echo) with { Files = Files.Add(new ModuleFile(path, s_note)) }, "a file");
+        Fails(SvsmDiagnostics.ModuleFileInvalid, Options(Echo) with { Files = Files.Add(new ModuleFile(path, s_note)) }, $"a file with the path '{path}'");
 
     [Fact]
     public void Build_PathOfMoreThan255Bytes_Fails() =>
-        Fails(SvsmDiagnostics.ModuleOptionInvalid, Options(Echo) with { Files = Files.Add(new ModuleFile("/" + new string('ä', 128), s_note)) }, "255");
+        Fails(SvsmDiagnostics.ModuleFileInvalid, Options(Echo) with { Files = Files.Add(new ModuleFile("/" + new string('ä', 128), s_note)) }, "255");
 
     [Fact]
     public void Build_TwoFilesOfAPath_Fails() =>
-        Fails(SvsmDiagnostics.ModuleOptionInvalid, Options(Echo) with { Files = Files.Add(new ModuleFile("/etc/note", s_note)) }, "two files '/etc/note'");
+        Fails(SvsmDiagnostics.ModuleFileInvalid, Options(Echo) with { Files = Files.Add(new ModuleFile("/etc/note", s_note)) }, "two files with the path '/etc/note'");
+
+    [Fact]
+    public void Build_TooManyFiles_Fails()
+    {
+        ImmutableArray<ModuleFile> files = [.. Files, .. Enumerable.Range(2, ArchiveHeader.MaxFiles - 2).Select(i => new ModuleFile($"/f{i}", s_note))];
+        Assert.Equal(ArchiveHeader.MaxFiles, ModuleArchive.Read(ModuleArchiveWriter.Write(files, [Echo]))!.Files.Length);
+        Fails(SvsmDiagnostics.ModuleFileInvalid, Options(Echo) with { Files = files.Add(new ModuleFile("/one-more", s_note)) }, "257 files", "at most 256");
+    }
 
     [Fact]
     public void Build_ReaderThatIsNoModule_Fails() =>
-        Fails(SvsmDiagnostics.ModuleOptionInvalid, Options(Tpm), "protocol 0x80000001");
+        Fails(SvsmDiagnostics.ModuleFileInvalid, Options(Tpm), "protocol 0x80000001");
 
     [Fact]
     public void Build_EmptyProgram_Fails() =>

@@ -26,6 +26,19 @@ public sealed class LibraryTests
     [InlineData("thread", "OutOfMemoryException")]
     [InlineData("task", "TaskSchedulerException")]
     [InlineData("file", "DirectoryNotFoundException")]
+    [InlineData("archive", "True 8 red 1 shared")]
+    [InlineData("unshared", "DirectoryNotFoundException")]
+    [InlineData("unseen", "not there")]
+    [InlineData("write", "IOException")]
+    [InlineData("create", "DirectoryNotFoundException")]
+    [InlineData("directory", "DirectoryNotFoundException")]
+    [InlineData("socket", "TypeInitializationException")]
+    [InlineData("name", "SocketException")]
+    [InlineData("process", "Win32Exception")]
+    [InlineData("parallel", "TaskSchedulerException")]
+    [InlineData("plinq", "500500")]
+    [InlineData("pool", "OutOfMemoryException")]
+    [InlineData("unfinalized", "did not run")]
     public async Task Library_Row_DoesWhatTheGuideSays(string row, string outcome)
     {
         using ImageUnderTest image = Build(row);
@@ -39,6 +52,9 @@ public sealed class LibraryTests
     [Theory]
     [InlineData("date", "asked for the time of day")]
     [InlineData("delay", "asked for the time of day")]
+    [InlineData("cancel", "asked for the time of day")]
+    [InlineData("timer", "asked for the time of day")]
+    [InlineData("await", "Unhandled exception")]
     [InlineData("finalizers", "waits for another thread")]
     public async Task Library_RowThatCannotGoOn_EndsTheProcess(string row, string log)
     {
@@ -51,8 +67,20 @@ public sealed class LibraryTests
         Assert.Contains($"{TypeName}: {log}", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
     }
 
-    private static ImageUnderTest Build(string row) => ImageUnderTest.Build(
-        "lib:" + row,
-        modules: [new ModuleOptions { TypeName = TypeName, Protocol = 0x8000_0002 }],
-        program: File.ReadAllBytes(ImageUnderTest.PathOf("TestLibrary")));
+    // Two processes of the module: the guest calls the first one, which may read one of the two files.
+    private static ImageUnderTest Build(string row)
+    {
+        var module = new ModuleOptions { TypeName = TypeName, Protocol = 0x8000_0002 };
+        ModuleOptions other = module with { Protocol = 0x8000_0003 };
+        return ImageUnderTest.Build("lib:" + row, alterOptions: options => options with
+        {
+            Modules = [module, other],
+            Files =
+            [
+                new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestLibrary"))),
+                new ModuleFile(LibraryRows.SharedFile, "1 shared"u8.ToArray()) { Readers = [module.Protocol] },
+                new ModuleFile(LibraryRows.UnsharedFile, "2 not shared"u8.ToArray()) { Readers = [other.Protocol] },
+            ],
+        });
+    }
 }

@@ -22,7 +22,7 @@ public sealed class SystemCallsFuzzTests
     private const int CallsPerProcess = 60;
 
     // Those that do something are worth more cases than those that do not exist.
-    private static readonly int[] s_known = [0, 1, 3, 8, 9, 10, 11, 13, 14, 15, 17, 18, 28, 39, 56, 158, 202, 204, 228, 230, 257, 262, 302, 318, 324];
+    private static readonly int[] s_known = [0, 1, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15, 17, 18, 28, 39, 56, 158, 202, 204, 228, 230, 257, 262, 302, 318, 324];
     private static readonly int[] s_last = [60, 231, 234];
     private static readonly long[] s_errors = [-1, -2, -5, -9, -11, -12, -13, -14, -22, -24, -29, -30, -36, -38, -110];
     private static readonly int[] s_vectors = [0, 1, 3, 6, 12, 13, 14, 14, 14, 17, 19, 29, 29];
@@ -204,6 +204,9 @@ public sealed class SystemCallsFuzzTests
                 break;
             case 228:
                 arguments[0] = 1;
+                break;
+            case 4 or 6:
+                arguments[0] = process.Buffer + ((ulong)random.Next(2) * 64);
                 break;
             case 257 or 262:
                 arguments[1] = process.Buffer + ((ulong)random.Next(2) * 64);

@@ -32,6 +32,9 @@ public sealed class SystemCallsTests
     private const ulong Sleep = 230;
     private const ulong OpenAt = 257;
     private const ulong Stat = 262;
+    private const ulong StatPath = 4;
+    private const ulong StatFile = 5;
+    private const ulong StatLink = 6;
     private const ulong Limit = 302;
     private const ulong GetRandom = 318;
     private const ulong Barrier = 324;
@@ -469,6 +472,8 @@ public sealed class SystemCallsTests
         _process.Write(Buffer, path);
         Assert.Equal(NoFile, _process.Call(OpenAt, CurrentFolder, Buffer));
         Assert.Equal(NoFile, _process.Call(Stat, CurrentFolder, Buffer, Buffer));
+        Assert.Equal(NoFile, _process.Call(StatPath, Buffer, Buffer));
+        Assert.Equal(NoFile, _process.Call(StatLink, Buffer, Buffer));
     }
 
     [Theory]
@@ -527,6 +532,23 @@ public sealed class SystemCallsTests
         Assert.Equal(BadDescriptor, _process.Call(Stat, 7, 0, Buffer, EmptyPath));
         Assert.Equal(Fault, _process.Call(Stat, CurrentFolder, Buffer, BufferEnd - 143));
         Assert.Equal(Fault, _process.Call(Stat, CurrentFolder, Nowhere, Buffer));
+
+        // The class library has the older calls.
+        foreach (ulong path in new[] { StatPath, StatLink })
+        {
+            _process.Write(Buffer + 600, new string('y', 144));
+            Assert.Equal(0, _process.Call(path, Buffer, Buffer + 600));
+            Assert.Equal(_process.Read(Buffer + 300, 144), _process.Read(Buffer + 600, 144));
+            Assert.Equal(Fault, _process.Call(path, Buffer, BufferEnd - 143));
+            Assert.Equal(Fault, _process.Call(path, Nowhere, Buffer + 600));
+        }
+
+        _process.Write(Buffer + 600, new string('z', 144));
+        Assert.Equal(0, _process.Call(StatFile, file, Buffer + 600));
+        Assert.Equal(_process.Read(Buffer + 300, 144), _process.Read(Buffer + 600, 144));
+        Assert.Equal(Fault, _process.Call(StatFile, file, BufferEnd - 143));
+        Assert.Equal(BadDescriptor, _process.Call(StatFile, 7, Buffer + 600));
+        Assert.Equal(BadDescriptor, _process.Call(StatFile, Requests, Buffer + 600));
     }
 
     [Fact]

@@ -5,6 +5,9 @@
 //
 // Behind every range that is given away lies a page that stays free: the guard page of the one above it. The first page of all is never given
 // away, so that every range has a page below it that is mapped nowhere.
+//
+// The lowest pages that are free are given first: the page tables of an address that was in use once stay, so a process that is started again and
+// again must not come past all of them.
 
 using System;
 using System.Numerics;
@@ -17,16 +20,10 @@ internal readonly ref struct AddressSet
     private const int BitsPerWord = 64;
 
     private readonly Span<ulong> _taken;
-    private readonly ref int _hint;
 
     /// <summary>Makes a view of a set.</summary>
     /// <param name="taken">One bit per page, all zero at the start: every page free.</param>
-    /// <param name="hint">Where the next search starts; 0 at the start, kept by the owner.</param>
-    public AddressSet(Span<ulong> taken, ref int hint)
-    {
-        _taken = taken;
-        _hint = ref hint;
-    }
+    public AddressSet(Span<ulong> taken) => _taken = taken;
 
     private int Count => _taken.Length * BitsPerWord;
 
@@ -36,13 +33,12 @@ internal readonly ref struct AddressSet
     /// <returns>False: there are not so many in a row.</returns>
     public bool TryTake(int pageCount, out int first)
     {
-        if (!TryFind(pageCount, _hint, out first) && !TryFind(pageCount, 0, out first))
+        if (!TryFind(pageCount, out first))
         {
             return false;
         }
 
         Mark(first, pageCount, true);
-        _hint = first + pageCount;
         return true;
     }
 
@@ -67,11 +63,11 @@ internal readonly ref struct AddressSet
         return true;
     }
 
-    // From start on: a free page, then as many as wanted, then one more.
-    private bool TryFind(int pageCount, int start, out int first)
+    // A free page, then as many as wanted, then one more.
+    private bool TryFind(int pageCount, out int first)
     {
         int run = 0;
-        int page = start;
+        int page = 0;
         while (page < Count)
         {
             ulong rest = _taken[page / BitsPerWord] >> (page % BitsPerWord);

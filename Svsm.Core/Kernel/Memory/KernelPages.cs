@@ -25,7 +25,6 @@ internal unsafe struct KernelPages : IDisposable
 
     private static KernelLock s_lock;
     private static Words s_taken;
-    private static int s_hint;
 
     private ulong _address;
     private int _count;
@@ -140,5 +139,5 @@ internal unsafe struct KernelPages : IDisposable
 
     private const int MaxBatch = 16;
 
-    private static AddressSet Addresses() => new(s_taken, ref s_hint);
+    private static AddressSet Addresses() => new(s_taken);
 }

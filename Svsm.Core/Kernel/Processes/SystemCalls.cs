@@ -56,6 +56,9 @@ internal static unsafe class SystemCalls
     private const ulong NanosecondsPerSecond = 1_000_000_000;
     private const ulong SyscallLength = 2;
 
+    // AT_EMPTY_PATH: of the open file.
+    private const ulong EmptyPath = 0x1000;
+
     /// <summary>Serves the call that a process has made.</summary>
     /// <param name="process">The process; its registers are those of the call.</param>
     /// <param name="platform">The machine.</param>
@@ -97,8 +100,15 @@ internal static unsafe class SystemCalls
             case SystemCall.Seek:
                 result = Seek(ref process, ref platform, (uint)first, second, third);
                 break;
-            case SystemCall.Stat:
-                result = Stat(ref process, ref platform, (uint)first, second, third, registers.R10);
+            case SystemCall.StatPath or SystemCall.StatLink:
+                // There are no links.
+                result = StatPath(ref process, ref platform, first, second);
+                break;
+            case SystemCall.StatFile:
+                result = StatFile(ref process, ref platform, (uint)first, second);
+                break;
+            case SystemCall.StatAt:
+                result = (registers.R10 & EmptyPath) != 0 ? StatFile(ref process, ref platform, (uint)first, third) : StatPath(ref process, ref platform, second, third);
                 break;
             case SystemCall.MMap:
                 result = Map(ref process, second, third, registers.R10);
@@ -436,34 +446,26 @@ internal static unsafe class SystemCalls
         return (long)position;
     }
 
-    // newfstatat: of an open file with an empty path, or of a path.
-    private static long Stat<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, ulong path, ulong buffer, ulong flags)
+    private static long StatPath<TPlatform>(ref Process process, ref TPlatform platform, ulong path, ulong buffer)
+        where TPlatform : IProcessPlatform =>
+        TryFindFile(ref process, ref platform, path, allowsRandom: false, out int index, out long error)
+            ? CopyStatus(ref process, ref platform, buffer, ArchiveReader.OfChecked(platform.Archive).File(index).Length)
+            : error;
+
+    private static long StatFile<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, ulong buffer)
+        where TPlatform : IProcessPlatform =>
+        TryGetFile(ref process, ref platform, descriptor, out ReadOnlySpan<byte> contents)
+            ? CopyStatus(ref process, ref platform, buffer, (ulong)contents.Length)
+            : Errno.BadDescriptor;
+
+    private static long CopyStatus<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length)
         where TPlatform : IProcessPlatform
     {
-        const ulong EmptyPath = 0x1000;
         const int Words = 18;
         const int ModeWord = 3;
         const int SizeWord = 6;
         const int BlockWord = 7;
         const ulong RegularReadOnly = 0x8124;
-        ulong length;
-        if ((flags & EmptyPath) != 0)
-        {
-            if (!TryGetFile(ref process, ref platform, descriptor, out ReadOnlySpan<byte> contents))
-            {
-                return Errno.BadDescriptor;
-            }
-
-            length = (ulong)contents.Length;
-        }
-        else if (TryFindFile(ref process, ref platform, path, allowsRandom: false, out int index, out long error))
-        {
-            length = ArchiveReader.OfChecked(platform.Archive).File(index).Length;
-        }
-        else
-        {
-            return error;
-        }
 
         // struct stat: links in word 2, mode in the low half of word 3.
         Span<ulong> words = stackalloc ulong[Words];
@@ -815,6 +817,9 @@ internal static unsafe class SystemCalls
         Read = 0,
         Write = 1,
         Close = 3,
+        StatPath = 4,
+        StatFile = 5,
+        StatLink = 6,
         Seek = 8,
         MMap = 9,
         MProtect = 10,
@@ -839,7 +844,7 @@ internal static unsafe class SystemCalls
         ExitGroup = 231,
         ThreadKill = 234,
         OpenAt = 257,
-        Stat = 262,
+        StatAt = 262,
         Limit = 302,
         GetRandom = 318,
         MemoryBarrier = 324,

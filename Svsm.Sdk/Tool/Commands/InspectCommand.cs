@@ -194,6 +194,14 @@ internal static class InspectCommand
         }
 
         terminal.Write(table);
+        terminal.WriteLine();
+        Table files = ToolConsole.NewTable("file", ">bytes", "for");
+        foreach (ArchivedFile file in archive.Files)
+        {
+            ToolConsole.AddRow(files, file.Path, Units.Number((long)file.Length), string.Join(", ", archive.ReadersOf(file)));
+        }
+
+        terminal.Write(files);
     }
 
     private static IEnumerable<IgvmVpContext> Contexts(IgvmFile file)
