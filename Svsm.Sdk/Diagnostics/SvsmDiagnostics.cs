@@ -230,7 +230,7 @@ public static class SvsmDiagnostics
         "A firmware wants memory that something else has",
         "Use another host flavour, or a build of the firmware with other addresses.");
 
-    /// <summary>A module, or a file for modules. Raised by Svsm.Builder.</summary>
+    /// <summary>A module. Raised by Svsm.Builder.</summary>
     public static readonly SvsmDiagnostic ModuleOptionInvalid = new(
         "SVSM2025",
         "A module of the image is described in a way that is not possible",

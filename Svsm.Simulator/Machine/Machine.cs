@@ -7,6 +7,7 @@ using System;
 using System.Globalization;
 using System.IO;
 using System.Linq;
+using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Diagnostics;
@@ -71,6 +72,13 @@ public static class Machine
 
         QemuDevices.Check(options);
         LaunchPlan plan = Load(options, new GuestRam((ulong)options.MemoryMiB << 20));
+        byte[] typed = Encoding.UTF8.GetBytes(options.Typed);
+        CheckRange("bytes of text that is typed", typed.Length, 0, LaunchItem.MaxConsoleInput);
+        if (typed.Length != 0)
+        {
+            plan = plan with { Items = [.. plan.Items, new LaunchItemData(LaunchItem.ConsoleInput, typed)] };
+        }
+
         if (options.ExpectedDigest is ReadOnlyMemory<byte> expected && !expected.Span.SequenceEqual(plan.Digest.Span))
         {
             throw SvsmDiagnostics.LaunchDigestMismatch.Error(
@@ -109,7 +117,7 @@ public static class Machine
         LaunchPlan plan = HostLoader.Load(WithFile("the image, readable", options.ImagePath, File.ReadAllBytes), ram, options.VcpuCount);
         if (plan.Updates.Any(update => update is { Type: LaunchPageType.Normal, Gpa: ResetVectorPage }))
         {
-            return plan with { Firmware = FirmwareConfiguration.Create(ram, options.VcpuCount, kernel, disk, options.KernelCommandLine) };
+            return plan with { Items = FirmwareConfiguration.Create(ram, options.VcpuCount, kernel, disk, options.KernelCommandLine) };
         }
 
         return kernel is null

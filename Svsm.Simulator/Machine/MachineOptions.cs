@@ -123,6 +123,12 @@ public sealed record MachineOptions
     /// <summary>A network card of the guest, the virtio device of PCI behind the disks; null = none.</summary>
     public MachineNetwork? Network { get; init; }
 
+    /// <summary>
+    /// What has been typed at the serial port (COM1) before the guest starts, at most 4096 bytes of UTF-8; a line ends with a line feed. Whether the guest
+    /// reads it is its own affair.
+    /// </summary>
+    public string Typed { get; init; } = "";
+
     /// <summary>What a hostile host does during the run.</summary>
     public IReadOnlyList<Attack> Attacks { get; init; } = [];
 

@@ -119,7 +119,7 @@ public sealed class MachineTest : IAsyncDisposable
     /// <summary>Types at the console (COM1 of the machine).</summary>
     /// <param name="text">Text; a line ends with a line feed.</param>
     /// <returns>Completes when the machine has it. Whether the guest reads it is its own affair.</returns>
-    /// <exception cref="MachineTestException">More than 256 bytes wait to be read.</exception>
+    /// <exception cref="MachineTestException">More than 4096 bytes wait to be read.</exception>
     /// <exception cref="InvalidOperationException">The run has ended.</exception>
     public async Task TypeAsync(string text)
     {
@@ -127,7 +127,7 @@ public sealed class MachineTest : IAsyncDisposable
         (bool done, _) = await _session.CommandAsync(new CommandHeader { Kind = CommandKind.ConsoleInput }, Encoding.UTF8.GetBytes(text), _cancellationToken).ConfigureAwait(false);
         if (!done)
         {
-            throw new MachineTestException("The guest has not read what was typed before: there is room for 256 bytes.");
+            throw new MachineTestException($"The guest has not read what was typed before: there is room for {LaunchItem.MaxConsoleInput} bytes.");
         }
     }
 

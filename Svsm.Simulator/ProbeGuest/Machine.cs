@@ -73,7 +73,17 @@ internal struct Com1 : ITextSink
 {
     private const ushort Data = 0x3F8;
     private const ushort LineStatus = 0x3FD;
+    private const byte DataReady = 0x01;
     private const byte TransmitterEmpty = 0x20;
+
+    /// <summary>Takes the next byte that was typed.</summary>
+    /// <returns>False: there is none.</returns>
+    public static bool TryRead(out byte value)
+    {
+        bool isThere = (X64.In8(LineStatus) & DataReady) != 0;
+        value = isThere ? X64.In8(Data) : (byte)0;
+        return isThere;
+    }
 
     public static void Write(byte value)
     {

@@ -8,7 +8,7 @@
 //   probe: FAIL name got 0x... want 0x...
 //   probe: N passed, N failed
 //
-// What it does instead when the ELF file's probe_command says so: Commands.cs.
+// What it does instead when the ELF file's probe_command says so: Commands.cs; when something was typed: TypedCommands.cs.
 
 using System.Runtime.InteropServices;
 using Svsm.Platform;
@@ -41,7 +41,7 @@ internal static unsafe class Program
         Cpus.Initialize();
         Calls.UseArea(((SecretsPage*)start->SecretsPage)->SvsmCallingArea);
         Machine.Open(in *start);
-        if (Commands.TryRun(in *start))
+        if (Commands.TryRun(in *start) || TypedCommands.TryRun())
         {
             return;
         }

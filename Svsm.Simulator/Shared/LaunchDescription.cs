@@ -194,11 +194,11 @@ public struct LaunchPage
     public const ulong NoData = ulong.MaxValue;
 }
 
-/// <summary>What a firmware may ask its host for. 24 bytes.</summary>
+/// <summary>What a firmware may ask its host for, or what else is there at the start. 24 bytes.</summary>
 [StructLayout(LayoutKind.Sequential, Pack = 1)]
 public struct LaunchItem
 {
-    /// <summary>Key of an item of the fw_cfg device, 16 bits, or <see cref="BatteryMemory"/>.</summary>
+    /// <summary>Key of an item of the fw_cfg device, 16 bits, or one of those below.</summary>
     public uint Key;
 
     /// <summary>Zero.</summary>
@@ -212,4 +212,10 @@ public struct LaunchItem
 
     /// <summary><see cref="Key"/> of the contents of the battery-backed memory, 128 bytes.</summary>
     public const uint BatteryMemory = 0x1_0000;
+
+    /// <summary><see cref="Key"/> of what has been typed at the serial port before the start, at most <see cref="MaxConsoleInput"/> bytes.</summary>
+    public const uint ConsoleInput = 0x1_0001;
+
+    /// <summary>Most bytes that were typed and not read.</summary>
+    public const int MaxConsoleInput = 4096;
 }

@@ -108,7 +108,7 @@ public sealed unsafe class DeviceTests
         Assert.Equal((0x41, 0x04u, 0x61u), (apic.Pending, Port(machine, 2), Port(machine, 5)));
         Assert.Equal(((uint)'a', (uint)'b'), (Port(machine, 0), Port(machine, 0)));
         Assert.Equal((0x01u, 0x60u, 0u), (Port(machine, 2), Port(machine, 5), Port(machine, 0)));
-        Assert.False(machine.Machine.Ports.TryType(new byte[257]));
+        Assert.False(machine.Machine.Ports.TryType(new byte[SerialPort.InputCapacity + 1]));
     }
 
     [Fact]

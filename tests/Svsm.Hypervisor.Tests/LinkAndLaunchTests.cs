@@ -292,9 +292,11 @@ public sealed unsafe class LaunchLoaderTests
         var battery = new byte[RealTimeClock.Length];
         battery[0x34] = 0x77;
         machine.Builder.Items.Add((new LaunchItem { Key = LaunchItem.BatteryMemory, Length = RealTimeClock.Length }, battery));
+        machine.Builder.Items.Add((new LaunchItem { Key = LaunchItem.ConsoleInput, Length = 2 }, "hi"u8.ToArray()));
         Assert.True(machine.Load(), machine.Error);
         PortSpace ports = machine.Machine.Ports;
         VirtualCpu cpu = machine.Machine.Cpus[0];
+        Assert.Equal([0x61, 'h', 0x61, 'i', 0x60], new ushort[] { 0x3FD, 0x3F8, 0x3FD, 0x3F8, 0x3FD }.Select(port => (int)ports.Read(port, 1)));
         Assert.True(ports.Write(cpu, MachinePorts.FirmwareSelector, 2, 0x19));
         Assert.Equal([1, 2, 3, 0, 0], Enumerable.Range(0, 5).Select(_ => (int)ports.Read(MachinePorts.FirmwareData, 1)));
         Assert.True(ports.Write(cpu, MachinePorts.BatteryIndex, 1, 0xB4));
@@ -306,7 +308,8 @@ public sealed unsafe class LaunchLoaderTests
     {
         LaunchItem[] mistakes =
         [
-            new() { Key = LaunchItem.BatteryMemory + 1, Length = 1 },
+            new() { Key = LaunchItem.ConsoleInput + 1, Length = 1 },
+            new() { Key = LaunchItem.ConsoleInput, Length = 4097 },
             new() { Key = LaunchItem.BatteryMemory, Length = 127 },
             new() { Key = 1, Length = 4097 },
             new() { Key = 1, Length = ulong.MaxValue },

@@ -20,8 +20,10 @@ public sealed class ModuleImageTests(Workspace workspace)
         string image = Image("""
             <ProjectReference Include="../Acme.Echo/Acme.Echo.csproj" />
             <SvsmModule Include="Acme.Echo" Type="Acme.Echo.EchoModule" HeapLimit="2MiB" MemoryLimit="4096 KiB" OnFailure="retire" Permissions="ReadGuest; WriteGuest" />
+            <SvsmFile Include="keys/pk.cer" Path="/keys/pk.cer" Module="Acme.Echo" />
             """);
         AddModule(image, ModuleOfTheGuide());
+        AddFile(image, "keys/pk.cer", "certificate");
 
         CommandResult build = (await workspace.RunAsync(image, "build")).MustSucceed();
 
@@ -36,6 +38,9 @@ public sealed class ModuleImageTests(Workspace workspace)
         Assert.Matches($"0x{KernelAddressSpace.Archive:x16} r-- data +modules\n", map);
         // The region: 8 MiB, 2 for the program, 4 for the module.
         Assert.Contains(" 0x000008dfffff ", map, StringComparison.Ordinal);
+        Assert.Contains("# 11 /keys/pk.cer for Acme.Echo.EchoModule\n", map, StringComparison.Ordinal);
+        CommandResult inspect = (await workspace.RunToolAsync(output, "igvm", "inspect", "Image.igvm")).MustSucceed();
+        Assert.Matches("/keys/pk.cer +11 +Acme.Echo.EchoModule", inspect.Output);
 
         // Nothing is done again; and when something changed, it is.
         string program = Path.Combine(image, "obj/Debug/net10.0/modules/modules.elf");
@@ -43,6 +48,14 @@ public sealed class ModuleImageTests(Workspace workspace)
         DateTime imageWritten = File.GetLastWriteTimeUtc(Path.Combine(output, "Image.igvm"));
         (await workspace.RunAsync(image, "build", "--no-restore")).MustSucceed();
         Assert.Equal((written, imageWritten), (File.GetLastWriteTimeUtc(program), File.GetLastWriteTimeUtc(Path.Combine(output, "Image.igvm"))));
+
+        // A file is no part of the program.
+        AddFile(image, "keys/pk.cer", "another certificate");
+        (await workspace.RunAsync(image, "build", "--no-restore")).MustSucceed();
+        Assert.Equal(written, File.GetLastWriteTimeUtc(program));
+        Assert.Contains("# 19 /keys/pk.cer for Acme.Echo.EchoModule\n", File.ReadAllText(Path.Combine(output, "Image.map")), StringComparison.Ordinal);
+        imageWritten = File.GetLastWriteTimeUtc(Path.Combine(output, "Image.igvm"));
+
         AddModule(image, ModuleOfTheGuide().Replace("[SvsmProtocol(0x8000_0001)]", "[SvsmProtocol(0x8000_0009)]", StringComparison.Ordinal));
         (await workspace.RunAsync(image, "build", "--no-restore")).MustSucceed();
         Assert.NotEqual(imageWritten, File.GetLastWriteTimeUtc(Path.Combine(output, "Image.igvm")));
@@ -50,6 +63,49 @@ public sealed class ModuleImageTests(Workspace workspace)
         (await workspace.RunAsync(image, "clean")).MustSucceed();
         Assert.Empty(Directory.GetFiles(output));
         Assert.False(File.Exists(program));
+    }
+
+    [Fact]
+    public async Task Build_FilesThatCannotBe_SayWhy()
+    {
+        string image = Image("""
+            <ProjectReference Include="../Acme.Echo/Acme.Echo.csproj" />
+            <SvsmModule Include="Acme.Echo" Type="Acme.Echo.EchoModule" />
+            <SvsmFile Include="a.txt" Module="Acme.Echo" />
+            <SvsmFile Include="missing.txt" Module="Acme.Echo" Condition="'$(Case)' == 'missing'" />
+            <SvsmFile Include="b.txt" Path="/keys/../b.txt" Module="Acme.Echo" Condition="'$(Case)' == 'path'" />
+            <SvsmFile Include="b.txt" Path="b.txt" Module="Acme.Echo" Condition="'$(Case)' == 'relative'" />
+            <SvsmFile Include="b.txt" Path="/a.txt" Module="Acme.Echo" Condition="'$(Case)' == 'twice'" />
+            <SvsmFile Include="b.txt" Path="/modules" Module="Acme.Echo" Condition="'$(Case)' == 'program'" />
+            <SvsmFile Include="b.txt" Condition="'$(Case)' == 'nobody'" />
+            <SvsmFile Include="b.txt" Module="Acme.Echo;Acme.Other" Condition="'$(Case)' == 'other'" />
+            <SvsmFile Include="many/*" Module="Acme.Echo" Condition="'$(Case)' == 'many'" />
+            """);
+        AddModule(image, ModuleOfTheGuide());
+        AddFile(image, "a.txt", "a");
+        AddFile(image, "b.txt", "b");
+        for (int i = 0; i < 255; i++)
+        {
+            AddFile(image, $"many/{i}.txt", "c");
+        }
+
+        (await workspace.RunAsync(image, "build")).MustSucceed();
+
+        (await BuildAsync("missing")).MustFailWith("SVSM2015", "SvsmFile is 'missing.txt'");
+        (await BuildAsync("path")).MustFailWith("SVSM4008", "a file with the path '/keys/../b.txt'");
+        (await BuildAsync("relative")).MustFailWith("SVSM4008", "a file with the path 'b.txt'");
+        (await BuildAsync("twice")).MustFailWith("SVSM4008", "two files with the path '/a.txt'");
+        (await BuildAsync("program")).MustFailWith("SVSM4008", "two files with the path '/modules'");
+        (await BuildAsync("nobody")).MustFailWith("SVSM4008", "SvsmFile 'b.txt' has no Module", "Acme.Echo");
+        (await BuildAsync("other")).MustFailWith("SVSM4008", "SvsmFile 'b.txt' has Module 'Acme.Other', which the image does not have", "Acme.Echo");
+        (await BuildAsync("many")).MustFailWith("SVSM4008", "257 files", "256");
+        (await BuildAsync("none")).MustSucceed();
+
+        string empty = workspace.NewProject("""<ItemGroup><SvsmFile Include="a.txt" Module="Acme.Echo" /></ItemGroup>""");
+        AddFile(empty, "a.txt", "a");
+        (await workspace.RunAsync(empty, "build")).MustFailWith("SVSM4008", "SvsmFile 'a.txt' has Module 'Acme.Echo', which the image does not have", "an image with modules");
+
+        Task<CommandResult> BuildAsync(string name) => workspace.RunAsync(image, "build", "--no-restore", $"-p:Case={name}");
     }
 
     [Fact]
@@ -61,8 +117,14 @@ public sealed class ModuleImageTests(Workspace workspace)
         string module = Path.Combine(author, "../Acme.Echo");
         Directory.CreateDirectory(Path.Combine(module, "buildTransitive"));
         File.WriteAllText(Path.Combine(module, "buildTransitive/Acme.Echo.Packed.props"), """
-            <Project><ItemGroup><SvsmModule Include="Acme.Echo" Type="Acme.Echo.EchoModule" MemoryLimit="5MiB" /></ItemGroup></Project>
+            <Project>
+              <ItemGroup>
+                <SvsmModule Include="Acme.Echo" Type="Acme.Echo.EchoModule" MemoryLimit="5MiB" />
+                <SvsmFile Include="$(MSBuildThisFileDirectory)policy.json" Module="Acme.Echo" />
+              </ItemGroup>
+            </Project>
             """);
+        AddFile(module, "buildTransitive/policy.json", "{}");
         File.WriteAllText(Path.Combine(module, "Directory.Build.targets"), """
             <Project>
               <PropertyGroup><PackageId>Acme.Echo.Packed</PackageId></PropertyGroup>
@@ -78,6 +140,7 @@ public sealed class ModuleImageTests(Workspace workspace)
             string image = Image("""<PackageReference Include="Acme.Echo.Packed" Version="1.0.0" />""", i == 0 ? "" : "deeper");
             File.WriteAllText(Path.Combine(image, "../nuget.config"), $"""<configuration><packageSources><add key="acme" value="{feed}" /></packageSources></configuration>""");
             (await workspace.RunAsync(image, "build", "-c", "Release")).MustSucceed();
+            Assert.Contains("# 2 /policy.json for Acme.Echo.EchoModule\n", File.ReadAllText(Path.Combine(image, "bin/Release/net10.0/Image.map")), StringComparison.Ordinal);
             files[i] = await File.ReadAllBytesAsync(Path.Combine(image, "bin/Release/net10.0/Image.igvm"), TestContext.Current.CancellationToken);
         }
 
@@ -217,6 +280,12 @@ public sealed class ModuleImageTests(Workspace workspace)
         {
             File.WriteAllText(Path.Combine(folder, $"Module{i}.cs"), sources[i]);
         }
+    }
+
+    private static void AddFile(string folder, string path, string contents)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(Path.Combine(folder, path))!);
+        File.WriteAllText(Path.Combine(folder, path), contents);
     }
 
     private static string ModuleOfTheGuide() => ModuleProjectTests.ModuleOfTheGuide();

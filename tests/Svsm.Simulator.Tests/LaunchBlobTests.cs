@@ -67,7 +67,7 @@ public sealed class LaunchBlobTests
         byte[] longItem = [.. Enumerable.Range(0, 5000).Select(i => (byte)i)];
         LaunchPlan plan = HostLoader.Load(TestImage.With(TestImage.Page(0x1000, default), TestImage.Context(TestImage.Vmsa)), new GuestRam(256 << 20), 1) with
         {
-            Firmware = [new FirmwareItem(0x20, longItem), new FirmwareItem(0x21, default), new FirmwareItem(LaunchItem.BatteryMemory, new byte[128])],
+            Items = [new LaunchItemData(0x20, longItem), new LaunchItemData(0x21, default), new LaunchItemData(LaunchItem.BatteryMemory, new byte[128])],
         };
         var stream = new MemoryStream();
 

@@ -156,7 +156,7 @@ internal unsafe ref struct LaunchLoader
         {
             if (!TryAddItem(in items[i]))
             {
-                return Fail("launch blob: item for firmware malformed, or one of too many; index"u8, i);
+                return Fail("launch blob: item malformed, or one of too many; index"u8, i);
             }
         }
 
@@ -172,12 +172,12 @@ internal unsafe ref struct LaunchLoader
         }
 
         byte* data = _blob + _header.DataOffset + (item.DataBlock * Amd64.PageSize);
-        if (item.Key != LaunchItem.BatteryMemory)
+        return item.Key switch
         {
-            return item.Key < LaunchItem.BatteryMemory && _machine.Ports.Firmware.TryAdd(item.Key, data, item.Length);
-        }
-
-        return item.Length == RealTimeClock.Length && new ReadOnlySpan<byte>(data, RealTimeClock.Length).TryCopyTo(_machine.Ports.Clock.Memory);
+            LaunchItem.BatteryMemory => item.Length == RealTimeClock.Length && new ReadOnlySpan<byte>(data, RealTimeClock.Length).TryCopyTo(_machine.Ports.Clock.Memory),
+            LaunchItem.ConsoleInput => item.Length <= SerialPort.InputCapacity && _machine.Ports.TryType(new ReadOnlySpan<byte>(data, (int)item.Length)),
+            _ => item.Key < LaunchItem.BatteryMemory && _machine.Ports.Firmware.TryAdd(item.Key, data, item.Length),
+        };
     }
 
     private bool TryAddPage(LaunchPage description)

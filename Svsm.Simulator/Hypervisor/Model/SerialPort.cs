@@ -29,16 +29,18 @@ internal sealed class SerialPort
     private const byte DataReadyPending = 0x04;
     private const byte DataReadyEnable = 0x01;
     private const byte DataReady = 0x01;
-    private const int TypedCapacity = 256;
     private const byte FifosEnabled = 0xC0;
     private const byte TransmitterIdle = 0x60;
     private const byte CarrierClearSetReady = 0xB0;
     private const byte Output2 = 0x08;
     private const byte Loopback = 0x10;
 
+    /// <summary>Most bytes that wait to be read.</summary>
+    public const int InputCapacity = LaunchItem.MaxConsoleInput;
+
     private readonly LinkWriter _link;
     private readonly IoApic _ioApic;
-    private readonly byte[] _typed = new byte[TypedCapacity];
+    private readonly byte[] _typed = new byte[InputCapacity];
     private int _typedFirst;
     private int _typedCount;
     private ushort _divisor = 12;
@@ -64,14 +66,14 @@ internal sealed class SerialPort
     /// <returns>False when there is no room for all of it; then nothing was added.</returns>
     public bool TryType(ReadOnlySpan<byte> bytes)
     {
-        if (bytes.Length > TypedCapacity - _typedCount)
+        if (bytes.Length > InputCapacity - _typedCount)
         {
             return false;
         }
 
         for (int i = 0; i < bytes.Length; i++)
         {
-            _typed[(_typedFirst + _typedCount++) % TypedCapacity] = bytes[i];
+            _typed[(_typedFirst + _typedCount++) % InputCapacity] = bytes[i];
         }
 
         SetLine();
@@ -164,7 +166,7 @@ internal sealed class SerialPort
         }
 
         byte value = _typed[_typedFirst];
-        _typedFirst = (_typedFirst + 1) % TypedCapacity;
+        _typedFirst = (_typedFirst + 1) % InputCapacity;
         _typedCount--;
         SetLine();
         return value;

@@ -26,9 +26,6 @@ using Svsm.Simulator.Shared;
 
 namespace Svsm.Simulator;
 
-// An item, or with LaunchItem.BatteryMemory as its key the battery-backed memory.
-internal readonly record struct FirmwareItem(uint Key, ReadOnlyMemory<byte> Contents);
-
 internal static class FirmwareConfiguration
 {
     private const string TablesFile = "etc/acpi/tables";
@@ -60,7 +57,7 @@ internal static class FirmwareConfiguration
     private const int DefaultSetupSectors = 4;
     private const int SectorLength = 512;
 
-    public static IReadOnlyList<FirmwareItem> Create(GuestRam ram, int vcpuCount, byte[]? kernel, byte[] initialRamDisk, string commandLine)
+    public static IReadOnlyList<LaunchItemData> Create(GuestRam ram, int vcpuCount, byte[]? kernel, byte[] initialRamDisk, string commandLine)
     {
         (byte[] tables, byte[] loader) = AcpiTables.CreateForFirmware(TablesFile, vcpuCount);
         (string Name, byte[] Contents)[] files =
@@ -69,7 +66,7 @@ internal static class FirmwareConfiguration
             ("etc/e820", [.. ram.Ranges.SelectMany(range => (byte[])[.. BitConverter.GetBytes(range.Base), .. BitConverter.GetBytes(range.Length), .. BitConverter.GetBytes(E820Ram)])]),
             ("etc/table-loader", loader),
         ];
-        var items = new List<FirmwareItem>
+        var items = new List<LaunchItemData>
         {
             new(Signature, "QEMU"u8.ToArray()),
             new(Features, BitConverter.GetBytes(TraditionalInterface)),
@@ -79,7 +76,7 @@ internal static class FirmwareConfiguration
             new(Directory, MakeDirectory(files)),
             new(LaunchItem.BatteryMemory, MakeBatteryMemory(ram)),
         };
-        items.AddRange(files.Select((file, index) => new FirmwareItem(FirstFile + (uint)index, file.Contents)));
+        items.AddRange(files.Select((file, index) => new LaunchItemData(FirstFile + (uint)index, file.Contents)));
         if (kernel is not null)
         {
             items.AddRange(MakeKernel(kernel, initialRamDisk, commandLine));
@@ -88,7 +85,7 @@ internal static class FirmwareConfiguration
         return items;
     }
 
-    private static IEnumerable<FirmwareItem> MakeKernel(byte[] kernel, byte[] initialRamDisk, string commandLine)
+    private static IEnumerable<LaunchItemData> MakeKernel(byte[] kernel, byte[] initialRamDisk, string commandLine)
     {
         if (kernel.Length < HeaderSignature + 4 || !kernel.AsSpan(HeaderSignature, 4).SequenceEqual("HdrS"u8))
         {
@@ -116,7 +113,7 @@ internal static class FirmwareConfiguration
         ];
     }
 
-    private static FirmwareItem[] Sized(uint sizeKey, uint dataKey, ReadOnlyMemory<byte> data) =>
+    private static LaunchItemData[] Sized(uint sizeKey, uint dataKey, ReadOnlyMemory<byte> data) =>
         [new(sizeKey, BitConverter.GetBytes(data.Length)), new(dataKey, data)];
 
     // Big-endian numbers, unlike everything else.

@@ -50,11 +50,11 @@ internal static class LaunchBlob
             };
         }
 
-        var items = new LaunchItem[plan.Firmware.Count];
+        var items = new LaunchItem[plan.Items.Count];
         for (int i = 0; i < items.Length; i++)
         {
-            ulong length = (ulong)plan.Firmware[i].Contents.Length;
-            items[i] = new LaunchItem { Key = plan.Firmware[i].Key, Length = length, DataBlock = blockCount };
+            ulong length = (ulong)plan.Items[i].Contents.Length;
+            items[i] = new LaunchItem { Key = plan.Items[i].Key, Length = length, DataBlock = blockCount };
             blockCount += (length + PageSize - 1) / PageSize;
         }
 
@@ -88,7 +88,7 @@ internal static class LaunchBlob
             stream.Write(update.Contents.Span);
         }
 
-        foreach (FirmwareItem item in plan.Firmware)
+        foreach (LaunchItemData item in plan.Items)
         {
             stream.Write(item.Contents.Span);
             stream.Write(new byte[(PageSize - ((ulong)item.Contents.Length % PageSize)) % PageSize]);

@@ -12,6 +12,9 @@ namespace Svsm.Simulator;
 // One launch update. Contents are 4096 bytes, or empty for zeroes.
 internal readonly record struct LaunchUpdate(LaunchPageType Type, ulong Gpa, ReadOnlyMemory<byte> Contents, uint Index = 0);
 
+// Data of an item; LaunchItem has the keys.
+internal readonly record struct LaunchItemData(uint Key, ReadOnlyMemory<byte> Contents);
+
 internal sealed record LaunchPlan
 {
     public required ulong Policy { get; init; }
@@ -30,8 +33,8 @@ internal sealed record LaunchPlan
     // Private, validated, not launched: as firmware would leave it. Disjoint, and disjoint from updates and required memory.
     public IReadOnlyList<LaunchRam> Validated { get; init; } = [];
 
-    // What a firmware can ask for; empty when there is none to ask.
-    public IReadOnlyList<FirmwareItem> Firmware { get; init; } = [];
+    // What a firmware can ask for, when there is one, and what was typed before the start.
+    public IReadOnlyList<LaunchItemData> Items { get; init; } = [];
 
     public LaunchOptions Options { get; init; }
 
