@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Attestation as a module of an image: protocol 1, for stock Linux (configfs-tsm with the service provider "svsm") and whoever else asks.
+//
+//   0 ATTEST_SERVICES         in: RCX address of AttestServicesRequest        out: RCX bytes of the manifest,
+//   1 ATTEST_SINGLE_SERVICE   in: RCX address of AttestSingleServiceRequest        RDX bytes of certificates, R8 bytes of the report
+//
+// A report of the security processor about VMPL0, whose REPORT_DATA is SHA-512(nonce | manifest): it says which image runs, and that this image has
+// the services of the manifest with the keys in it. The order of a call:
+//
+//   the structure, once; all that can be checked without memory; the nonce
+//   the manifest: other modules work for it, and it does not depend on the guest
+//   that the guest may write its buffers: a call that ends with an address that is not the guest's costs no message to the security processor
+//   the report
+//   buffers that are too small: what they should have had, and nothing is written. The size of certificates is known only now
+//   report, manifest, certificates
+//
+//   What happens                                                                  RAX
+//   reserved bytes, size or place of the nonce, alignment, buffers that overlap   INVALID_PARAMETER, registers as they were
+//   a buffer is too small                                                         INVALID_PARAMETER, the sizes in RCX, RDX, R8
+//   no such service, no manifest of that version                                  INVALID_PARAMETER, registers as they were
+//   memory that is not the guest's                                                INVALID_ADDRESS
+//   the host is busy                                                              BUSY: the same call again
+//   there is no report: the key is lost, a module failed that was asked           INVALID_REQUEST
+//   another call                                                                  UNSUPPORTED_CALL. COCONUT-SVSM says UNSUPPORTED_PROTOCOL here, and
+//                                                                                 UNSUPPORTED_CALL in its other protocols
+//
+// Source: Secure VM Service Module specification (58019), "Attestation Protocol", as collected from COCONUT-SVSM and Linux.
+
+using System;
+using System.Collections.Generic;
+using Org.BouncyCastle.Crypto.Digests;
+using Svsm.Core;
+using Svsm.Wire;
+
+namespace Svsm.Modules.Attestation;
+
+/// <summary>The attestation protocol: reports about VMPL0, with the manifests of the services.</summary>
+[SvsmProtocol(1)]
+public sealed class AttestationModule : SvsmModule
+{
+    /// <summary>Most bytes of the manifest of all services together: 256 KiB. Manifests are keys and hashes; the heap of a module is small.</summary>
+    public const int MaxManifestLength = 0x4_0000;
+
+    private const uint AttestServices = 0;
+    private const uint AttestSingleService = 1;
+
+    // Of a service in the manifest of all: the only one that there is of the vTPM and of UEFI variables.
+    private const uint ServiceManifestVersion = 0;
+
+    private ReportSource? _reports;
+
+    /// <inheritdoc/>
+    protected override void Start() => _reports = new ReportSource(SecurityProcessor, Log);
+
+    /// <inheritdoc/>
+    protected override SvsmResult Handle(in SvsmRequest request)
+    {
+        switch (request.Call)
+        {
+            case AttestServices:
+            {
+                if (!Guest.TryRead(new PhysicalAddress(request.Rcx), out AttestServicesRequest wish))
+                {
+                    return SvsmResultCode.InvalidAddress;
+                }
+
+                SvsmResultCode check = wish.Check();
+                return check == SvsmResultCode.Success ? Attest(in wish, null, 0) : check;
+            }
+
+            case AttestSingleService:
+            {
+                if (!Guest.TryRead(new PhysicalAddress(request.Rcx), out AttestSingleServiceRequest wish))
+                {
+                    return SvsmResultCode.InvalidAddress;
+                }
+
+                SvsmResultCode check = wish.Check();
+                return check == SvsmResultCode.Success ? Attest(in wish.Buffers, wish.ServiceId, wish.Version) : check;
+            }
+
+            default:
+                return SvsmResultCode.UnsupportedCall;
+        }
+    }
+
+    private SvsmResult Attest(in AttestServicesRequest wish, Guid? service, uint version)
+    {
+        Span<byte> nonce = stackalloc byte[AttestServicesRequest.NonceLength];
+        if (!Guest.TryRead(new PhysicalAddress(wish.Nonce), nonce))
+        {
+            return SvsmResultCode.InvalidAddress;
+        }
+
+        byte[] manifest;
+        SvsmResultCode found = service is Guid one ? ReadManifest(one, version, out manifest) : CollectManifests(out manifest);
+        if (found != SvsmResultCode.Success)
+        {
+            return found;
+        }
+
+        bool fits = wish.ManifestSize >= manifest.Length && wish.ReportSize >= ReportSource.ReportLength;
+        if (!fits && !wish.WantsCertificates)
+        {
+            return Sizes(SvsmResultCode.InvalidParameter, manifest, []);
+        }
+
+        if (fits && !(IsWritable(wish.Report, ReportSource.ReportLength) && IsWritable(wish.Manifest, manifest.Length)
+            && IsWritable(wish.Certificates, (int)Math.Min(wish.CertificatesSize, SecurityProcessorOffset.MaxCertificates))))
+        {
+            return SvsmResultCode.InvalidAddress;
+        }
+
+        Span<byte> reportData = stackalloc byte[ReportSource.ReportDataLength];
+        Hash(nonce, manifest, reportData);
+        ReportResult result = _reports!.TryGet(reportData, wish.WantsCertificates, out byte[] report, out byte[] certificates);
+        if (result != ReportResult.Success)
+        {
+            return result == ReportResult.Busy ? SvsmResultCode.Busy : SvsmResultCode.InvalidRequest;
+        }
+
+        if (!fits || wish.CertificatesSize < certificates.Length)
+        {
+            return Sizes(SvsmResultCode.InvalidParameter, manifest, certificates);
+        }
+
+        // The guest could write all of it a moment ago. One that gives pages away meanwhile gets a part, and an error.
+        return Guest.TryWrite(new PhysicalAddress(wish.Report), report) && Guest.TryWrite(new PhysicalAddress(wish.Manifest), manifest)
+            && (certificates.Length == 0 || Guest.TryWrite(new PhysicalAddress(wish.Certificates), certificates))
+            ? Sizes(SvsmResultCode.Success, manifest, certificates)
+            : SvsmResultCode.InvalidAddress;
+    }
+
+    private static SvsmResult Sizes(SvsmResultCode code, byte[] manifest, byte[] certificates) =>
+        new(code) { Rcx = (ulong)manifest.Length, Rdx = (ulong)certificates.Length, R8 = ReportSource.ReportLength };
+
+    // Writes what is there: there is no other way to ask.
+    private bool IsWritable(ulong address, int length)
+    {
+        byte[] contents = new byte[length];
+        return length == 0 || (Guest.TryRead(new PhysicalAddress(address), contents) && Guest.TryWrite(new PhysicalAddress(address), contents));
+    }
+
+    private SvsmResultCode ReadManifest(Guid service, uint version, out byte[] manifest)
+    {
+        switch (Services.TryRead(service, version, out manifest))
+        {
+            case ManifestResult.Success:
+                return SvsmResultCode.Success;
+            case ManifestResult.NotFound:
+                return SvsmResultCode.InvalidParameter;
+            case ManifestResult.Failed:
+                Log.Warning($"no manifest of the service {service}: its module failed");
+                return SvsmResultCode.InvalidRequest;
+            default:
+                return SvsmResultCode.InvalidRequest;
+        }
+    }
+
+    private SvsmResultCode CollectManifests(out byte[] table)
+    {
+        table = [];
+        int left = MaxManifestLength;
+        var services = new List<(Guid Service, byte[] Manifest)>();
+        foreach (Guid service in Services.List())
+        {
+            // A service without a manifest is in the table all the same.
+            SvsmResultCode code = ReadManifest(service, ServiceManifestVersion, out byte[] manifest);
+            if (code is not (SvsmResultCode.Success or SvsmResultCode.InvalidParameter))
+            {
+                return code;
+            }
+
+            left -= manifest.Length;
+            if (left < 0)
+            {
+                Log.Error($"the manifests of the services have more than {MaxManifestLength} bytes");
+                return SvsmResultCode.InvalidRequest;
+            }
+
+            services.Add((service, manifest));
+        }
+
+        table = ServicesManifest.Make(services);
+        return SvsmResultCode.Success;
+    }
+
+    private static void Hash(ReadOnlySpan<byte> nonce, ReadOnlySpan<byte> manifest, Span<byte> hash)
+    {
+        var sha512 = new Sha512Digest();
+        sha512.BlockUpdate(nonce);
+        sha512.BlockUpdate(manifest);
+        sha512.DoFinal(hash);
+    }
+}
