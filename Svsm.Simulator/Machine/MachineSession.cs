@@ -75,7 +75,7 @@ internal sealed class MachineSession : IAsyncDisposable
         _devices = devices;
         _folder = folder;
         _process = process;
-        _console = new ConsoleCollector(options.Output, symbols, showVcpu: options.VcpuCount > 1);
+        _console = new ConsoleCollector(options.Output, symbols, showVcpu: options.VcpuCount > 1, hasSvsm: options.ImagePath is not null);
         if (devices is not null)
         {
             devices.Command = async header => (await CommandAsync(header, default, CancellationToken.None).ConfigureAwait(false)).Done;

@@ -58,6 +58,18 @@ public sealed class ConsoleCollectorTests : IDisposable
     }
 
     [Fact]
+    public void Write_LineOfSeveralVcpusOfAGuestAtVmpl0_IsOneLineOfTheFirst()
+    {
+        ConsoleCollector console = Create(showVcpu: true, hasSvsm: false);
+
+        console.Write(new ConsoleSource(0, 0), "sums: "u8);
+        console.Write(new ConsoleSource(2, 0), "1\n"u8);
+        console.Flush();
+
+        Assert.Equal("[cpu0 vmpl0] sums: 1\n", _output.ToString());
+    }
+
+    [Fact]
     public void Write_LinesOfSeveralCpusOfTheSvsm_StayApart()
     {
         ConsoleCollector console = Create(showVcpu: true);
@@ -127,7 +139,7 @@ public sealed class ConsoleCollectorTests : IDisposable
     [Fact]
     public void Write_MoreThanIsKept_IsShownButDropped()
     {
-        var console = new ConsoleCollector(null, SymbolMap.Empty, showVcpu: false);
+        var console = new ConsoleCollector(null, SymbolMap.Empty, showVcpu: false, hasSvsm: true);
         byte[] line = Encoding.ASCII.GetBytes(new string('x', 4000) + "\n");
 
         for (int i = 0; i < (ConsoleCollector.MaxKept / 4000) + 1; i++)
@@ -142,7 +154,7 @@ public sealed class ConsoleCollectorTests : IDisposable
     [Fact]
     public void Write_BacktraceOfTheKernel_IsSymbolised()
     {
-        var console = new ConsoleCollector(_output, SymbolMap.Read(new StringReader("0xFFFFFF8000201000 Kernel_Start")), showVcpu: false);
+        var console = new ConsoleCollector(_output, SymbolMap.Read(new StringReader("0xFFFFFF8000201000 Kernel_Start")), showVcpu: false, hasSvsm: true);
 
         console.Write(s_svsm, "  at 0xFFFFFF8000201010\n"u8);
         console.Write(s_guest, "  at 0xFFFFFF8000201010\n"u8);
@@ -150,5 +162,5 @@ public sealed class ConsoleCollectorTests : IDisposable
         Assert.Equal("[vmpl0]   at 0xFFFFFF8000201010 Kernel_Start + 0x10\n[vmpl2]   at 0xFFFFFF8000201010\n", _output.ToString());
     }
 
-    private ConsoleCollector Create(bool showVcpu = false) => new(_output, SymbolMap.Empty, showVcpu);
+    private ConsoleCollector Create(bool showVcpu = false, bool hasSvsm = true) => new(_output, SymbolMap.Empty, showVcpu, hasSvsm);
 }

@@ -84,7 +84,7 @@ public sealed class LinkReaderTests
     [Fact]
     public void Push_AnyBytes_ThrowsNothingButLinkException() => Gen.Byte.Array[0, 300].Array[1, 5].Sample(pieces =>
     {
-        var reader = new LinkReader(new RunRecorder(new ConsoleCollector(null, SymbolMap.Empty, showVcpu: false), 1).Accept);
+        var reader = new LinkReader(new RunRecorder(new ConsoleCollector(null, SymbolMap.Empty, showVcpu: false, hasSvsm: true), 1).Accept);
         return PushAll(reader, pieces);
     });
 
@@ -106,7 +106,7 @@ public sealed class LinkReaderTests
                 broken[position] = value;
             }
 
-            var reader = new LinkReader(new RunRecorder(new ConsoleCollector(null, SymbolMap.Empty, showVcpu: false), 1).Accept);
+            var reader = new LinkReader(new RunRecorder(new ConsoleCollector(null, SymbolMap.Empty, showVcpu: false, hasSvsm: true), 1).Accept);
             return PushAll(reader, [broken]);
         });
     }

@@ -13,7 +13,7 @@ public sealed class RunRecorderTests
     [Fact]
     public void Accept_WholeRun_IsRecorded()
     {
-        var console = new ConsoleCollector(null, SymbolMap.Empty, showVcpu: true);
+        var console = new ConsoleCollector(null, SymbolMap.Empty, showVcpu: true, hasSvsm: true);
         var recorder = new RunRecorder(console, 2);
 
         Push(recorder,
@@ -121,7 +121,7 @@ public sealed class RunRecorderTests
     [Fact]
     public void Accept_FrameAfterExit_IsRefused() => Assert.Throws<LinkException>(() => Push(Create(), Frames.Hello, Frames.Exit(StopReason.Shutdown, 0), Frames.Log("x")));
 
-    private static RunRecorder Create() => new(new ConsoleCollector(null, SymbolMap.Empty, showVcpu: false), 2);
+    private static RunRecorder Create() => new(new ConsoleCollector(null, SymbolMap.Empty, showVcpu: false, hasSvsm: true), 2);
 
     private static void Push(RunRecorder recorder, params byte[][] frames)
     {

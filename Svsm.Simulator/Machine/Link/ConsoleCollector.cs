@@ -2,9 +2,9 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // Puts the bytes of all consoles together into lines, shows each line with its source in front, and keeps it for the result.
-// A line is shown when it is complete, so that sources do not tear each other's lines apart. The vCPUs of a guest below VMPL0 are one source, as they
-// have one UART: Linux begins a line on the vCPU that writes and goes on with it on the one that gets the UART's interrupt. The line is shown as
-// the first one's. At VMPL0 each vCPU is a source: an SVSM writes lines as a whole, and in a panic of several CPUs all at once.
+// A line is shown when it is complete, so that sources do not tear each other's lines apart. The vCPUs of a guest are one source, as they have one UART:
+// Linux begins a line on the vCPU that writes and goes on with it on the one that gets the UART's interrupt. The line is shown as the first one's.
+// Each vCPU of an SVSM is a source: it writes lines as a whole, and in a panic of several CPUs all at once.
 
 using System;
 using System.Collections.Generic;
@@ -30,13 +30,16 @@ internal sealed class ConsoleCollector
     private readonly TextWriter? _output;
     private readonly SymbolMap _symbols;
     private readonly bool _showVcpu;
+    private readonly bool _hasSvsm;
     private int _kept;
 
-    public ConsoleCollector(TextWriter? output, SymbolMap symbols, bool showVcpu)
+    // hasSvsm: an SVSM is at VMPL0, not the guest.
+    public ConsoleCollector(TextWriter? output, SymbolMap symbols, bool showVcpu, bool hasSvsm)
     {
         _output = output;
         _symbols = symbols;
         _showVcpu = showVcpu;
+        _hasSvsm = hasSvsm;
     }
 
     // Called for each line, on the thread that writes.
@@ -49,7 +52,7 @@ internal sealed class ConsoleCollector
     // The caller bounds the number of sources.
     public void Write(ConsoleSource from, ReadOnlySpan<byte> bytes)
     {
-        ConsoleSource uart = from == ConsoleSource.Host || from.Vmpl == 0 ? from : new ConsoleSource(0, from.Vmpl);
+        ConsoleSource uart = from == ConsoleSource.Host || (_hasSvsm && from.Vmpl == 0) ? from : new ConsoleSource(0, from.Vmpl);
         if (!_sources.TryGetValue(uart, out Source? source))
         {
             _sources.Add(uart, source = new Source());
