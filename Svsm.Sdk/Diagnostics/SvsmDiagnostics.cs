@@ -6,7 +6,7 @@
 //   0xxx  environment and toolchain        4xxx  inputs of the image project
 //   1xxx  native compilation and linking   5xxx  analyzers
 //   2xxx  image and IGVM file              6xxx  simulator and run
-//   3xxx  measurement and ID block
+//   3xxx  measurement, ID block and attestation
 //
 // Each row has a page under docs/errors. A test holds the rows, the pages and every use of a code in the sources together.
 // A code is never given to another failure; the row of a failure that can no longer happen goes.
@@ -265,6 +265,84 @@ public static class SvsmDiagnostics
         "SVSM3002",
         "The launch digest cannot be computed",
         "Use an image for SEV-SNP and this host, and a number of vCPUs that it can have.");
+
+    /// <summary>No attestation report. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic ReportDamaged = new(
+        "SVSM3101",
+        "An attestation report cannot be read",
+        "Take the report as the guest gave it, for example the file outblob of Linux.");
+
+    /// <summary>Certificates of a chip. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic CertificatesUnusable = new(
+        "SVSM3102",
+        "The certificates of a chip cannot be used",
+        "Take the certificates that came with the report, or ask AMD's key distribution service for those of its chip and TCB.");
+
+    /// <summary>Certificates of a chip. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic RootNotTrusted = new(
+        "SVSM3103",
+        "The certificates do not lead to the trusted root",
+        "Do not trust the report. If the chip is of another generation, get the root of that one from AMD.");
+
+    /// <summary>Certificates of a chip. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic CertificateChainBroken = new(
+        "SVSM3104",
+        "The certificates are no chain of a chip",
+        "Do not trust the report. If a certificate has expired, ask AMD's key distribution service for a new one.");
+
+    /// <summary>A report. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic ReportSignatureWrong = new(
+        "SVSM3105",
+        "The signature of an attestation report is wrong",
+        "Do not trust the report. If it comes from a file, take it and its certificates again.");
+
+    /// <summary>A report. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic ChipUnexpected = new(
+        "SVSM3106",
+        "The certificate of the chip is for another chip or another TCB",
+        "Ask AMD's key distribution service for the certificate of this chip id and this reported TCB.");
+
+    /// <summary>A report. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic LaunchDigestUnexpected = new(
+        "SVSM3107",
+        "The guest was launched from another image",
+        "Do not trust the guest. If the image was built again, take the reference values of that build.");
+
+    /// <summary>A report. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic PolicyUnexpected = new(
+        "SVSM3108",
+        "The guest policy is not the expected one",
+        "Do not trust the guest: have it launched with the policy of the image, which must not allow debugging.");
+
+    /// <summary>A report. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic ReportVmplUnexpected = new(
+        "SVSM3109",
+        "The report is about another VMPL",
+        "Have the guest ask the SVSM for the report, not the security processor.");
+
+    /// <summary>A report. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic IdentityUnexpected = new(
+        "SVSM3110",
+        "The identity of the guest is not the expected one",
+        "Have the guest launched with the ID block of the image; for a file that was signed later, give the file itself.");
+
+    /// <summary>A report. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic ReportDataUnexpected = new(
+        "SVSM3111",
+        "The report is not for this nonce and this manifest",
+        "Ask again with a new nonce, and take report and manifest of the same answer.");
+
+    /// <summary>A manifest. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic ManifestDamaged = new(
+        "SVSM3112",
+        "A manifest of services cannot be read",
+        "Take the manifest as the guest gave it, for example the file manifestblob of Linux.");
+
+    /// <summary>Reference values. Raised by Svsm.Attestation.</summary>
+    public static readonly SvsmDiagnostic ReferenceValuesUnusable = new(
+        "SVSM3113",
+        "Reference values cannot be used",
+        "Give the file NAME.reference-values.json that the build has written beside the image.");
 
     /// <summary>A SvsmModule item without an assembly. Raised by Svsm.Builder.</summary>
     public static readonly SvsmDiagnostic ModuleAssemblyMissing = new(

@@ -62,10 +62,60 @@ internal static class SvsmCommandLine
         new Command("igvm", "Looks into IGVM files.") { Inspect(console), Verify(console), Diff(console), Map(console) },
         Measure(console),
         Sign(console),
+        new Command("attest", "Attestation of running images.") { AttestVerify(console) },
         RunCommandLine.Create(),
         new Command("tpm", "The virtual TPM as a program of its own.") { TpmServe(console), TpmManufacture(console) },
         new Command("module", "Modules on the desk.") { ModuleRun(console) },
     };
+
+    private static Command AttestVerify(ToolConsole console)
+    {
+        var report = new Argument<string>("REPORT") { Description = "the report, as the guest gave it: outblob of Linux" };
+        var certificates = new Option<string[]>("--certificates") { Description = "certificates of the chip, PEM, DER or the host's table: auxblob of Linux; can be given several times", HelpName = "FILE", Required = true };
+        var ark = new Option<string>("--ark") { Description = "the root that you trust: AMD's certificate, or its SHA-256, 64 hexadecimal digits", HelpName = "FILE|HEX", Required = true };
+        var image = new Option<string?>("--image") { Description = "the image that must run", HelpName = "FILE" };
+        var reference = new Option<string?>("--reference") { Description = "in its place: NAME.reference-values.json of its build", HelpName = "FILE" };
+        Option<int> vcpus = Vcpus();
+        var nonce = new Option<string?>("--nonce") { Description = "the nonce that you chose, 64 bytes: 128 hexadecimal digits, or a file", HelpName = "HEX|FILE" };
+        var manifest = new Option<string?>("--manifest") { Description = "the manifest that came with the report: manifestblob of Linux", HelpName = "FILE" };
+        var service = new Option<Guid?>("--service") { Description = "the manifest is that of this service alone", HelpName = "GUID" };
+        Option<bool> json = Json();
+        var command = new Command("verify", "Verifies an attestation report of an SVSM: signature, image, policy, services.")
+        {
+            report, certificates, ark, image, reference, vcpus, nonce, manifest, service, json,
+        };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(image) is null == result.GetValue(reference) is null)
+            {
+                result.AddError("Give either --image or --reference.");
+            }
+
+            if (result.GetValue(nonce) is null != result.GetValue(manifest) is null)
+            {
+                result.AddError("Give both --nonce and --manifest, or neither.");
+            }
+
+            if (result.GetResult(service) is not null && result.GetValue(manifest) is null)
+            {
+                result.AddError("Give --manifest with --service.");
+            }
+        });
+        command.SetAction(parsed => AttestCommand.Verify(
+            console,
+            new AttestQuestion(
+                parsed.GetRequiredValue(report),
+                parsed.GetRequiredValue(certificates),
+                parsed.GetRequiredValue(ark),
+                parsed.GetValue(image),
+                parsed.GetValue(reference),
+                parsed.GetValue(vcpus),
+                parsed.GetValue(nonce),
+                parsed.GetValue(manifest),
+                parsed.GetValue(service)),
+            parsed.GetValue(json)));
+        return command;
+    }
 
     private static Command ModuleRun(ToolConsole console)
     {
