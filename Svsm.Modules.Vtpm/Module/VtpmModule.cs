@@ -9,9 +9,6 @@
 // What the calls mean is VtpmProtocol's matter. It works in slices, for hosts that have to return to the guest by themselves; here the kernel does
 // that while the module works, so a command is done to its end.
 //
-// The kernel's clock counts ticks of the time-stamp counter, which is a nanosecond each at 1 GHz (docs/modules.md). Processors with SEV-SNP count at 2 to
-// 4.2 GHz, so a third of it is the time, more or less. Taken as it is, Clock would run away, and a lockout would heal in a third of its time.
-//
 // A command has more time here than elsewhere: it does not hold the guest's processor, and the time in which others had it counts as well. An RSA key
 // that is tried again is the same work again. What ends is TPM_RC_RETRY before the watchdog of the module, which takes the TPM away.
 //
@@ -35,7 +32,6 @@ public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
     private const uint Query = 0;
     private const uint Command = 1;
 
-    private const long ProcessorGigahertz = 3;
     private const int CommandMilliseconds = 30_000;
 
     private readonly byte[] _buffer = new byte[VtpmProtocol.BufferSize];
@@ -43,7 +39,7 @@ public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
     private VtpmProtocol? _protocol;
 
     /// <inheritdoc/>
-    long ITpmClock.Milliseconds => Environment.TickCount64 / ProcessorGigahertz;
+    long ITpmClock.Milliseconds => Environment.TickCount64;
 
     /// <inheritdoc/>
     bool ITpmEntropy.TryFill(Span<byte> buffer)

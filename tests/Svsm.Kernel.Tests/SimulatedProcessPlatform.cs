@@ -11,6 +11,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
 using Svsm.Kernel.Memory;
+using Svsm.Kernel.Modules;
 using Svsm.Kernel.Processes;
 using Svsm.Kernel.Snp;
 using Svsm.Wire;
@@ -26,12 +27,38 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
     private readonly byte[] _original;
     private int _mapped;
     private byte _random;
+    private readonly byte[] _messageMemory = GC.AllocateArray<byte>(GuestMessages.MemoryLength, pinned: true);
+    private readonly Bytes32[] _keys = GC.AllocateArray<Bytes32>(1, pinned: true);
+    private GuestMessages _messages;
 
     public SimulatedProcessPlatform(byte[] archive)
     {
         _archive = archive;
         _original = [.. archive];
+        ((Span<byte>)_keys[0]).Fill(0x5A);
+        _messages = new GuestMessages((byte*)Unsafe.AsPointer(ref _messageMemory[0]), (Bytes32*)Unsafe.AsPointer(ref _keys[0]));
     }
+
+    public ref GuestMessages Messages => ref _messages;
+
+    /// <summary>The key of VMPL0.</summary>
+    public ref Bytes32 Key => ref _keys[0];
+
+    /// <summary>What the host says to a request, and to a request with certificates; null: that it does not do it.</summary>
+    public Func<bool, ulong?> Host { get; set; } = _ => 0;
+
+    /// <summary>Every page that left.</summary>
+    public List<(byte[] Request, bool WantsCertificates)> Sent { get; } = [];
+
+    /// <summary>The services that there are.</summary>
+    public List<ServiceEntry> Services { get; } = [];
+
+    /// <summary>The state of the manifest that was asked for.</summary>
+    public ManifestState Manifest { get; set; }
+
+    public byte[] ManifestBytes { get; set; } = [];
+
+    public (uint Module, uint Version)? Asked { get; private set; }
 
     public ArrayTableMemory Frames { get; } = new();
 
@@ -141,6 +168,41 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
 
         return true;
     }
+
+    // The answer is the request with every bit turned round.
+    public bool TrySend(ReadOnlySpan<byte> request, Span<byte> response, Span<byte> certificates, out ulong status)
+    {
+        Sent.Add((request.ToArray(), !certificates.IsEmpty));
+        ulong? word = Host(!certificates.IsEmpty);
+        status = word ?? 0;
+        if (word is null)
+        {
+            return false;
+        }
+
+        for (int i = 0; i < response.Length; i++)
+        {
+            response[i] = (byte)~request[i];
+        }
+
+        certificates.Fill(0xCE);
+        return true;
+    }
+
+    public int ListServices(int module, Span<ServiceEntry> entries)
+    {
+        CollectionsMarshal.AsSpan(Services).CopyTo(entries);
+        return Services.Count;
+    }
+
+    public ManifestState AskManifest(int asking, uint module, uint version, out ReadOnlySpan<byte> manifest)
+    {
+        Asked = (module, version);
+        manifest = Manifest == ManifestState.Ready ? ManifestBytes : default;
+        return Manifest;
+    }
+
+    public void EndManifest() => Asked = null;
 
     public CpuidValues Cpuid(uint function, uint index) => new() { Eax = function + 1, Ebx = index + 2, Ecx = 0x8000_0003, Edx = 0xFFFF_FFF4 };
 

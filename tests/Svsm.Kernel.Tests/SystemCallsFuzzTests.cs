@@ -24,7 +24,7 @@ public sealed class SystemCallsFuzzTests
     // Those that do something are worth more cases than those that do not exist.
     private static readonly int[] s_known = [0, 1, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15, 17, 18, 28, 39, 56, 158, 202, 204, 228, 230, 257, 262, 302, 318, 324];
     private static readonly int[] s_last = [60, 231, 234];
-    private static readonly long[] s_errors = [-1, -2, -5, -9, -11, -12, -13, -14, -22, -24, -29, -30, -36, -38, -110];
+    private static readonly long[] s_errors = [-126, -1, -2, -5, -9, -11, -12, -13, -14, -22, -24, -29, -30, -36, -38, -110];
     private static readonly int[] s_vectors = [0, 1, 3, 6, 12, 13, 14, 14, 14, 17, 19, 29, 29];
 
     [Fact]
@@ -48,7 +48,13 @@ public sealed class SystemCallsFuzzTests
             process.Process.Permissions = process.Platform.GuestPermissions = (ModulePermissions)random.Next(8);
             process.Write(process.Buffer, TestArchive.NotePath);
             process.Write(process.Buffer + 64, "/dev/urandom");
+            process.Write(process.Buffer + Page.Size, new string('x', 300));
             process.Platform.Chance = isFailing ? random : null;
+            if (random.Next(2) == 0)
+            {
+                process.Platform.Messages.Wipe();
+            }
+
             var places = new List<ulong>
             {
                 process.Buffer, process.Buffer + (2 * Page.Size), process.Registers.Rsp, 0x40_0000, 0x40_1000, 0x40_3000, 0x40_4000, 0x40_8000, ProcessMemory.HeapHigh, ProcessMemory.HeapLow,
@@ -133,6 +139,10 @@ public sealed class SystemCallsFuzzTests
                 Assert.True(number == 0 && process.Registers.Rax == 0, what);
                 process.Registers.Rip += 2;
                 break;
+            case CallResult.Waits:
+                Assert.True(number == 17 && arguments[0] == 7 && process.Registers.Rax == 17, what);
+                process.Registers.Rip += 2;
+                break;
             case CallResult.Sleeps:
                 Assert.True(number is 202 or 230 && process.Process.Deadline != 0, what);
                 process.Process.Deadline = 0;
@@ -175,13 +185,25 @@ public sealed class SystemCallsFuzzTests
         switch (number)
         {
             case 0:
-                (arguments[0], arguments[1], arguments[2]) = (3 + (ulong)random.Next(2) * 3, process.Buffer, (ulong)random.Next(80));
+                (arguments[0], arguments[1], arguments[2]) = (3 + ((ulong)random.Next(2) * 5), process.Buffer, (ulong)random.Next(80));
                 break;
             case 1:
                 (arguments[0], arguments[1]) = (2, process.Buffer + (ulong)random.Next(0x2000));
                 break;
             case 8 or 17 or 18:
-                arguments[0] = 5 + (ulong)random.Next(3);
+                arguments[0] = 5 + (ulong)random.Next(5);
+                if (arguments[0] is 6 or 7)
+                {
+                    arguments[2] = (ulong)(random.Next(5) / 2) * Page.Size;
+                    arguments[1] = random.Next(2) == 0 ? process.Buffer : arguments[1];
+                    arguments[3] = arguments[0] == 6 ? (ulong)(random.Next(2) == 0 ? random.Next(9) : random.Next(1, 3)) * Page.Size : random.Next(2) == 0 ? 1ul << 62 : (ulong)random.Next(40) << 32;
+                    process.TryWrite(process.Buffer + 0x20, (ulong)random.Next(9));
+                    process.Platform.Manifest = (ManifestState)random.Next(4);
+                    process.Platform.ManifestBytes = new byte[random.Next(6000)];
+                    ulong word = (ulong)random.Next(3) << (32 * random.Next(2));
+                    process.Platform.Host = _ => word;
+                }
+
                 break;
             case 9:
                 (arguments[2], arguments[3]) = ((ulong)random.Next(5), 0x22);
@@ -209,7 +231,7 @@ public sealed class SystemCallsFuzzTests
                 arguments[0] = process.Buffer + ((ulong)random.Next(2) * 64);
                 break;
             case 257 or 262:
-                arguments[1] = process.Buffer + ((ulong)random.Next(2) * 64);
+                arguments[1] = process.Buffer + (random.Next(3) switch { 0 => 0u, 1 => 64u, _ => (ulong)Page.Size });
                 break;
             default:
                 break;
@@ -225,7 +247,7 @@ public sealed class SystemCallsFuzzTests
         39 or 186 or 218 => value == 1,
         56 => value == 2,
         204 => value == 8,
-        257 => value is >= 6 and < 14,
+        257 => value is >= 8 and < 16,
         318 => value <= arguments[1],
         324 => value is 0 or 0x18,
         _ => value == 0,

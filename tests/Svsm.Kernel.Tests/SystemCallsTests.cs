@@ -54,11 +54,14 @@ public sealed class SystemCallsTests
     private const long NameTooLong = -36;
     private const long NoCall = -38;
     private const long TimedOut = -110;
+    private const long NoKey = -126;
 
     private const ulong Anonymous = 0x22;
     private const ulong Requests = 3;
     private const ulong Answers = 4;
     private const ulong Guest = 5;
+    private const ulong SecurityProcessor = 6;
+    private const ulong Services = 7;
     private const ulong Nowhere = 0x40_3000;
     private const ulong Text = 0x40_1000;
     private const ulong CurrentFolder = 0xFFFF_FF9C;
@@ -210,6 +213,180 @@ public sealed class SystemCallsTests
     }
 
     [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(5000)]
+    [InlineData(ModuleMessage.MaxPayload)]
+    public void Write_Manifest_InPiecesOfAnyLength(int length)
+    {
+        byte[] payload = new byte[length];
+        new Random(length).NextBytes(payload);
+        ulong source = _process.Map(18);
+        foreach (int piece in (int[])[1, 63, 64, 65, 4096, 0x1_0040])
+        {
+            byte[] room = TakeManifest();
+            _process.Write(source, ManifestAnswer(length));
+            _process.Write(source + 64, payload);
+            int whole = 64 + length;
+            CallResult result = CallResult.Done;
+            for (int at = 0; at < whole; at += piece)
+            {
+                Assert.Equal(CallResult.Done, result);
+                result = _process.Serve(Write, Answers, source + (ulong)at, (ulong)Math.Min(piece, whole - at));
+                Assert.Equal((ulong)Math.Min(piece, whole - at), _process.Registers.Rax);
+            }
+
+            Assert.Equal((CallResult.Answered, false), (result, _process.Process.HasRequest));
+            Assert.Equal(payload, room[..length]);
+            Assert.All(room[length..], b => Assert.Equal(0, b));
+        }
+    }
+
+    [Theory]
+    [InlineData(ModuleMessage.MaxPayload + 1, 64)]
+    [InlineData(int.MaxValue, 64)]
+    [InlineData(-1, 64)]
+    [InlineData(10, 75)]
+    [InlineData(0, 65)]
+    public void Write_ManifestThatIsTooLong_IsTheEnd(int size, ulong length)
+    {
+        TakeManifest();
+        _process.Write(Buffer, ManifestAnswer(size));
+        Assert.Equal(CallResult.Ended, _process.Serve(Write, Answers, Buffer, length));
+        Assert.Equal(ProcessEnd.BadChannel, _process.Process.Reason);
+    }
+
+    [Fact]
+    public void Write_ManifestFromABadAddress_IsNotLost()
+    {
+        byte[] room = TakeManifest();
+        _process.Write(BufferEnd - 68, ManifestAnswer(8));
+        _process.Write(BufferEnd - 4, [1, 2, 3, 4]);
+
+        // The head is there, what follows is not.
+        Assert.Equal(64, _process.Call(Write, Answers, BufferEnd - 68, 72));
+        Assert.Equal(Fault, _process.Call(Write, Answers, Nowhere, 4));
+        Assert.Equal(4, _process.Call(Write, Answers, BufferEnd - 4, 4));
+        Assert.Equal(CallResult.Answered, _process.Serve(Write, Answers, BufferEnd - 4, 4));
+        Assert.Equal([1, 2, 3, 4, 1, 2, 3, 4, 0], room[..9]);
+    }
+
+    [Theory]
+    [InlineData(ModulePermissions.None)]
+    [InlineData(ModulePermissions.ReadGuest | ModulePermissions.WriteGuest)]
+    public void Attest_WithoutPermission_NothingIsThere(ModulePermissions permissions)
+    {
+        _process.Process.Permissions = permissions;
+        foreach (ulong offset in (ulong[])[0, 0x1000, 0x2000, 0x3000, 0x4000, 0x8000, 1ul << 62, 1ul << 32])
+        {
+            Assert.Equal(NotPermitted, _process.Call(PRead, SecurityProcessor, Buffer, 64, offset));
+            Assert.Equal(NotPermitted, _process.Call(PRead, Services, Buffer, 64, offset));
+            Assert.Equal(NotPermitted, _process.Call(PWrite, SecurityProcessor, Buffer, 4096, offset));
+            Assert.Equal(BadDescriptor, _process.Call(PWrite, Services, Buffer, 4096, offset));
+        }
+
+        Assert.Empty(_process.Platform.Sent);
+        Assert.True(((ReadOnlySpan<byte>)_process.Platform.Key).IndexOfAnyExcept((byte)0) >= 0);
+    }
+
+    [Fact]
+    public void SecurityProcessor_Exchange()
+    {
+        Attest();
+        Assert.Equal(64, _process.Call(PRead, SecurityProcessor, Buffer, 100, 0));
+        var state = _process.Read<SecurityProcessorState>(Buffer);
+        Assert.Equal((1ul, SecurityProcessorFlags.HasKey), (state.Sequence, state.Flags));
+        Assert.True(((ReadOnlySpan<byte>)state.Key).IndexOfAnyExcept((byte)0x5A) < 0);
+
+        byte[] request = new byte[4096];
+        request[0x20] = 1;
+        request[0x60] = 0x77;
+        _process.Write(Buffer, request);
+        Assert.Equal(4096, _process.Call(PWrite, SecurityProcessor, Buffer, 4096, 0x2000));
+        Assert.Equal(4096, _process.Call(PRead, SecurityProcessor, Buffer + 4096, 4096, 0x3000));
+        Assert.Equal([.. request.Select(part => (byte)~part)], _process.Read(Buffer + 4096, 4096));
+        Assert.Equal(4096, _process.Call(PRead, SecurityProcessor, Buffer + 4096, 5000, 0x1000));
+        Assert.Equal(request, _process.Read(Buffer + 4096, 4096));
+        Assert.Equal(8000, _process.Call(PRead, SecurityProcessor, Buffer, 8000, 0x8000));
+        Assert.Equal(0xCE, _process.Read(Buffer + 7999, 1)[0]);
+        Assert.Equal(1, _process.Call(PWrite, SecurityProcessor, Buffer, 1, 0x4000));
+        Assert.Equal(NoKey, _process.Call(PWrite, SecurityProcessor, Buffer, 4096, 0x1000));
+    }
+
+    [Fact]
+    public void SecurityProcessor_BadCalls_SendNothing()
+    {
+        Attest();
+        Assert.Equal(Invalid, _process.Call(PWrite, SecurityProcessor, Buffer, 4095, 0x1000));
+        Assert.Equal(Invalid, _process.Call(PWrite, SecurityProcessor, Buffer, 4097, 0x1000));
+        Assert.Equal(Invalid, _process.Call(PWrite, SecurityProcessor, Buffer, 4096, 0));
+        Assert.Equal(Invalid, _process.Call(PWrite, SecurityProcessor, Buffer, 4096, 0x3000));
+        Assert.Equal(Invalid, _process.Call(PWrite, SecurityProcessor, Buffer, 4096, 0x1000));
+        Assert.Equal(Fault, _process.Call(PWrite, SecurityProcessor, BufferEnd - 4095, 4096, 0x1000));
+        Assert.Equal(Fault, _process.Call(PRead, SecurityProcessor, Nowhere, 64, 0));
+        Assert.Equal(0, _process.Call(PRead, SecurityProcessor, Buffer, 64, 0x1001));
+        Assert.Equal(0, _process.Call(PRead, SecurityProcessor, Buffer, 64, ulong.MaxValue));
+        Assert.Equal(0, _process.Call(PRead, SecurityProcessor, Buffer, 64, 0x8000));
+        Assert.Empty(_process.Platform.Sent);
+    }
+
+    [Theory]
+    [InlineData(2ul << 32, Again)]
+    [InlineData(5ul, Input)]
+    public void SecurityProcessor_HostThatDoesNot_IsAnError(ulong word, long error)
+    {
+        Attest();
+        _process.Platform.Host = _ => word;
+        byte[] request = new byte[4096];
+        request[0x20] = 1;
+        _process.Write(Buffer, request);
+        Assert.Equal(error, _process.Call(PWrite, SecurityProcessor, Buffer, 4096, 0x1000));
+    }
+
+    [Fact]
+    public void Services_List()
+    {
+        Attest();
+        Assert.Equal(0, _process.Call(PRead, Services, Buffer, 4096, 1ul << 62));
+        _process.Platform.Services.Add(new ServiceEntry { Index = 3, Protocol = (SvsmProtocol)2 });
+        _process.Platform.Services.Add(new ServiceEntry { Index = 4, Protocol = (SvsmProtocol)4 });
+        Assert.Equal(64, _process.Call(PRead, Services, Buffer, 4096, 1ul << 62));
+        Assert.Equal(4u, _process.Read<ServiceEntry>(Buffer + 32).Index);
+        Assert.Equal(32, _process.Call(PRead, Services, Buffer, 63, 1ul << 62));
+        Assert.Equal(Fault, _process.Call(PRead, Services, Nowhere, 64, 1ul << 62));
+    }
+
+    [Fact]
+    public void Services_Manifest_IsWaitedFor()
+    {
+        Attest();
+        ulong rip = _process.Registers.Rip;
+        Assert.Equal(CallResult.Waits, _process.Serve(PRead, Services, Buffer, 4096, (3ul << 32) | 7));
+        Assert.Equal((rip - 2, PRead), (_process.Registers.Rip, _process.Registers.Rax));
+        Assert.Equal((3u, 7u), _process.Platform.Asked);
+        (_process.Platform.Manifest, _process.Platform.ManifestBytes) = (ManifestState.Ready, [1, 2, 3]);
+        Assert.Equal(3, _process.Call(PRead, Services, Buffer, 4096, (3ul << 32) | 7));
+        Assert.Equal([1, 2, 3, 0], _process.Read(Buffer, 4));
+        Assert.Null(_process.Platform.Asked);
+        Assert.Equal(Invalid, _process.Call(PRead, Services, Buffer, 2, (3ul << 32) | 7));
+        Assert.Equal(Fault, _process.Call(PRead, Services, Nowhere, 4096, (3ul << 32) | 7));
+        Assert.Null(_process.Platform.Asked);
+    }
+
+    [Theory]
+    [InlineData(ManifestState.NotFound, NoFile)]
+    [InlineData(ManifestState.Failed, Input)]
+    internal void Services_ManifestThatIsNotThere_IsAnError(ManifestState state, long error)
+    {
+        Attest();
+        _process.Platform.Manifest = state;
+        Assert.Equal(error, _process.Call(PRead, Services, Buffer, 4096, 1ul << 32));
+        Assert.Null(_process.Platform.Asked);
+        Assert.Equal(NoFile, _process.Call(PRead, Services, Buffer, 4096, 32ul << 32));
+        Assert.Equal(NoFile, _process.Call(PRead, Services, Buffer, 4096, ulong.MaxValue));
+    }
+
+    [Theory]
     [InlineData(1ul, "one", LogLevel.Information, "one")]
     [InlineData(2ul, "<0>a", LogLevel.Error, "a")]
     [InlineData(2ul, "<3>a", LogLevel.Error, "a")]
@@ -270,24 +447,24 @@ public sealed class SystemCallsTests
     [InlineData(Write, 0ul)]
     [InlineData(Write, Requests)]
     [InlineData(Write, Guest)]
-    [InlineData(Write, 6ul)]
+    [InlineData(Write, 8ul)]
     [InlineData(Write, ulong.MaxValue)]
     [InlineData(Read, 0ul)]
     [InlineData(Read, 1ul)]
     [InlineData(Read, Answers)]
     [InlineData(Read, Guest)]
-    [InlineData(Read, 6ul)]
-    [InlineData(Read, 14ul)]
+    [InlineData(Read, 8ul)]
+    [InlineData(Read, 16ul)]
     [InlineData(Read, ulong.MaxValue)]
     [InlineData(PRead, Requests)]
-    [InlineData(PRead, 6ul)]
+    [InlineData(PRead, 8ul)]
     [InlineData(PWrite, Requests)]
-    [InlineData(PWrite, 6ul)]
+    [InlineData(PWrite, 8ul)]
     [InlineData(Close, 0ul)]
-    [InlineData(Close, 6ul)]
-    [InlineData(Close, 14ul)]
+    [InlineData(Close, 8ul)]
+    [InlineData(Close, 16ul)]
     [InlineData(Close, ulong.MaxValue)]
-    [InlineData(Seek, 6ul)]
+    [InlineData(Seek, 8ul)]
     [InlineData(Seek, ulong.MaxValue)]
     public void Handle_DescriptorThatIsNone_IsBad(ulong number, ulong descriptor) => Assert.Equal(BadDescriptor, _process.Call(number, descriptor, Buffer, 1));
 
@@ -358,7 +535,7 @@ public sealed class SystemCallsTests
     public void File_OpenReadSeekClose()
     {
         ulong file = Open(TestArchive.NotePath);
-        Assert.Equal(6ul, file);
+        Assert.Equal(8ul, file);
         Assert.Equal(100, _process.Call(Read, file, Buffer, 100));
         Assert.Equal(4900, _process.Call(Read, file, Buffer + 100, ulong.MaxValue));
         Assert.Equal(TestArchive.NoteContents, _process.Read(Buffer, 5000));
@@ -383,6 +560,8 @@ public sealed class SystemCallsTests
     [InlineData(Requests)]
     [InlineData(Answers)]
     [InlineData(Guest)]
+    [InlineData(SecurityProcessor)]
+    [InlineData(Services)]
     public void Close_WhatAModuleIsGiven_IsTheEnd(ulong descriptor)
     {
         Assert.Equal(CallResult.Ended, _process.Serve(Close, descriptor));
@@ -393,7 +572,7 @@ public sealed class SystemCallsTests
     public void RandomFile_IsDrawnFrom()
     {
         ulong file = Open("/dev/urandom");
-        Assert.Equal(6ul, file);
+        Assert.Equal(8ul, file);
         Assert.Equal(300, _process.Call(Read, file, Buffer + 1, 300));
         byte[] bytes = _process.Read(Buffer, 302);
         Assert.Equal(0, bytes[301]);
@@ -484,7 +663,7 @@ public sealed class SystemCallsTests
     {
         _process.Write(Buffer, TestArchive.NotePath);
         Assert.Equal(ReadOnly, _process.Call(OpenAt, CurrentFolder, Buffer, flags));
-        Assert.Equal(6, _process.Call(OpenAt, CurrentFolder, Buffer, 0x8_0000));
+        Assert.Equal(8, _process.Call(OpenAt, CurrentFolder, Buffer, 0x8_0000));
     }
 
     [Fact]
@@ -499,7 +678,7 @@ public sealed class SystemCallsTests
 
         // It ends where memory ends, or does not.
         _process.Write(BufferEnd - 10, TestArchive.NotePath);
-        Assert.Equal(6, _process.Call(OpenAt, CurrentFolder, BufferEnd - 10));
+        Assert.Equal(8, _process.Call(OpenAt, CurrentFolder, BufferEnd - 10));
         _process.Write(BufferEnd - 9, "/etc/note"u8);
         Assert.Equal(Fault, _process.Call(OpenAt, CurrentFolder, BufferEnd - 9));
     }
@@ -509,7 +688,7 @@ public sealed class SystemCallsTests
     {
         for (int i = 0; i < Process.MaxOpenFiles; i++)
         {
-            Assert.Equal(6ul + (ulong)i, Open(TestArchive.NotePath));
+            Assert.Equal(8ul + (ulong)i, Open(TestArchive.NotePath));
         }
 
         _process.Write(Buffer, TestArchive.NotePath);
@@ -922,6 +1101,19 @@ public sealed class SystemCallsTests
     private static ModuleMessage Answer => new() { Kind = ModuleMessageKind.Call, Sequence = 7, Result = 0x8000_0000, Rcx = 5, Rdx = 6, R8 = 7, R9 = 8 };
 
     private void Give() => _process.Process.Give(Request);
+
+    private void Attest() => _process.Process.Permissions = ModulePermissions.Attest;
+
+    private static ModuleMessage ManifestAnswer(int size) => new() { Kind = ModuleMessageKind.Manifest, Sequence = 8, PayloadSize = (uint)size };
+
+    private unsafe byte[] TakeManifest()
+    {
+        byte[] room = GC.AllocateArray<byte>(ModuleMessage.MaxPayload, pinned: true);
+        _process.Process.Give(
+            new ModuleMessage { Kind = ModuleMessageKind.Manifest, Sequence = 8 }, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref room[0]), room.Length);
+        Assert.Equal(64, _process.Call(Read, Requests, Buffer + Page.Size, 64));
+        return room;
+    }
 
     private void Take()
     {

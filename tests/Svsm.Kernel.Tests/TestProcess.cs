@@ -42,6 +42,8 @@ internal sealed unsafe class TestProcess
 
     public SimulatedProcessPlatform Platform => _platform;
 
+    public ref SimulatedProcessPlatform PlatformReference => ref _platform;
+
     public ref Process Process => ref _process;
 
     public ref UserContext Registers => ref Unsafe.As<byte, UserContext>(ref _context[0]);
@@ -110,6 +112,10 @@ internal sealed unsafe class TestProcess
 
     public void Write(ulong address, ReadOnlySpan<byte> bytes) =>
         Assert.Equal(AccessResult.Success, _process.Memory.TryCopyOut(ref _platform, _platform.Archive, address, bytes));
+
+    /// <summary>Writes, if the process may itself and there is memory.</summary>
+    public void TryWrite(ulong address, ulong value) =>
+        _ = _process.Memory.TryCopyOut(ref _platform, _platform.Archive, address, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value)));
 
     public void Write(ulong address, string text) => Write(address, Encoding.UTF8.GetBytes(text + "\0"));
 

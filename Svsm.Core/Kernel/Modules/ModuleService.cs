@@ -94,6 +94,9 @@ internal unsafe struct ModuleRecord
     /// <summary>A CPU has the process.</summary>
     public bool IsRunning;
 
+    /// <summary>It has been started, while booting.</summary>
+    public bool IsStarted;
+
     /// <summary>It is not started again.</summary>
     public bool IsRetired;
 
@@ -115,6 +118,9 @@ internal unsafe struct ModuleRecord
     /// <summary>Ticks that the current request has taken.</summary>
     public uint Ticks;
 
+    /// <summary>Address of the pages for a manifest that the process works on; 0: there are none.</summary>
+    public ulong Payload;
+
     /// <summary>The process; null: there is none.</summary>
     public Process* Process;
 }
@@ -127,6 +133,7 @@ internal static unsafe class ModuleService
 
     // Registers and FPU state, then the process.
     private const int ProcessPages = 2;
+    private const ulong NanosecondsPerMillisecond = 1_000_000;
 
     /// <summary>Starts a module, up to its first wish for a request. While booting.</summary>
     public static void Start(ref ModuleRecord record)
@@ -138,17 +145,36 @@ internal static unsafe class ModuleService
             return;
         }
 
+        // The watchdog counts the processor's time. Here a module that only waits counts as well: it holds up the start of the guest.
         TurnResult result;
+        ulong end = KernelClock.Now + (record.Entry.Watchdog * NanosecondsPerMillisecond);
         do
         {
             result = RunTurn(ref record);
-            if (result == TurnResult.Ended && !TryRestart(ref record))
+            if (result == TurnResult.Waits)
             {
-                return;
+                _ = ServiceManifests.Advance();
+            }
+
+            if (result == TurnResult.Sleeps && KernelClock.Now > end)
+            {
+                record.Process->End(ProcessEnd.Watchdog, 0);
+                result = TurnResult.Ended;
+            }
+
+            if (result == TurnResult.Ended)
+            {
+                if (!TryRestart(ref record))
+                {
+                    return;
+                }
+
+                end = KernelClock.Now + (record.Entry.Watchdog * NanosecondsPerMillisecond);
             }
         }
         while (result != TurnResult.Idle);
 
+        record.IsStarted = true;
         ModuleTable.LogName(record.Index);
         Log.Text("serves protocol "u8);
         Log.Hex((ulong)record.Entry.Protocol);
@@ -216,8 +242,10 @@ internal static unsafe class ModuleService
         call.Module == module && call.Generation == context.Current.Generation && call.Request.Selector == request.Selector &&
         call.Request.Rcx == request.Rcx && call.Request.Rdx == request.Rdx && call.Request.R8 == request.R8 && call.Request.R9 == request.R9;
 
-    // Forgets the call of a vCPU, which nobody asks for again.
-    private static void Drop(ref ModuleRecord record, int vcpu)
+    /// <summary>Forgets a call, which nobody asks for again.</summary>
+    /// <param name="record">The module that has it.</param>
+    /// <param name="vcpu">Number of the call: that of its vCPU, or <see cref="ServiceManifests.Call"/>.</param>
+    public static void Drop(ref ModuleRecord record, int vcpu)
     {
         Span<PendingCall> calls = ModuleTable.Calls;
         record.Lock.Acquire(LockRank.Modules);
@@ -249,7 +277,10 @@ internal static unsafe class ModuleService
         record.Lock.Release(LockRank.Modules);
     }
 
-    private static void Append(ref ModuleRecord record, int vcpu)
+    /// <summary>Puts a call at the end of a module's queue. The lock of the record is held.</summary>
+    /// <param name="record">The module.</param>
+    /// <param name="vcpu">Number of the call.</param>
+    public static void Append(ref ModuleRecord record, int vcpu)
     {
         if (record.First == ModuleRecord.NoCall)
         {
@@ -263,8 +294,10 @@ internal static unsafe class ModuleService
         record.Last = vcpu;
     }
 
-    // Runs the process for a turn. IsRunning is set, for this CPU.
-    private static void Advance(ref ModuleRecord record, int vcpu)
+    /// <summary>Runs the process for a turn. IsRunning is set, for this CPU.</summary>
+    /// <param name="record">The module.</param>
+    /// <param name="vcpu">Number of the call with whose answer the turn ends.</param>
+    public static void Advance(ref ModuleRecord record, int vcpu)
     {
         bool goesOn = true;
         while (goesOn)
@@ -290,6 +323,9 @@ internal static unsafe class ModuleService
                     break;
                 case TurnResult.Ended:
                     goesOn = TryRestart(ref record);
+                    break;
+                case TurnResult.Waits:
+                    goesOn = ServiceManifests.Advance();
                     break;
                 default:
                     goesOn = false;
@@ -321,6 +357,12 @@ internal static unsafe class ModuleService
         record.Lock.Release(LockRank.Modules);
 
         record.Ticks = 0;
+        if (vcpu == ServiceManifests.Call)
+        {
+            GiveManifest(ref record, (uint)request.Rcx);
+            return true;
+        }
+
         ModuleMessage message = new()
         {
             Kind = ModuleMessageKind.Call,
@@ -334,6 +376,27 @@ internal static unsafe class ModuleService
         };
         record.Process->Give(in message);
         return true;
+    }
+
+    private static void GiveManifest(ref ModuleRecord record, uint version)
+    {
+        // Without memory the module has nowhere to put one, and ends if it has any: so there is memory for the largest, or it is not asked.
+        if (KernelPages.Allocate(ServiceManifests.Pages, out KernelPages pages) != MemoryError.None)
+        {
+            record.Lock.Acquire(LockRank.Modules);
+            if (record.Current >= 0)
+            {
+                Fail(ref ModuleTable.Calls[record.Current], SvsmResultCode.InvalidRequest);
+            }
+
+            record.Current = ModuleRecord.NoCall;
+            record.Lock.Release(LockRank.Modules);
+            return;
+        }
+
+        record.Payload = pages.Release();
+        ModuleMessage message = new() { Kind = ModuleMessageKind.Manifest, Sequence = ++record.Sequence, Call = version };
+        record.Process->Give(in message, (byte*)record.Payload, ModuleMessage.MaxPayload);
     }
 
     // Returns the vCPU whose call it was.
@@ -352,11 +415,24 @@ internal static unsafe class ModuleService
             call.Answer.Rdx = answer.Rdx;
             call.Answer.R8 = answer.R8;
             call.Answer.R9 = answer.R9;
+            if (vcpu == ServiceManifests.Call)
+            {
+                ServiceManifests.Complete(record.Payload, (int)answer.PayloadSize);
+                record.Payload = 0;
+            }
+
             call.State = PendingState.Answered;
         }
 
         record.Lock.Release(LockRank.Modules);
+        FreePayload(ref record);
         return vcpu;
+    }
+
+    private static void FreePayload(ref ModuleRecord record)
+    {
+        ServiceManifests.Free(record.Payload);
+        record.Payload = 0;
     }
 
     // Fails a call with a result code; its registers stay as they were.
@@ -379,7 +455,13 @@ internal static unsafe class ModuleService
 
         record.Current = ModuleRecord.NoCall;
         record.Lock.Release(LockRank.Modules);
+        if ((record.Entry.Permissions & ModulePermissions.Attest) != 0)
+        {
+            ServiceManifests.End();
+        }
+
         Unload(ref record);
+        FreePayload(ref record);
         while (record.Entry.OnFailure == ModuleFailurePolicy.Restart && record.Restarts < record.Entry.RestartLimit)
         {
             record.Restarts++;
@@ -506,6 +588,7 @@ internal static unsafe class ModuleService
                     CallResult.Answered => TurnResult.Answered,
                     CallResult.NoRequest => TurnResult.Idle,
                     CallResult.Sleeps => TurnResult.Sleeps,
+                    CallResult.Waits => TurnResult.Waits,
                     _ => TurnResult.Ended,
                 };
             case Vector.Hypervisor:

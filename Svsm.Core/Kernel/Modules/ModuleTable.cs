@@ -10,6 +10,7 @@ using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Processes;
 using Svsm.Kernel.Protocols;
+using Svsm.Kernel.Snp;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Modules;
@@ -21,6 +22,7 @@ internal static unsafe class ModuleTable
     private static OwnedArray<PendingCall, KernelHeap> s_calls;
     private static ulong s_archiveBase;
     private static ulong s_archiveLength;
+    private static GuestMessages s_messages;
 
     /// <summary>There are modules, so CPUs run processes.</summary>
     public static bool IsUsed => s_archiveLength != 0;
@@ -35,8 +37,11 @@ internal static unsafe class ModuleTable
     /// <summary>The records, one for each module of the archive.</summary>
     public static Span<ModuleRecord> Modules => s_modules.Items;
 
-    /// <summary>The calls of the guest, one for each vCPU.</summary>
+    /// <summary>The calls of the guest, one for each vCPU; behind them that of <see cref="ServiceManifests"/>.</summary>
     public static Span<PendingCall> Calls => s_calls.Items;
+
+    /// <summary>Messages to the security processor.</summary>
+    public static ref GuestMessages Messages => ref s_messages;
 
     /// <summary>Reads the archive, and starts all modules; ends the VM if the archive is not one of this kernel's, or memory is lacking.</summary>
     /// <param name="configuration">The measured configuration.</param>
@@ -60,11 +65,13 @@ internal static unsafe class ModuleTable
         }
 
         if (OwnedArray<ModuleRecord, KernelHeap>.Create(archive.ModuleCount, out s_modules) != MemoryError.None ||
-            OwnedArray<PendingCall, KernelHeap>.Create(cpuCount, out s_calls) != MemoryError.None)
+            OwnedArray<PendingCall, KernelHeap>.Create(cpuCount + 1, out s_calls) != MemoryError.None)
         {
             Panic.Stop(TerminationReason.OutOfMemory, "no memory for what there is once per module"u8);
         }
 
+        PrepareMessages(in archive);
+        KernelClock.Measure();
         UserContext.PrepareCpu();
         for (int i = 0; i < archive.ModuleCount; i++)
         {
@@ -76,6 +83,32 @@ internal static unsafe class ModuleTable
             ProtocolTable.Add(record.Entry.Protocol, record.Entry.MinVersion, record.Entry.MaxVersion, i);
             ModuleService.Start(ref record);
         }
+    }
+
+    // Without a module that attests there are no messages, and nobody needs the key.
+    private static void PrepareMessages(in ArchiveReader archive)
+    {
+        // SAFETY: the builder maps the secrets page there, writable.
+        Bytes32* key = &((SecretsPage*)KernelAddressSpace.Secrets)->Vmpck0;
+        bool attests = false;
+        for (int i = 0; i < archive.ModuleCount; i++)
+        {
+            attests |= (archive.Module(i).Permissions & ModulePermissions.Attest) != 0;
+        }
+
+        if (!attests)
+        {
+            ((Span<byte>)(*key)).Clear();
+            return;
+        }
+
+        if (KernelPages.Allocate(GuestMessages.MemoryLength / Page.Size, out KernelPages memory) != MemoryError.None || GuestRequests.Initialize() != MemoryError.None)
+        {
+            Panic.Stop(TerminationReason.OutOfMemory, "no memory for messages to the security processor"u8);
+        }
+
+        // SAFETY: kept for good, as the messages are.
+        s_messages = new GuestMessages((byte*)memory.Release(), key);
     }
 
     /// <summary>Begins a line of the log with the name of a module.</summary>

@@ -5,13 +5,30 @@
 // ProcessPlatform.cs.
 
 using System;
+using Svsm.Kernel.Modules;
 using Svsm.Kernel.Snp;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Processes;
 
+/// <summary>How far the wish for a manifest is.</summary>
+internal enum ManifestState : byte
+{
+    /// <summary>The other module works on it.</summary>
+    Pending,
+
+    /// <summary>It is there.</summary>
+    Ready,
+
+    /// <summary>There is no such module or version.</summary>
+    NotFound,
+
+    /// <summary>The module failed, or there is no memory.</summary>
+    Failed,
+}
+
 /// <summary>What a process reaches through the kernel.</summary>
-internal interface IProcessPlatform : IProcessFrames
+internal interface IProcessPlatform : IProcessFrames, IGuestMessagePort
 {
     /// <summary>The archive of modules; nobody changes it.</summary>
     ReadOnlySpan<byte> Archive { get; }
@@ -36,6 +53,26 @@ internal interface IProcessPlatform : IProcessFrames
 
     /// <summary>What CPUID shows to processes.</summary>
     CpuidValues Cpuid(uint function, uint index);
+
+    /// <summary>The messages to the security processor. For the process of the module that attests.</summary>
+    ref GuestMessages Messages { get; }
+
+    /// <summary>Lists the services whose modules run.</summary>
+    /// <param name="module">Index of the module that asks, which is not listed.</param>
+    /// <param name="entries">Gets them: room for <see cref="ArchiveHeader.MaxModules"/>.</param>
+    /// <returns>How many there are.</returns>
+    int ListServices(int module, Span<ServiceEntry> entries);
+
+    /// <summary>Asks a module for its manifest. For the process of the module that attests.</summary>
+    /// <param name="asking">Index of the module that asks.</param>
+    /// <param name="module">Index of the module that is asked. Untrusted.</param>
+    /// <param name="version">The version.</param>
+    /// <param name="manifest">The manifest, if it is there; until <see cref="EndManifest"/>.</param>
+    /// <returns>Whether it is there. While it is pending, the same is to be asked again.</returns>
+    ManifestState AskManifest(int asking, uint module, uint version, out ReadOnlySpan<byte> manifest);
+
+    /// <summary>Forgets what <see cref="AskManifest"/> has asked for.</summary>
+    void EndManifest();
 
     /// <summary>Writes a line of a module to the log.</summary>
     /// <param name="module">Index of the module.</param>

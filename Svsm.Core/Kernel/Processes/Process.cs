@@ -10,6 +10,7 @@
 //   Run        -> Answered      the answer to the request is complete. It has not gone on since
 //              -> Idle          it waits for a request, and has none
 //              -> Sleeps        it waits for a time
+//              -> Waits         it waits for another module's manifest
 //              -> TurnOver      its turn is over: a tick of the timer, or work of its own in the kernel
 //              -> Ended         it is over: see Reason and ExitStatus. Its memory is still there
 //
@@ -37,6 +38,9 @@ internal enum TurnResult : byte
 
     /// <summary>It waits for a time.</summary>
     Sleeps,
+
+    /// <summary>It waits for another module.</summary>
+    Waits,
 
     /// <summary>It can go on, in another turn.</summary>
     TurnOver,
@@ -146,6 +150,15 @@ internal unsafe struct Process
     /// <summary>Bytes of <see cref="Answer"/> that are there.</summary>
     public int AnswerOffset;
 
+    /// <summary>Where what follows an answer goes: <see cref="PayloadRoom"/> bytes.</summary>
+    public byte* Payload;
+
+    /// <summary>Most bytes that may follow the answer; 0: none.</summary>
+    public int PayloadRoom;
+
+    /// <summary>Bytes of it that are there.</summary>
+    public int PayloadOffset;
+
     /// <summary>There is a request that is not answered.</summary>
     public bool HasRequest;
 
@@ -243,9 +256,18 @@ internal unsafe struct Process
     public void Unload<TPlatform>(ref TPlatform platform)
         where TPlatform : IProcessPlatform => Memory.Destroy(ref platform);
 
+    /// <summary>Gives it a request whose answer nothing follows. It has none.</summary>
+    public void Give(in ModuleMessage request) => Give(in request, null, 0);
+
     /// <summary>Gives it a request. It has none.</summary>
-    public void Give(in ModuleMessage request)
+    /// <param name="request">The request.</param>
+    /// <param name="payload">Where what follows the answer goes, until the answer is there or the process is over.</param>
+    /// <param name="payloadRoom">Bytes there; 0: nothing may follow.</param>
+    public void Give(in ModuleMessage request, byte* payload, int payloadRoom)
     {
+        Payload = payload;
+        PayloadRoom = payloadRoom;
+        PayloadOffset = 0;
         Request = request;
         RequestOffset = 0;
         AnswerOffset = 0;

@@ -22,7 +22,10 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
     public readonly ReadOnlySpan<byte> Archive => ModuleTable.Archive;
 
     /// <inheritdoc/>
-    public readonly ulong Now => X64.ReadTimeStampCounter();
+    public readonly ulong Now => KernelClock.Now;
+
+    /// <inheritdoc/>
+    public readonly ref GuestMessages Messages => ref ModuleTable.Messages;
 
     /// <inheritdoc/>
     public readonly bool TryAllocate(out PhysicalAddress frame) => FrameAllocator.TryAllocate(out frame);
@@ -74,6 +77,20 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
         ProcessorRandom source = default;
         return Entropy.TryFill(ref source, destination);
     }
+
+    /// <inheritdoc/>
+    public readonly bool TrySend(ReadOnlySpan<byte> request, Span<byte> response, Span<byte> certificates, out ulong status) =>
+        GuestRequests.TrySend(request, response, certificates, out status);
+
+    /// <inheritdoc/>
+    public readonly int ListServices(int module, Span<ServiceEntry> entries) => ServiceManifests.List(module, entries);
+
+    /// <inheritdoc/>
+    public readonly ManifestState AskManifest(int asking, uint module, uint version, out ReadOnlySpan<byte> manifest) =>
+        ServiceManifests.Ask(asking, module, version, out manifest);
+
+    /// <inheritdoc/>
+    public readonly void EndManifest() => ServiceManifests.End();
 
     /// <inheritdoc/>
     public readonly CpuidValues Cpuid(uint function, uint index) => VcHandler.Cpuid(function, index);

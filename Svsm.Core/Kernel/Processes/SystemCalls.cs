@@ -34,6 +34,9 @@ internal enum CallResult : byte
     /// <summary>The process goes on when its time has come.</summary>
     Sleeps,
 
+    /// <summary>The call is to be made again when another module has worked.</summary>
+    Waits,
+
     /// <summary>The process is over.</summary>
     Ended,
 }
@@ -83,13 +86,25 @@ internal static unsafe class SystemCalls
             case SystemCall.Write:
                 return Write(ref process, ref platform, (uint)first, second, third);
             case SystemCall.PRead:
-                result = (uint)first == ModuleDescriptor.GuestMemory
-                    ? CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: false)
-                    : (long)registers.R10 < 0 ? Errno.Invalid
-                    : ReadOpenFile(ref process, ref platform, (uint)first, second, third, registers.R10);
+                if ((uint)first == ModuleDescriptor.Services)
+                {
+                    return ReadServices(ref process, ref platform, second, third, registers.R10);
+                }
+
+                result = (uint)first switch
+                {
+                    ModuleDescriptor.GuestMemory => CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: false),
+                    ModuleDescriptor.SecurityProcessor => ReadSecurityProcessor(ref process, ref platform, second, third, registers.R10),
+                    _ => (long)registers.R10 < 0 ? Errno.Invalid : ReadOpenFile(ref process, ref platform, (uint)first, second, third, registers.R10),
+                };
                 break;
             case SystemCall.PWrite:
-                result = (uint)first == ModuleDescriptor.GuestMemory ? CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: true) : Errno.BadDescriptor;
+                result = (uint)first switch
+                {
+                    ModuleDescriptor.GuestMemory => CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: true),
+                    ModuleDescriptor.SecurityProcessor => WriteSecurityProcessor(ref process, ref platform, second, third, registers.R10),
+                    _ => Errno.BadDescriptor,
+                };
                 break;
             case SystemCall.OpenAt:
                 result = OpenFile(ref process, ref platform, second, third);
@@ -220,34 +235,159 @@ internal static unsafe class SystemCalls
     private static CallResult WriteAnswer<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length)
         where TPlatform : IProcessPlatform
     {
-        if (!process.HasRequest || process.RequestOffset != ModuleMessage.Length || length > (ulong)(ModuleMessage.Length - process.AnswerOffset))
+        if (!process.HasRequest || process.RequestOffset != ModuleMessage.Length)
         {
             process.End(ProcessEnd.BadChannel, 0);
             return CallResult.Ended;
         }
 
-        Span<byte> bytes = MemoryMarshal.AsBytes(new Span<ModuleMessage>(ref process.Answer)).Slice(process.AnswerOffset, (int)length);
+        // The head, as far as it is in this write; then what follows it.
+        int head = (int)Math.Min(length, (ulong)(ModuleMessage.Length - process.AnswerOffset));
+        Span<byte> bytes = MemoryMarshal.AsBytes(new Span<ModuleMessage>(ref process.Answer)).Slice(process.AnswerOffset, head);
         long result = CopyIn(ref process, ref platform, buffer, bytes);
         if (result != 0)
         {
             return Return(ref process, result);
         }
 
-        process.AnswerOffset += (int)length;
-        process.Context->Rax = length;
-        if (process.AnswerOffset != ModuleMessage.Length)
-        {
-            return CallResult.Done;
-        }
-
-        if (process.Answer.Kind != process.Request.Kind || process.Answer.Sequence != process.Request.Sequence || process.Answer.PayloadSize != 0)
+        process.AnswerOffset += head;
+        ref ModuleMessage answer = ref process.Answer;
+        bool hasHead = process.AnswerOffset == ModuleMessage.Length;
+        ulong rest = length - (ulong)head;
+        if (hasHead && (answer.Kind != process.Request.Kind || answer.Sequence != process.Request.Sequence || answer.PayloadSize > (uint)process.PayloadRoom ||
+            rest > answer.PayloadSize - (uint)process.PayloadOffset))
         {
             process.End(ProcessEnd.BadChannel, 0);
             return CallResult.Ended;
         }
 
+        // SAFETY: the room that was given with the request; the offset and the rest together are not above it.
+        result = CopyIn(ref process, ref platform, buffer + (ulong)head, new Span<byte>(process.Payload + process.PayloadOffset, (int)rest));
+        if (result != 0)
+        {
+            // The head is taken: it is not written again.
+            return Return(ref process, head != 0 ? head : result);
+        }
+
+        process.PayloadOffset += (int)rest;
+        process.Context->Rax = length;
+        if (!hasHead || (uint)process.PayloadOffset != answer.PayloadSize)
+        {
+            return CallResult.Done;
+        }
+
         process.HasRequest = false;
         return CallResult.Answered;
+    }
+
+    private static long ReadSecurityProcessor<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset)
+        where TPlatform : IProcessPlatform
+    {
+        if ((process.Permissions & ModulePermissions.Attest) == 0)
+        {
+            return Errno.NotPermitted;
+        }
+
+        ref GuestMessages messages = ref platform.Messages;
+        messages.CopyState(out SecurityProcessorState state);
+        Span<byte> bytes = offset switch
+        {
+            SecurityProcessorOffset.State => MemoryMarshal.AsBytes(new Span<SecurityProcessorState>(ref state)),
+            SecurityProcessorOffset.Request => messages.Request,
+            SecurityProcessorOffset.Response => messages.Response,
+            SecurityProcessorOffset.Certificates => messages.Certificates,
+            _ => default,
+        };
+        int count = (int)Math.Min(length, (ulong)bytes.Length);
+        long result = CopyOut(ref process, ref platform, buffer, bytes.Slice(0, count));
+        ((Span<byte>)state.Key).Clear();
+        return result == 0 ? count : result;
+    }
+
+    private static long WriteSecurityProcessor<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset)
+        where TPlatform : IProcessPlatform
+    {
+        if ((process.Permissions & ModulePermissions.Attest) == 0)
+        {
+            return Errno.NotPermitted;
+        }
+
+        ref GuestMessages messages = ref platform.Messages;
+        if (offset == SecurityProcessorOffset.Wipe)
+        {
+            messages.Wipe();
+            return (long)Math.Min(length, MaxTransfer);
+        }
+
+        if (offset is not (SecurityProcessorOffset.Request or SecurityProcessorOffset.ExtendedRequest) || length != Page.Size)
+        {
+            return Errno.Invalid;
+        }
+
+        Span<byte> request = stackalloc byte[Page.Size];
+        long result = CopyIn(ref process, ref platform, buffer, request);
+        if (result != 0)
+        {
+            return result;
+        }
+
+        return messages.Send(ref platform, request, offset == SecurityProcessorOffset.ExtendedRequest) switch
+        {
+            GuestMessageResult.Answered => Page.Size,
+            GuestMessageResult.Busy => Errno.Again,
+            GuestMessageResult.NotSent => Errno.Invalid,
+            GuestMessageResult.NoKey => Errno.NoKey,
+            _ => Errno.Input,
+        };
+    }
+
+    private static CallResult ReadServices<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset)
+        where TPlatform : IProcessPlatform
+    {
+        if ((process.Permissions & ModulePermissions.Attest) == 0)
+        {
+            return Return(ref process, Errno.NotPermitted);
+        }
+
+        if (offset == (ulong)ServiceOffset.List)
+        {
+            Span<ServiceEntry> entries = stackalloc ServiceEntry[ArchiveHeader.MaxModules];
+            entries.Clear();
+            int found = platform.ListServices(process.Module, entries);
+            ulong whole = Math.Min(length / ServiceEntry.Length, (ulong)found) * ServiceEntry.Length;
+            long listed = CopyOut(ref process, ref platform, buffer, MemoryMarshal.AsBytes(entries).Slice(0, (int)whole));
+            return Return(ref process, listed == 0 ? (long)whole : listed);
+        }
+
+        if (offset >> 32 >= ArchiveHeader.MaxModules)
+        {
+            return Return(ref process, Errno.NoFile);
+        }
+
+        long result;
+        switch (platform.AskManifest(process.Module, (uint)(offset >> 32), (uint)offset, out ReadOnlySpan<byte> manifest))
+        {
+            case ManifestState.Pending:
+                // RIP is behind SYSCALL, and RAX still the number.
+                process.Context->Rip -= SyscallLength;
+                return CallResult.Waits;
+            case ManifestState.Ready when (ulong)manifest.Length > length:
+                result = Errno.Invalid;
+                break;
+            case ManifestState.Ready:
+                result = CopyOut(ref process, ref platform, buffer, manifest);
+                result = result == 0 ? manifest.Length : result;
+                break;
+            case ManifestState.NotFound:
+                result = Errno.NoFile;
+                break;
+            default:
+                result = Errno.Input;
+                break;
+        }
+
+        platform.EndManifest();
+        return Return(ref process, result);
     }
 
     // A line each; what is too long becomes several. At most so much at a time, since each line is work and a process may write a million empty ones.
@@ -807,7 +947,7 @@ internal static unsafe class SystemCalls
     // there is none.
     private const int RandomFile = 0x7FFF_FFFE;
 
-    private const int FirstFile = ModuleDescriptor.GuestMemory + 1;
+    private const int FirstFile = ModuleDescriptor.Services + 1;
 
     // membarrier: MEMBARRIER_CMD_PRIVATE_EXPEDITED and the registration for it. The runtime does not start without.
     private const long PrivateExpedited = 0x18;
@@ -868,5 +1008,6 @@ internal static unsafe class SystemCalls
         public const long NameTooLong = -36;
         public const long NoCall = -38;
         public const long TimedOut = -110;
+        public const long NoKey = -126;
     }
 }

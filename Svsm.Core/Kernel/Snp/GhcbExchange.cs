@@ -48,6 +48,9 @@ internal struct GhcbRequest
     /// <summary>RDX.</summary>
     public ulong Rdx;
 
+    /// <summary>RBX.</summary>
+    public ulong Rbx;
+
     /// <summary>SW_SCRATCH: GPA of the buffer that belongs to the request.</summary>
     public ulong Scratch;
 }
@@ -70,6 +73,9 @@ internal enum GhcbRegisters : byte
 
     /// <summary>SW_SCRATCH.</summary>
     Scratch = 8,
+
+    /// <summary>RBX.</summary>
+    Rbx = 16,
 }
 
 /// <summary>A checked answer, private.</summary>
@@ -91,6 +97,7 @@ internal static class GhcbExchange
     private const int RaxOffset = 0x1F8;
     private const int RcxOffset = 0x308;
     private const int RdxOffset = 0x310;
+    private const int RbxOffset = 0x318;
     private const int ExitCodeOffset = 0x390;
     private const int Info1Offset = 0x398;
     private const int Info2Offset = 0x3A0;
@@ -139,6 +146,12 @@ internal static class GhcbExchange
         {
             Volatile.Write(ref page.Rdx, request.Rdx);
             high |= Bit(RdxOffset);
+        }
+
+        if ((request.Sent & GhcbRegisters.Rbx) != 0)
+        {
+            Volatile.Write(ref page.Rbx, request.Rbx);
+            high |= Bit(RbxOffset);
         }
 
         if ((request.Sent & GhcbRegisters.Scratch) != 0)

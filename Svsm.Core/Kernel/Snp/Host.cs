@@ -74,7 +74,9 @@ internal static unsafe class Host
         cpu.HasGhcb = true;
     }
 
-    /// <summary>Makes a page of the current CPU's part shared with the host, for good; ends the VM when that cannot be done.</summary>
+    /// <summary>
+    /// Makes a page shared with the host, for good; ends the VM when that cannot be done. One of the current CPU's part, or one that no other CPU has used.
+    /// </summary>
     /// <param name="address">Its virtual address.</param>
     /// <returns>Its frame; the page is zero.</returns>
     public static PhysicalAddress Share(ulong address)

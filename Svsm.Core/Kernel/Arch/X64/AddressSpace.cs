@@ -144,7 +144,7 @@ internal static unsafe class AddressSpace
         return (entry & PageEntry.Present) != 0;
     }
 
-    /// <summary>Makes a page of the current CPU's part shared with the host: clears its C-bit.</summary>
+    /// <summary>Makes a page shared with the host: clears its C-bit. One of the current CPU's part, or one that no other CPU has used.</summary>
     public static void MakeShared(ulong address)
     {
         TableWindows memory = default;

@@ -62,6 +62,12 @@ internal static class KernelLayout
     /// <summary>Number of 4-KiB pages at <see cref="KernelPages"/>: 256 MiB.</summary>
     public const int KernelPagesCount = 0x1_0000;
 
+    /// <summary>What is shared with the host beyond the pages of each CPU, for all CPUs: see <see cref="Memory.SharedPages"/>.</summary>
+    public const ulong SharedPages = KernelAddressSpace.GlobalBase + 0x2_0000_0000;
+
+    /// <summary>Number of 4-KiB pages at <see cref="SharedPages"/>: 1 MiB.</summary>
+    public const int SharedPagesCount = 0x100;
+
     /// <summary>The page states: up to <see cref="PageStatesLength"/>, mapped while booting.</summary>
     public const ulong PageStates = KernelAddressSpace.GlobalBase + 0x10_0000_0000;
 

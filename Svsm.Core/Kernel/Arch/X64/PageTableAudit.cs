@@ -4,8 +4,8 @@
 // Compares page tables with the partition of the address space. For the self-check, in images made for tests only; free of hardware.
 //
 //   below slot 510    nothing: neither page 0 nor anything of a user (no process runs during an audit)
-//   slot 510          the CPU's pages and its two tables; windows as far as the CPU says that they are open; the GHCB page alone is shared
-//   slot 511          text: executable, not writable; behind it, up to the data, and the archive of modules: neither; data, hand-over pages, KernelPages, page states
+//   slot 510          the CPU's pages and its two tables; windows as far as the CPU says that they are open; the GHCB and doorbell pages are shared
+//   slot 511          text: executable, not writable; behind it, up to the data, and the archive of modules: neither; data, hand-over pages, KernelPages, page states; SharedPages, which alone are shared
 //   every page        of the SVSM's own memory but for windows, mapped once in the whole VM but for the two tables, not for CPL 3, not
 //                     writable and executable
 //
@@ -175,7 +175,8 @@ internal unsafe ref struct PageTableAudit<TMemory>
             return PartitionFault.WritableAndExecutable;
         }
 
-        if (((entry & _encryptionMask) == 0) != (address == KernelLayout.GhcbPage || (address == KernelLayout.DoorbellPage && _facts.HasDoorbell)))
+        bool isShared = address == KernelLayout.GhcbPage || (address == KernelLayout.DoorbellPage && _facts.HasDoorbell) || IsInSharedPages(address);
+        if (((entry & _encryptionMask) == 0) != isShared)
         {
             return PartitionFault.WrongEncryption;
         }
@@ -244,9 +245,11 @@ internal unsafe ref struct PageTableAudit<TMemory>
         }
 
         mayWrite = address is not (KernelAddressSpace.Configuration or KernelAddressSpace.GeneralParameters or KernelAddressSpace.MemoryMap);
-        return !mayWrite || address == KernelAddressSpace.Secrets || address - KernelLayout.PageStates < KernelLayout.PageStatesLength ||
+        return !mayWrite || address == KernelAddressSpace.Secrets || IsInSharedPages(address) || address - KernelLayout.PageStates < KernelLayout.PageStatesLength ||
             address - KernelLayout.KernelPages < (ulong)KernelLayout.KernelPagesCount * Page.Size;
     }
+
+    private static bool IsInSharedPages(ulong address) => address - KernelLayout.SharedPages < (ulong)KernelLayout.SharedPagesCount * Page.Size;
 
     private readonly bool TryFind(ulong page, out int index)
     {
