@@ -31,6 +31,8 @@
 //   one:K:RCX      one call of number K to the test module, with RCX; exit status 0 if that succeeds
 //   module-order   calls that are not asked again, or by other registers; exit status 0 if all answers are right
 //   spy:N          N times: the test module looks for what its neighbour has in memory; exit status 0 if it never sees it
+//   manifests:N    N times on all vCPUs: manifests of the test modules, of all kinds; exit status 0 if all are right
+//   messages       messages to the security processor of a host that is busy at first and then refuses; exit status 0 if the module may what it should
 //   module-wait    a call that takes 2 seconds, with the timer's interrupts in between; exit status 0 if that ticked and other vCPUs were served
 //   mfuzz:N[:SEED] N random calls to the test module on all vCPUs at once
 //   lib:ROW        has the module that tries the class library try ROW, and prints the outcome; exit status 0
@@ -196,6 +198,14 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("module-order"u8))
         {
             ModuleCalls.Order();
+        }
+        else if (text.StartsWith("manifests:"u8))
+        {
+            AttestingCalls.Manifests(Parse(text.Slice("manifests:"u8.Length)));
+        }
+        else if (text.SequenceEqual("messages"u8))
+        {
+            AttestingCalls.Messages();
         }
         else if (text.StartsWith("spy:"u8))
         {

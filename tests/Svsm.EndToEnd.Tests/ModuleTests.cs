@@ -20,6 +20,10 @@ public sealed class ModuleTests
     private const string TypeName = "Svsm.TestModule.TestModule";
     private const uint Protocol = 0x8000_0001;
 
+    // SW_EXITINFO2 in the GHCB page, and what a host says in it that is busy with a guest request.
+    private const ulong Info2Offset = 0x3A0;
+    private const ulong Busy = 2ul << 32;
+
     // Behind the headers of a file with one segment, at the same place of a page.
     private const ulong Code = 0x40_0000 + 64 + 56;
 
@@ -111,12 +115,36 @@ public sealed class ModuleTests
     [Fact]
     public async Task Module_LooksForWhatAnotherOneHas_DoesNotSeeIt()
     {
-        var neighbour = new ModuleOptions { TypeName = "Svsm.TestModule.NeighbourModule", Protocol = 0x8000_0002, OnFailure = ModuleFailurePolicy.Retire };
-        using ImageUnderTest image = Build("spy:10", module => module with { RestartLimit = 10 }, neighbour);
+        using ImageUnderTest image = Build("spy:10", module => module with { RestartLimit = 10 }, Neighbour with { OnFailure = ModuleFailurePolicy.Retire });
         MachineResult result = await ImageUnderTest.RunAsync(image.Options());
 
         AssertPassed(result);
         Assert.Contains(TypeName + ": aborted", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(4)]
+    public async Task Module_ThatAttests_HasTheManifestsOfTheOthers(int vcpuCount)
+    {
+        using ImageUnderTest image = BuildAttesting("manifests:10", Neighbour with { RestartLimit = 2 });
+        using ImageUnderTest once = BuildAttesting("manifests:1", Neighbour with { RestartLimit = 2 });
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = vcpuCount, CountInstructions = true });
+        MachineResult wanted = await ImageUnderTest.RunAsync(once.Options() with { VcpuCount = vcpuCount, CountInstructions = true });
+
+        AssertPassed(result);
+        AssertPassed(wanted);
+        Assert.Equal(wanted.Kernel!.FramesInUse, result.Kernel!.FramesInUse);
+    }
+
+    // The host is busy once, and says then what the security processor says to a message that it cannot decrypt.
+    [Fact]
+    public async Task Module_ThatAttests_FindsItsMessagesAfterAFailure()
+    {
+        using ImageUnderTest image = BuildAttesting("messages", Neighbour);
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true, Attacks = [Attack.Answer(Info2Offset, Busy, AttackTime.AtRequest(1, (ulong)GhcbExitCode.GuestRequest))] });
+
+        AssertPassed(result);
     }
 
     // Programs of a few instructions, which no compiler would make: each asks the host, or the processor, for what only the kernel may, and then exits
@@ -193,6 +221,19 @@ public sealed class ModuleTests
         using ImageUnderTest image = Build(command);
         return await ImageUnderTest.RunAsync(how(image.Options() with { Timeout = TimeSpan.FromMinutes(15) }));
     }
+
+    private static ModuleOptions Neighbour => new()
+    {
+        TypeName = "Svsm.TestModule.NeighbourModule",
+        Protocol = 0x8000_0002,
+        Service = new("5d1f3a52-7b0c-4c8e-9a8b-0f6c2d1e4b7a"),
+    };
+
+    private static ImageUnderTest BuildAttesting(string command, ModuleOptions neighbour) => ImageUnderTest.Build(command, alterOptions: options => options with
+    {
+        Modules = [new ModuleOptions { TypeName = "Svsm.TestModule.AttestingModule", Protocol = 1, Permissions = ModulePermissions.Attest }, neighbour],
+        Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestModules")))],
+    });
 
     internal static ImageUnderTest Build(string command, Func<ModuleOptions, ModuleOptions>? alter = null, params ModuleOptions[] others)
     {

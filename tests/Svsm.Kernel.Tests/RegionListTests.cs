@@ -16,7 +16,7 @@ namespace Svsm.Kernel.Tests;
 public sealed class RegionListTests
 {
     private const ulong Base = 0x10_0000;
-    private const int Pages = 150;
+    private const int Pages = (2 * RegionList.Capacity) + 22;
     private const AccessRights ReadWrite = AccessRights.Read | AccessRights.Write;
 
     [Fact]

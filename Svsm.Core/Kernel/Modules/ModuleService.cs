@@ -132,7 +132,8 @@ internal static unsafe class ModuleService
     // a process, on the CPU that has set IsRunning, or while booting.
 
     // Registers and FPU state, then the process.
-    private const int ProcessPages = 2;
+    private static int ProcessPages => 1 + ((sizeof(Process) + Page.Size - 1) / Page.Size);
+
     private const ulong NanosecondsPerMillisecond = 1_000_000;
 
     /// <summary>Starts a module, up to its first wish for a request. While booting.</summary>
@@ -500,7 +501,7 @@ internal static unsafe class ModuleService
             return false;
         }
 
-        // SAFETY: two pages of zeroes, which this record owns from here on: registers in the first one, the process in the second.
+        // SAFETY: pages of zeroes, which this record owns from here on: registers in the first one, the process in the others.
         ulong address = pages.Release();
         record.Process = (Process*)(address + Page.Size);
         record.Process->Context = (UserContext*)address;
@@ -620,14 +621,13 @@ internal static unsafe class ModuleService
                 Log.Hex(process.Context->FaultAddress);
                 break;
             case ProcessEnd.Aborted:
+                // Mostly for want of memory: the runtime does not say so.
                 Log.Text("aborted"u8);
+                ReportMemory(in process);
                 break;
             case ProcessEnd.OutOfMemory:
-                Log.Text("out of memory, "u8);
-                Log.Decimal(process.Memory.PageCount);
-                Log.Text(" of "u8);
-                Log.Decimal(process.Memory.PageLimit);
-                Log.Text(" frames in use"u8);
+                Log.Text("out of memory"u8);
+                ReportMemory(in process);
                 break;
             case ProcessEnd.BadChannel:
                 Log.Text("wrote what is no answer, or read on without one"u8);
@@ -646,6 +646,16 @@ internal static unsafe class ModuleService
         }
 
         Log.End(default, LogLevel.Warning);
+    }
+
+    private static void ReportMemory(in Process process)
+    {
+        Log.Text(", "u8);
+        Log.Decimal(process.Memory.PageCount);
+        Log.Text(" frames in use and "u8);
+        Log.Decimal(process.Memory.Regions.WritablePages);
+        Log.Text(" reserved of "u8);
+        Log.Decimal(process.Memory.PageLimit);
     }
 
     private static void ReportLoad(in ModuleRecord record, LoadError error, ElfError program)

@@ -54,7 +54,7 @@ internal struct Region
 internal struct RegionList
 {
     /// <summary>Most regions.</summary>
-    public const int Capacity = 64;
+    public const int Capacity = 128;
 
     [InlineArray(Capacity)]
     private struct Regions
