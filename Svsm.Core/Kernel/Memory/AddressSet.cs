@@ -60,9 +60,6 @@ internal readonly ref struct AddressSet
         }
 
         Mark(first, pageCount, false);
-
-        // The lowest free pages come first: what is mapped stays close together, and needs few page tables.
-        _hint = Math.Min(_hint, first - 1);
         return true;
     }
 
