@@ -41,6 +41,9 @@ public static class MachinePorts
     /// <summary>Data register of the fw_cfg device.</summary>
     public const ushort FirmwareData = 0x511;
 
+    /// <summary>DMA address register of the fw_cfg device, 64 bits, big-endian.</summary>
+    public const ushort FirmwareDma = 0x514;
+
     /// <summary>Sleep type of "soft off" (S5).</summary>
     public const byte SleepTypeOff = 0;
 

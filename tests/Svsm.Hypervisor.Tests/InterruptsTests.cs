@@ -35,6 +35,33 @@ public sealed unsafe class InterruptsTests
         Assert.Equal(0ul, cpu.Vmcb->VirtualInterrupt & VirtualRequest);
     }
 
+    // The emulator may lose the timer's interrupt at an entry with an offer. Nothing else would ever tell that the time is up.
+    [Fact]
+    public void Schedule_TimerInterruptLostAtAnEntryWithAnOffer_TimerExpires()
+    {
+        const uint TimerEntry = 0x832;
+        const uint InitialCount = 0x838;
+        using var machine = new TestMachine();
+        var processor = (FakeProcessor)machine.Machine.Processor;
+        VirtualCpu cpu = machine.Cpu;
+        Enable(machine, cpu, 0);
+        LocalApic apic = cpu.Current.Apic;
+        Assert.True(apic.TryWrite(TimerEntry, 0x42, machine.Machine.Clock, machine.Machine.Interrupts.Now));
+        Assert.True(apic.TryWrite(InitialCount, 1000, machine.Machine.Clock, machine.Machine.Interrupts.Now));
+        machine.Machine.Interrupts.NoteTimer(apic);
+        Assert.NotEqual(0ul, processor.Timer);
+        machine.Machine.Interrupts.Deliver(cpu, 0, DeliveryMode.Fixed, 0x41, level: false);
+
+        machine.Machine.Interrupts.Offer(cpu);
+        cpu.Vmcb->VirtualInterrupt &= ~VirtualRequest;
+        processor.TimeStamp += 1_000_000_000;
+        Interrupts.Settle(cpu);
+        Assert.Same(cpu, machine.Machine.Schedule(cpu));
+
+        Assert.Equal(-1, apic.EndInterrupt());
+        Assert.Equal(0x42, apic.Pending);
+    }
+
     [Theory]
     [InlineData(0x8000_0041ul, true)]
     [InlineData(0x8000_0341ul, true)]

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Linq;
 using System.Text;
@@ -303,6 +304,87 @@ public sealed unsafe class LaunchLoaderTests
         Assert.Equal(0x77u, ports.Read(MachinePorts.BatteryData, 1));
     }
 
+    // Control, length and address of a request that lies at 0x1FF8, across two pages; the bytes of item 0x19 are 1, 2, 3.
+    [Theory]
+    [InlineData(0x0019_000Au, 3u, 0x3000ul, 0u, new byte[] { 1, 2, 3, 0xEE })]
+    [InlineData(0x0019_000Au, 2u, 0x2FFFul, 0u, new byte[] { 2, 0xEE, 0xEE, 0xEE })]
+    [InlineData(0x0019_000Au, 6u, 0x2FFFul, 0u, new byte[] { 2, 3, 0, 0, 0, 0xEE })]
+    [InlineData(0x0020_000Au, 2u, 0x3000ul, 0u, new byte[] { 0, 0, 0xEE })]
+    [InlineData(0x0019_0008u, 9u, 0x3000ul, 0u, new byte[] { 0xEE })]
+    [InlineData(0x0019_000Au, 0u, ulong.MaxValue, 0u, new byte[] { 0xEE })]
+    [InlineData(0x0019_0018u, 1u, 0x3000ul, 1u, new byte[] { 0xEE })]
+    [InlineData(0x0019_000Au, 3u, LaunchMachine.RamLength - 2, 1u, new byte[] { 0xEE })]
+    [InlineData(0x0019_000Au, 3u, ulong.MaxValue - 1, 1u, new byte[] { 0xEE })]
+    [InlineData(0x0019_000Au, 3u, 0x0000_8000_0000_3000ul, 1u, new byte[] { 0xEE })]
+    [InlineData(0x0019_000Au, 0x2000u, 0x3000ul, 1u, new byte[] { 1, 2, 3, 0 })]
+    public void TryLoad_Items_AreReadByDma(uint control, uint length, ulong address, uint answer, byte[] at3000)
+    {
+        const ulong Request = 0x1FF8;
+        const ulong Private = 0x4000;
+        using var machine = new LaunchMachine();
+        machine.Builder.Items.Add((new LaunchItem { Key = 0x19, Length = 3 }, [1, 2, 3]));
+        machine.Builder.AddPage(Private, LaunchPageType.Normal, LaunchMachine.Filled(0x55));
+        Assert.True(machine.Load(), machine.Error);
+        GuestMemory memory = machine.Machine.Memory;
+        byte[] request = new byte[16];
+        BinaryPrimitives.WriteUInt32BigEndian(request, control);
+        BinaryPrimitives.WriteUInt32BigEndian(request.AsSpan(4), length);
+        BinaryPrimitives.WriteUInt64BigEndian(request.AsSpan(8), address);
+        memory.CopyToShared(Request, request);
+        memory.CopyToShared(0x3000, [0xEE, 0xEE, 0xEE, 0xEE, 0xEE, 0xEE]);
+
+        StartDma(machine, Request);
+
+        byte[] result = new byte[4];
+        memory.CopyFromShared(Request, result);
+        Assert.Equal(answer, BinaryPrimitives.ReadUInt32BigEndian(result));
+        byte[] data = new byte[at3000.Length];
+        memory.CopyFromShared(0x3000, data);
+        Assert.Equal(at3000, data);
+        Assert.Equal(0x55, *memory.PrivateBytes(memory.Find(Private)));
+    }
+
+    [Fact]
+    public void TryLoad_Items_DmaGoesOnWhereItStopped()
+    {
+        using var machine = new LaunchMachine();
+        machine.Builder.Items.Add((new LaunchItem { Key = 0x19, Length = 5 }, [1, 2, 3, 4, 5]));
+        Assert.True(machine.Load(), machine.Error);
+        Assert.Equal("QEMU CFG", string.Concat(Enumerable.Range(0x514, 8).Select(port => (char)machine.Machine.Ports.Read((ushort)port, 1))));
+        foreach ((uint control, uint length) in (ReadOnlySpan<(uint, uint)>)[(0x0019_0008, 0), (4, 2), (2, 1)])
+        {
+            byte[] request = new byte[16];
+            BinaryPrimitives.WriteUInt32BigEndian(request, control);
+            BinaryPrimitives.WriteUInt32BigEndian(request.AsSpan(4), length);
+            BinaryPrimitives.WriteUInt64BigEndian(request.AsSpan(8), 0x3000);
+            machine.Machine.Memory.CopyToShared(0x2000, request);
+            StartDma(machine, 0x2000);
+        }
+
+        byte[] data = new byte[2];
+        machine.Machine.Memory.CopyFromShared(0x3000, data);
+        Assert.Equal([3, 0], data);
+        Assert.Equal(4u, machine.Machine.Ports.Read(MachinePorts.FirmwareData, 1));
+    }
+
+    // Neither is there anything that could be told, nor does the run end.
+    [Theory]
+    [InlineData(0x4000ul)]
+    [InlineData(0x3FF8ul)]
+    [InlineData(LaunchMachine.RamLength - 8)]
+    [InlineData(ulong.MaxValue - 3)]
+    public void TryLoad_Items_DmaRequestThatIsNotShared_IsIgnored(ulong request)
+    {
+        using var machine = new LaunchMachine();
+        machine.Builder.Items.Add((new LaunchItem { Key = 0x19, Length = 1 }, [1]));
+        machine.Builder.AddPage(0x4000, LaunchPageType.Normal, LaunchMachine.Filled(0x55));
+        Assert.True(machine.Load(), machine.Error);
+
+        StartDma(machine, request);
+
+        Assert.Equal(0x55, *machine.Machine.Memory.PrivateBytes(machine.Machine.Memory.Find(0x4000)));
+    }
+
     [Fact]
     public void TryLoad_BadItems_AreRefused()
     {
@@ -384,5 +466,12 @@ public sealed unsafe class LaunchLoaderTests
         using var machine = new LaunchMachine { WithVmsa = false };
         Assert.False(machine.Load());
         Assert.Contains("no VMSA", machine.Error, StringComparison.Ordinal);
+    }
+
+    private static void StartDma(LaunchMachine machine, ulong request)
+    {
+        VirtualCpu cpu = machine.Machine.Cpus[0];
+        Assert.True(machine.Machine.Ports.Write(cpu, MachinePorts.FirmwareDma, 4, BinaryPrimitives.ReverseEndianness((uint)(request >> 32))));
+        Assert.True(machine.Machine.Ports.Write(cpu, MachinePorts.FirmwareDma + 4, 4, BinaryPrimitives.ReverseEndianness((uint)request)));
     }
 }

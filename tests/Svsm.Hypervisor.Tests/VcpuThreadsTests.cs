@@ -36,6 +36,30 @@ public sealed class VcpuThreadsTests
         Assert.Equal(0, machine.Cpus[2].IsInGuest);
     }
 
+    // The emulator may lose an interrupt that comes while a processor enters its guest.
+    [Fact]
+    public void Recall_InterruptIsLost_IsRepeated()
+    {
+        using var machine = new ThreadedMachine(2);
+        machine.Threads.Acquire(machine.Cpus[0]);
+        machine.Cpus[1].IsInGuest = 1;
+        machine.Processor.OnInterrupt = () =>
+        {
+            if (machine.Processor.Interrupted.Count == 3)
+            {
+                machine.Cpus[1].IsInGuest = 0;
+            }
+        };
+
+        machine.Threads.RecallAll();
+
+        Assert.Equal([1, 1, 1], machine.Processor.Interrupted);
+
+        // Whoever's deadline this processor had in its timer, it is looked at.
+        Assert.Equal(1ul, machine.Processor.Timer);
+        Assert.True(machine.Cpus[0].HasTakenInterrupts);
+    }
+
     [Fact]
     public void Recall_WithTurns_DoesNothing()
     {
@@ -254,9 +278,14 @@ public sealed class VcpuThreadsTests
         [ThreadStatic]
         private static int t_id;
 
+        [ThreadStatic]
+        private static bool t_timer;
+
         private readonly SemaphoreSlim[] _pending = Create(count);
 
         public Action? OnRelax { get; set; }
+
+        public Action? OnInterrupt { get; set; }
 
         public static void BeProcessor(int id) => t_id = id;
 
@@ -269,10 +298,26 @@ public sealed class VcpuThreadsTests
                 base.Interrupt(processor);
             }
 
+            OnInterrupt?.Invoke();
             _pending[processor].Release();
         }
 
-        public override void WaitForInterrupt() => _pending[t_id].Wait();
+        // A timer has interrupted by then.
+        public override void WaitForInterrupt()
+        {
+            if (!t_timer)
+            {
+                _pending[t_id].Wait();
+            }
+
+            t_timer = false;
+        }
+
+        public override void SetTimer(ulong nanoseconds)
+        {
+            base.SetTimer(nanoseconds);
+            t_timer = nanoseconds != 0;
+        }
 
         public override void Relax() => OnRelax?.Invoke();
 

@@ -51,7 +51,7 @@ public sealed class FirmwareConfigurationTests
     {
         Dictionary<uint, byte[]> items = Create();
         Assert.Equal("QEMU"u8, items[0]);
-        Assert.Equal(1u, BitConverter.ToUInt32(items[1]));
+        Assert.Equal(3u, BitConverter.ToUInt32(items[1]));
         Assert.Equal(512 * MiB, BitConverter.ToUInt64(items[3]));
         Assert.Equal((4, 4), (BitConverter.ToUInt16(items[5]), BitConverter.ToUInt16(items[0xF])));
         Assert.All(items.Keys, key => Assert.True(key is < 0x8 or 0xF or >= 0x19));

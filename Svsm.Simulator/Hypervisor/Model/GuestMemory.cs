@@ -203,6 +203,56 @@ internal sealed unsafe class GuestMemory
         return page->SharedFrame;
     }
 
+    /// <summary>Whether all of a range is RAM that is shared. An empty one is.</summary>
+    /// <param name="gpa">First byte, guest-physical, without C-bit.</param>
+    /// <param name="length">Number of bytes.</param>
+    public bool IsShared(ulong gpa, ulong length)
+    {
+        if (gpa > ulong.MaxValue - length)
+        {
+            return false;
+        }
+
+        for (ulong page = Amd64.PageOf(gpa); page < gpa + length; page += Amd64.PageSize)
+        {
+            GuestPage* found = Find(page);
+            if (found == null || found->Assigned)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Copies from the shared view, as a device of the host does.</summary>
+    /// <param name="gpa">First byte, in RAM that is shared as far as the copy goes.</param>
+    /// <param name="bytes">Where to.</param>
+    public void CopyFromShared(ulong gpa, System.Span<byte> bytes)
+    {
+        while (!bytes.IsEmpty)
+        {
+            System.Span<byte> piece = SharedPiece(gpa, bytes.Length);
+            piece.CopyTo(bytes);
+            bytes = bytes.Slice(piece.Length);
+            gpa += (ulong)piece.Length;
+        }
+    }
+
+    /// <summary>Copies to the shared view, as a device of the host does.</summary>
+    /// <param name="gpa">First byte, in RAM that is shared as far as the copy goes.</param>
+    /// <param name="bytes">From where.</param>
+    public void CopyToShared(ulong gpa, System.ReadOnlySpan<byte> bytes)
+    {
+        while (!bytes.IsEmpty)
+        {
+            System.Span<byte> piece = SharedPiece(gpa, bytes.Length);
+            bytes.Slice(0, piece.Length).CopyTo(piece);
+            bytes = bytes.Slice(piece.Length);
+            gpa += (ulong)piece.Length;
+        }
+    }
+
     /// <summary>The RMP check of one access.</summary>
     /// <param name="page">The page, or null where there is no RAM.</param>
     /// <param name="vmpl">Who accesses, 0 to 3.</param>
@@ -422,6 +472,13 @@ internal sealed unsafe class GuestMemory
 
             page->IsLarge = false;
         }
+    }
+
+    // What follows in the page.
+    private System.Span<byte> SharedPiece(ulong gpa, int length)
+    {
+        ulong offset = gpa & (Amd64.PageSize - 1);
+        return new System.Span<byte>(SharedBytes(Find(gpa)) + offset, (int)System.Math.Min((ulong)length, Amd64.PageSize - offset));
     }
 
     private GuestPage* FindAnywhere(ulong gpa)

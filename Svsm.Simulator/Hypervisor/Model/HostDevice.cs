@@ -35,38 +35,20 @@ internal sealed unsafe class HostDevice : MmioDevice
     /// <returns>False when not all of it is shared RAM, or it is longer than the window; then nothing was copied.</returns>
     public static bool TryCopyShared(VirtualMachine machine, ulong gpa, ulong length, bool write)
     {
-        if (length > Link.WindowLength || gpa > ulong.MaxValue - length || machine.Window == null)
+        if (length > Link.WindowLength || machine.Window == null || !machine.Memory.IsShared(gpa, length))
         {
             return false;
         }
 
-        for (ulong page = Amd64.PageOf(gpa); page < gpa + length; page += Amd64.PageSize)
+        // SAFETY: the window is as long as was checked.
+        var window = new Span<byte>(machine.Window, (int)length);
+        if (write)
         {
-            GuestPage* found = machine.Memory.Find(page);
-            if (found == null || found->Assigned)
-            {
-                return false;
-            }
+            machine.Memory.CopyToShared(gpa, window);
         }
-
-        for (ulong done = 0; done < length;)
+        else
         {
-            ulong at = gpa + done;
-            int count = (int)Math.Min(length - done, Amd64.PageSize - (at & (Amd64.PageSize - 1)));
-
-            // SAFETY: the piece lies in one page, which was found to be shared RAM, and in the window.
-            var guest = new Span<byte>(machine.Memory.SharedBytes(machine.Memory.Find(at)) + (at & (Amd64.PageSize - 1)), count);
-            var window = new Span<byte>(machine.Window + done, count);
-            if (write)
-            {
-                window.CopyTo(guest);
-            }
-            else
-            {
-                guest.CopyTo(window);
-            }
-
-            done += (ulong)count;
+            machine.Memory.CopyFromShared(gpa, window);
         }
 
         return true;

@@ -349,6 +349,15 @@ internal sealed unsafe class Interrupts
         }
     }
 
+    /// <summary>Does what the timer's interrupt would have had done, if that has not come.</summary>
+    public void ExpireOverdue()
+    {
+        if (Now >= _armed)
+        {
+            Expire();
+        }
+    }
+
     private void Arm(ulong deadline)
     {
         if (deadline < _armed)
@@ -445,6 +454,9 @@ internal sealed unsafe class Interrupts
         cpu.Vmcb->InterceptControlRegisters &= ~Intercepts.Cr8Write;
         if (offered != 0)
         {
+            // QEMU up to 10.1 can lose the timer's interrupt at such an entry (VcpuThreads.cs).
+            cpu.HasTakenInterrupts = true;
+
             // The emulator calls it an exception, and does not withdraw the request. It is still in IRR, and will be offered again.
             bool cutShort = valid && (byte)interrupted == offered && type is EventInterrupt or EventException;
             if (cutShort)

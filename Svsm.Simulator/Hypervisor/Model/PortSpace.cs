@@ -9,7 +9,7 @@
 //   0x608           ACPI power management timer
 //   0x64, 0xCF9     a reset request ends the run
 //   0x70, 0x71      battery-backed memory and real-time clock
-//   0x510, 0x511    fw_cfg, if the launch has items for it
+//   0x510 to 0x51B  fw_cfg, if the launch has items for it
 //   0xCF8, 0xCFC    PCI configuration space
 //   others          reads float (all ones), writes are lost: no PIC, PIT, keyboard controller
 
@@ -108,6 +108,9 @@ internal sealed class PortSpace
             case MachinePorts.FirmwareSelector when size == sizeof(ushort):
                 Firmware.Select(value);
                 return true;
+            case MachinePorts.FirmwareDma or MachinePorts.FirmwareDma + sizeof(uint) when size == sizeof(uint):
+                Firmware.WriteDma(_machine.Memory, port - MachinePorts.FirmwareDma, value);
+                return true;
         }
 
         for (int i = 0; i < size; i++)
@@ -131,10 +134,12 @@ internal sealed class PortSpace
     private byte ReadByte(ushort port)
     {
         uint register = (uint)(port - MachinePorts.Com1);
+        uint dma = (uint)(port - MachinePorts.FirmwareDma);
         return register < MachinePorts.Com1Length ? _serial.Read((int)register)
             : (uint)(port - MachinePorts.PowerManagement) < MachinePorts.PowerManagementLength ? (byte)0
             : port == MachinePorts.BatteryData ? Clock.Read(_machine.Interrupts.Now / _machine.Clock.Frequency)
             : port == MachinePorts.FirmwareData && Firmware.Any ? Firmware.Read()
+            : dma < (uint)FirmwareItems.DmaSignature.Length && Firmware.Any ? FirmwareItems.DmaSignature[(int)dma]
             : (byte)0xFF;
     }
 }

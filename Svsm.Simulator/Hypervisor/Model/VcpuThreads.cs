@@ -8,7 +8,8 @@
 //   Recall      under the lock: interrupts the processors that are in their guest, and waits until they have cleared IsInGuest. They cannot
 //               enter again before the lock is free. One that is still on its way in has the interrupt pending: it leaves at once.
 //
-//   _recaller   who halts until the others are out, plus 1: they interrupt it
+//   _recaller   who halts until the others are out, plus 1: they interrupt it. QEMU up to 10.1 can lose an interrupt of a processor that enters a guest
+//               with a virtual interrupt (helper_vmrun writes the processor's requests without a lock), so who halts repeats it after a while
 //
 // So what a guest may have cached can be changed after a recall: the emulator keeps no translation across an exit. Once the others are out they
 // stay out, so that a change of many pages under one lock recalls once.
@@ -31,6 +32,9 @@ internal sealed class VcpuThreads
     // A few microseconds each: about as long as an exit, and as an interrupt takes to end a guest's run.
     private const int Spins = 500;
     private const int Pauses = 20;
+
+    // Longer than an interrupt takes on a busy PC, mostly: one too many does no harm.
+    private const ulong RepeatNanoseconds = 10_000_000;
 
     private readonly HostProcessor _processor;
     private VirtualCpu? _owner;
@@ -175,10 +179,15 @@ internal sealed class VcpuThreads
         Interlocked.Exchange(ref _recaller, _owner!.Id + 1);
         while (Volatile.Read(ref cpu.IsInGuest) != 0)
         {
+            _processor.SetTimer(RepeatNanoseconds);
             Halt(_owner);
+            _processor.Interrupt(cpu.Id);
         }
 
         Volatile.Write(ref _recaller, 0);
+
+        // The timer may have been set for an APIC's: it interrupts at once, and is set anew then.
+        _processor.SetTimer(1);
     }
 
     private void Halt(VirtualCpu cpu)

@@ -217,7 +217,7 @@ internal sealed unsafe class VirtualCpu
     /// <summary>Whether what was delivered until its last exit has not been looked at yet.</summary>
     public bool IsUnsettled { get; set; }
 
-    /// <summary>Whether its processor has halted since it last looked at what may have interrupted it.</summary>
+    /// <summary>Whether its processor has halted, or may have lost an interrupt, since it last looked at what may have interrupted it.</summary>
     public bool HasTakenInterrupts { get; set; }
 
     /// <summary>Whether a processor has its debug registers and TSC_AUX.</summary>

@@ -282,6 +282,12 @@ internal sealed unsafe class VirtualMachine
     /// <returns>Who runs; null when the run must stop, which has been asked for.</returns>
     public VirtualCpu? Schedule(VirtualCpu cpu)
     {
+        if (cpu.HasTakenInterrupts)
+        {
+            cpu.HasTakenInterrupts = false;
+            Interrupts.ExpireOverdue();
+        }
+
         VirtualCpu next = cpu.IsRunning && !cpu.Yields ? cpu : Next(cpu);
         cpu.Yields = false;
         while (!next.IsRunning && !_resumeFailed)

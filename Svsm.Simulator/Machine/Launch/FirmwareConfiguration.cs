@@ -4,7 +4,7 @@
 // What a firmware in an image asks its host for: items of QEMU's fw_cfg device, and the battery-backed memory. They describe the simulated
 // machine; nothing of the QEMU around it is in them.
 //
-//   0x0000, 0x0001   signature, features (no DMA)
+//   0x0000, 0x0001   signature, features (ports and DMA)
 //   0x0003           RAM in bytes
 //   0x0005, 0x000F   number of vCPUs, and the most that there can be
 //   0x0008 to 0x0018 a Linux kernel that the firmware starts, when one was given: setup part, rest, initial RAM disk, command line with its end
@@ -46,7 +46,8 @@ internal static class FirmwareConfiguration
     private const uint Directory = 0x19;
     private const uint FirstFile = 0x20;
 
-    private const uint TraditionalInterface = 1;
+    // 0 ports, 1 DMA.
+    private const uint Interfaces = 3;
     private const int FileNameLength = 56;
     private const uint E820Ram = 1;
     private const ulong HighBase = 1ul << 32;
@@ -69,7 +70,7 @@ internal static class FirmwareConfiguration
         var items = new List<LaunchItemData>
         {
             new(Signature, "QEMU"u8.ToArray()),
-            new(Features, BitConverter.GetBytes(TraditionalInterface)),
+            new(Features, BitConverter.GetBytes(Interfaces)),
             new(RamSize, BitConverter.GetBytes(ram.Ranges.Aggregate(0ul, (sum, range) => sum + range.Length))),
             new(CpuCount, BitConverter.GetBytes((ushort)vcpuCount)),
             new(MaxCpuCount, BitConverter.GetBytes((ushort)vcpuCount)),
