@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Files of pinned Debian packages, fetched and cached by eng/fetch-deb.
+// Files of pinned Debian packages, fetched and cached by eng/fetch-deb, and a QEMU of such packages (eng/fetch-qemu).
 
 using System;
 using System.Collections.Generic;
@@ -70,6 +70,18 @@ internal sealed record DebianPackage(string Name, string Version, string Sha256,
         return Array.ConvertAll(names, name => found.TryGetValue(name, out byte[]? contents)
             ? contents
             : throw new InvalidOperationException($"{Name} {Version} has no file {name}."));
+    }
+
+    /// <summary>The newest QEMU that runs here, unpacked.</summary>
+    /// <returns>Its path.</returns>
+    public static async Task<string> GetNewestQemuAsync()
+    {
+        var start = new ProcessStartInfo(Path.Combine(RepositoryRoot(), "eng", "fetch-qemu")) { RedirectStandardOutput = true, RedirectStandardError = true };
+        using Process process = Process.Start(start)!;
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        string path = (await process.StandardOutput.ReadToEndAsync()).Trim();
+        await process.WaitForExitAsync();
+        return process.ExitCode == 0 ? path : throw new InvalidOperationException($"Cannot get the newest QEMU: {await errors}");
     }
 
     private static string RepositoryRoot()
