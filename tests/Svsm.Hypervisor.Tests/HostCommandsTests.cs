@@ -63,8 +63,11 @@ public sealed unsafe class HostCommandsTests
 
         PortSpace ports = machine.Machine.Ports;
         Assert.Equal((0x61u, (uint)'a', 0x61u, (uint)'b', 0x60u), (ports.Read(0x3FD, 1), ports.Read(0x3F8, 1), ports.Read(0x3FD, 1), ports.Read(0x3F8, 1), ports.Read(0x3FD, 1)));
-        Assert.Equal(1, Status(Send(machine, new CommandHeader { Kind = CommandKind.ConsoleInput }, new byte[257])));
-        Assert.Equal(0, Status(Send(machine, new CommandHeader { Kind = CommandKind.ConsoleInput }, new byte[256])));
+
+        const int Half = SerialPort.InputCapacity / 2;
+        Assert.Equal(0, Status(Send(machine, new CommandHeader { Kind = CommandKind.ConsoleInput }, new byte[Half])));
+        Assert.Equal(1, Status(Send(machine, new CommandHeader { Kind = CommandKind.ConsoleInput }, new byte[Half + 1])));
+        Assert.Equal(0, Status(Send(machine, new CommandHeader { Kind = CommandKind.ConsoleInput }, new byte[Half])));
         Assert.Equal(1, Status(Send(machine, new CommandHeader { Kind = CommandKind.ConsoleInput }, new byte[1])));
     }
 
