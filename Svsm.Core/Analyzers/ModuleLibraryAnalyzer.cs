@@ -26,6 +26,7 @@ public sealed class ModuleLibraryAnalyzer : DiagnosticAnalyzer
     private const string Processes = "a module's process is alone;a module of its own for each service";
     private const string Console = "a module has no console;Log, which the module has from SvsmModule";
     private const string Cryptography = "it is OpenSSL's, which no module has;a managed package, such as BouncyCastle.Cryptography";
+    private const string Compression = "it is a native library, which no module has;a managed package, such as SharpZipLib";
     private const string Finalizers = "finalizers do not run;Dispose";
 
     // A type (all of it), or a member; a constructor is .ctor.
@@ -133,6 +134,7 @@ public sealed class ModuleLibraryAnalyzer : DiagnosticAnalyzer
         string name = space + "." + type.MetadataName;
         return name == "System.IO.File" && s_fileReaders.Contains(used.Name) ? null
             : s_table.TryGetValue(name, out string? entry) || s_table.TryGetValue(name + "." + used.Name, out entry) ? entry
+            : space == "System.IO.Compression" && used is IMethodSymbol ? Compression
             : space == "System.Security.Cryptography" && !s_managedCryptography.Contains(type.Name) && used is IMethodSymbol ? Cryptography
             : space.StartsWith("System.Security.Cryptography.X509Certificates", StringComparison.Ordinal) && used is IMethodSymbol ? Cryptography
             : space is "System.Net" or "System.Net.Http" or "System.Net.Sockets" or "System.Net.Security" or "System.Net.NetworkInformation" &&

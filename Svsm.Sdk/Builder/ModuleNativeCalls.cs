@@ -36,6 +36,7 @@ public static class ModuleNativeCalls
 {
     private const string Prefix = "__pinvoke_";
     private const string Separator = "__Module__";
+    private const string TentativePrefix = "Tentative instance method: ";
 
     /// <summary>Finds the calls.</summary>
     /// <param name="map">The compiler's map of the program.</param>
@@ -147,6 +148,8 @@ public static class ModuleNativeCalls
 
     private static string? Demangle(string label, IReadOnlyCollection<string> paths)
     {
+        // A method of an object of which the compiler did not know at once whether there is one.
+        label = label.StartsWith(TentativePrefix, StringComparison.Ordinal) ? label[TentativePrefix.Length..] : label;
         foreach (string path in paths)
         {
             string assembly = Mangle(Path.GetFileNameWithoutExtension(path)) + "_";

@@ -71,7 +71,9 @@ public sealed class CheckModuleCode : SvsmTask
             string way = group.Key.Caller is null ? "" : group.Key.Caller + (group.Key.Called is null ? "" : $" calls {group.Key.Called}") + ", and ";
             Error(
                 SvsmDiagnostics.NativeCodeReached, $"{way}{group.Key.Assembly} needs {functions} of the native library '{group.Key.Library}'",
-                group.Key.Library.Contains("Cryptography", StringComparison.Ordinal) ? "a managed package, such as BouncyCastle.Cryptography" : "managed code");
+                group.Key.Library.Contains("Cryptography", StringComparison.Ordinal) ? "a managed package, such as BouncyCastle.Cryptography"
+                    : group.Key.Library.Contains("IO_Compression", StringComparison.Ordinal) ? "a managed package, such as SharpZipLib"
+                    : "managed code");
         }
     }
 }

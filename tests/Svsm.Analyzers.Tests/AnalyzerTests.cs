@@ -162,6 +162,7 @@ public sealed class AnalyzerTests
     [InlineData("static byte[] M(byte[] x) => System.Security.Cryptography.SHA256.HashData(x);", "SVSM5006@1")]
     [InlineData("static object M() => System.Security.Cryptography.Aes.Create();", "SVSM5006@1")]
     [InlineData("static object M() => new System.Security.Cryptography.X509Certificates.X509Certificate2(\"/x\");", "SVSM5006@1")]
+    [InlineData("static object M(System.IO.Stream s) => new System.IO.Compression.GZipStream(s, System.IO.Compression.CompressionMode.Compress);", "SVSM5006@1")]
     [InlineData("sealed class C { ~C() { } }", "SVSM5006@1")]
     [InlineData("static void M() { GC.WaitForPendingFinalizers(); }", "SVSM5006@1")]
     [InlineData("static void M() { System.Security.Cryptography.RandomNumberGenerator.Fill(new byte[3]); }", "")]

@@ -19,7 +19,7 @@ internal static class Snippet
     private static readonly string[] s_references =
     [
         "System.Private.CoreLib.dll", "System.Runtime.dll", "System.Memory.dll", "System.Collections.dll", "System.Collections.Concurrent.dll", "System.Console.dll", "System.Linq.dll", "System.Linq.Parallel.dll",
-        "System.Threading.dll", "System.Threading.Tasks.Parallel.dll", "System.Net.Sockets.dll", "System.Net.Primitives.dll", "System.Security.Cryptography.dll",
+        "System.Threading.dll", "System.Threading.Tasks.Parallel.dll", "System.Net.Sockets.dll", "System.Net.Primitives.dll", "System.Security.Cryptography.dll", "System.IO.Compression.dll",
         "System.Diagnostics.Process.dll", "System.ComponentModel.Primitives.dll",
     ];
 

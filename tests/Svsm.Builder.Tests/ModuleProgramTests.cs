@@ -125,6 +125,9 @@ public sealed class ModuleProgramTests
         XDocument own = XDocument.Parse(graph.ToString().Replace("x_Ns_Native__z", "Svsm_Builder_Tests_Svsm_Builder_Tests_ModuleProgramTests__Fails", StringComparison.Ordinal));
         Assert.Equal(
             ("Svsm.Builder.Tests.ModuleProgramTests.Program", "Svsm.Builder.Tests.ModuleProgramTests.Fails"), ModuleNativeCalls.Explain(own, call, s_modules, s_modules));
+        XDocument tentative = XDocument.Parse(own.ToString().Replace("Label=\"Svsm_Builder_Tests_Svsm_Builder_Tests_ModuleProgramTests__Fails", "Label=\"Tentative instance method: Svsm_Builder_Tests_Svsm_Builder_Tests_ModuleProgramTests__Fails", StringComparison.Ordinal));
+        Assert.Equal(
+            ("Svsm.Builder.Tests.ModuleProgramTests.Program", "Svsm.Builder.Tests.ModuleProgramTests.Fails"), ModuleNativeCalls.Explain(tentative, call, s_modules, s_modules));
         XDocument alone = XDocument.Parse(own.ToString().Replace("Source=\"2\"", "Source=\"7\"", StringComparison.Ordinal));
         Assert.Equal(("Svsm.Builder.Tests.ModuleProgramTests.Fails", null), ModuleNativeCalls.Explain(alone, call, s_modules, s_modules));
     }

@@ -86,10 +86,10 @@ public sealed class Workspace : IAsyncLifetime
         return ValueTask.CompletedTask;
     }
 
-    /// <summary>What a template makes, in a folder of its own.</summary>
-    internal async Task<string> NewProjectAsync(string name, string template = "svsm-image")
+    /// <summary>What a template makes, below a folder of its own or one that is there.</summary>
+    internal async Task<string> NewProjectAsync(string name, string template = "svsm-image", string? below = null)
     {
-        string folder = Path.Combine(Root, $"p{Interlocked.Increment(ref _count)}", name);
+        string folder = Path.Combine(below ?? Path.Combine(Root, $"p{Interlocked.Increment(ref _count)}"), name);
         Directory.CreateDirectory(Path.GetDirectoryName(folder)!);
         (await RunAsync(Path.GetDirectoryName(folder)!, "new", template, "-n", name, "--debug:custom-hive", _hive)).MustSucceed();
         return folder;

@@ -50,7 +50,7 @@ public sealed class ModuleCommandTests : ToolTest
     [InlineData("call", "is no command")]
     [InlineData("call 1 2 3 4 5 6", "is no command")]
     [InlineData("call x", "'x' is no number from 0 to 0xffffffff")]
-    [InlineData("read 0x1000000 1", "no number from 0 to 0xffffff")]
+    [InlineData("read 0x4000000 1", "no number from 0 to 0x3ffffff")]
     [InlineData("read 0 65537", "no number from 0 to 0x10000")]
     [InlineData("write 0 0x123", "is no bytes")]
     [InlineData("write 0 0xzz", "is no bytes")]

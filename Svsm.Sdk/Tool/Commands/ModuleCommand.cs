@@ -33,7 +33,8 @@ namespace Svsm.Tool.Commands;
 /// <summary><c>svsm module</c>: a module's program on the desk.</summary>
 internal static class ModuleCommand
 {
-    private const long MemorySize = 0x100_0000;
+    // The addresses of the probe guest's memory are in it: the same lines work there (Svsm.Simulator/ProbeGuest/TypedCommands.cs).
+    private const long MemorySize = 0x400_0000;
     private const int MaxRead = 0x1_0000;
 
     // Long enough for a debugger.
@@ -58,7 +59,7 @@ internal static class ModuleCommand
             .Select(variable => variable.Split('=', 2)).ToDictionary(pair => pair[0], pair => pair[1]);
         await using ModuleProcess process = ModuleProcess.Start([Path.GetFullPath(program), module], MemorySize, s_limit, environment);
         using CancellationTokenRegistration _ = cancellationToken.Register(process.Kill);
-        await console.Error.WriteLineAsync($"process {process.ProcessId}, 16 MiB of guest memory from address 0").ConfigureAwait(false);
+        await console.Error.WriteLineAsync($"process {process.ProcessId}, 64 MiB of guest memory from address 0").ConfigureAwait(false);
         try
         {
             var session = new Session(process, console);
