@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The keys for secure boot that an image brings: each as signature lists, or one certificate in DER.
+
+using System;
+
+namespace Svsm.Modules.VarStore;
+
+/// <summary>Keys for secure boot, as the image's owner gives them.</summary>
+/// <param name="PlatformKey">PK: one certificate.</param>
+/// <param name="KeyExchangeKeys">KEK; empty: none.</param>
+/// <param name="Allowed">db; empty: none.</param>
+/// <param name="Forbidden">dbx; empty: none.</param>
+public sealed record SecureBootKeys(ReadOnlyMemory<byte> PlatformKey, ReadOnlyMemory<byte> KeyExchangeKeys, ReadOnlyMemory<byte> Allowed, ReadOnlyMemory<byte> Forbidden)
+{
+    // Who has put a certificate into a list: the service of UEFI variables of an SVSM.
+    private static readonly Guid s_owner = new("a4453a59-9e1b-4787-a033-1986d6adbe55");
+
+    /// <summary>The keys as signature lists.</summary>
+    /// <param name="lists">The lists; null if there are none.</param>
+    /// <returns>False: one of them is neither lists nor a certificate with an RSA key, or too long; or PK is not one certificate.</returns>
+    internal bool TryGetLists(out SecureBootKeys? lists)
+    {
+        lists = null;
+        if (!TryGetLists(PlatformKey, out ReadOnlyMemory<byte> platformKey, out int count) || count != 1 || SignatureLists.Certificates(platformKey).Count != 1
+            || !TryGetLists(KeyExchangeKeys, out ReadOnlyMemory<byte> keyExchangeKeys, out _)
+            || !TryGetLists(Allowed, out ReadOnlyMemory<byte> allowed, out _)
+            || !TryGetLists(Forbidden, out ReadOnlyMemory<byte> forbidden, out _))
+        {
+            return false;
+        }
+
+        lists = new(platformKey, keyExchangeKeys, allowed, forbidden);
+        return true;
+    }
+
+    private static bool TryGetLists(ReadOnlyMemory<byte> bytes, out ReadOnlyMemory<byte> lists, out int count)
+    {
+        lists = Certificate.Read(bytes) is null ? bytes : SignatureLists.OfCertificate(s_owner, bytes.Span);
+        return SignatureLists.AreGood(lists, out count) && lists.Length <= VariableLimits.MaxData;
+    }
+}

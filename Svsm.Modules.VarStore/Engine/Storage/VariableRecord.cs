@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Records as the storage keeps them, little-endian, for VariableTable.
+//
+//   record 0, the state                  00 u8 version 1 | 01 u8 flags: bit 0 deployed mode
+//   record n, a variable                 00 u8 version 1 | 01 u8 bytes of the signer's hash | 02 u16 bytes of the name, without NUL | 04 u32 attributes
+//                                        08 GUID of the vendor | 18 time | 28 signer's hash, name, data
+//
+// Storage is authenticated by who keeps it, but a record is checked all the same: another version may have written it.
+
+using System;
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+
+namespace Svsm.Modules.VarStore;
+
+internal static class VariableRecord
+{
+    public const uint StateNumber = 0;
+
+    private const byte Version = 1;
+    private const byte DeployedFlag = 1;
+    private const int StateLength = 2;
+    private const int SignerLengthOffset = 1;
+    private const int NameLengthOffset = 2;
+    private const int AttributesOffset = 4;
+    private const int VendorOffset = 8;
+    private const int TimeOffset = 0x18;
+    private const int HeaderLength = 0x28;
+    private const int MaxSignerLength = 64;
+
+    public static byte[] WriteState(bool isDeployed) => [Version, isDeployed ? DeployedFlag : (byte)0];
+
+    public static bool TryReadState(ReadOnlySpan<byte> record, out bool isDeployed)
+    {
+        isDeployed = record.Length == StateLength && record[1] == DeployedFlag;
+        return record.Length == StateLength && record[0] == Version && record[1] <= DeployedFlag;
+    }
+
+    public static byte[] Write(Variable variable)
+    {
+        ReadOnlySpan<byte> name = MemoryMarshal.AsBytes(variable.Id.Name.AsSpan());
+        byte[] record = new byte[HeaderLength + variable.Signer.Length + name.Length + variable.Data.Length];
+        record[0] = Version;
+        record[SignerLengthOffset] = (byte)variable.Signer.Length;
+        BinaryPrimitives.WriteUInt16LittleEndian(record.AsSpan(NameLengthOffset), (ushort)name.Length);
+        BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(AttributesOffset), (uint)variable.Attributes);
+        variable.Id.Vendor.TryWriteBytes(record.AsSpan(VendorOffset));
+        variable.Time.Write(record.AsSpan(TimeOffset));
+        variable.Signer.CopyTo(record, HeaderLength);
+        name.CopyTo(record.AsSpan(HeaderLength + variable.Signer.Length));
+        variable.Data.CopyTo(record, HeaderLength + variable.Signer.Length + name.Length);
+        return record;
+    }
+
+    public static bool TryRead(uint number, ReadOnlySpan<byte> record, out Variable? variable)
+    {
+        variable = null;
+        if (record.Length < HeaderLength || record[0] != Version)
+        {
+            return false;
+        }
+
+        int signerLength = record[SignerLengthOffset];
+        int nameLength = BinaryPrimitives.ReadUInt16LittleEndian(record[NameLengthOffset..]);
+        var attributes = (VariableAttributes)BinaryPrimitives.ReadUInt32LittleEndian(record[AttributesOffset..]);
+        const VariableAttributes Allowed = VariableAttributes.NonVolatile | VariableAttributes.Access | VariableAttributes.TimeBasedAuthenticatedWriteAccess;
+        if (signerLength > MaxSignerLength || nameLength is 0 or > VariableLimits.MaxNameLength - sizeof(char) || nameLength % sizeof(char) != 0
+            || (attributes & ~Allowed) != 0 || (attributes & VariableAttributes.NonVolatile) == 0 || (attributes & VariableAttributes.BootServiceAccess) == 0
+            || record.Length - HeaderLength - signerLength - nameLength is <= 0 or > VariableLimits.MaxData)
+        {
+            return false;
+        }
+
+        ReadOnlySpan<byte> rest = record[HeaderLength..];
+        string name = new(MemoryMarshal.Cast<byte, char>(rest.Slice(signerLength, nameLength)));
+        if (name.Contains('\0', StringComparison.Ordinal))
+        {
+            return false;
+        }
+
+        variable = new Variable(new(new Guid(record.Slice(VendorOffset, 16)), name), attributes, rest[(signerLength + nameLength)..].ToArray())
+        {
+            Time = EfiTime.Read(record[TimeOffset..]),
+            Signer = rest[..signerLength].ToArray(),
+            Number = number,
+        };
+        return true;
+    }
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// All variables, in the order in which GetNextVariableName tells them: volatile ones first, then the others, each kind in the order in which it was
+// made. A variable that is written again keeps its place.
+//
+// A change goes this way: VariableChanges collects what one call of the guest does, Commit checks the quotas, has the storage take it, and only then
+// the table has it. If the storage does not, the table is as it was.
+
+using System;
+using System.Collections.Generic;
+
+namespace Svsm.Modules.VarStore;
+
+/// <summary>What one call changes.</summary>
+internal sealed class VariableChanges
+{
+    private readonly List<(VariableId Id, Variable? Variable)> _changes = [];
+
+    public IReadOnlyList<(VariableId Id, Variable? Variable)> All => _changes;
+
+    /// <summary>Whether deployed mode begins or ends; null: neither.</summary>
+    public bool? IsDeployed { get; set; }
+
+    public void Set(Variable variable) => Change(variable.Id, variable);
+
+    public void Remove(VariableId id) => Change(id, null);
+
+    private void Change(VariableId id, Variable? variable)
+    {
+        _changes.RemoveAll(change => change.Id == id);
+        _changes.Add((id, variable));
+    }
+}
+
+internal sealed class VariableTable(IVariableStorage storage)
+{
+    // Non-volatile by its attributes, but every start of the guest begins with a new one.
+    private static bool IsStored(Variable variable) => variable.IsNonVolatile && variable.Id != KnownVariables.CustomMode;
+
+    private readonly Dictionary<VariableId, Variable> _variables = [];
+    private readonly SortedList<uint, Variable> _volatile = [];
+    private readonly SortedList<uint, Variable> _nonVolatile = [];
+
+    public IEnumerable<Variable> NonVolatile => _nonVolatile.Values;
+
+    public int NonVolatileSize { get; private set; }
+
+    public int VolatileSize { get; private set; }
+
+    /// <summary>Whether deployed mode is to survive, as the storage has it.</summary>
+    public bool IsDeployed { get; private set; }
+
+    public Variable? Find(VariableId id) => _variables.GetValueOrDefault(id);
+
+    /// <summary>The first variable, or the one after another.</summary>
+    public Variable? Next(Variable? after)
+    {
+        if (after is not { IsNonVolatile: true })
+        {
+            return After(_volatile, after) ?? After(_nonVolatile, null);
+        }
+
+        return After(_nonVolatile, after);
+
+        static Variable? After(SortedList<uint, Variable> list, Variable? variable)
+        {
+            int index = variable is null ? 0 : list.IndexOfKey(variable.Number) + 1;
+            return index < list.Count ? list.Values[index] : null;
+        }
+    }
+
+    public bool TryLoad()
+    {
+        if (!storage.TryLoad(out IReadOnlyList<StorageRecord> records))
+        {
+            return false;
+        }
+
+        foreach (StorageRecord record in records)
+        {
+            ReadOnlySpan<byte> value = record.Value.GetValueOrDefault().Span;
+            if (record.Number == VariableRecord.StateNumber)
+            {
+                if (!VariableRecord.TryReadState(value, out bool isDeployed))
+                {
+                    return false;
+                }
+
+                IsDeployed = isDeployed;
+            }
+            else if (!VariableRecord.TryRead(record.Number, value, out Variable? variable) || _variables.ContainsKey(variable!.Id) || _nonVolatile.ContainsKey(record.Number))
+            {
+                return false;
+            }
+            else
+            {
+                Put(variable);
+            }
+        }
+
+        return NonVolatileSize <= VariableLimits.NonVolatileQuota;
+    }
+
+    /// <summary>Drops what does not survive a start of the guest.</summary>
+    public void DropVolatile()
+    {
+        foreach (Variable variable in (Variable[])[.. _volatile.Values])
+        {
+            Take(variable);
+        }
+
+        if (Find(KnownVariables.CustomMode) is Variable customMode)
+        {
+            Take(customMode);
+        }
+    }
+
+    /// <summary>Makes changes.</summary>
+    /// <returns><see cref="EfiStatus.Success"/>; <see cref="EfiStatus.OutOfResources"/>: a quota; <see cref="EfiStatus.DeviceError"/>: the storage. Nothing
+    /// changed unless it is a success.</returns>
+    public EfiStatus Commit(VariableChanges changes)
+    {
+        int nonVolatile = NonVolatileSize;
+        int @volatile = VolatileSize;
+        bool grows = false;
+        bool volatileGrows = false;
+        var replaced = new List<(Variable? Old, Variable? New)>();
+        uint nextVolatile = NextNumber(_volatile);
+        uint nextNonVolatile = NextNumber(_nonVolatile);
+        foreach ((VariableId id, Variable? wanted) in changes.All)
+        {
+            Variable? old = Find(id);
+            Variable? made = wanted;
+            if (made is not null)
+            {
+                bool stays = old is not null && old.IsNonVolatile == made.IsNonVolatile;
+                made = made with { Number = stays ? old!.Number : made.IsNonVolatile ? nextNonVolatile++ : nextVolatile++ };
+            }
+
+            int delta = (made is { IsNonVolatile: true } ? made.Size : 0) - (old is { IsNonVolatile: true } ? old.Size : 0);
+            int volatileDelta = (made is { IsNonVolatile: false } ? made.Size : 0) - (old is { IsNonVolatile: false } ? old.Size : 0);
+            nonVolatile += delta;
+            @volatile += volatileDelta;
+            grows |= delta > 0;
+            volatileGrows |= volatileDelta > 0;
+            replaced.Add((old, made));
+        }
+
+        // What does not take more is allowed also when there is too much already.
+        if ((grows && nonVolatile > VariableLimits.NonVolatileQuota) || (volatileGrows && @volatile > VariableLimits.VolatileQuota))
+        {
+            return EfiStatus.OutOfResources;
+        }
+
+        var records = new List<StorageRecord>();
+        if (changes.IsDeployed is bool isDeployed && isDeployed != IsDeployed)
+        {
+            records.Add(new(VariableRecord.StateNumber, VariableRecord.WriteState(isDeployed)));
+        }
+
+        foreach ((Variable? old, Variable? made) in replaced)
+        {
+            if (made is not null && IsStored(made))
+            {
+                records.Add(new(made.Number, VariableRecord.Write(made)));
+            }
+            else if (old is not null && IsStored(old))
+            {
+                records.Add(new(old.Number, null));
+            }
+        }
+
+        if (records.Count != 0 && !storage.TryCommit(records.ToArray()))
+        {
+            return EfiStatus.DeviceError;
+        }
+
+        IsDeployed = changes.IsDeployed ?? IsDeployed;
+        foreach ((Variable? old, Variable? made) in replaced)
+        {
+            if (old is not null)
+            {
+                Take(old);
+            }
+
+            if (made is not null)
+            {
+                Put(made);
+            }
+        }
+
+        return EfiStatus.Success;
+    }
+
+    // Of variables that the engine itself makes when the guest starts: neither quota nor storage is asked.
+    public void PutOwn(Variable variable)
+    {
+        if (Find(variable.Id) is Variable old)
+        {
+            Take(old);
+        }
+
+        Put(variable with { Number = NextNumber(variable.IsNonVolatile ? _nonVolatile : _volatile) });
+    }
+
+    private static uint NextNumber(SortedList<uint, Variable> list) => list.Count == 0 ? 1 : list.Keys[^1] + 1;
+
+    private void Put(Variable variable)
+    {
+        _variables.Add(variable.Id, variable);
+        if (variable.IsNonVolatile)
+        {
+            _nonVolatile.Add(variable.Number, variable);
+            NonVolatileSize += variable.Size;
+        }
+        else
+        {
+            _volatile.Add(variable.Number, variable);
+            VolatileSize += variable.Size;
+        }
+    }
+
+    private void Take(Variable variable)
+    {
+        _variables.Remove(variable.Id);
+        if (variable.IsNonVolatile)
+        {
+            _nonVolatile.Remove(variable.Number);
+            NonVolatileSize -= variable.Size;
+        }
+        else
+        {
+            _volatile.Remove(variable.Number);
+            VolatileSize -= variable.Size;
+        }
+    }
+}
