@@ -20,6 +20,8 @@ internal static unsafe class VcpuChecks
 
     private static uint s_answered;
     private static bool s_isReleased;
+    private static bool s_isHeld;
+    private static bool s_rests;
 
     public static void Run(in ProbeStart start)
     {
@@ -147,11 +149,19 @@ internal static unsafe class VcpuChecks
 
             if (name == CoreCall.RemapCallingArea && result == SvsmResultCode.Success)
             {
-                // It was free at this moment.
+                // It was free at this moment. The other vCPU rests until it is given back: what the call back answers is read there, when it is free again.
                 ulong old = Calls.Area;
                 Calls.UseArea(rcx);
+                Volatile.Write(ref s_rests, false);
+                Volatile.Write(ref s_isHeld, true);
+                while (!Volatile.Read(ref s_rests))
+                {
+                    X64.Pause();
+                }
+
                 Calls.Core(CoreCall.RemapCallingArea, old);
                 Calls.UseArea(old);
+                Volatile.Write(ref s_isHeld, false);
             }
         }
 
@@ -163,6 +173,12 @@ internal static unsafe class VcpuChecks
         const int Count = 500;
         for (ulong flags = 0; cpu == 1 && !Volatile.Read(ref s_isReleased); flags ^= PvalidateList.Validate)
         {
+            while (Volatile.Read(ref s_isHeld))
+            {
+                Volatile.Write(ref s_rests, true);
+                X64.Pause();
+            }
+
             Calls.WriteHead(Calls.Buffer, Count, 0);
             for (int i = 0; i < Count; i++)
             {
