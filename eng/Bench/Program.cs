@@ -214,6 +214,7 @@ async Task PrintLinuxAsync(string[] others)
     string kernel = Path.Combine(folder, "vmlinuz");
     string disk = Path.Combine(folder, "initrd");
     byte[][] files = [(await DebianPackage.Kernel.ReadAsync($"./boot/vmlinuz-{DebianPackage.KernelRelease}"))[0], (await DebianPackage.BusyBox.ReadAsync("./bin/busybox"))[0]];
+    Directory.CreateDirectory(folder);
     await File.WriteAllBytesAsync(kernel, files[0]);
     var archive = new CpioArchive();
     archive.AddDirectory("bin");
