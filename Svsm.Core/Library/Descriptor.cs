@@ -15,6 +15,7 @@ internal static partial class Descriptor
     public const int NoEntry = 2;
     public const int InputOutput = 5;
     public const int TryAgain = 11;
+    public const int NoMemory = 12;
     public const int Invalid = 22;
     public const int NoKey = 126;
 

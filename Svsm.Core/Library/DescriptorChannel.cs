@@ -23,23 +23,42 @@ internal sealed class DescriptorChannel
 
     public bool IsBroken { get; private set; }
 
-    public bool TryReceive(out ModuleMessage request)
+    public bool TryReceive(out ModuleMessage request, out byte[] payload)
     {
-        int length = 0;
-        while (length < _request.Length)
+        payload = [];
+        request = default;
+        if (!TryFill(_request, isFirst: true))
         {
-            nint count = Descriptor.Read(ModuleDescriptor.Requests, _request.AsSpan(length));
-            if (count <= 0)
-            {
-                IsBroken = count < 0 || length != 0;
-                request = default;
-                return false;
-            }
-
-            length += (int)count;
+            return false;
         }
 
         request = MemoryMarshal.Read<ModuleMessage>(_request);
+        if (request.PayloadSize > ModuleMessage.MaxPayload)
+        {
+            IsBroken = true;
+            return false;
+        }
+
+        payload = new byte[request.PayloadSize];
+        return TryFill(payload, isFirst: false);
+    }
+
+    // The end of the requests comes before the first byte of one.
+    private bool TryFill(Span<byte> rest, bool isFirst)
+    {
+        while (!rest.IsEmpty)
+        {
+            nint count = Descriptor.Read(ModuleDescriptor.Requests, rest);
+            if (count <= 0)
+            {
+                IsBroken = count < 0 || !isFirst;
+                return false;
+            }
+
+            isFirst = false;
+            rest = rest[(int)count..];
+        }
+
         return true;
     }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The security processor and the services as a process has them: by descriptors. Outside of an image the descriptors are not open, and the kernel
-// gives them to one module only.
+// The security processor, the services and the other modules as a process has them: by descriptors. Outside of an image the descriptors are not open, and the kernel
+// gives them to modules with the permission only.
 
 using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using Svsm.Wire;
 
 namespace Svsm.Core;
@@ -73,6 +74,41 @@ internal sealed class DescriptorSecurityProcessor : SecurityProcessor
 
     private static bool Read(Span<byte> destination, long offset) =>
         Descriptor.ReadAt(ModuleDescriptor.SecurityProcessor, destination, offset) == destination.Length;
+}
+
+internal sealed class DescriptorPeers : ModulePeers
+{
+    public override PeerResult Ask(ModuleMessageKind kind, ReadOnlySpan<byte> request, out byte[] answer)
+    {
+        answer = [];
+        int descriptor = kind switch
+        {
+            ModuleMessageKind.Store => ModuleDescriptor.Store,
+            ModuleMessageKind.Key => ModuleDescriptor.Keys,
+            _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "no kind of request to another module"),
+        };
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(request.Length, ModuleMessage.MaxPayload);
+        if (Descriptor.WriteAt(descriptor, request, 0) < 0)
+        {
+            return Descriptor.LastError switch
+            {
+                Descriptor.NoEntry => PeerResult.NotThere,
+                Descriptor.NoMemory => PeerResult.Failed,
+                _ => PeerResult.NotPermitted,
+            };
+        }
+
+        byte[] buffer = new byte[ModuleMessage.MaxPayload];
+        nint length = Descriptor.ReadAt(descriptor, buffer, 0);
+        if (length < 0)
+        {
+            return PeerResult.Failed;
+        }
+
+        answer = buffer.AsSpan(0, (int)length).ToArray();
+        CryptographicOperations.ZeroMemory(buffer);
+        return PeerResult.Answered;
+    }
 }
 
 internal sealed class DescriptorManifests : ServiceManifests

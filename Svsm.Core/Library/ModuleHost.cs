@@ -37,11 +37,11 @@ public static class ModuleHost
         try
         {
             using SvsmModule module = create();
-            module.Attach(channel.Guest, channel.Log, new DescriptorSecurityProcessor(), new DescriptorManifests());
+            module.Attach(channel.Guest, channel.Log, new DescriptorSecurityProcessor(), new DescriptorManifests(), new DescriptorPeers());
             module.Start();
-            while (channel.TryReceive(out ModuleMessage request))
+            while (channel.TryReceive(out ModuleMessage request, out byte[] contents))
             {
-                if (!ModuleRequests.TryAnswer(module, in request, out ModuleMessage answer, out ReadOnlyMemory<byte> payload))
+                if (!ModuleRequests.TryAnswer(module, in request, contents, out ModuleMessage answer, out ReadOnlyMemory<byte> payload))
                 {
                     channel.Log.Error("a message on the channel is no request");
                     return BadChannel;

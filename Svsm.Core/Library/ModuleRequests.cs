@@ -13,16 +13,19 @@ internal static class ModuleRequests
     /// <summary>Has a module answer a request.</summary>
     /// <param name="module">The module, started.</param>
     /// <param name="request">The request.</param>
+    /// <param name="contents">What follows it, as many bytes as it says.</param>
     /// <param name="answer">The answer.</param>
     /// <param name="payload">What follows the answer.</param>
     /// <returns>False: it is no request.</returns>
-    /// <exception cref="InvalidOperationException">The module gave a manifest that is too large.</exception>
-    public static bool TryAnswer(SvsmModule module, in ModuleMessage request, out ModuleMessage answer, out ReadOnlyMemory<byte> payload)
+    /// <exception cref="InvalidOperationException">The module gave a manifest or an answer that is too large.</exception>
+    public static bool TryAnswer(SvsmModule module, in ModuleMessage request, ReadOnlyMemory<byte> contents, out ModuleMessage answer, out ReadOnlyMemory<byte> payload)
     {
         answer = request;
         answer.Result = (ulong)SvsmResultCode.Success;
         payload = default;
-        if (request.PayloadSize != 0 || request.Sequence == 0 || request.Vcpu > int.MaxValue)
+        answer.PayloadSize = 0;
+        bool mayHaveContents = request.Kind is ModuleMessageKind.Store or ModuleMessageKind.Key;
+        if (request.PayloadSize != (uint)contents.Length || (contents.Length != 0 && !mayHaveContents) || request.Sequence == 0 || request.Vcpu > int.MaxValue)
         {
             return false;
         }
@@ -45,12 +48,16 @@ internal static class ModuleRequests
                     payload = default;
                 }
 
-                if (payload.Length > ModuleMessage.MaxPayload)
+                SetSize(ref answer, payload.Length, "a manifest");
+                return true;
+            case ModuleMessageKind.Store or ModuleMessageKind.Key:
+                if (!module.TryServe(request.Kind, (uint)request.Rcx, contents, out payload))
                 {
-                    throw new InvalidOperationException($"a manifest of {payload.Length} bytes; wanted are at most {ModuleMessage.MaxPayload}");
+                    answer.Result = (ulong)SvsmResultCode.InvalidParameter;
+                    payload = default;
                 }
 
-                answer.PayloadSize = (uint)payload.Length;
+                SetSize(ref answer, payload.Length, "an answer");
                 return true;
             case ModuleMessageKind.Reset:
                 module.Reset();
@@ -58,5 +65,15 @@ internal static class ModuleRequests
             default:
                 return false;
         }
+    }
+
+    private static void SetSize(ref ModuleMessage answer, int length, string what)
+    {
+        if (length > ModuleMessage.MaxPayload)
+        {
+            throw new InvalidOperationException($"{what} of {length} bytes; wanted are at most {ModuleMessage.MaxPayload}");
+        }
+
+        answer.PayloadSize = (uint)length;
     }
 }

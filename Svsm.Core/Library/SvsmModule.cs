@@ -14,6 +14,7 @@
 // configuration says whether the module is started again. A bad call is no reason to throw: it is answered by a result code.
 
 using System;
+using Svsm.Wire;
 
 namespace Svsm.Core;
 
@@ -25,6 +26,7 @@ public abstract class SvsmModule : IDisposable
     private ModuleLog? _log;
     private SecurityProcessor? _securityProcessor;
     private ServiceManifests? _services;
+    private ModulePeers? _peers;
 
     /// <summary>The guest's memory.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
@@ -41,6 +43,10 @@ public abstract class SvsmModule : IDisposable
     /// <summary>The manifests of all services, for a module with the permission to attest.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
     protected ServiceManifests Services => _services ?? throw NotStarted();
+
+    /// <summary>The other modules, for a module with the permission to ask them.</summary>
+    /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
+    protected ModulePeers Peers => _peers ?? throw NotStarted();
 
     /// <summary>Gets ready to serve. Called once, before everything else.</summary>
     protected internal virtual void Start()
@@ -67,6 +73,18 @@ public abstract class SvsmModule : IDisposable
         return false;
     }
 
+    /// <summary>Answers a request of another module: for the module that keeps the store, and for the one that attests.</summary>
+    /// <param name="kind"><see cref="ModuleMessageKind.Store"/> or <see cref="ModuleMessageKind.Key"/>.</param>
+    /// <param name="protocol">Protocol of the module that asks. The kernel's word, not that module's.</param>
+    /// <param name="request">The request, at most 64 KiB: untrusted, as far as one module does not trust the other.</param>
+    /// <param name="answer">The answer, at most 64 KiB.</param>
+    /// <returns>False: it serves no such requests.</returns>
+    protected internal virtual bool TryServe(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request, out ReadOnlyMemory<byte> answer)
+    {
+        answer = default;
+        return false;
+    }
+
     /// <summary>The guest starts anew: forgets what was kept for the one before.</summary>
     protected internal virtual void Reset()
     {
@@ -85,7 +103,7 @@ public abstract class SvsmModule : IDisposable
     {
     }
 
-    internal void Attach(GuestMemory guest, ModuleLog log, SecurityProcessor securityProcessor, ServiceManifests services)
+    internal void Attach(GuestMemory guest, ModuleLog log, SecurityProcessor securityProcessor, ServiceManifests services, ModulePeers peers)
     {
         if (_guest is not null)
         {
@@ -96,6 +114,7 @@ public abstract class SvsmModule : IDisposable
         _log = log;
         _securityProcessor = securityProcessor;
         _services = services;
+        _peers = peers;
     }
 
     private static InvalidOperationException NotStarted() =>

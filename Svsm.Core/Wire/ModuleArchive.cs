@@ -112,6 +112,15 @@ public enum ModulePermissions : uint
     /// Ask the security processor, with the key of VMPL0, and the other modules for their manifests. At most one module of an image has it.
     /// </summary>
     Attest = 4,
+
+    /// <summary>Have a part of the store. A module has one of this, <see cref="Attest"/> and <see cref="KeepStore"/>: else two could wait for each other.</summary>
+    Store = 8,
+
+    /// <summary>
+    /// Keep the store, for the modules that have a part of it, and have keys derived for it. At most one module of an image has it. It is started before
+    /// those, and after the one that attests, and serves no guest: its protocol is a name.
+    /// </summary>
+    KeepStore = 16,
 }
 
 /// <summary>A module of an archive: the process that serves one protocol.</summary>

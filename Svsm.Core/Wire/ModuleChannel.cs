@@ -13,11 +13,13 @@
 //   6     security        pread, pwrite: guest messages under the key of VMPL0, at the offsets of SecurityProcessorOffset
 //         processor
 //   7     services        pread: which services there are, and their manifests, at the offsets of ServiceOffset
+//   8     store           pwrite, at 0: a request to the module that keeps the store; pread, at 0: its answer
+//   9     keys            pwrite, at 0: a request to the module that attests, for a key of the security processor; pread, at 0: its answer
 //
-// 6 and 7 are those of the one module that may attest; EPERM for the others.
+// 6 and 7 are those of the one module that may attest, 8 of those that may store, 9 of the one that keeps the store; EPERM for the others.
 //
-// One request at a time: it is read, worked on, answered. A message is 64 bytes, little-endian; the answer to Manifest is followed by
-// PayloadSize bytes, written with it or after it. An answer has the kind and the sequence number of its request. Anything else on the
+// One request at a time: it is read, worked on, answered. A message is 64 bytes, little-endian, and PayloadSize bytes follow it: requests of other
+// modules have such, and so have answers to them and to Manifest. An answer has the kind and the sequence number of its request. Anything else on the
 // channel is a defect of the module, and its host ends it.
 
 using System;
@@ -48,6 +50,15 @@ public static class ModuleDescriptor
 
     /// <summary>Manifests of the services: <see cref="ServiceOffset"/>.</summary>
     public const int Services = 7;
+
+    /// <summary>
+    /// The store: a write is a request, of at most <see cref="ModuleMessage.MaxPayload"/> bytes, and drops the one before; a read waits for its answer, all of
+    /// it at once. ENOENT: nobody keeps a store; EIO: its module failed; EINVAL: there was no request, or the buffer is too small.
+    /// </summary>
+    public const int Store = 8;
+
+    /// <summary>Keys of the security processor, for the module that keeps the store: as <see cref="Store"/>, answered by the module that attests.</summary>
+    public const int Keys = 9;
 
     /// <summary>Most bytes that one call copies.</summary>
     public const int MaxTransfer = 0x10_0000;
@@ -164,6 +175,12 @@ public enum ModuleMessageKind : uint
 
     /// <summary>The guest starts anew: what was kept for it is to be forgotten.</summary>
     Reset = 3,
+
+    /// <summary>A request of another module to the store, whose protocol is <see cref="ModuleMessage.Rcx"/>: the kernel's word.</summary>
+    Store = 4,
+
+    /// <summary>A request for a key of the security processor, from the module that keeps the store.</summary>
+    Key = 5,
 }
 
 /// <summary>A message in either direction.</summary>
@@ -173,13 +190,13 @@ public struct ModuleMessage
     /// <summary>Bytes of a message.</summary>
     public const int Length = 64;
 
-    /// <summary>The largest payload of an answer in bytes.</summary>
+    /// <summary>The largest payload in bytes.</summary>
     public const int MaxPayload = 0x1_0000;
 
     /// <summary>What is wanted, or answered.</summary>
     public ModuleMessageKind Kind;
 
-    /// <summary>Bytes that follow an answer; 0 in a request.</summary>
+    /// <summary>Bytes that follow.</summary>
     public uint PayloadSize;
 
     /// <summary>Number of the request, from 1; the answer repeats it.</summary>

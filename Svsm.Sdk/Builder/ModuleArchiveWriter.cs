@@ -18,6 +18,7 @@ using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Globalization;
 using System.Linq;
+using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Text;
 using Svsm.Diagnostics;
@@ -34,7 +35,8 @@ public static class ModuleArchiveWriter
     private const ulong MinRegionRange = 0x1000_0000;
     private const ulong NewObjects = 0x4_0000;
     private const uint MaxWatchdog = 3_600_000;
-    private const ModulePermissions AllPermissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest | ModulePermissions.Attest;
+    private const ModulePermissions AllPermissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest | ModulePermissions.Attest |
+        ModulePermissions.Store | ModulePermissions.KeepStore;
 
     /// <summary>Writes an archive.</summary>
     /// <param name="files">Its files.</param>
@@ -170,6 +172,11 @@ public static class ModuleArchiveWriter
         {
             throw Invalid(second, "a permission to attest, which another module has", "it for one module of the image, for the key is one module's");
         }
+
+        if (modules.Where(module => module.Permissions.HasFlag(ModulePermissions.KeepStore)).Skip(1).FirstOrDefault() is ModuleOptions keeper)
+        {
+            throw Invalid(keeper, "a permission to keep the store, which another module has", "it for one module of the image");
+        }
     }
 
     /// <summary>The environment of a module's process.</summary>
@@ -264,6 +271,12 @@ public static class ModuleArchiveWriter
         if (module.Watchdog is 0 or > MaxWatchdog)
         {
             throw Invalid(module, $"a watchdog of {module.Watchdog} ms", $"1 to {MaxWatchdog}");
+        }
+
+        const ModulePermissions OneOf = ModulePermissions.Attest | ModulePermissions.Store | ModulePermissions.KeepStore;
+        if (BitOperations.PopCount((uint)(module.Permissions & OneOf)) > 1)
+        {
+            throw Invalid(module, $"the permissions {module.Permissions & OneOf}", "one of Attest, Store and KeepStore: with two, modules could wait for each other");
         }
 
         if (module.OnFailure > ModuleFailurePolicy.Retire || (module.Permissions & ~AllPermissions) != 0)

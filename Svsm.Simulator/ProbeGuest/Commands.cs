@@ -32,7 +32,9 @@
 //   module-order   calls that are not asked again, or by other registers; exit status 0 if all answers are right
 //   spy:N          N times: the test module looks for what its neighbour has in memory; exit status 0 if it never sees it
 //   manifests:N    N times on all vCPUs: manifests of the test modules, of all kinds; exit status 0 if all are right
+//   peers:N        N times on all vCPUs: calls to a test module that asks another one; exit status 0 if all are right, also after failures
 //   messages       messages to the security processor of a host that is busy at first and then refuses; exit status 0 if the module may what it should
+//   module-clock   a call of 200 ms by the module's clock; exit status 0 if it takes that by the guest's, which counts nanoseconds
 //   module-wait    a call that takes 2 seconds, with the timer's interrupts in between; exit status 0 if that ticked and other vCPUs were served
 //   mfuzz:N[:SEED] N random calls to the test module on all vCPUs at once
 //   lib:ROW        has the module that tries the class library try ROW, and prints the outcome; exit status 0
@@ -203,6 +205,10 @@ internal static unsafe class Commands
         {
             AttestingCalls.Manifests(Parse(text.Slice("manifests:"u8.Length)));
         }
+        else if (text.StartsWith("peers:"u8))
+        {
+            PeerCalls.Run(Parse(text.Slice("peers:"u8.Length)));
+        }
         else if (text.SequenceEqual("messages"u8))
         {
             AttestingCalls.Messages();
@@ -210,6 +216,10 @@ internal static unsafe class Commands
         else if (text.StartsWith("spy:"u8))
         {
             ModuleCalls.Spy(Parse(text.Slice("spy:"u8.Length)));
+        }
+        else if (text.SequenceEqual("module-clock"u8))
+        {
+            ModuleCalls.Clock();
         }
         else if (text.SequenceEqual("module-wait"u8))
         {

@@ -111,6 +111,23 @@ internal static unsafe class ModuleCalls
         Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
     }
 
+    /// <summary>Compares the clock of the test module with the guest's own, in a machine whose counter counts nanoseconds. Ends the VM.</summary>
+    public static void Clock()
+    {
+        const ulong Long = 200;
+        const ulong NanosecondsPerMillisecond = 1_000_000;
+        SvsmCall call = new() { Rcx = Long };
+        ulong start = X64.ReadTimeStampCounter();
+        Probe.Result("clock: the call"u8, Calls.Call(Protocol, Compute, ref call), SvsmResultCode.Success);
+        ulong elapsed = (X64.ReadTimeStampCounter() - start) / NanosecondsPerMillisecond;
+
+        // What the guest and the kernel need in between is a part of it; the measurement is of a few ticks.
+        Probe.True("clock: not too fast"u8, elapsed >= Long * 9 / 10);
+        Probe.True("clock: not too slow"u8, elapsed <= Long * 3 / 2);
+        Probe.Summarize();
+        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
     /// <summary>Makes a call that takes two seconds, with interrupts in between; the other vCPUs make calls of the core protocol meanwhile. Ends the VM.</summary>
     public static void Wait()
     {

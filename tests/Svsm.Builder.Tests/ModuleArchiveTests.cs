@@ -249,7 +249,9 @@ public sealed class ModuleArchiveTests
         { "watchdog of 0", module => module with { Watchdog = 0 } },
         { "watchdog of 3600001", module => module with { Watchdog = 3_600_001 } },
         { "failure policy 2", module => module with { OnFailure = (ModuleFailurePolicy)2 } },
-        { "permissions 0x8", module => module with { Permissions = (ModulePermissions)8 } },
+        { "permissions 0x20", module => module with { Permissions = (ModulePermissions)0x20 } },
+        { "Attest, Store", module => module with { Permissions = ModulePermissions.Attest | ModulePermissions.Store } },
+        { "Store, KeepStore", module => module with { Permissions = ModulePermissions.KeepStore | ModulePermissions.Store } },
     };
 
     [Theory]
@@ -260,6 +262,12 @@ public sealed class ModuleArchiveTests
     [Fact]
     public void Build_TwoModulesThatAttest_Fails() =>
         Fails(SvsmDiagnostics.ModuleOptionInvalid, Options(Tpm, Echo with { Permissions = ModulePermissions.Attest }), "permission to attest");
+
+    [Fact]
+    public void Build_TwoModulesThatKeepTheStore_Fails() =>
+        Fails(
+            SvsmDiagnostics.ModuleOptionInvalid,
+            Options(Tpm with { Permissions = ModulePermissions.KeepStore }, Echo with { Permissions = ModulePermissions.KeepStore }), "permission to keep the store");
 
     [Fact]
     public void Build_TwoModulesOfAService_Fails() =>

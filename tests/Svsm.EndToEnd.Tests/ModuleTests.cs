@@ -122,6 +122,29 @@ public sealed class ModuleTests
         Assert.Contains(TypeName + ": aborted", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task Module_Clock_KeepsTime()
+    {
+        using ImageUnderTest image = Build("module-clock");
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true });
+
+        AssertPassed(result);
+        Assert.DoesNotContain("do not fit", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+    }
+
+    // It uses no processor time, but the guest would never start.
+    [Fact]
+    public async Task Module_SleepsInItsStart_DoesNotHoldUpTheGuest()
+    {
+        var sleeping = new ModuleOptions { TypeName = "Svsm.TestModule.SleepingModule", Protocol = 0x8000_0003, Watchdog = 20, RestartLimit = 1 };
+        using ImageUnderTest image = Build("module:1", others: sleeping);
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true });
+
+        AssertPassed(result);
+        Assert.Equal(2, result.ConsoleText((int)Vmpl.Vmpl0).Split("SleepingModule: took more than 20 ms").Length - 1);
+        Assert.Contains("SleepingModule: retired", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(4)]
@@ -135,6 +158,26 @@ public sealed class ModuleTests
         AssertPassed(result);
         AssertPassed(wanted);
         Assert.Equal(wanted.Kernel!.FramesInUse, result.Kernel!.FramesInUse);
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(4)]
+    public async Task Module_AsksAnotherOne_HasItsAnswer(int vcpuCount)
+    {
+        ImageUnderTest Build(int rounds) => ImageUnderTest.Build($"peers:{rounds}", alterOptions: options => options with
+        {
+            Modules =
+            [
+                new ModuleOptions { TypeName = "Svsm.TestModule.AskingModule", Protocol = 0x8000_0005, Permissions = ModulePermissions.Store },
+                new ModuleOptions { TypeName = "Svsm.TestModule.KeepingModule", Protocol = 0x8000_0006, Permissions = ModulePermissions.KeepStore },
+                new ModuleOptions { TypeName = "Svsm.TestModule.KeyModule", Protocol = 0x8000_0007, Permissions = ModulePermissions.Attest },
+            ],
+            Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestModules")))],
+        });
+
+        using ImageUnderTest image = Build(5);
+        AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = vcpuCount, CountInstructions = true }));
     }
 
     // The host is busy once, and says then what the security processor says to a message that it cannot decrypt.

@@ -54,7 +54,7 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
     public List<ServiceEntry> Services { get; } = [];
 
     /// <summary>The state of the manifest that was asked for.</summary>
-    public ManifestState Manifest { get; set; }
+    public InternalState Manifest { get; set; }
 
     public byte[] ManifestBytes { get; set; } = [];
 
@@ -195,14 +195,53 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
         return Services.Count;
     }
 
-    public ManifestState AskManifest(int asking, uint module, uint version, out ReadOnlySpan<byte> manifest)
+    public InternalState AskManifest(int asking, uint module, uint version, out ReadOnlySpan<byte> manifest)
     {
         Asked = (module, version);
-        manifest = Manifest == ManifestState.Ready ? ManifestBytes : default;
+        manifest = Manifest == InternalState.Ready ? ManifestBytes : default;
         return Manifest;
     }
 
-    public void EndManifest() => Asked = null;
+    /// <summary>The state of the request to another module.</summary>
+    public InternalState Peer { get; set; }
+
+    public byte[] PeerAnswer { get; set; } = [];
+
+    /// <summary>Requests to other modules that were sent.</summary>
+    public List<(ModuleMessageKind Kind, byte[] Request)> Requests { get; } = [];
+
+    /// <summary>The request that was begun and not sent or ended.</summary>
+    public (ModuleMessageKind Kind, byte[] Room)? Begun { get; private set; }
+
+    public InternalState TryBeginRequest(int asking, ModuleMessageKind kind, int length, out Span<byte> room)
+    {
+        Assert.InRange(length, 0, ModuleMessage.MaxPayload);
+        Begun = null;
+        room = default;
+        if (Peer is InternalState.NotFound or InternalState.Failed)
+        {
+            return Peer;
+        }
+
+        Begun = (kind, new byte[length]);
+        room = Begun.Value.Room;
+        return InternalState.Pending;
+    }
+
+    public void SendRequest(int asking)
+    {
+        Requests.Add(Begun!.Value);
+        Begun = null;
+    }
+
+    public InternalState AwaitAnswer(int asking, ModuleMessageKind kind, out ReadOnlySpan<byte> answer)
+    {
+        bool isThere = Requests.Count != 0 && Requests[^1].Kind == kind;
+        answer = isThere && Peer == InternalState.Ready ? PeerAnswer : default;
+        return isThere ? Peer : InternalState.NotFound;
+    }
+
+    public void EndRequest(int asking) => (Asked, Begun) = (null, null);
 
     public CpuidValues Cpuid(uint function, uint index) => new() { Eax = function + 1, Ebx = index + 2, Ecx = 0x8000_0003, Edx = 0xFFFF_FFF4 };
 

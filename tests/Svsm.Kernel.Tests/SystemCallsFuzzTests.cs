@@ -45,7 +45,7 @@ public sealed class SystemCallsFuzzTests
             var process = new TestProcess();
             process.Platform.Guest.Add(0x1234, new byte[Page.Size]);
             process.Platform.Guest.Add(0x1235, new byte[Page.Size]);
-            process.Process.Permissions = process.Platform.GuestPermissions = (ModulePermissions)random.Next(8);
+            process.Process.Permissions = process.Platform.GuestPermissions = (ModulePermissions)random.Next(32);
             process.Write(process.Buffer, TestArchive.NotePath);
             process.Write(process.Buffer + 64, "/dev/urandom");
             process.Write(process.Buffer + Page.Size, new string('x', 300));
@@ -140,7 +140,7 @@ public sealed class SystemCallsFuzzTests
                 process.Registers.Rip += 2;
                 break;
             case CallResult.Waits:
-                Assert.True(number == 17 && arguments[0] == 7 && process.Registers.Rax == 17, what);
+                Assert.True(number == 17 && (arguments[0] is 7 or 8 or 9) && process.Registers.Rax == 17, what);
                 process.Registers.Rip += 2;
                 break;
             case CallResult.Sleeps:
@@ -185,20 +185,27 @@ public sealed class SystemCallsFuzzTests
         switch (number)
         {
             case 0:
-                (arguments[0], arguments[1], arguments[2]) = (3 + ((ulong)random.Next(2) * 5), process.Buffer, (ulong)random.Next(80));
+                (arguments[0], arguments[1], arguments[2]) = (3 + ((ulong)random.Next(2) * 7), process.Buffer, (ulong)random.Next(80));
                 break;
             case 1:
                 (arguments[0], arguments[1]) = (2, process.Buffer + (ulong)random.Next(0x2000));
                 break;
             case 8 or 17 or 18:
-                arguments[0] = 5 + (ulong)random.Next(5);
+                arguments[0] = random.Next(2) == 0 ? 6 : 5 + (ulong)random.Next(7);
+                if (arguments[0] is 8 or 9)
+                {
+                    arguments[3] = random.Next(8) == 0 ? 1u : 0;
+                    process.Platform.Peer = (InternalState)random.Next(4);
+                    process.Platform.PeerAnswer = new byte[random.Next(6000)];
+                }
+
                 if (arguments[0] is 6 or 7)
                 {
                     arguments[2] = (ulong)(random.Next(5) / 2) * Page.Size;
                     arguments[1] = random.Next(2) == 0 ? process.Buffer : arguments[1];
                     arguments[3] = arguments[0] == 6 ? (ulong)(random.Next(2) == 0 ? random.Next(9) : random.Next(1, 3)) * Page.Size : random.Next(2) == 0 ? 1ul << 62 : (ulong)random.Next(40) << 32;
                     process.TryWrite(process.Buffer + 0x20, (ulong)random.Next(9));
-                    process.Platform.Manifest = (ManifestState)random.Next(4);
+                    process.Platform.Manifest = (InternalState)random.Next(4);
                     process.Platform.ManifestBytes = new byte[random.Next(6000)];
                     ulong word = (ulong)random.Next(3) << (32 * random.Next(2));
                     process.Platform.Host = _ => word;
@@ -247,7 +254,7 @@ public sealed class SystemCallsFuzzTests
         39 or 186 or 218 => value == 1,
         56 => value == 2,
         204 => value == 8,
-        257 => value is >= 8 and < 16,
+        257 => value is >= 10 and < 18,
         318 => value <= arguments[1],
         324 => value is 0 or 0x18,
         _ => value == 0,

@@ -62,6 +62,8 @@ public sealed class SystemCallsTests
     private const ulong Guest = 5;
     private const ulong SecurityProcessor = 6;
     private const ulong Services = 7;
+    private const ulong Store = 8;
+    private const ulong Keys = 9;
     private const ulong Nowhere = 0x40_3000;
     private const ulong Text = 0x40_1000;
     private const ulong CurrentFolder = 0xFFFF_FF9C;
@@ -364,7 +366,7 @@ public sealed class SystemCallsTests
         Assert.Equal(CallResult.Waits, _process.Serve(PRead, Services, Buffer, 4096, (3ul << 32) | 7));
         Assert.Equal((rip - 2, PRead), (_process.Registers.Rip, _process.Registers.Rax));
         Assert.Equal((3u, 7u), _process.Platform.Asked);
-        (_process.Platform.Manifest, _process.Platform.ManifestBytes) = (ManifestState.Ready, [1, 2, 3]);
+        (_process.Platform.Manifest, _process.Platform.ManifestBytes) = (InternalState.Ready, [1, 2, 3]);
         Assert.Equal(3, _process.Call(PRead, Services, Buffer, 4096, (3ul << 32) | 7));
         Assert.Equal([1, 2, 3, 0], _process.Read(Buffer, 4));
         Assert.Null(_process.Platform.Asked);
@@ -374,9 +376,9 @@ public sealed class SystemCallsTests
     }
 
     [Theory]
-    [InlineData(ManifestState.NotFound, NoFile)]
-    [InlineData(ManifestState.Failed, Input)]
-    internal void Services_ManifestThatIsNotThere_IsAnError(ManifestState state, long error)
+    [InlineData(InternalState.NotFound, NoFile)]
+    [InlineData(InternalState.Failed, Input)]
+    internal void Services_ManifestThatIsNotThere_IsAnError(InternalState state, long error)
     {
         Attest();
         _process.Platform.Manifest = state;
@@ -384,6 +386,94 @@ public sealed class SystemCallsTests
         Assert.Null(_process.Platform.Asked);
         Assert.Equal(NoFile, _process.Call(PRead, Services, Buffer, 4096, 32ul << 32));
         Assert.Equal(NoFile, _process.Call(PRead, Services, Buffer, 4096, ulong.MaxValue));
+    }
+
+    [Fact]
+    public unsafe void Read_RequestWithContents_InPieces()
+    {
+        byte[] contents = GC.AllocateArray<byte>(5000, pinned: true);
+        new Random(1).NextBytes(contents);
+        ModuleMessage request = Request with { Kind = ModuleMessageKind.Store, PayloadSize = 5000 };
+        _process.Process.Give(in request, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref contents[0]), null, 0);
+        Assert.Equal(64, _process.Call(Read, Requests, Buffer, 8192));
+        Assert.Equal(request, _process.Read<ModuleMessage>(Buffer));
+
+        // An answer before all of it is read is none.
+        Assert.Equal(4999, _process.Call(Read, Requests, Buffer, 4999));
+        Assert.Equal(contents[..4999], _process.Read(Buffer, 4999));
+        Assert.Equal(Fault, _process.Call(Read, Requests, Nowhere, 1));
+        Assert.Equal(1, _process.Call(Read, Requests, Buffer, 100));
+        Assert.Equal(contents[4999], _process.Read(Buffer, 1)[0]);
+        Assert.Equal(CallResult.NoRequest, _process.Serve(Read, Requests, Buffer, 1));
+        _process.Write(Buffer, new ModuleMessage { Kind = ModuleMessageKind.Store, Sequence = 7 });
+        Assert.Equal(CallResult.Answered, _process.Serve(Write, Answers, Buffer, 64));
+    }
+
+    [Fact]
+    public unsafe void Write_AnswerToContentsReadInPart_IsTheEnd()
+    {
+        byte[] contents = GC.AllocateArray<byte>(10, pinned: true);
+        ModuleMessage request = Request with { Kind = ModuleMessageKind.Store, PayloadSize = 10 };
+        _process.Process.Give(in request, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref contents[0]), null, 0);
+        Assert.Equal(64, _process.Call(Read, Requests, Buffer, 64));
+        Assert.Equal(9, _process.Call(Read, Requests, Buffer, 9));
+        Assert.Equal(CallResult.Ended, _process.Serve(Write, Answers, Buffer, 64));
+        Assert.Equal(ProcessEnd.BadChannel, _process.Process.Reason);
+    }
+
+    [Theory]
+    [InlineData(Store, ModulePermissions.KeepStore)]
+    [InlineData(Store, ModulePermissions.Attest)]
+    [InlineData(Keys, ModulePermissions.Store)]
+    [InlineData(Keys, ModulePermissions.Attest)]
+    public void Peers_WithoutPermission_AreNotAsked(ulong descriptor, ModulePermissions permissions)
+    {
+        _process.Process.Permissions = permissions;
+        Assert.Equal(NotPermitted, _process.Call(PWrite, descriptor, Buffer, 10, 0));
+        Assert.Equal(NotPermitted, _process.Call(PRead, descriptor, Buffer, 10, 0));
+        Assert.Empty(_process.Platform.Requests);
+    }
+
+    [Theory]
+    [InlineData(Store, ModulePermissions.Store, ModuleMessageKind.Store)]
+    [InlineData(Keys, ModulePermissions.KeepStore, ModuleMessageKind.Key)]
+    public void Peers_RequestAndAnswer(ulong descriptor, ModulePermissions permissions, ModuleMessageKind kind)
+    {
+        _process.Process.Permissions = permissions;
+        _process.Write(Buffer, [1, 2, 3]);
+        Assert.Equal(Invalid, _process.Call(PRead, descriptor, Buffer, 10, 0));
+        Assert.Equal(3, _process.Call(PWrite, descriptor, Buffer, 3, 0));
+        Assert.Equal((kind, "010203"), (_process.Platform.Requests[0].Kind, Convert.ToHexString(_process.Platform.Requests[0].Request)));
+        ulong rip = _process.Registers.Rip;
+        Assert.Equal(CallResult.Waits, _process.Serve(PRead, descriptor, Buffer, 10, 0));
+        Assert.Equal((rip - 2, PRead), (_process.Registers.Rip, _process.Registers.Rax));
+        (_process.Platform.Peer, _process.Platform.PeerAnswer) = (InternalState.Ready, [9, 8]);
+        Assert.Equal(2, _process.Call(PRead, descriptor, Buffer, 10, 0));
+        Assert.Equal([9, 8, 3], _process.Read(Buffer, 3));
+        Assert.Equal(Invalid, _process.Call(PRead, descriptor, Buffer, 1, 0));
+        Assert.Equal(Fault, _process.Call(PRead, descriptor, Nowhere, 10, 0));
+        Assert.Equal(Invalid, _process.Call(PRead, descriptor, Buffer, 10, 1));
+        _process.Platform.Peer = InternalState.Failed;
+        Assert.Equal(Input, _process.Call(PRead, descriptor, Buffer, 10, 0));
+    }
+
+    [Fact]
+    public void Peers_BadRequests_AreNotSent()
+    {
+        _process.Process.Permissions = ModulePermissions.Store;
+        Assert.Equal(Invalid, _process.Call(PWrite, Store, Buffer, 0x1_0001, 0));
+        Assert.Equal(Invalid, _process.Call(PWrite, Store, Buffer, ulong.MaxValue, 0));
+        Assert.Equal(Invalid, _process.Call(PWrite, Store, Buffer, 3, 1));
+        Assert.Equal(Fault, _process.Call(PWrite, Store, Nowhere, 3, 0));
+        Assert.Null(_process.Platform.Begun);
+        _process.Platform.Peer = InternalState.NotFound;
+        Assert.Equal(NoFile, _process.Call(PWrite, Store, Buffer, 3, 0));
+        _process.Platform.Peer = InternalState.Failed;
+        Assert.Equal(NoMemory, _process.Call(PWrite, Store, Buffer, 3, 0));
+        Assert.Empty(_process.Platform.Requests);
+        _process.Platform.Peer = InternalState.Pending;
+        Assert.Equal(0, _process.Call(PWrite, Store, Nowhere, 0, 0));
+        Assert.Empty(Assert.Single(_process.Platform.Requests).Request);
     }
 
     [Theory]
@@ -447,24 +537,24 @@ public sealed class SystemCallsTests
     [InlineData(Write, 0ul)]
     [InlineData(Write, Requests)]
     [InlineData(Write, Guest)]
-    [InlineData(Write, 8ul)]
+    [InlineData(Write, 10ul)]
     [InlineData(Write, ulong.MaxValue)]
     [InlineData(Read, 0ul)]
     [InlineData(Read, 1ul)]
     [InlineData(Read, Answers)]
     [InlineData(Read, Guest)]
-    [InlineData(Read, 8ul)]
-    [InlineData(Read, 16ul)]
+    [InlineData(Read, 10ul)]
+    [InlineData(Read, 18ul)]
     [InlineData(Read, ulong.MaxValue)]
     [InlineData(PRead, Requests)]
-    [InlineData(PRead, 8ul)]
+    [InlineData(PRead, 10ul)]
     [InlineData(PWrite, Requests)]
-    [InlineData(PWrite, 8ul)]
+    [InlineData(PWrite, 10ul)]
     [InlineData(Close, 0ul)]
-    [InlineData(Close, 8ul)]
-    [InlineData(Close, 16ul)]
+    [InlineData(Close, 10ul)]
+    [InlineData(Close, 18ul)]
     [InlineData(Close, ulong.MaxValue)]
-    [InlineData(Seek, 8ul)]
+    [InlineData(Seek, 10ul)]
     [InlineData(Seek, ulong.MaxValue)]
     public void Handle_DescriptorThatIsNone_IsBad(ulong number, ulong descriptor) => Assert.Equal(BadDescriptor, _process.Call(number, descriptor, Buffer, 1));
 
@@ -535,7 +625,7 @@ public sealed class SystemCallsTests
     public void File_OpenReadSeekClose()
     {
         ulong file = Open(TestArchive.NotePath);
-        Assert.Equal(8ul, file);
+        Assert.Equal(10ul, file);
         Assert.Equal(100, _process.Call(Read, file, Buffer, 100));
         Assert.Equal(4900, _process.Call(Read, file, Buffer + 100, ulong.MaxValue));
         Assert.Equal(TestArchive.NoteContents, _process.Read(Buffer, 5000));
@@ -562,6 +652,8 @@ public sealed class SystemCallsTests
     [InlineData(Guest)]
     [InlineData(SecurityProcessor)]
     [InlineData(Services)]
+    [InlineData(Store)]
+    [InlineData(Keys)]
     public void Close_WhatAModuleIsGiven_IsTheEnd(ulong descriptor)
     {
         Assert.Equal(CallResult.Ended, _process.Serve(Close, descriptor));
@@ -572,7 +664,7 @@ public sealed class SystemCallsTests
     public void RandomFile_IsDrawnFrom()
     {
         ulong file = Open("/dev/urandom");
-        Assert.Equal(8ul, file);
+        Assert.Equal(10ul, file);
         Assert.Equal(300, _process.Call(Read, file, Buffer + 1, 300));
         byte[] bytes = _process.Read(Buffer, 302);
         Assert.Equal(0, bytes[301]);
@@ -663,7 +755,7 @@ public sealed class SystemCallsTests
     {
         _process.Write(Buffer, TestArchive.NotePath);
         Assert.Equal(ReadOnly, _process.Call(OpenAt, CurrentFolder, Buffer, flags));
-        Assert.Equal(8, _process.Call(OpenAt, CurrentFolder, Buffer, 0x8_0000));
+        Assert.Equal(10, _process.Call(OpenAt, CurrentFolder, Buffer, 0x8_0000));
     }
 
     [Fact]
@@ -678,7 +770,7 @@ public sealed class SystemCallsTests
 
         // It ends where memory ends, or does not.
         _process.Write(BufferEnd - 10, TestArchive.NotePath);
-        Assert.Equal(8, _process.Call(OpenAt, CurrentFolder, BufferEnd - 10));
+        Assert.Equal(10, _process.Call(OpenAt, CurrentFolder, BufferEnd - 10));
         _process.Write(BufferEnd - 9, "/etc/note"u8);
         Assert.Equal(Fault, _process.Call(OpenAt, CurrentFolder, BufferEnd - 9));
     }
@@ -688,13 +780,13 @@ public sealed class SystemCallsTests
     {
         for (int i = 0; i < Process.MaxOpenFiles; i++)
         {
-            Assert.Equal(8ul + (ulong)i, Open(TestArchive.NotePath));
+            Assert.Equal(10ul + (ulong)i, Open(TestArchive.NotePath));
         }
 
         _process.Write(Buffer, TestArchive.NotePath);
         Assert.Equal(TooManyFiles, _process.Call(OpenAt, CurrentFolder, Buffer));
-        Assert.Equal(0, _process.Call(Close, 9));
-        Assert.Equal(9ul, Open(TestArchive.NotePath));
+        Assert.Equal(0, _process.Call(Close, 13));
+        Assert.Equal(13ul, Open(TestArchive.NotePath));
     }
 
     [Fact]
@@ -1110,7 +1202,7 @@ public sealed class SystemCallsTests
     {
         byte[] room = GC.AllocateArray<byte>(ModuleMessage.MaxPayload, pinned: true);
         _process.Process.Give(
-            new ModuleMessage { Kind = ModuleMessageKind.Manifest, Sequence = 8 }, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref room[0]), room.Length);
+            new ModuleMessage { Kind = ModuleMessageKind.Manifest, Sequence = 8 }, null, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref room[0]), room.Length);
         Assert.Equal(64, _process.Call(Read, Requests, Buffer + Page.Size, 64));
         return room;
     }

@@ -17,7 +17,11 @@ internal readonly ref struct ArchiveReader
     private const ulong MinMemoryLimit = 64 * Page.Size;
     private const ulong MaxMemoryLimit = 1ul << 30;
     private const uint MaxWatchdog = 3_600_000;
-    private const ModulePermissions AllPermissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest | ModulePermissions.Attest;
+    private const ModulePermissions AllPermissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest | ModulePermissions.Attest |
+        ModulePermissions.Store | ModulePermissions.KeepStore;
+
+    // Of one module each.
+    private const ModulePermissions Single = ModulePermissions.Attest | ModulePermissions.KeepStore;
 
     private readonly ReadOnlySpan<byte> _bytes;
     private readonly ReadOnlySpan<ArchiveFile> _files;
@@ -170,7 +174,7 @@ internal readonly ref struct ArchiveReader
                 module.MemoryLimit % Page.Size == 0 && module.MemoryLimit is >= MinMemoryLimit and <= MaxMemoryLimit &&
                 module.Watchdog is >= 1 and <= MaxWatchdog &&
                 module.OnFailure is ModuleFailurePolicy.Restart or ModuleFailurePolicy.Retire &&
-                (module.Permissions & ~AllPermissions) == 0 && (module.Permissions & given & ModulePermissions.Attest) == 0 &&
+                (module.Permissions & ~AllPermissions) == 0 && (module.Permissions & given & Single) == 0 && HasGoodPermissions(module.Permissions) &&
                 module.Reserved == 0;
             if (!isGood)
             {
@@ -195,6 +199,13 @@ internal readonly ref struct ArchiveReader
     {
         ReadOnlySpan<ulong> halves = MemoryMarshal.Cast<byte, ulong>(module.Service);
         return (halves[0] | halves[1]) != 0;
+    }
+
+    // Who asks the other must not be asked by it: one of the three at most.
+    private static bool HasGoodPermissions(ModulePermissions permissions)
+    {
+        permissions &= ModulePermissions.Store | Single;
+        return (permissions & (permissions - 1)) == 0;
     }
 
     private static bool IsSameService(in ArchiveModule module, in ArchiveModule other)

@@ -118,8 +118,11 @@ internal unsafe struct ModuleRecord
     /// <summary>Ticks that the current request has taken.</summary>
     public uint Ticks;
 
-    /// <summary>Address of the pages for a manifest that the process works on; 0: there are none.</summary>
+    /// <summary>Address of the pages for what follows the answer of the process; 0: there are none.</summary>
     public ulong Payload;
+
+    /// <summary>Address of the pages of what follows the request that the process has; 0: there are none.</summary>
+    public ulong RequestPayload;
 
     /// <summary>The process; null: there is none.</summary>
     public Process* Process;
@@ -154,7 +157,7 @@ internal static unsafe class ModuleService
             result = RunTurn(ref record);
             if (result == TurnResult.Waits)
             {
-                _ = ServiceManifests.Advance();
+                _ = InternalCalls.Advance(record.Index);
             }
 
             if (result == TurnResult.Sleeps && KernelClock.Now > end)
@@ -245,7 +248,7 @@ internal static unsafe class ModuleService
 
     /// <summary>Forgets a call, which nobody asks for again.</summary>
     /// <param name="record">The module that has it.</param>
-    /// <param name="vcpu">Number of the call: that of its vCPU, or <see cref="ServiceManifests.Call"/>.</param>
+    /// <param name="vcpu">Number of the call: that of its vCPU, or one of <see cref="InternalCalls"/>.</param>
     public static void Drop(ref ModuleRecord record, int vcpu)
     {
         Span<PendingCall> calls = ModuleTable.Calls;
@@ -326,7 +329,7 @@ internal static unsafe class ModuleService
                     goesOn = TryRestart(ref record);
                     break;
                 case TurnResult.Waits:
-                    goesOn = ServiceManifests.Advance();
+                    goesOn = InternalCalls.Advance(record.Index);
                     break;
                 default:
                     goesOn = false;
@@ -358,9 +361,14 @@ internal static unsafe class ModuleService
         record.Lock.Release(LockRank.Modules);
 
         record.Ticks = 0;
-        if (vcpu == ServiceManifests.Call)
+        if (InternalCalls.IsInternal(vcpu))
         {
-            GiveManifest(ref record, (uint)request.Rcx);
+            // Without memory for the largest answer it is not asked: it would end when it has one.
+            if (!InternalCalls.TryGive(ref record, vcpu, (uint)request.Rcx))
+            {
+                FailCurrent(ref record);
+            }
+
             return true;
         }
 
@@ -379,27 +387,6 @@ internal static unsafe class ModuleService
         return true;
     }
 
-    private static void GiveManifest(ref ModuleRecord record, uint version)
-    {
-        // Without memory the module has nowhere to put one, and ends if it has any: so there is memory for the largest, or it is not asked.
-        if (KernelPages.Allocate(ServiceManifests.Pages, out KernelPages pages) != MemoryError.None)
-        {
-            record.Lock.Acquire(LockRank.Modules);
-            if (record.Current >= 0)
-            {
-                Fail(ref ModuleTable.Calls[record.Current], SvsmResultCode.InvalidRequest);
-            }
-
-            record.Current = ModuleRecord.NoCall;
-            record.Lock.Release(LockRank.Modules);
-            return;
-        }
-
-        record.Payload = pages.Release();
-        ModuleMessage message = new() { Kind = ModuleMessageKind.Manifest, Sequence = ++record.Sequence, Call = version };
-        record.Process->Give(in message, (byte*)record.Payload, ModuleMessage.MaxPayload);
-    }
-
     // Returns the vCPU whose call it was.
     private static int Complete(ref ModuleRecord record)
     {
@@ -416,10 +403,9 @@ internal static unsafe class ModuleService
             call.Answer.Rdx = answer.Rdx;
             call.Answer.R8 = answer.R8;
             call.Answer.R9 = answer.R9;
-            if (vcpu == ServiceManifests.Call)
+            if (InternalCalls.IsInternal(vcpu))
             {
-                ServiceManifests.Complete(record.Payload, (int)answer.PayloadSize);
-                record.Payload = 0;
+                InternalCalls.Complete(ref record, vcpu, (int)answer.PayloadSize);
             }
 
             call.State = PendingState.Answered;
@@ -430,10 +416,24 @@ internal static unsafe class ModuleService
         return vcpu;
     }
 
+    private static void FailCurrent(ref ModuleRecord record)
+    {
+        record.Lock.Acquire(LockRank.Modules);
+        if (record.Current >= 0)
+        {
+            Fail(ref ModuleTable.Calls[record.Current], SvsmResultCode.InvalidRequest);
+        }
+
+        record.Current = ModuleRecord.NoCall;
+        record.Lock.Release(LockRank.Modules);
+    }
+
     private static void FreePayload(ref ModuleRecord record)
     {
-        ServiceManifests.Free(record.Payload);
+        InternalCalls.Free(record.Payload);
+        InternalCalls.Free(record.RequestPayload);
         record.Payload = 0;
+        record.RequestPayload = 0;
     }
 
     // Fails a call with a result code; its registers stay as they were.
@@ -448,19 +448,8 @@ internal static unsafe class ModuleService
     private static bool TryRestart(ref ModuleRecord record)
     {
         Report(in record);
-        record.Lock.Acquire(LockRank.Modules);
-        if (record.Current >= 0)
-        {
-            Fail(ref ModuleTable.Calls[record.Current], SvsmResultCode.InvalidRequest);
-        }
-
-        record.Current = ModuleRecord.NoCall;
-        record.Lock.Release(LockRank.Modules);
-        if ((record.Entry.Permissions & ModulePermissions.Attest) != 0)
-        {
-            ServiceManifests.End();
-        }
-
+        FailCurrent(ref record);
+        InternalCalls.End(record.Index);
         Unload(ref record);
         FreePayload(ref record);
         while (record.Entry.OnFailure == ModuleFailurePolicy.Restart && record.Restarts < record.Entry.RestartLimit)

@@ -37,7 +37,7 @@ internal static unsafe class ModuleTable
     /// <summary>The records, one for each module of the archive.</summary>
     public static Span<ModuleRecord> Modules => s_modules.Items;
 
-    /// <summary>The calls of the guest, one for each vCPU; behind them that of <see cref="ServiceManifests"/>.</summary>
+    /// <summary>The calls of the guest, one for each vCPU; behind them those of modules: <see cref="InternalCalls"/>.</summary>
     public static Span<PendingCall> Calls => s_calls.Items;
 
     /// <summary>Messages to the security processor.</summary>
@@ -65,7 +65,8 @@ internal static unsafe class ModuleTable
         }
 
         if (OwnedArray<ModuleRecord, KernelHeap>.Create(archive.ModuleCount, out s_modules) != MemoryError.None ||
-            OwnedArray<PendingCall, KernelHeap>.Create(cpuCount + 1, out s_calls) != MemoryError.None)
+            OwnedArray<PendingCall, KernelHeap>.Create(cpuCount + archive.ModuleCount, out s_calls) != MemoryError.None ||
+            InternalCalls.Create(cpuCount, archive.ModuleCount) != MemoryError.None)
         {
             Panic.Stop(TerminationReason.OutOfMemory, "no memory for what there is once per module"u8);
         }
@@ -80,8 +81,29 @@ internal static unsafe class ModuleTable
             record.Index = i;
             record.Current = ModuleRecord.NoCall;
             record.First = ModuleRecord.NoCall;
-            ProtocolTable.Add(record.Entry.Protocol, record.Entry.MinVersion, record.Entry.MaxVersion, i);
-            ModuleService.Start(ref record);
+        }
+
+        // Who is asked is started before those who ask.
+        StartThose(ModulePermissions.Attest, ModulePermissions.Attest);
+        StartThose(ModulePermissions.KeepStore, ModulePermissions.KeepStore);
+        StartThose(ModulePermissions.Attest | ModulePermissions.KeepStore, ModulePermissions.None);
+    }
+
+    // Starts the modules that have some permissions and not others. The one that keeps the store serves no guest.
+    private static void StartThose(ModulePermissions mask, ModulePermissions wanted)
+    {
+        for (int i = 0; i < Modules.Length; i++)
+        {
+            ref ModuleRecord record = ref Modules[i];
+            if ((record.Entry.Permissions & mask) == wanted)
+            {
+                if ((record.Entry.Permissions & ModulePermissions.KeepStore) == 0)
+                {
+                    ProtocolTable.Add(record.Entry.Protocol, record.Entry.MinVersion, record.Entry.MaxVersion, i);
+                }
+
+                ModuleService.Start(ref record);
+            }
         }
     }
 

@@ -11,8 +11,8 @@ using Svsm.Wire;
 
 namespace Svsm.Kernel.Processes;
 
-/// <summary>How far the wish for a manifest is.</summary>
-internal enum ManifestState : byte
+/// <summary>How far a request to another module is.</summary>
+internal enum InternalState : byte
 {
     /// <summary>The other module works on it.</summary>
     Pending,
@@ -20,7 +20,7 @@ internal enum ManifestState : byte
     /// <summary>It is there.</summary>
     Ready,
 
-    /// <summary>There is no such module or version.</summary>
+    /// <summary>There is no such module or version, or no request.</summary>
     NotFound,
 
     /// <summary>The module failed, or there is no memory.</summary>
@@ -67,12 +67,29 @@ internal interface IProcessPlatform : IProcessFrames, IGuestMessagePort
     /// <param name="asking">Index of the module that asks.</param>
     /// <param name="module">Index of the module that is asked. Untrusted.</param>
     /// <param name="version">The version.</param>
-    /// <param name="manifest">The manifest, if it is there; until <see cref="EndManifest"/>.</param>
+    /// <param name="manifest">The manifest, if it is there; until <see cref="EndRequest"/>.</param>
     /// <returns>Whether it is there. While it is pending, the same is to be asked again.</returns>
-    ManifestState AskManifest(int asking, uint module, uint version, out ReadOnlySpan<byte> manifest);
+    InternalState AskManifest(int asking, uint module, uint version, out ReadOnlySpan<byte> manifest);
 
-    /// <summary>Forgets what <see cref="AskManifest"/> has asked for.</summary>
-    void EndManifest();
+    /// <summary>Gives room for a request to another module, in place of the one before.</summary>
+    /// <param name="asking">Index of the module that asks.</param>
+    /// <param name="kind"><see cref="ModuleMessageKind.Store"/> or <see cref="ModuleMessageKind.Key"/>.</param>
+    /// <param name="length">Bytes, at most <see cref="ModuleMessage.MaxPayload"/>.</param>
+    /// <param name="room">Where to; until <see cref="SendRequest"/> or <see cref="EndRequest"/>.</param>
+    /// <returns><see cref="InternalState.Pending"/>: there is room.</returns>
+    InternalState TryBeginRequest(int asking, ModuleMessageKind kind, int length, out Span<byte> room);
+
+    /// <summary>Sends the request that <see cref="TryBeginRequest"/> gave room for.</summary>
+    void SendRequest(int asking);
+
+    /// <summary>Says how far the request is.</summary>
+    /// <param name="asking">Index of the module that asks.</param>
+    /// <param name="kind">What it wanted.</param>
+    /// <param name="answer">The answer, if it is there; until <see cref="EndRequest"/>.</param>
+    InternalState AwaitAnswer(int asking, ModuleMessageKind kind, out ReadOnlySpan<byte> answer);
+
+    /// <summary>Forgets a request, and its answer.</summary>
+    void EndRequest(int asking);
 
     /// <summary>Writes a line of a module to the log.</summary>
     /// <param name="module">Index of the module.</param>

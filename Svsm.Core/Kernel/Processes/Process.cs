@@ -144,11 +144,14 @@ internal unsafe struct Process
     /// <summary>Its answer, as far as it is there.</summary>
     public ModuleMessage Answer;
 
-    /// <summary>Bytes of <see cref="Request"/> that it has read.</summary>
+    /// <summary>Bytes of <see cref="Request"/>, and what follows it, that it has read.</summary>
     public int RequestOffset;
 
     /// <summary>Bytes of <see cref="Answer"/> that are there.</summary>
     public int AnswerOffset;
+
+    /// <summary>What follows the request: as many bytes as that says.</summary>
+    public byte* RequestPayload;
 
     /// <summary>Where what follows an answer goes: <see cref="PayloadRoom"/> bytes.</summary>
     public byte* Payload;
@@ -256,15 +259,20 @@ internal unsafe struct Process
     public void Unload<TPlatform>(ref TPlatform platform)
         where TPlatform : IProcessPlatform => Memory.Destroy(ref platform);
 
-    /// <summary>Gives it a request whose answer nothing follows. It has none.</summary>
-    public void Give(in ModuleMessage request) => Give(in request, null, 0);
+    /// <summary>Gives it a request that nothing follows, nor its answer. It has none.</summary>
+    public void Give(in ModuleMessage request) => Give(in request, null, null, 0);
+
+    /// <summary>Bytes of the request, and what follows it.</summary>
+    public readonly int WholeRequest => ModuleMessage.Length + (int)Request.PayloadSize;
 
     /// <summary>Gives it a request. It has none.</summary>
     /// <param name="request">The request.</param>
+    /// <param name="requestPayload">What follows it, as many bytes as it says, until the answer is there or the process is over.</param>
     /// <param name="payload">Where what follows the answer goes, until the answer is there or the process is over.</param>
     /// <param name="payloadRoom">Bytes there; 0: nothing may follow.</param>
-    public void Give(in ModuleMessage request, byte* payload, int payloadRoom)
+    public void Give(in ModuleMessage request, byte* requestPayload, byte* payload, int payloadRoom)
     {
+        RequestPayload = requestPayload;
         Payload = payload;
         PayloadRoom = payloadRoom;
         PayloadOffset = 0;

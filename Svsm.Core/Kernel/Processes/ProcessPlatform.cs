@@ -83,14 +83,24 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
         GuestRequests.TrySend(request, response, certificates, out status);
 
     /// <inheritdoc/>
-    public readonly int ListServices(int module, Span<ServiceEntry> entries) => ServiceManifests.List(module, entries);
+    public readonly int ListServices(int module, Span<ServiceEntry> entries) => InternalCalls.ListServices(module, entries);
 
     /// <inheritdoc/>
-    public readonly ManifestState AskManifest(int asking, uint module, uint version, out ReadOnlySpan<byte> manifest) =>
-        ServiceManifests.Ask(asking, module, version, out manifest);
+    public readonly InternalState AskManifest(int asking, uint module, uint version, out ReadOnlySpan<byte> manifest) =>
+        InternalCalls.AskManifest(asking, module, version, out manifest);
 
     /// <inheritdoc/>
-    public readonly void EndManifest() => ServiceManifests.End();
+    public readonly InternalState TryBeginRequest(int asking, ModuleMessageKind kind, int length, out Span<byte> room) =>
+        InternalCalls.TryBegin(asking, kind, length, out room);
+
+    /// <inheritdoc/>
+    public readonly void SendRequest(int asking) => InternalCalls.Send(asking);
+
+    /// <inheritdoc/>
+    public readonly InternalState AwaitAnswer(int asking, ModuleMessageKind kind, out ReadOnlySpan<byte> answer) => InternalCalls.Await(asking, kind, out answer);
+
+    /// <inheritdoc/>
+    public readonly void EndRequest(int asking) => InternalCalls.End(asking);
 
     /// <inheritdoc/>
     public readonly CpuidValues Cpuid(uint function, uint index) => VcHandler.Cpuid(function, index);

@@ -91,6 +91,11 @@ internal static unsafe class SystemCalls
                     return ReadServices(ref process, ref platform, second, third, registers.R10);
                 }
 
+                if ((uint)first is ModuleDescriptor.Store or ModuleDescriptor.Keys)
+                {
+                    return ReadAnswer(ref process, ref platform, (uint)first, second, third, registers.R10);
+                }
+
                 result = (uint)first switch
                 {
                     ModuleDescriptor.GuestMemory => CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: false),
@@ -103,6 +108,7 @@ internal static unsafe class SystemCalls
                 {
                     ModuleDescriptor.GuestMemory => CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: true),
                     ModuleDescriptor.SecurityProcessor => WriteSecurityProcessor(ref process, ref platform, second, third, registers.R10),
+                    ModuleDescriptor.Store or ModuleDescriptor.Keys => SendRequest(ref process, ref platform, (uint)first, second, third, registers.R10),
                     _ => Errno.BadDescriptor,
                 };
                 break;
@@ -198,16 +204,19 @@ internal static unsafe class SystemCalls
     private static CallResult ReadRequest<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length)
         where TPlatform : IProcessPlatform
     {
-        int rest = ModuleMessage.Length - process.RequestOffset;
-        if (rest == 0 && length != 0)
+        if (process.RequestOffset >= process.WholeRequest && length != 0)
         {
             // RIP is behind SYSCALL, and RAX still the number.
             process.Context->Rip -= SyscallLength;
             return CallResult.NoRequest;
         }
 
-        int count = (int)Math.Min(length, (ulong)rest);
-        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(new ReadOnlySpan<ModuleMessage>(in process.Request)).Slice(process.RequestOffset, count);
+        // The head, then what follows it.
+        ReadOnlySpan<byte> bytes = process.RequestOffset < ModuleMessage.Length
+            ? MemoryMarshal.AsBytes(new ReadOnlySpan<ModuleMessage>(in process.Request)).Slice(process.RequestOffset)
+            : new ReadOnlySpan<byte>(process.RequestPayload, (int)process.Request.PayloadSize).Slice(process.RequestOffset - ModuleMessage.Length);
+        int count = (int)Math.Min(length, (ulong)bytes.Length);
+        bytes = bytes.Slice(0, count);
         long result = CopyOut(ref process, ref platform, buffer, bytes);
         if (result == 0)
         {
@@ -235,7 +244,7 @@ internal static unsafe class SystemCalls
     private static CallResult WriteAnswer<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length)
         where TPlatform : IProcessPlatform
     {
-        if (!process.HasRequest || process.RequestOffset != ModuleMessage.Length)
+        if (!process.HasRequest || process.RequestOffset != process.WholeRequest)
         {
             process.End(ProcessEnd.BadChannel, 0);
             return CallResult.Ended;
@@ -367,18 +376,12 @@ internal static unsafe class SystemCalls
         long result;
         switch (platform.AskManifest(process.Module, (uint)(offset >> 32), (uint)offset, out ReadOnlySpan<byte> manifest))
         {
-            case ManifestState.Pending:
-                // RIP is behind SYSCALL, and RAX still the number.
-                process.Context->Rip -= SyscallLength;
-                return CallResult.Waits;
-            case ManifestState.Ready when (ulong)manifest.Length > length:
-                result = Errno.Invalid;
+            case InternalState.Pending:
+                return Again(ref process);
+            case InternalState.Ready:
+                result = CopyAnswer(ref process, ref platform, buffer, length, manifest);
                 break;
-            case ManifestState.Ready:
-                result = CopyOut(ref process, ref platform, buffer, manifest);
-                result = result == 0 ? manifest.Length : result;
-                break;
-            case ManifestState.NotFound:
+            case InternalState.NotFound:
                 result = Errno.NoFile;
                 break;
             default:
@@ -386,8 +389,96 @@ internal static unsafe class SystemCalls
                 break;
         }
 
-        platform.EndManifest();
+        platform.EndRequest(process.Module);
         return Return(ref process, result);
+    }
+
+    private static CallResult ReadAnswer<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, ulong buffer, ulong length, ulong offset)
+        where TPlatform : IProcessPlatform
+    {
+        if ((process.Permissions & PermissionOf(descriptor)) == 0)
+        {
+            return Return(ref process, Errno.NotPermitted);
+        }
+
+        long result = Errno.Invalid;
+        if (offset == 0)
+        {
+            switch (platform.AwaitAnswer(process.Module, KindOf(descriptor), out ReadOnlySpan<byte> answer))
+            {
+                case InternalState.Pending:
+                    return Again(ref process);
+                case InternalState.Ready:
+                    result = CopyAnswer(ref process, ref platform, buffer, length, answer);
+                    break;
+                case InternalState.Failed:
+                    result = Errno.Input;
+                    break;
+                default:
+                    break;
+            }
+
+            platform.EndRequest(process.Module);
+        }
+
+        return Return(ref process, result);
+    }
+
+    private static long SendRequest<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, ulong buffer, ulong length, ulong offset)
+        where TPlatform : IProcessPlatform
+    {
+        if ((process.Permissions & PermissionOf(descriptor)) == 0)
+        {
+            return Errno.NotPermitted;
+        }
+
+        if (offset != 0 || length > ModuleMessage.MaxPayload)
+        {
+            return Errno.Invalid;
+        }
+
+        switch (platform.TryBeginRequest(process.Module, KindOf(descriptor), (int)length, out Span<byte> room))
+        {
+            case InternalState.Pending:
+                break;
+            case InternalState.NotFound:
+                return Errno.NoFile;
+            default:
+                return Errno.NoMemory;
+        }
+
+        long result = CopyIn(ref process, ref platform, buffer, room);
+        if (result != 0)
+        {
+            platform.EndRequest(process.Module);
+            return result;
+        }
+
+        platform.SendRequest(process.Module);
+        return (long)length;
+    }
+
+    private static long CopyAnswer<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ReadOnlySpan<byte> answer)
+        where TPlatform : IProcessPlatform
+    {
+        if ((ulong)answer.Length > length)
+        {
+            return Errno.Invalid;
+        }
+
+        long result = CopyOut(ref process, ref platform, buffer, answer);
+        return result == 0 ? answer.Length : result;
+    }
+
+    private static ModulePermissions PermissionOf(uint descriptor) => descriptor == ModuleDescriptor.Keys ? ModulePermissions.KeepStore : ModulePermissions.Store;
+
+    private static ModuleMessageKind KindOf(uint descriptor) => descriptor == ModuleDescriptor.Keys ? ModuleMessageKind.Key : ModuleMessageKind.Store;
+
+    // The call is made anew when the other module has worked: RIP is behind SYSCALL, and RAX still the number.
+    private static CallResult Again(ref Process process)
+    {
+        process.Context->Rip -= SyscallLength;
+        return CallResult.Waits;
     }
 
     // A line each; what is too long becomes several. At most so much at a time, since each line is work and a process may write a million empty ones.
@@ -947,7 +1038,7 @@ internal static unsafe class SystemCalls
     // there is none.
     private const int RandomFile = 0x7FFF_FFFE;
 
-    private const int FirstFile = ModuleDescriptor.Services + 1;
+    private const int FirstFile = ModuleDescriptor.Keys + 1;
 
     // membarrier: MEMBARRIER_CMD_PRIVATE_EXPEDITED and the registration for it. The runtime does not start without.
     private const long PrivateExpedited = 0x18;

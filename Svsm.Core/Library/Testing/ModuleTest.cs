@@ -42,14 +42,15 @@ public sealed class ModuleTest : IDisposable
     /// <param name="memorySize">Bytes of guest memory, in whole pages; the guest has every right to them at first.</param>
     /// <param name="securityProcessor">The security processor; null: the module may not attest.</param>
     /// <param name="services">The services; null: the module may not attest.</param>
+    /// <param name="peers">The other modules; null: the module may ask none.</param>
     /// <exception cref="ArgumentOutOfRangeException">The size is not a positive number of pages.</exception>
     /// <exception cref="InvalidOperationException">The module was started before.</exception>
-    public ModuleTest(SvsmModule module, int memorySize = DefaultMemorySize, SecurityProcessor? securityProcessor = null, ServiceManifests? services = null)
+    public ModuleTest(SvsmModule module, int memorySize = DefaultMemorySize, SecurityProcessor? securityProcessor = null, ServiceManifests? services = null, ModulePeers? peers = null)
     {
         ArgumentNullException.ThrowIfNull(module);
         Memory = new TestGuestMemory(memorySize);
         _module = module;
-        module.Attach(Memory, _log, securityProcessor ?? new NoSecurityProcessor(), services ?? new NoServices());
+        module.Attach(Memory, _log, securityProcessor ?? new NoSecurityProcessor(), services ?? new NoServices(), peers ?? new NoPeers());
         module.Start();
     }
 
@@ -85,16 +86,27 @@ public sealed class ModuleTest : IDisposable
         return (SvsmResultCode)answer.Result == SvsmResultCode.Success ? manifest.ToArray() : null;
     }
 
+    /// <summary>Asks as another module does.</summary>
+    /// <param name="kind"><see cref="ModuleMessageKind.Store"/> or <see cref="ModuleMessageKind.Key"/>.</param>
+    /// <param name="protocol">Protocol of that module.</param>
+    /// <param name="request">The request.</param>
+    /// <returns>The answer, or null: the module serves no such requests.</returns>
+    public byte[]? Ask(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request)
+    {
+        ModuleMessage answer = Send(new() { Kind = kind, Rcx = protocol, PayloadSize = (uint)request.Length }, out ReadOnlyMemory<byte> contents, request);
+        return (SvsmResultCode)answer.Result == SvsmResultCode.Success ? contents.ToArray() : null;
+    }
+
     /// <summary>Has the guest start anew.</summary>
     public void Reset() => Send(new() { Kind = ModuleMessageKind.Reset }, out _);
 
     /// <summary>Ends the module.</summary>
     public void Dispose() => _module.Dispose();
 
-    private ModuleMessage Send(ModuleMessage request, out ReadOnlyMemory<byte> payload)
+    private ModuleMessage Send(ModuleMessage request, out ReadOnlyMemory<byte> payload, ReadOnlyMemory<byte> contents = default)
     {
         request.Sequence = ++_sequence;
-        return ModuleRequests.TryAnswer(_module, in request, out ModuleMessage answer, out payload)
+        return ModuleRequests.TryAnswer(_module, in request, contents, out ModuleMessage answer, out payload)
             ? answer
             : throw new InvalidOperationException($"a request of the kind {request.Kind} was not taken");
     }
@@ -128,6 +140,15 @@ public sealed class ModuleTest : IDisposable
         {
             manifest = [];
             return ManifestResult.NotPermitted;
+        }
+    }
+
+    private sealed class NoPeers : ModulePeers
+    {
+        public override PeerResult Ask(ModuleMessageKind kind, ReadOnlySpan<byte> request, out byte[] answer)
+        {
+            answer = [];
+            return PeerResult.NotPermitted;
         }
     }
 

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Requests of a module to another one of the image, as far as its permissions go: to the one that keeps the store (ModulePermissions.Store), and from that
+// to the one that attests, for keys (ModulePermissions.KeepStore). The kernel carries them, and says who asks.
+
+using System;
+using Svsm.Wire;
+
+namespace Svsm.Core;
+
+/// <summary>What became of a request to another module.</summary>
+public enum PeerResult
+{
+    /// <summary>There is an answer.</summary>
+    Answered,
+
+    /// <summary>The image has no such module.</summary>
+    NotThere,
+
+    /// <summary>The other module failed over it, or cannot do it; or there was no memory for it. What it was to do may be done or not.</summary>
+    Failed,
+
+    /// <summary>Nothing was asked: the module has no permission to, or is not in an image.</summary>
+    NotPermitted,
+}
+
+/// <summary>The other modules of the image.</summary>
+public abstract class ModulePeers
+{
+    /// <summary>Asks another module, and waits for its answer.</summary>
+    /// <param name="kind"><see cref="ModuleMessageKind.Store"/> or <see cref="ModuleMessageKind.Key"/>: which one.</param>
+    /// <param name="request">The request, at most 64 KiB.</param>
+    /// <param name="answer">The answer, at most 64 KiB; empty if there is none.</param>
+    /// <returns>What became of it.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">It is another kind, or the request is longer.</exception>
+    public abstract PeerResult Ask(ModuleMessageKind kind, ReadOnlySpan<byte> request, out byte[] answer);
+}
