@@ -82,8 +82,10 @@ public sealed class ModuleProcessTests
 
     public static TheoryData<byte[]> NoRequests => new(
         new byte[ModuleMessage.Length],
-        Bytes(kind: 4),
+        Bytes(kind: 6),
         Bytes(kind: 1, payload: 1),
+        [.. Bytes(kind: 1, payload: 1), 0],
+        Bytes(kind: 4, payload: ModuleMessage.MaxPayload + 1),
         Bytes(kind: 1, sequence: 0),
         Bytes(kind: 1, vcpu: 0x8000_0000),
         Enumerable.Repeat((byte)0xFF, ModuleMessage.Length).ToArray());

@@ -3,6 +3,7 @@
 
 using System;
 using Svsm.Core.Testing;
+using Svsm.TestModule;
 using Svsm.Wire;
 using Xunit;
 using Module = Svsm.TestModule.TestModule;
@@ -169,6 +170,35 @@ public sealed class ModuleTestTests
         Assert.Throws<InvalidOperationException>(() => test.GetManifest(ModuleMessage.MaxPayload + 1));
     }
 
+    [Fact]
+    public void Ask_ModuleThatServesOthers_Answers()
+    {
+        using var test = new ModuleTest(new KeepingModule(), peers: new KeyPeer());
+
+        Assert.Equal([11, 12], test.Ask(ModuleMessageKind.Store, 0x8000_0005, new byte[] { 1, 2 })!);
+        Assert.Equal([], test.Ask(ModuleMessageKind.Store, 0x8000_0005, default)!);
+        Assert.Null(test.Ask(ModuleMessageKind.Store, 0x8000_0009, default));
+        Assert.Null(test.Ask(ModuleMessageKind.Key, 0x8000_0005, default));
+        Assert.Throws<NotSupportedException>(() => test.Ask(ModuleMessageKind.Store, 0x8000_0005, new[] { KeepingModule.Fail }));
+    }
+
+    [Fact]
+    public void Ask_ModuleThatServesNoOthers_IsNotAnswered()
+    {
+        using var test = new ModuleTest(new Module());
+
+        Assert.Null(test.Ask(ModuleMessageKind.Store, 1, new byte[3]));
+        Assert.Throws<InvalidOperationException>(() => test.Ask(ModuleMessageKind.Manifest, 1, new byte[3]));
+    }
+
+    [Fact]
+    public void Peers_WithoutOthers_AreNotThere()
+    {
+        using var test = new ModuleTest(new AskingModule());
+
+        Assert.Equal(SvsmResultCode.InvalidRequest, test.Call(AskingModule.Ask, 3, 1).Code);
+    }
+
     [Theory]
     [InlineData("plain text, {0}", "plain text, {0}")]
     [InlineData("two\nlines\r", "two\\u000Alines\\u000D")]
@@ -203,6 +233,15 @@ public sealed class ModuleTestTests
         string line = Assert.Single(test.Log).Line;
         Assert.Equal(ModuleLog.MaxLength, line.Length);
         Assert.Equal(isCut, line.EndsWith("...", StringComparison.Ordinal));
+    }
+
+    private sealed class KeyPeer : ModulePeers
+    {
+        public override PeerResult Ask(ModuleMessageKind kind, ReadOnlySpan<byte> request, out byte[] answer)
+        {
+            answer = [10];
+            return kind == ModuleMessageKind.Key ? PeerResult.Answered : PeerResult.NotThere;
+        }
     }
 
     private sealed class EarlyModule : SvsmModule
