@@ -184,7 +184,7 @@ internal sealed class ReportSource(SecurityProcessor processor, ModuleLog log)
             if (answer.Slice(ReportDataOffset, ReportDataLength).SequenceEqual(reportData))
             {
                 report = answer.ToArray();
-                certificates = withCertificates ? processor.ReadCertificates() : [];
+                certificates = withCertificates ? CertificateTable.Trim(processor.ReadCertificates()) : [];
                 return ReportResult.Success;
             }
 

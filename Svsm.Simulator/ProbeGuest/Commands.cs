@@ -41,6 +41,9 @@
 //   module-bench   1000 calls to the test module, then exit status 0
 //   tpm            calls to the virtual TPM, on all vCPUs at once as well; exit status 0 if all answers are right
 //   tpm-rsa        the virtual TPM makes an RSA key; exit status 0 if it does
+//   attest:N       N times on all vCPUs: reports of the attestation protocol, of which the last ones are printed; exit status 0 if there were all
+//   attest-none:N  N times: a report that there is not; exit status 0 if there is none
+//   attest-fail:N  the module for tests ends at steps 1 to N of a request; exit status 0 if the next one goes on
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
 
@@ -249,6 +252,18 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("tpm-rsa"u8))
         {
             TpmCalls.RunRsa();
+        }
+        else if (text.StartsWith("attest:"u8))
+        {
+            AttestCalls.Run(Parse(text.Slice("attest:"u8.Length)));
+        }
+        else if (text.StartsWith("attest-none:"u8))
+        {
+            AttestCalls.ExpectNone(Parse(text.Slice("attest-none:"u8.Length)));
+        }
+        else if (text.StartsWith("attest-fail:"u8))
+        {
+            AttestCalls.Fail(Parse(text.Slice("attest-fail:"u8.Length)));
         }
         else if (text.SequenceEqual("exception"u8))
         {

@@ -16,6 +16,7 @@ internal static class VtpmOptions
     {
         TypeName = "Svsm.Modules.Vtpm.VtpmModule",
         Protocol = (uint)SvsmProtocol.Vtpm,
+        Service = new("c476f1eb-0123-45a5-9641-b4e7dde5bfe3"),
         HeapLimit = 6 << 20,
         MemoryLimit = 8 << 20,
         Watchdog = 60_000,

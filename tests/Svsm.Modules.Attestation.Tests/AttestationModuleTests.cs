@@ -317,6 +317,39 @@ public sealed class AttestationModuleTests(ChipFixture fixture)
         Assert.Equal(0u, answer.Rdx);
     }
 
+    // The host gives whole pages; the guest needs room for the table.
+    [Theory]
+    [InlineData(48, 100, 148)]
+    [InlineData(200, 0, 200)]
+    [InlineData(0, 10, 48)]
+    [InlineData(0x3FFF, 1, 0x4000)]
+    [InlineData(0x4000, 1, 0x4000)]
+    [InlineData(48, -1, 0x4000)]
+    public void CertificatesOfTheHost_HaveTheLengthOfTheirTable(int offset, int length, uint wanted)
+    {
+        using AttestationGuest guest = NewGuest();
+        byte[] pages = new byte[0x4000];
+        pages[0] = 1;
+        BinaryPrimitives.WriteInt32LittleEndian(pages.AsSpan(0x10), offset);
+        BinaryPrimitives.WriteInt32LittleEndian(pages.AsSpan(0x14), length);
+        guest.Kernel.HostCertificates = pages;
+        SvsmAnswer answer = guest.Call(AttestationGuest.AllServices, AttestationGuest.NewStructure(wanted));
+        guest.AssertGood(answer);
+        Assert.Equal(wanted, answer.Rdx);
+        Assert.Equal(pages.Take((int)wanted), guest.Test.Memory.GuestRead(new(AttestationGuest.Certificates), (int)wanted));
+        Assert.Equal(wanted, guest.Call(AttestationGuest.AllServices, AttestationGuest.NewStructure(wanted - 1)).Rdx);
+    }
+
+    [Fact]
+    public void CertificatesOfTheHost_EmptyTable_IsNone()
+    {
+        using AttestationGuest guest = NewGuest();
+        guest.Kernel.HostCertificates = new byte[0x4000];
+        SvsmAnswer answer = guest.CallAllServices();
+        guest.AssertGood(answer);
+        Assert.Equal(0u, answer.Rdx);
+    }
+
     [Fact]
     public void LargeManifests_AreWrittenWhole()
     {
