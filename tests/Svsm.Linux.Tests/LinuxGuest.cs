@@ -11,6 +11,7 @@ using System.Reflection;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
+using Svsm.Boot;
 using Svsm.Builder;
 using Svsm.Simulator;
 using Svsm.Wire;
@@ -87,7 +88,8 @@ public sealed class LinuxGuest : IAsyncLifetime
     /// <param name="commands">Commands of a shell, run in user space before the machine is switched off.</param>
     /// <param name="vcpuCount">Number of vCPUs.</param>
     /// <param name="cancellation">Ends the preparation.</param>
-    public async Task<MachineOptions> PrepareWithSvsmAsync(string commands, int vcpuCount, CancellationToken cancellation)
+    /// <param name="withModules">The image has attestation and the virtual TPM.</param>
+    public async Task<MachineOptions> PrepareWithSvsmAsync(string commands, int vcpuCount, CancellationToken cancellation, bool withModules = false)
     {
         var options = new SvsmImageOptions
         {
@@ -99,6 +101,15 @@ public sealed class LinuxGuest : IAsyncLifetime
                 CommandLine = "console=ttyS0 panic=-1 reboot=acpi",
             },
         };
+        if (withModules)
+        {
+            options = options with
+            {
+                Modules = [AttestationOptions.Module, VtpmOptions.Module],
+                Files = [new ModuleFile(ModuleOptions.DefaultProgram, await File.ReadAllBytesAsync(PathOf("Modules"), cancellation))],
+            };
+        }
+
         WrittenSvsmImage image = SvsmImageWriter.WriteFiles(options, _folder.FullName, $"svsm-{Guid.NewGuid():N}", [HostFlavour.Qemu]).Single();
         return new MachineOptions
         {
@@ -178,6 +189,7 @@ public sealed class LinuxGuest : IAsyncLifetime
 
         archive.AddDevice("dev/console", 5, 1);
         archive.AddFile("bin/busybox", _busyBox);
+        archive.AddFile("attest.sh", File.ReadAllBytes(PathOf("AttestScript")));
         for (int i = 0; i < s_modules.Length; i++)
         {
             archive.AddFile("modules/" + Path.GetFileName(s_modules[i]), _modules[i]);

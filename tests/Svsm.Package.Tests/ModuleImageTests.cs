@@ -257,6 +257,7 @@ public sealed class ModuleImageTests(Workspace workspace)
 
         Assert.Matches(@"Svsm\.Modules\.Vtpm\.Engine [0-9]+, .*Acme\.Echo [0-9]+, ", File.ReadAllText(Path.Combine(image, "bin/Debug/net10.0/FullImage.modules.txt")));
         CommandResult run = (await workspace.RunAsync(image, "run", "--no-build")).MustSucceed();
+        Assert.Contains("Svsm.Modules.Attestation.AttestationModule: serves protocol 0x1,", run.Output, StringComparison.Ordinal);
         Assert.Contains("Svsm.Modules.Vtpm.VtpmModule: serves protocol 0x2,", run.Output, StringComparison.Ordinal);
         Assert.Contains("Acme.Echo.EchoModule: serves protocol 0x80000001,", run.Output, StringComparison.Ordinal);
 
