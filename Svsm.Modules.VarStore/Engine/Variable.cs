@@ -15,8 +15,8 @@ internal readonly record struct VariableId(Guid Vendor, string Name);
 /// <summary>A variable.</summary>
 internal sealed record Variable(VariableId Id, VariableAttributes Attributes, byte[] Data)
 {
-    // What a variable has beside name and data: an AUTHENTICATED_VARIABLE_HEADER of EDK2, so that sizes are about what firmware expects.
-    private const int HeaderLength = 60;
+    // What a variable is counted with beside name and data. EDK2 counts 60 bytes; objects of it in tables take more, and many small ones shall not end the heap.
+    private const int HeaderLength = 128;
 
     /// <summary>Time of the last authenticated write; zero for other variables.</summary>
     public EfiTime Time { get; init; }

@@ -8,8 +8,8 @@ namespace Svsm.Modules.VarStore;
 /// <summary>Limits of the variables, in bytes unless it says otherwise.</summary>
 internal static class VariableLimits
 {
-    /// <summary>All non-volatile variables together, with what each has beside name and data.</summary>
-    public const int NonVolatileQuota = 0x8_0000;
+    /// <summary>All non-volatile variables together, with what each has beside name and data: as much as OVMF has.</summary>
+    public const int NonVolatileQuota = 0x4_0000;
 
     /// <summary>All volatile variables together.</summary>
     public const int VolatileQuota = 0x2_0000;

@@ -78,9 +78,9 @@ internal static class SignatureLists
 
             if (list.Kind == s_x509)
             {
-                foreach (ReadOnlyMemory<byte> entry in list.Entries())
+                for (int i = 0; i < list.Count; i++)
                 {
-                    if (Certificate.Read(entry[OwnerLength..]) is not { HasRsaKey: true })
+                    if (Certificate.Read(list[i][OwnerLength..]) is not { HasRsaKey: true })
                     {
                         return false;
                     }
@@ -102,9 +102,9 @@ internal static class SignatureLists
         {
             if (list.Kind == s_x509)
             {
-                foreach (ReadOnlyMemory<byte> entry in list.Entries())
+                for (int i = 0; i < list.Count; i++)
                 {
-                    certificates.Add(entry[OwnerLength..]);
+                    certificates.Add(list[i][OwnerLength..]);
                 }
             }
         }
@@ -115,26 +115,16 @@ internal static class SignatureLists
     /// <summary>Lists without the entries that others have already. Both <see cref="AreGood"/>.</summary>
     public static byte[] Without(ReadOnlyMemory<byte> data, ReadOnlyMemory<byte> others)
     {
-        var known = new HashSet<(Guid Kind, string Entry)>();
-        ReadOnlyMemory<byte> rest = others;
-        while (!rest.IsEmpty && TryReadList(ref rest, out List list))
-        {
-            foreach (ReadOnlyMemory<byte> entry in list.Entries())
-            {
-                known.Add((list.Kind, Convert.ToHexString(entry.Span)));
-            }
-        }
-
         var left = new List<byte>();
-        rest = data;
+        ReadOnlyMemory<byte> rest = data;
         while (!rest.IsEmpty && TryReadList(ref rest, out List list))
         {
             var entries = new List<byte>();
-            foreach (ReadOnlyMemory<byte> entry in list.Entries())
+            for (int i = 0; i < list.Count; i++)
             {
-                if (!known.Contains((list.Kind, Convert.ToHexString(entry.Span))))
+                if (!Has(others, list.Kind, list[i].Span))
                 {
-                    entries.AddRange(entry.Span);
+                    entries.AddRange(list[i].Span);
                 }
             }
 
@@ -151,6 +141,23 @@ internal static class SignatureLists
     /// <summary>A list with a certificate.</summary>
     public static byte[] OfCertificate(Guid owner, ReadOnlySpan<byte> certificate) =>
         [.. NewHeader(s_x509, OwnerLength + certificate.Length, OwnerLength + certificate.Length), .. owner.ToByteArray(), .. certificate];
+
+    // Every entry is compared: a table of them would be larger than they are.
+    private static bool Has(ReadOnlyMemory<byte> data, Guid kind, ReadOnlySpan<byte> entry)
+    {
+        while (!data.IsEmpty && TryReadList(ref data, out List list))
+        {
+            for (int i = 0; list.Kind == kind && i < list.Count; i++)
+            {
+                if (list[i].Span.SequenceEqual(entry))
+                {
+                    return true;
+                }
+            }
+        }
+
+        return false;
+    }
 
     private static byte[] NewHeader(Guid kind, int entriesLength, int entryLength)
     {
@@ -189,12 +196,6 @@ internal static class SignatureLists
     {
         public int Count => Contents.Length / EntryLength;
 
-        public IEnumerable<ReadOnlyMemory<byte>> Entries()
-        {
-            for (int at = 0; at < Contents.Length; at += EntryLength)
-            {
-                yield return Contents.Slice(at, EntryLength);
-            }
-        }
+        public ReadOnlyMemory<byte> this[int index] => Contents.Slice(index * EntryLength, EntryLength);
     }
 }
