@@ -3,10 +3,10 @@
 
 // Every SVSMnnnn message there is: for the tasks, the svsm tool, the simulator and the build files.
 //
-//   0xxx  environment and toolchain        4xxx  inputs of the image project
-//   1xxx  native compilation and linking   5xxx  analyzers
-//   2xxx  image and IGVM file              6xxx  simulator and run
-//   3xxx  measurement, ID block and attestation
+//   0xxx  environment and toolchain              4xxx  inputs of the image project
+//   1xxx  native compilation and linking         5xxx  analyzers
+//   2xxx  image and IGVM file                    6xxx  simulator and run
+//   3xxx  measurement, ID block and attestation  7xxx  state that outlives a boot
 //
 // Each row has a page under docs/errors. A test holds the rows, the pages and every use of a code in the sources together.
 // A code is never given to another failure; the row of a failure that can no longer happen goes.
@@ -505,6 +505,60 @@ public static class SvsmDiagnostics
         "SVSM6022",
         "The module's process failed",
         "Read the module's log, which is above; exit status 127 means that the program has no module of that class.");
+
+    /// <summary>No such file, one that is there already, a full disk, a file that another process has. Raised by svsm store.</summary>
+    public static readonly SvsmDiagnostic StoreFileFailed = new(
+        "SVSM7001",
+        "The file of a store cannot be read or written",
+        "Correct the path, or end the machine that has the file.");
+
+    /// <summary>Neither 32 bytes nor 64 digits. Raised by svsm store.</summary>
+    public static readonly SvsmDiagnostic StoreKeyUnreadable = new(
+        "SVSM7002",
+        "A file has no key of a store",
+        "Name the file with the key: 32 random bytes, or 64 hexadecimal digits.");
+
+    /// <summary>The key is not that of the store. Raised by svsm store.</summary>
+    public static readonly SvsmDiagnostic StoreKeyWrong = new(
+        "SVSM7003",
+        "A store has another key",
+        "Name the key with which the store was made; without it nobody can read it.");
+
+    /// <summary>Something is not what was written. Raised by svsm store.</summary>
+    public static readonly SvsmDiagnostic StoreDamaged = new(
+        "SVSM7004",
+        "A store is damaged",
+        "Go back to a copy of the file; docs/store-format.md says what damage costs.");
+
+    /// <summary>Older than the wanted version, or of another history. Raised by svsm store.</summary>
+    public static readonly SvsmDiagnostic StoreNotCurrent = new(
+        "SVSM7005",
+        "A store is not what the wanted version has become",
+        "Find out who put the older file there, or which machine has written to a copy of it.");
+
+    /// <summary>A superblock of another version. Raised by svsm store.</summary>
+    public static readonly SvsmDiagnostic StoreVersionUnknown = new(
+        "SVSM7006",
+        "A store has a format of another version",
+        "Take the svsm tool of the release that made the store.");
+
+    /// <summary>The end of the file is missing. Raised by svsm store.</summary>
+    public static readonly SvsmDiagnostic StoreTruncated = new(
+        "SVSM7007",
+        "A file is shorter than the store in it",
+        "Go back to a whole copy of the file.");
+
+    /// <summary>Zero, or too short. Raised by svsm store.</summary>
+    public static readonly SvsmDiagnostic StoreMissing = new(
+        "SVSM7008",
+        "A file has no store",
+        "Make a store with 'svsm store create'; nothing else ever makes one in silence.");
+
+    /// <summary>Too small, too large, not a multiple of a block, or smaller than it is. Raised by svsm store.</summary>
+    public static readonly SvsmDiagnostic StoreSizeInvalid = new(
+        "SVSM7009",
+        "A store cannot have this size",
+        "Give another --size; a store never becomes smaller.");
 
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =

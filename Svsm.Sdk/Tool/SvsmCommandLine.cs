@@ -7,12 +7,14 @@ using System;
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Builder;
 using Svsm.Diagnostics;
 using Svsm.Measurement;
 using Svsm.Simulator;
+using Svsm.Store;
 using Svsm.Tool.Commands;
 using Svsm.Wire;
 
@@ -66,6 +68,7 @@ internal static class SvsmCommandLine
         RunCommandLine.Create(),
         new Command("tpm", "The virtual TPM as a program of its own.") { TpmServe(console), TpmManufacture(console) },
         new Command("module", "Modules on the desk.") { ModuleRun(console) },
+        new Command("store", "The persistent store of an SVSM, in a file.") { StoreCreate(console), StoreInspect(console), StoreVerify(console), StoreResize(console) },
     };
 
     private static Command AttestVerify(ToolConsole console)
@@ -125,6 +128,93 @@ internal static class SvsmCommandLine
         command.SetAction((parsed, cancellationToken) => ModuleCommand.RunAsync(console, parsed.GetRequiredValue(program), parsed.GetRequiredValue(type), cancellationToken));
         return command;
     }
+
+    private static Command StoreCreate(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Option<long> size = Size();
+        Option<string?> key = StoreKey();
+        key.Required = true;
+        Option<bool> json = Json();
+        var command = new Command("create", "Makes a file with an empty store.") { file, size, key, json };
+        command.SetAction(parsed => StoreCommand.Create(console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(size), parsed.GetRequiredValue(key)!, parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command StoreInspect(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Option<string?> key = StoreKey();
+        Option<bool> json = Json();
+        var command = new Command("inspect", "Shows what a store is, and with its key what it has.") { file, key, json };
+        command.SetAction(parsed => StoreCommand.Inspect(console, parsed.GetRequiredValue(file), parsed.GetValue(key), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command StoreVerify(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Option<string?> key = StoreKey();
+        var generation = new Option<ulong?>("--generation") { Description = "the generation that the store must have reached", HelpName = "NUMBER" };
+        var root = new Option<string?>("--root") { Description = "the root that this generation must have, 64 hexadecimal digits", HelpName = "HEX" };
+        Option<bool> json = Json();
+        var command = new Command("verify", "Checks the checksums of a store, and with its key everything in it.") { file, key, generation, root, json };
+        command.Validators.Add(result =>
+        {
+            bool hasGeneration = result.GetResult(generation) is not null;
+            if (hasGeneration != result.GetValue(root) is not null || (hasGeneration && result.GetValue(key) is null))
+            {
+                result.AddError("Give --generation, --root and --key together.");
+            }
+
+            if (result.GetValue(root) is string text && (text.Length != 64 || !text.All(char.IsAsciiHexDigit)))
+            {
+                result.AddError($"Option '--root' is '{text}'; it must be 64 hexadecimal digits.");
+            }
+        });
+        command.SetAction(parsed => StoreCommand.Verify(
+            console,
+            parsed.GetRequiredValue(file),
+            parsed.GetValue(key),
+            parsed.GetValue(generation) is ulong number ? new StoreVersion(number, parsed.GetRequiredValue(root)!) : null,
+            parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command StoreResize(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Option<long> size = Size();
+        Option<string?> key = StoreKey();
+        Option<bool> json = Json();
+        var command = new Command("resize", "Makes the file of a store longer, and with its key the store, too.") { file, size, key, json };
+        command.SetAction(parsed => StoreCommand.Resize(console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(size), parsed.GetValue(key), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Argument<string> StoreFile() => new("FILE") { Description = "the file of the store: the raw disk of a machine's SVSM" };
+
+    private static Option<string?> StoreKey() => new("--key") { Description = "file with the store's key: 32 bytes, or 64 hexadecimal digits", HelpName = "FILE" };
+
+    private static Option<long> Size() => new("--size")
+    {
+        Description = "bytes of the file, also with KiB, MiB or GiB behind the number",
+        HelpName = "SIZE",
+        Required = true,
+        CustomParser = result =>
+        {
+            string text = result.Tokens[0].Value;
+            string digits = text.TrimEnd("BGKMi".ToCharArray());
+            int shift = text[digits.Length..] switch { "" => 0, "KiB" => 10, "MiB" => 20, "GiB" => 30, _ => -1 };
+            if (shift < 0 || !long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long value) || value > long.MaxValue >> shift)
+            {
+                result.AddError($"Option '--size' is '{text}'; it must be a number of bytes, KiB, MiB or GiB, such as 16MiB.");
+                return 0;
+            }
+
+            return value << shift;
+        },
+    };
 
     private static Command TpmServe(ToolConsole console)
     {

@@ -36,7 +36,7 @@ public sealed partial class SvsmDiagnosticsTests
     {
         Assert.NotEmpty(SvsmDiagnostics.All);
         Assert.Equal(Rows.Count, SvsmDiagnostics.All.Count);
-        Assert.All(SvsmDiagnostics.All, row => Assert.Matches("^SVSM[0-6][0-9]{3}$", row.Code));
+        Assert.All(SvsmDiagnostics.All, row => Assert.Matches("^SVSM[0-7][0-9]{3}$", row.Code));
         Assert.Equal(SvsmDiagnostics.All.Count, SvsmDiagnostics.All.Select(row => row.Code).Distinct().Count());
     }
 

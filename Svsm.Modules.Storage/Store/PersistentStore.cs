@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The store of an SVSM on a block device: records with names in namespaces with quotas, changed by transactions. For the module that hosts it, and for
+// `svsm store`. docs/store-format.md has the format, and why it is so.
+//
+// In memory are names and places; values stay on the device and are authenticated each time they are read. There is one thread.
+// What a commit does is in PersistentStore.Writing.cs, opening in PersistentStore.Opening.cs.
+
+using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using System.Security.Cryptography;
+using System.Text;
+using Org.BouncyCastle.Crypto.Digests;
+
+namespace Svsm.Store;
+
+/// <summary>Fills with random bytes. False: there are none.</summary>
+internal delegate bool RandomSource(Span<byte> destination);
+
+/// <summary>What tests replace or watch.</summary>
+internal sealed record StoreHooks(RandomSource Random, SealObserver? Observer)
+{
+    public static readonly StoreHooks Default = new(
+        destination =>
+        {
+            try
+            {
+                RandomNumberGenerator.Fill(destination);
+                return true;
+            }
+            catch (CryptographicException)
+            {
+                return false;
+            }
+        },
+        null);
+}
+
+/// <summary>An encrypted, transactional store on a block device.</summary>
+public sealed partial class PersistentStore
+{
+    /// <summary>Bytes of the key of a store.</summary>
+    public const int KeyLength = StoreCipher.KeyLength;
+
+    /// <summary>The longest name, in bytes.</summary>
+    public const int MaxNameLength = StoreFormat.MaxNameLength;
+
+    /// <summary>The longest value, in bytes.</summary>
+    public const int MaxValueLength = StoreFormat.MaxValueLength;
+
+    /// <summary>The smallest device that a store can be made on, in bytes.</summary>
+    public const long MinDeviceLength = StoreFormat.MinBlocks * StoreFormat.BlockSize;
+
+    /// <summary>The largest store, in bytes.</summary>
+    public const long MaxDeviceLength = StoreFormat.MaxBlocks * StoreFormat.BlockSize;
+
+    private readonly BlockAccess _device;
+    private readonly StoreCipher _cipher;
+    private readonly StoreHooks _hooks;
+    private readonly bool _readOnly;
+    private readonly Dictionary<uint, Namespace> _namespaces = [];
+
+    // The newest superblock, and the slot that has it.
+    private Superblock _superblock;
+    private int _slot;
+
+    // The block behind the base entries, and behind the log.
+    private long _baseEnd;
+    private long _head;
+
+    private ulong _generation;
+    private UInt128 _lastTag;
+
+    // The tag of the last commit: the last entry's, except behind base entries.
+    private UInt128 _stateTag;
+
+    private bool _closed;
+
+    private PersistentStore(BlockAccess device, StoreCipher cipher, StoreHooks hooks, bool readOnly, in Superblock superblock, int slot)
+    {
+        _device = device;
+        _cipher = cipher;
+        _hooks = hooks;
+        _readOnly = readOnly;
+        _superblock = superblock;
+        _slot = slot;
+        _baseEnd = superblock.Start;
+        _head = superblock.Start;
+        _lastTag = superblock.FirstLink;
+        _stateTag = superblock.FirstLink;
+    }
+
+    /// <summary>Which store it is: drawn when it was made.</summary>
+    public Guid Id => _superblock.Id;
+
+    /// <summary>The state that the last commit left.</summary>
+    public StoreVersion Version => VersionOf(_generation, _stateTag);
+
+    /// <summary>Bytes of the device that the store uses.</summary>
+    public long Length => _superblock.TotalBlocks * StoreFormat.BlockSize;
+
+    /// <summary>What all quotas together may be, in bytes; each namespace takes 64 more.</summary>
+    public long Capacity => StoreFormat.Capacity(_superblock.TotalBlocks);
+
+    /// <summary>All namespaces, in the order in which they were made.</summary>
+    public IReadOnlyList<NamespaceUsage> Namespaces =>
+        [.. _namespaces.Values.OrderBy(space => space.Number).Select(space => new NamespaceUsage(space.Id, space.Quota, space.Used, space.Records.Count))];
+
+    internal ulong Generation => _generation;
+
+    internal bool IsClosed => _closed;
+
+    private long End => _superblock.Start + StoreFormat.HalfBlocks(_superblock.TotalBlocks);
+
+    /// <summary>Makes a namespace, or changes the quota of one. A commit of its own, if there is anything to change.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="quota">What its records may take together, in bytes. Less than they take already: they stay, and no others come.</param>
+    /// <returns><see cref="StoreResult.Done"/>; <see cref="StoreResult.NoRoom"/>; and what a commit can come to.</returns>
+    public StoreResult DefineNamespace(Guid id, long quota)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(quota);
+        Namespace? existing = Find(id);
+        if (existing?.Quota == quota)
+        {
+            return _closed ? StoreResult.Closed : StoreResult.Done;
+        }
+
+        // Records that exceed a lowered quota take their place all the same.
+        long others = _namespaces.Values.Where(space => space != existing).Sum(space => Math.Max(space.Quota, space.Used) + StoreFormat.NamespaceCharge);
+        long own = Math.Max(quota, existing?.Used ?? 0);
+        if ((existing is null && _namespaces.Count == StoreFormat.MaxNamespaces) || own > Capacity - others - StoreFormat.NamespaceCharge)
+        {
+            return StoreResult.NoRoom;
+        }
+
+        uint number = existing?.Number ?? (_namespaces.Count == 0 ? 1 : _namespaces.Keys.Max() + 1);
+        return Commit([new Operation { Kind = OperationKind.DefineNamespace, Namespace = number, Name = id.ToByteArray(), Quota = quota }]);
+    }
+
+    /// <summary>Removes a namespace with all its records. A commit of its own.</summary>
+    /// <param name="id">Its id.</param>
+    /// <returns><see cref="StoreResult.Done"/>; <see cref="StoreResult.NotFound"/>; and what a commit can come to.</returns>
+    public StoreResult RemoveNamespace(Guid id) => Find(id) is Namespace space
+        ? Commit([new Operation { Kind = OperationKind.RemoveNamespace, Namespace = space.Number }])
+        : StoreResult.NotFound;
+
+    /// <summary>Begins a transaction on one namespace: reads of it, and changes that a commit makes all at once.</summary>
+    /// <param name="id">The namespace.</param>
+    /// <returns>Null: there is no such namespace.</returns>
+    /// <remarks>A commit invalidates every other transaction of the store.</remarks>
+    public StoreTransaction? Begin(Guid id) => Find(id) is Namespace space ? new StoreTransaction(this, space, _generation) : null;
+
+    /// <summary>Reads everything that counts, and compares it with what was written.</summary>
+    /// <param name="findings">What is not; values name their record.</param>
+    /// <returns><see cref="StoreResult.Done"/>, whatever was found; <see cref="StoreResult.DeviceFailed"/>.</returns>
+    public StoreResult Verify(out IReadOnlyList<StoreFinding> findings)
+    {
+        var found = new List<StoreFinding>();
+        findings = found;
+        foreach (Namespace space in _namespaces.Values)
+        {
+            foreach ((byte[] name, StoredValue value) in space.Records)
+            {
+                StoreResult result = ReadValue(value, out _);
+                if (result == StoreResult.Damaged)
+                {
+                    long block = value.Entry is Entry entry ? entry.Block + (value.Offset / StoreFormat.BlockSize) : _superblock.Start;
+                    found.Add(new StoreFinding(block, $"the value of {Display(name)} in namespace {space.Id} is damaged"));
+                }
+                else if (result != StoreResult.Done)
+                {
+                    return result;
+                }
+            }
+        }
+
+        return StoreResult.Done;
+    }
+
+    internal StoreResult ReadValue(in StoredValue value, out byte[] bytes)
+    {
+        bytes = [];
+        if (_closed)
+        {
+            return StoreResult.Closed;
+        }
+
+        if (value.Entry is not Entry entry)
+        {
+            return StoreResult.Damaged;
+        }
+
+        if (value.Length == 0)
+        {
+            return StoreResult.Done;
+        }
+
+        int first = value.Offset / StoreFormat.BlockSize;
+        byte[] blocks = new byte[(StoreFormat.Blocks(value.Offset + value.Length) - first) * StoreFormat.BlockSize];
+        if (!_device.TryRead(entry.Block + first, blocks))
+        {
+            return StoreResult.DeviceFailed;
+        }
+
+        byte[] text = new byte[value.Length];
+        if (!entry.Cipher.TryOpen(value.Unit, [], blocks.AsSpan(value.Offset - (first * StoreFormat.BlockSize), value.Length), value.Tag, text))
+        {
+            return StoreResult.Damaged;
+        }
+
+        bytes = text;
+        return StoreResult.Done;
+    }
+
+    private Namespace? Find(Guid id) => _namespaces.Values.FirstOrDefault(space => space.Id == id);
+
+    private StoreVersion VersionOf(ulong generation, UInt128 tag)
+    {
+        Span<byte> text = stackalloc byte[18 + 16 + sizeof(ulong) + StoreCipher.TagLength];
+        "svsm-store root 1\0"u8.CopyTo(text);
+        Id.TryWriteBytes(text[18..]);
+        BinaryPrimitives.WriteUInt64LittleEndian(text[34..], generation);
+        BinaryPrimitives.WriteUInt128LittleEndian(text[42..], tag);
+        var digest = new Sha256Digest();
+        digest.BlockUpdate(text);
+        byte[] root = new byte[digest.GetDigestSize()];
+        digest.DoFinal(root);
+        return new StoreVersion(generation, Convert.ToHexStringLower(root));
+    }
+
+    // Names are bytes; those that read as text are shown so.
+    private static string Display(byte[] name) => name.All(value => value is > 0x20 and < 0x7F)
+        ? $"'{Encoding.ASCII.GetString(name)}'"
+        : string.Create(CultureInfo.InvariantCulture, $"0x{Convert.ToHexStringLower(name)}");
+}

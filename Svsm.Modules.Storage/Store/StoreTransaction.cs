@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Collections.Generic;
+using System.Linq;
+
+namespace Svsm.Store;
+
+/// <summary>Reads of a namespace, and changes that are made all at once or not at all. Given up by not committing it.</summary>
+public sealed class StoreTransaction
+{
+    private readonly PersistentStore _store;
+    private readonly Namespace _space;
+    private readonly ulong _generation;
+
+    // A name, and its new value; null: it goes.
+    private readonly Dictionary<byte[], byte[]?> _changes = new(NameComparer.Instance);
+    private long _used;
+
+    // Bytes of the operations, and of their values.
+    private int _operationsLength;
+    private int _valuesLength;
+
+    internal StoreTransaction(PersistentStore store, Namespace space, ulong generation)
+    {
+        _store = store;
+        _space = space;
+        _generation = generation;
+        _used = space.Used;
+    }
+
+    /// <summary>All names, the changes of this transaction included, in the order of their bytes.</summary>
+    public IReadOnlyList<byte[]> Names
+    {
+        get
+        {
+            CheckCurrent();
+            byte[][] names = [.. _space.Records.Keys.Where(name => !_changes.ContainsKey(name)), .. _changes.Where(change => change.Value is not null).Select(change => change.Key)];
+            Array.Sort(names, (x, y) => x.AsSpan().SequenceCompareTo(y));
+            return names;
+        }
+    }
+
+    /// <summary>Reads a record.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="value">Its value, the caller's own; empty if there is none.</param>
+    /// <returns><see cref="StoreResult.Done"/>, <see cref="StoreResult.NotFound"/>, <see cref="StoreResult.Damaged"/>, <see cref="StoreResult.DeviceFailed"/>, <see cref="StoreResult.Closed"/>.</returns>
+    public StoreResult TryGet(ReadOnlySpan<byte> name, out byte[] value)
+    {
+        CheckCurrent();
+        if (_changes.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(name, out byte[]? changed))
+        {
+            value = changed is null ? [] : [.. changed];
+            return changed is null ? StoreResult.NotFound : StoreResult.Done;
+        }
+
+        if (_space.Records.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(name, out StoredValue stored))
+        {
+            return _store.ReadValue(stored, out value);
+        }
+
+        value = [];
+        return StoreResult.NotFound;
+    }
+
+    /// <summary>Gives a record a value.</summary>
+    /// <param name="name">Its name, 1 to 1024 bytes.</param>
+    /// <param name="value">Its value, up to 65536 bytes.</param>
+    /// <returns><see cref="StoreResult.Done"/>; <see cref="StoreResult.NameInvalid"/>, <see cref="StoreResult.ValueTooLong"/>, <see cref="StoreResult.QuotaExceeded"/>,
+    /// <see cref="StoreResult.TransactionTooLarge"/>: the transaction is as it was.</returns>
+    public StoreResult Put(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value)
+    {
+        CheckCurrent();
+        if (name.Length is 0 or > StoreFormat.MaxNameLength)
+        {
+            return StoreResult.NameInvalid;
+        }
+
+        return value.Length > StoreFormat.MaxValueLength ? StoreResult.ValueTooLong : Change(name, value.ToArray());
+    }
+
+    /// <summary>Removes a record.</summary>
+    /// <param name="name">Its name.</param>
+    /// <returns><see cref="StoreResult.Done"/>; <see cref="StoreResult.NotFound"/>, <see cref="StoreResult.TransactionTooLarge"/>: the transaction is as it was.</returns>
+    public StoreResult Delete(ReadOnlySpan<byte> name)
+    {
+        CheckCurrent();
+        return CurrentCharge(name) == 0 ? StoreResult.NotFound : Change(name, null);
+    }
+
+    /// <summary>Makes the changes permanent, all at once. Without changes nothing is written.</summary>
+    /// <param name="version">The state of the store afterwards, if it is done.</param>
+    /// <returns><see cref="StoreResult.Done"/>: it is there after any loss of power. <see cref="StoreResult.NoEntropy"/>, <see cref="StoreResult.ReadOnly"/>,
+    /// <see cref="StoreResult.Closed"/>: nothing changed. <see cref="StoreResult.DeviceFailed"/>: the store is closed unless only a read failed.</returns>
+    public StoreResult Commit(out StoreVersion version)
+    {
+        CheckCurrent();
+        List<Operation> operations = Operations();
+        StoreResult result = operations.Count == 0 ? StoreResult.Done : _store.Commit(operations);
+        version = result == StoreResult.Done ? _store.Version : default;
+        return result;
+    }
+
+    private StoreResult Change(ReadOnlySpan<byte> name, byte[]? value)
+    {
+        long charge = value is null ? 0 : StoreFormat.Charge(name.Length, value.Length);
+        long used = _used - CurrentCharge(name) + charge;
+
+        // Whoever is above a lowered quota may still take less.
+        if (used > _space.Quota && used > _used)
+        {
+            return StoreResult.QuotaExceeded;
+        }
+
+        byte[] key = name.ToArray();
+        _changes.TryGetValue(key, out byte[]? before);
+        bool wasOperation = _changes.ContainsKey(key) && IsOperation(key, before);
+        int operationsLength = _operationsLength - (wasOperation ? Operation.HeadLength + key.Length : 0);
+        int valuesLength = _valuesLength - StoreFormat.Align(before?.Length ?? 0);
+        if (IsOperation(key, value))
+        {
+            operationsLength += Operation.HeadLength + key.Length;
+            valuesLength += StoreFormat.Align(value?.Length ?? 0);
+        }
+
+        if (StoreFormat.Align(EntryHead.Length + operationsLength) + valuesLength > StoreFormat.MaxEntryLength)
+        {
+            return StoreResult.TransactionTooLarge;
+        }
+
+        _changes[key] = value;
+        (_used, _operationsLength, _valuesLength) = (used, operationsLength, valuesLength);
+        return StoreResult.Done;
+    }
+
+    // What came and went again within the transaction is nothing.
+    private bool IsOperation(byte[] name, byte[]? value) => value is not null || _space.Records.ContainsKey(name);
+
+    private long CurrentCharge(ReadOnlySpan<byte> name)
+    {
+        if (_changes.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(name, out byte[]? changed))
+        {
+            return changed is null ? 0 : StoreFormat.Charge(name.Length, changed.Length);
+        }
+
+        return _space.Records.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(name, out StoredValue stored) ? StoreFormat.Charge(name.Length, stored.Length) : 0;
+    }
+
+    private List<Operation> Operations() =>
+        [.. _changes.Where(change => IsOperation(change.Key, change.Value)).Select(change => new Operation
+        {
+            Kind = change.Value is null ? OperationKind.Delete : OperationKind.Put,
+            Namespace = _space.Number,
+            Name = change.Key,
+            ValueLength = change.Value?.Length ?? 0,
+            Value = change.Value,
+        })];
+
+    private void CheckCurrent()
+    {
+        if (_generation != _store.Generation && !_store.IsClosed)
+        {
+            throw new InvalidOperationException("The store has been changed since this transaction began.");
+        }
+    }
+}

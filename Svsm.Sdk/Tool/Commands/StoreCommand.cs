@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Text.Json;
+using Spectre.Console;
+using Svsm.Diagnostics;
+using Svsm.Store;
+
+namespace Svsm.Tool.Commands;
+
+/// <summary><c>svsm store</c>: the persistent store of an SVSM, on the file that a machine has as a disk.</summary>
+internal static class StoreCommand
+{
+    private const int BlockLength = 4096;
+
+    /// <summary>Makes a file with an empty store. A file that is there stays as it is.</summary>
+    public static int Create(ToolConsole console, string path, long length, string keyPath, bool json)
+    {
+        if (length < PersistentStore.MinDeviceLength || length > PersistentStore.MaxDeviceLength || length % BlockLength != 0)
+        {
+            throw InvalidSize(length, PersistentStore.MinDeviceLength);
+        }
+
+        byte[] key = StoreFile.ReadKey(keyPath);
+
+        // Under another name until it is whole, in the same folder: a name is all that changes then.
+        string newPath = $"{path}.{Guid.NewGuid():N}.new";
+        StoreFile file = StoreFile.Create(newPath);
+        try
+        {
+            StoreVersion version;
+            Guid id;
+            using (file)
+            {
+                file.SetLength(length);
+                StoreOpening opening = PersistentStore.Create(file, key);
+                PersistentStore store = opening.Store ?? throw Unusable(file, opening.State, opening.Detail, opening.Block);
+                (id, version) = (store.Id, store.Version);
+            }
+
+            Rename(newPath, path);
+            Report(console, json, [("file", path), ("store", id.ToString()), ("root", version.Root)], [("generation", (long)version.Generation), ("byteLength", length)]);
+            return ExitStatus.Success;
+        }
+        catch
+        {
+            File.Delete(newPath);
+            throw;
+        }
+    }
+
+    /// <summary>Shows what a store is: without its key sizes alone.</summary>
+    public static int Inspect(ToolConsole console, string path, string? keyPath, bool json)
+    {
+        using StoreFile file = StoreFile.OpenToRead(path);
+        StoreSurvey survey = StoreSurvey.Read(file);
+        if (survey.State != StoreState.Opened)
+        {
+            throw Unusable(file, survey.State, survey.Detail, block: null);
+        }
+
+        PersistentStore? store = null;
+        if (keyPath is not null)
+        {
+            StoreOpening opening = PersistentStore.Open(file, StoreFile.ReadKey(keyPath), readOnly: true);
+            store = opening.Store ?? throw Unusable(file, opening.State, opening.Detail, opening.Block);
+        }
+
+        ulong generation = store?.Version.Generation ?? survey.Generation;
+        if (json)
+        {
+            console.WriteJson(writer =>
+            {
+                writer.WriteString("file", Path.GetFileName(path));
+                writer.WriteNumber("fileLength", file.Length);
+                writer.WriteString("store", survey.Id.ToString());
+                writer.WriteNumber("generation", generation);
+                if (store is not null)
+                {
+                    writer.WriteString("root", store.Version.Root);
+                }
+
+                writer.WriteNumber("byteLength", survey.Length);
+                writer.WriteNumber("capacity", survey.Capacity);
+                writer.WriteNumber("logLength", survey.LogLength);
+                writer.WriteNumber("logLimit", survey.HalfLength);
+                writer.WriteNumber("entries", survey.Entries);
+                if (store is not null)
+                {
+                    writer.WriteStartArray("namespaces");
+                    foreach (NamespaceUsage usage in store.Namespaces)
+                    {
+                        writer.WriteStartObject();
+                        writer.WriteString("id", usage.Id.ToString());
+                        writer.WriteNumber("quota", usage.Quota);
+                        writer.WriteNumber("used", usage.Used);
+                        writer.WriteNumber("records", usage.Records);
+                        writer.WriteEndObject();
+                    }
+
+                    writer.WriteEndArray();
+                }
+            });
+            return ExitStatus.Success;
+        }
+
+        console.Write(terminal =>
+        {
+            Table table = ToolConsole.NewTable("", "").HideHeaders();
+            ToolConsole.AddRow(table, "store", survey.Id.ToString());
+            ToolConsole.AddRow(table, "generation", generation.ToString(System.Globalization.CultureInfo.InvariantCulture));
+            ToolConsole.AddRow(table, "size", $"{Units.Size((ulong)survey.Length)} of a file of {Units.Size((ulong)file.Length)}");
+            ToolConsole.AddRow(table, "capacity", $"{Units.Size((ulong)survey.Capacity)} for all quotas");
+            ToolConsole.AddRow(table, "log", $"{Units.Size((ulong)survey.LogLength)} of {Units.Size((ulong)survey.HalfLength)}, {Units.Number(survey.Entries)} entries");
+            terminal.Write(table);
+            if (store is null)
+            {
+                return;
+            }
+
+            terminal.WriteLine();
+            Table namespaces = ToolConsole.NewTable("namespace", ">records", ">used", ">quota");
+            foreach (NamespaceUsage usage in store.Namespaces)
+            {
+                ToolConsole.AddRow(namespaces, usage.Id.ToString(), Units.Number(usage.Records), Units.Number(usage.Used), Units.Number(usage.Quota));
+            }
+
+            terminal.Write(namespaces);
+        });
+        if (store is not null)
+        {
+            console.Output.Write($"root\n{store.Version.Root}\n");
+        }
+
+        return ExitStatus.Success;
+    }
+
+    /// <summary>Checks a store: its checksums, and with the key everything that counts.</summary>
+    public static int Verify(ToolConsole console, string path, string? keyPath, StoreVersion? expected, bool json)
+    {
+        using StoreFile file = StoreFile.OpenToRead(path);
+        byte[]? key = keyPath is null ? null : StoreFile.ReadKey(keyPath);
+        var findings = new List<(SvsmDiagnostic Diagnostic, long? Block, string Text)>();
+        StoreSurvey survey = StoreSurvey.Read(file);
+        Note(survey.State, survey.Detail, block: null);
+        findings.AddRange(survey.Findings.Select(finding => (SvsmDiagnostics.StoreDamaged, (long?)finding.Block, finding.Text)));
+        PersistentStore? store = null;
+        if (key is not null && survey.State == StoreState.Opened)
+        {
+            StoreOpening opening = PersistentStore.Open(file, key, expected, readOnly: true);
+            Note(opening.State, opening.Detail, opening.Block);
+            store = opening.Store;
+            if (store is not null)
+            {
+                if (store.Verify(out IReadOnlyList<StoreFinding> values) != StoreResult.Done)
+                {
+                    throw Unusable(file, StoreState.DeviceFailed, "a value cannot be read", block: null);
+                }
+
+                findings.AddRange(values.Select(finding => (SvsmDiagnostics.StoreDamaged, (long?)finding.Block, finding.Text)));
+            }
+        }
+
+        bool isGood = findings.Count == 0;
+        if (json)
+        {
+            console.WriteJson(writer => WriteFindings(writer));
+        }
+        else
+        {
+            console.Write(terminal =>
+            {
+                foreach ((SvsmDiagnostic diagnostic, long? block, string text) in findings)
+                {
+                    terminal.WriteLine(block is long at ? $"{diagnostic.Code}: block {Units.Number(at)}: {text}" : $"{diagnostic.Code}: {text}");
+                }
+
+                terminal.WriteLine($"{Path.GetFileName(path)}: {(!isGood ? "NOT verified" : key is null ? "checksums are right; without the key nothing more is known" : "verified")}");
+                foreach (SvsmDiagnostic diagnostic in findings.Select(finding => finding.Diagnostic).Distinct())
+                {
+                    terminal.WriteLine($"{diagnostic.Code}: {diagnostic.Title}. {diagnostic.WayOut}");
+                }
+            });
+        }
+
+        return isGood ? ExitStatus.Success : ExitStatus.Difference;
+
+        void Note(StoreState state, string detail, long? block)
+        {
+            if (state is StoreState.Damaged or StoreState.Truncated or StoreState.Older or StoreState.Forked)
+            {
+                findings.Add((DiagnosticOf(state), block, detail));
+            }
+            else if (state != StoreState.Opened)
+            {
+                throw Unusable(file, state, detail, block);
+            }
+        }
+
+        void WriteFindings(Utf8JsonWriter writer)
+        {
+            writer.WriteString("file", Path.GetFileName(path));
+            writer.WriteBoolean("verified", isGood);
+            writer.WriteBoolean("authenticated", isGood && key is not null);
+            if (store is not null)
+            {
+                writer.WriteNumber("generation", store.Version.Generation);
+                writer.WriteString("root", store.Version.Root);
+            }
+
+            writer.WriteStartArray("findings");
+            foreach ((SvsmDiagnostic diagnostic, long? block, string text) in findings)
+            {
+                writer.WriteStartObject();
+                writer.WriteString("code", diagnostic.Code);
+                if (block is long at)
+                {
+                    writer.WriteNumber("block", at);
+                }
+
+                writer.WriteString("text", text);
+                writer.WriteEndObject();
+            }
+
+            writer.WriteEndArray();
+        }
+    }
+
+    /// <summary>Makes the file longer, and with the key the store, too.</summary>
+    public static int Resize(ToolConsole console, string path, long length, string? keyPath, bool json)
+    {
+        byte[]? key = keyPath is null ? null : StoreFile.ReadKey(keyPath);
+        using StoreFile file = StoreFile.OpenToWrite(path);
+        StoreSurvey survey = StoreSurvey.Read(file);
+        if (survey.State != StoreState.Opened)
+        {
+            throw Unusable(file, survey.State, survey.Detail, block: null);
+        }
+
+        long before = file.Length;
+        if (length < before || length > PersistentStore.MaxDeviceLength || length % BlockLength != 0)
+        {
+            throw InvalidSize(length, before);
+        }
+
+        long storeLength = survey.Length;
+        if (key is null)
+        {
+            file.SetLength(length);
+        }
+        else
+        {
+            // A wrong key, or damage, before anything has changed.
+            StoreOpening opening = PersistentStore.Open(file, key);
+            PersistentStore store = opening.Store ?? throw Unusable(file, opening.State, opening.Detail, opening.Block);
+            file.SetLength(length);
+            StoreResult result = store.Grow();
+            if (result != StoreResult.Done)
+            {
+                // The superblock may be there all the same: then the store needs the new length.
+                StoreSurvey after = StoreSurvey.Read(file);
+                if (after.State == StoreState.Opened && after.Length <= before)
+                {
+                    file.SetLength(before);
+                }
+
+                throw Unusable(file, result == StoreResult.NoEntropy ? StoreState.NoEntropy : StoreState.DeviceFailed, "the store could not be made larger", block: null);
+            }
+
+            storeLength = store.Length;
+        }
+
+        Report(console, json, [("file", path), ("store", survey.Id.ToString())], [("byteLength", storeLength), ("fileLength", length)]);
+        return ExitStatus.Success;
+    }
+
+    private static void Report(ToolConsole console, bool json, (string Name, string Value)[] texts, (string Name, long Value)[] numbers)
+    {
+        if (json)
+        {
+            console.WriteJson(writer =>
+            {
+                foreach ((string name, string value) in texts)
+                {
+                    writer.WriteString(name, name == "file" ? Path.GetFileName(value) : value);
+                }
+
+                foreach ((string name, long value) in numbers)
+                {
+                    writer.WriteNumber(name, value);
+                }
+            });
+            return;
+        }
+
+        foreach ((string name, string value) in texts)
+        {
+            console.Output.Write($"{name} {value}\n");
+        }
+
+        foreach ((string name, long value) in numbers)
+        {
+            console.Output.Write($"{name} {Units.Number(value)}\n");
+        }
+    }
+
+    // Fails if the path is taken: what is there is not ours.
+    private static void Rename(string from, string to)
+    {
+        try
+        {
+            File.Move(from, to, overwrite: false);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw SvsmDiagnostics.StoreFileFailed.Error($"'{to}': {e.Message}", "a path where nothing is", e);
+        }
+    }
+
+    private static SvsmDiagnostic DiagnosticOf(StoreState state) => state switch
+    {
+        StoreState.Damaged => SvsmDiagnostics.StoreDamaged,
+        StoreState.Truncated => SvsmDiagnostics.StoreTruncated,
+        StoreState.Older or StoreState.Forked => SvsmDiagnostics.StoreNotCurrent,
+        StoreState.WrongKey => SvsmDiagnostics.StoreKeyWrong,
+        StoreState.UnknownVersion => SvsmDiagnostics.StoreVersionUnknown,
+        StoreState.Fresh or StoreState.DeviceUnusable => SvsmDiagnostics.StoreMissing,
+        _ => SvsmDiagnostics.StoreFileFailed,
+    };
+
+    private static SvsmDiagnosticException Unusable(StoreFile file, StoreState state, string detail, long? block) => DiagnosticOf(state).Error(
+        $"'{file.Path}': {(block is long at ? $"block {Units.Number(at)}: " : "")}{detail}{(state == StoreState.DeviceFailed && file.LastError.Length != 0 ? $": {file.LastError}" : "")}",
+        state switch
+        {
+            StoreState.WrongKey => "the key with which the store was made",
+            StoreState.UnknownVersion => "a store of version 1",
+            StoreState.DeviceFailed or StoreState.NoEntropy => "a file that can be read and written",
+            _ => "a whole store",
+        });
+
+    private static SvsmDiagnosticException InvalidSize(long length, long least) => SvsmDiagnostics.StoreSizeInvalid.Error(
+        $"{Units.Number(length)} bytes", $"a multiple of {Units.Number(BlockLength)}, {Units.Number(least)} to {Units.Number(PersistentStore.MaxDeviceLength)}");
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// A file with a store on it, as the raw disk that a machine gets: a block device for the store, and the key that goes with it.
+
+using System;
+using System.Globalization;
+using System.IO;
+using System.Security.Cryptography;
+using Microsoft.Win32.SafeHandles;
+using Svsm.Diagnostics;
+using Svsm.Store;
+
+namespace Svsm.Tool;
+
+internal sealed class StoreFile : IBlockDevice, IDisposable
+{
+    private readonly SafeFileHandle _file;
+
+    private StoreFile(string path, SafeFileHandle file)
+    {
+        Path = path;
+        _file = file;
+    }
+
+    public string Path { get; }
+
+    public int SectorSize => 512;
+
+    public long SectorCount => Length / SectorSize;
+
+    /// <summary>Bytes of the file.</summary>
+    public long Length => RandomAccess.GetLength(_file);
+
+    /// <summary>What the operating system said when a call failed last.</summary>
+    public string LastError { get; private set; } = "";
+
+    public static StoreFile OpenToRead(string path) => Open(path, FileMode.Open, FileAccess.Read);
+
+    public static StoreFile OpenToWrite(string path) => Open(path, FileMode.Open, FileAccess.ReadWrite);
+
+    public static StoreFile Create(string path) => Open(path, FileMode.CreateNew, FileAccess.ReadWrite);
+
+    /// <summary>Reads the key of a store: 32 bytes, or 64 hexadecimal digits.</summary>
+    public static byte[] ReadKey(string path)
+    {
+        byte[] bytes = ImageFile.Read(path);
+        if (bytes.Length == PersistentStore.KeyLength)
+        {
+            return bytes;
+        }
+
+        ReadOnlySpan<byte> digits = bytes.AsSpan().Trim(" \t\r\n"u8);
+        byte[] key = new byte[PersistentStore.KeyLength];
+        bool isKey = digits.Length == 2 * key.Length && Convert.FromHexString(digits, key, out _, out _) == System.Buffers.OperationStatus.Done;
+        CryptographicOperations.ZeroMemory(bytes);
+        return isKey ? key : throw SvsmDiagnostics.StoreKeyUnreadable.Error(
+            string.Create(CultureInfo.InvariantCulture, $"'{path}' has {bytes.Length} bytes"), "32 bytes, or 64 hexadecimal digits");
+    }
+
+    /// <summary>Changes the length of the file.</summary>
+    public void SetLength(long length)
+    {
+        try
+        {
+            RandomAccess.SetLength(_file, length);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            throw SvsmDiagnostics.StoreFileFailed.Error($"'{Path}': {e.Message}", $"room for {length.ToString(CultureInfo.InvariantCulture)} bytes", e);
+        }
+    }
+
+    public bool TryRead(long sector, Span<byte> destination) => Try(
+        destination,
+        sector * SectorSize,
+        static (file, bytes, offset) =>
+        {
+            while (!bytes.IsEmpty)
+            {
+                int count = RandomAccess.Read(file, bytes, offset);
+                if (count == 0)
+                {
+                    throw new EndOfStreamException();
+                }
+
+                bytes = bytes[count..];
+                offset += count;
+            }
+        });
+
+    public bool TryWrite(long sector, ReadOnlySpan<byte> source) => Try(source, sector * SectorSize, static (file, bytes, offset) => RandomAccess.Write(file, bytes, offset));
+
+    public bool TryFlush() => Try(default(ReadOnlySpan<byte>), 0, static (file, _, _) => RandomAccess.FlushToDisk(file));
+
+    public void Dispose() => _file.Dispose();
+
+    private static StoreFile Open(string path, FileMode mode, FileAccess access)
+    {
+        try
+        {
+            return new StoreFile(path, File.OpenHandle(path, mode, access, access == FileAccess.Read ? FileShare.Read : FileShare.None));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw SvsmDiagnostics.StoreFileFailed.Error($"'{path}': {e.Message}", "a file that this user can use, and that no running machine has", e);
+        }
+    }
+
+    private bool Try<T>(T bytes, long offset, Action<SafeFileHandle, T, long> access)
+        where T : allows ref struct
+    {
+        try
+        {
+            access(_file, bytes, offset);
+            return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            LastError = e.Message;
+            return false;
+        }
+    }
+}
