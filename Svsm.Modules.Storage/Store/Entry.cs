@@ -112,12 +112,11 @@ internal sealed record Entry(long Block, UnitCipher Cipher)
     /// <param name="block">Where it will be.</param>
     /// <param name="head">Kind, generation, link and what remains; the rest is computed.</param>
     /// <param name="operations">Together not more than an entry holds.</param>
-    /// <param name="bytes">Its blocks.</param>
+    /// <param name="bytes">Its blocks, zero: as many as <see cref="Measure"/> says.</param>
     /// <param name="tag">Its tag.</param>
-    public static Entry Write(StoreCipher cipher, ReadOnlySpan<byte> seed, long block, in EntryHead head, List<Operation> operations, out byte[] bytes, out UInt128 tag)
+    public static Entry Write(StoreCipher cipher, ReadOnlySpan<byte> seed, long block, in EntryHead head, List<Operation> operations, Span<byte> bytes, out UInt128 tag)
     {
         var entry = new Entry(block, cipher.ForSeed(seed));
-        bytes = new byte[StoreFormat.Blocks(Measure(operations)) * StoreFormat.BlockSize];
         int operationsLength = 0;
         foreach (Operation operation in operations)
         {
@@ -134,7 +133,7 @@ internal sealed record Entry(long Block, UnitCipher Cipher)
             if (operation.HasCell)
             {
                 operation.Offset = offset;
-                operation.Tag = entry.Cipher.Seal(unit, [], operation.Value, bytes.AsSpan(offset));
+                operation.Tag = entry.Cipher.Seal(unit, [], operation.Value, bytes[offset..]);
                 offset += StoreFormat.Align(operation.ValueLength);
             }
 
@@ -143,17 +142,17 @@ internal sealed record Entry(long Block, UnitCipher Cipher)
         }
 
         "SVEN"u8.CopyTo(bytes);
-        BinaryPrimitives.WriteUInt16LittleEndian(bytes.AsSpan(4), (ushort)head.Kind);
-        BinaryPrimitives.WriteUInt16LittleEndian(bytes.AsSpan(6), (ushort)(bytes.Length / StoreFormat.BlockSize));
-        BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(8), head.Generation);
-        BinaryPrimitives.WriteInt64LittleEndian(bytes.AsSpan(0x10), block);
-        BinaryPrimitives.WriteInt32LittleEndian(bytes.AsSpan(0x18), operationsLength);
-        BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(0x1C), head.Remaining);
-        seed.CopyTo(bytes.AsSpan(EntryHead.SeedOffset));
-        BinaryPrimitives.WriteUInt128LittleEndian(bytes.AsSpan(0x40), head.Link);
-        tag = entry.Cipher.Seal(0, bytes.AsSpan(0, EntryHead.AuthenticatedLength), text, bytes.AsSpan(EntryHead.Length));
-        BinaryPrimitives.WriteUInt128LittleEndian(bytes.AsSpan(EntryHead.TagOffset), tag);
-        BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(EntryHead.ChecksumOffset), EntryHead.ComputeChecksum(bytes));
+        BinaryPrimitives.WriteUInt16LittleEndian(bytes[4..], (ushort)head.Kind);
+        BinaryPrimitives.WriteUInt16LittleEndian(bytes[6..], (ushort)(bytes.Length / StoreFormat.BlockSize));
+        BinaryPrimitives.WriteUInt64LittleEndian(bytes[8..], head.Generation);
+        BinaryPrimitives.WriteInt64LittleEndian(bytes[0x10..], block);
+        BinaryPrimitives.WriteInt32LittleEndian(bytes[0x18..], operationsLength);
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes[0x1C..], head.Remaining);
+        seed.CopyTo(bytes[EntryHead.SeedOffset..]);
+        BinaryPrimitives.WriteUInt128LittleEndian(bytes[0x40..], head.Link);
+        tag = entry.Cipher.Seal(0, bytes[..EntryHead.AuthenticatedLength], text, bytes[EntryHead.Length..]);
+        BinaryPrimitives.WriteUInt128LittleEndian(bytes[EntryHead.TagOffset..], tag);
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes[EntryHead.ChecksumOffset..], EntryHead.ComputeChecksum(bytes));
         return entry;
     }
 }

@@ -50,7 +50,8 @@ public sealed partial class PersistentStore
             return usable;
         }
 
-        int blocks = StoreFormat.Blocks(Entry.Measure(operations));
+        int length = Entry.Measure(operations);
+        int blocks = StoreFormat.Blocks(length);
         long logBlocks = _head - _baseEnd + blocks;
         if (blocks > End - _head || logBlocks > Math.Max(StoreFormat.MinLogBlocks, 4 * (_baseEnd - _superblock.Start)))
         {
@@ -61,6 +62,12 @@ public sealed partial class PersistentStore
             }
         }
 
+        if (blocks > End - _head)
+        {
+            // The capacity is such that this cannot be. If it were, the other half would be overwritten.
+            throw new InvalidOperationException("The store has less room than its quotas promise.");
+        }
+
         Span<byte> seed = stackalloc byte[StoreCipher.SeedLength];
         if (!_hooks.Random(seed))
         {
@@ -68,7 +75,8 @@ public sealed partial class PersistentStore
         }
 
         var head = new EntryHead { Kind = EntryKind.Commit, Generation = _generation + 1, Link = _lastTag };
-        Entry entry = Entry.Write(_cipher, seed, _head, head, operations, out byte[] bytes, out UInt128 tag);
+        Span<byte> bytes = Buffer(length);
+        Entry entry = Entry.Write(_cipher, seed, _head, head, operations, bytes, out UInt128 tag);
         if (!_device.TryWrite(_head, bytes) || !_device.TryFlush())
         {
             return Close();
@@ -167,7 +175,8 @@ public sealed partial class PersistentStore
             }
 
             var head = new EntryHead { Kind = EntryKind.Base, Generation = _generation, Remaining = (uint)(ends.Count - 1 - part), Link = link };
-            Entry entry = Entry.Write(_cipher, seed, block, head, operations, out byte[] written, out link);
+            Span<byte> written = Buffer(Entry.Measure(operations));
+            Entry entry = Entry.Write(_cipher, seed, block, head, operations, written, out link);
             if (!_device.TryWrite(block, written))
             {
                 return Close();
@@ -226,7 +235,7 @@ public sealed partial class PersistentStore
             LastTag = _lastTag,
         };
         int slot = (_slot + 1) % StoreFormat.SlotCount;
-        byte[] block = new byte[StoreFormat.BlockSize];
+        Span<byte> block = Buffer(Superblock.Length);
         next.Write(_cipher, seed, block);
         if (!_device.TryWrite(slot, block) || !_device.TryFlush())
         {
@@ -235,6 +244,20 @@ public sealed partial class PersistentStore
 
         (_superblock, _slot) = (next, slot);
         return StoreResult.Done;
+    }
+
+    // As many blocks of zeroes as so many bytes take. They are the caller's until it is asked for the next time.
+    private Span<byte> Buffer(int length)
+    {
+        int blocks = StoreFormat.Blocks(length);
+        if (blocks != 1)
+        {
+            return new byte[blocks * StoreFormat.BlockSize];
+        }
+
+        _oneBlock.AsSpan(0, _oneBlockUsed).Clear();
+        _oneBlockUsed = length;
+        return _oneBlock;
     }
 
     private StoreResult Usable() => _closed ? StoreResult.Closed : _readOnly ? StoreResult.ReadOnly : StoreResult.Done;

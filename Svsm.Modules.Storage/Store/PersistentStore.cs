@@ -80,6 +80,10 @@ public sealed partial class PersistentStore
 
     private bool _closed;
 
+    // For what most commits write: every allocation brings the next collection nearer, which costs more than a commit.
+    private readonly byte[] _oneBlock = new byte[StoreFormat.BlockSize];
+    private int _oneBlockUsed;
+
     private PersistentStore(BlockAccess device, StoreCipher cipher, StoreHooks hooks, bool readOnly, in Superblock superblock, int slot)
     {
         _device = device;
@@ -220,11 +224,12 @@ public sealed partial class PersistentStore
 
     private StoreVersion VersionOf(ulong generation, UInt128 tag)
     {
-        Span<byte> text = stackalloc byte[18 + 16 + sizeof(ulong) + StoreCipher.TagLength];
-        "svsm-store root 1\0"u8.CopyTo(text);
-        Id.TryWriteBytes(text[18..]);
-        BinaryPrimitives.WriteUInt64LittleEndian(text[34..], generation);
-        BinaryPrimitives.WriteUInt128LittleEndian(text[42..], tag);
+        // Short enough for one block of SHA-256.
+        Span<byte> text = stackalloc byte[13 + 16 + sizeof(ulong) + StoreCipher.TagLength];
+        "svsm-store 1\0"u8.CopyTo(text);
+        Id.TryWriteBytes(text[13..]);
+        BinaryPrimitives.WriteUInt64LittleEndian(text[29..], generation);
+        BinaryPrimitives.WriteUInt128LittleEndian(text[37..], tag);
         var digest = new Sha256Digest();
         digest.BlockUpdate(text);
         byte[] root = new byte[digest.GetDigestSize()];

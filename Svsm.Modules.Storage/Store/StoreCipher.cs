@@ -130,17 +130,18 @@ internal sealed class UnitCipher
     /// <param name="unit">Its number.</param>
     /// <param name="associated">What is authenticated with it.</param>
     /// <param name="text">The unit.</param>
-    /// <param name="destination">As long as the text.</param>
+    /// <param name="destination">At least as long as the text.</param>
     /// <returns>The tag.</returns>
     public UInt128 Seal(uint unit, ReadOnlySpan<byte> associated, ReadOnlySpan<byte> text, Span<byte> destination)
     {
-        byte[] output = new byte[text.Length + StoreCipher.TagLength];
+        // The last bytes come together with the tag, for which there is no room behind the text.
+        Span<byte> end = stackalloc byte[3 * StoreCipher.TagLength];
         GcmBlockCipher cipher = _store.Gcm(forEncryption: true, _key, _nonceHead, unit, associated, out byte[] nonce);
         _store.Observe(_key, nonce, associated, text);
-        int length = cipher.ProcessBytes(text, output);
-        cipher.DoFinal(output.AsSpan(length));
-        output.AsSpan(0, text.Length).CopyTo(destination);
-        return BinaryPrimitives.ReadUInt128LittleEndian(output.AsSpan(text.Length));
+        int length = cipher.ProcessBytes(text, destination);
+        cipher.DoFinal(end);
+        end[..(text.Length - length)].CopyTo(destination[length..]);
+        return BinaryPrimitives.ReadUInt128LittleEndian(end[(text.Length - length)..]);
     }
 
     /// <summary>Decrypts a unit.</summary>

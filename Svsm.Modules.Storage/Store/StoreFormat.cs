@@ -7,6 +7,7 @@
 //   block 2 ...     two halves of equal size; one has the log, the other is free until the log is compacted into it
 
 using System;
+using System.Buffers.Binary;
 using System.Numerics;
 using System.Runtime.InteropServices;
 
@@ -61,11 +62,13 @@ internal static class StoreFormat
     /// <summary>CRC-32C (RFC 3720 B.4), of a multiple of 4 bytes. Finds accidents where there is no key; proves nothing.</summary>
     public static uint Checksum(ReadOnlySpan<byte> bytes, uint checksum = uint.MaxValue)
     {
-        foreach (uint word in MemoryMarshal.Cast<byte, uint>(bytes))
+        ReadOnlySpan<ulong> words = MemoryMarshal.Cast<byte, ulong>(bytes);
+        foreach (ulong word in words)
         {
-            checksum = BitOperations.Crc32C(checksum, BitConverter.IsLittleEndian ? word : System.Buffers.Binary.BinaryPrimitives.ReverseEndianness(word));
+            checksum = BitOperations.Crc32C(checksum, BitConverter.IsLittleEndian ? word : BinaryPrimitives.ReverseEndianness(word));
         }
 
-        return checksum;
+        bytes = bytes[(words.Length * sizeof(ulong))..];
+        return bytes.IsEmpty ? checksum : BitOperations.Crc32C(checksum, BinaryPrimitives.ReadUInt32LittleEndian(bytes));
     }
 }

@@ -10,7 +10,7 @@ namespace Svsm.Store;
 /// <summary>A state of a store: which one in the order of commits, and a digest that no other state has.</summary>
 /// <param name="Generation">How many commits led to it.</param>
 /// <param name="Root">
-/// 64 hexadecimal digits: SHA-256 of <c>"svsm-store root 1"</c>, a zero byte, the store's id, the generation and the tag of its commit. The tag depends on
+/// 64 hexadecimal digits: SHA-256 of <c>"svsm-store 1"</c>, a zero byte, the store's id, the generation and the tag of its commit. The tag depends on
 /// everything before, so two stores that were one part with different roots.
 /// </param>
 public readonly record struct StoreVersion(ulong Generation, string Root);

@@ -123,6 +123,10 @@ public sealed class SvsmCommandLineTests : ToolTest
     [InlineData("igvm map")]
     [InlineData("measure")]
     [InlineData("sign")]
+    [InlineData("store create")]
+    [InlineData("store inspect")]
+    [InlineData("store verify")]
+    [InlineData("store resize")]
     [InlineData("run")]
     public async Task Manual_EachCommand_HasItsOptions(string command)
     {
