@@ -21,7 +21,7 @@ internal sealed record Variable(VariableId Id, VariableAttributes Attributes, by
     /// <summary>Time of the last authenticated write; zero for other variables.</summary>
     public EfiTime Time { get; init; }
 
-    /// <summary>Hash of who signed it first, for authenticated variables other than those of secure boot; else empty.</summary>
+    /// <summary>SHA-256 of who signed it first, for authenticated variables other than those of secure boot; else empty.</summary>
     public byte[] Signer { get; init; } = [];
 
     /// <summary>Its place in the order of names; of a non-volatile one the number of its record as well. 0: none yet.</summary>

@@ -196,7 +196,7 @@ internal sealed class VariableService
             status = old is { IsAuthenticated: true } ? EfiStatus.WriteProtected : Update(changes, id, attributes, payload);
         }
 
-        return status == EfiStatus.Success && (changes.All.Count != 0 || changes.IsDeployed is not null) ? _table.Commit(changes) : status;
+        return status == EfiStatus.Success && changes.All.Count != 0 ? _table.Commit(changes) : status;
     }
 
     /// <summary>Tells how much there may be, and is left.</summary>

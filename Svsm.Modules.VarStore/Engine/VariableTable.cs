@@ -19,8 +19,8 @@ internal sealed class VariableChanges
 
     public IReadOnlyList<(VariableId Id, Variable? Variable)> All => _changes;
 
-    /// <summary>Whether deployed mode begins or ends; null: neither.</summary>
-    public bool? IsDeployed { get; set; }
+    /// <summary>What the store is to remember; null: what it did.</summary>
+    public StoreState? State { get; set; }
 
     public void Set(Variable variable) => Change(variable.Id, variable);
 
@@ -48,8 +48,8 @@ internal sealed class VariableTable(IVariableStorage storage)
 
     public int VolatileSize { get; private set; }
 
-    /// <summary>Whether deployed mode is to survive, as the storage has it.</summary>
-    public bool IsDeployed { get; private set; }
+    /// <summary>What the storage remembers beside variables.</summary>
+    public StoreState State { get; private set; } = StoreState.New;
 
     public Variable? Find(VariableId id) => _variables.GetValueOrDefault(id);
 
@@ -82,14 +82,14 @@ internal sealed class VariableTable(IVariableStorage storage)
             ReadOnlySpan<byte> value = record.Value.GetValueOrDefault().Span;
             if (record.Number == VariableRecord.StateNumber)
             {
-                if (!VariableRecord.TryReadState(value, out bool isDeployed))
+                if (!VariableRecord.TryReadState(value, out StoreState state))
                 {
                     return false;
                 }
 
-                IsDeployed = isDeployed;
+                State = state;
             }
-            else if (!VariableRecord.TryRead(record.Number, value, out Variable? variable) || _variables.ContainsKey(variable!.Id) || _nonVolatile.ContainsKey(record.Number))
+            else if (record.Number > int.MaxValue || !VariableRecord.TryRead(record.Number, value, out Variable? variable) || _variables.ContainsKey(variable!.Id) || _nonVolatile.ContainsKey(record.Number))
             {
                 return false;
             }
@@ -99,7 +99,8 @@ internal sealed class VariableTable(IVariableStorage storage)
             }
         }
 
-        return NonVolatileSize <= VariableLimits.NonVolatileQuota;
+        // More than the quota is what another version may have left; it may be read, and less of it be written.
+        return true;
     }
 
     /// <summary>Drops what does not survive a start of the guest.</summary>
@@ -154,9 +155,9 @@ internal sealed class VariableTable(IVariableStorage storage)
         }
 
         var records = new List<StorageRecord>();
-        if (changes.IsDeployed is bool isDeployed && isDeployed != IsDeployed)
+        if (changes.State is StoreState state && !(state.IsDeployed == State.IsDeployed && state.ImageKeys.Span.SequenceEqual(State.ImageKeys.Span)))
         {
-            records.Add(new(VariableRecord.StateNumber, VariableRecord.WriteState(isDeployed)));
+            records.Add(new(VariableRecord.StateNumber, VariableRecord.Write(state)));
         }
 
         foreach ((Variable? old, Variable? made) in replaced)
@@ -176,7 +177,7 @@ internal sealed class VariableTable(IVariableStorage storage)
             return EfiStatus.DeviceError;
         }
 
-        IsDeployed = changes.IsDeployed ?? IsDeployed;
+        State = changes.State ?? State;
         foreach ((Variable? old, Variable? made) in replaced)
         {
             if (old is not null)

@@ -439,21 +439,37 @@ public sealed class SecureBootTests
         Assert.Equal(Hashes(3), _firmware.Get(KnownVariables.Allowed));
         AssertMode(0, 0, 1, 1);
 
+        // Other keys of the image replace them, also those that were signed.
+        _firmware = new(_storage, keys with { Allowed = Hashes(5) });
+        Assert.Equal(Hashes(5), _firmware.Get(KnownVariables.Allowed));
+        _firmware = new(_storage, keys);
+        Assert.Equal(Hashes(1), _firmware.Get(KnownVariables.Allowed));
+        Assert.Equal(EfiStatus.Success, Write(KnownVariables.Allowed, _vendor, Hashes(3)));
+
         // An owner who took the platform key away gets it again with the image.
         Assert.Equal(EfiStatus.Success, Write(KnownVariables.PlatformKey, _owner, []));
         AssertMode(1, 0, 0, 0);
         _firmware = new(_storage, keys);
         AssertMode(0, 0, 1, 1);
+
+        // Also when the guest took one of its own meanwhile.
+        Assert.Equal(EfiStatus.Success, Write(KnownVariables.PlatformKey, _owner, []));
+        Assert.Equal(EfiStatus.Success, Write(KnownVariables.PlatformKey, _other, _other.List()));
+        Assert.Equal(EfiStatus.Success, _firmware.Set(KnownVariables.DeployedMode, TestFirmware.Volatile, 1));
+        _firmware = new(_storage, keys);
+        AssertMode(0, 0, 1, 1);
+        Assert.NotEqual(_other.List(), _firmware.Get(KnownVariables.PlatformKey));
         Assert.Equal(Hashes(1), _firmware.Get(KnownVariables.Allowed));
         Assert.Equal([.. Hashes(2), .. Hashes(4)], _firmware.Get(KnownVariables.Forbidden)!);
     }
 
     [Fact]
-    public void Image_Keys_ReplaceThoseOfAStoreThatWasNotDeployed()
+    public void Image_Keys_ReplaceThoseOfAGuest()
     {
         Assert.Equal(EfiStatus.Success, WriteUnsigned(KnownVariables.Allowed, _other.List()));
         Assert.Equal(EfiStatus.Success, WriteUnsigned(KnownVariables.KeyExchangeKeys, _other.List()));
         Assert.Equal(EfiStatus.Success, Write(KnownVariables.PlatformKey, _other, _other.List()));
+        Assert.Equal(EfiStatus.Success, _firmware.Set(KnownVariables.DeployedMode, TestFirmware.Volatile, 1));
         _firmware = new(_storage, new SecureBootKeys(_owner.List(), default, Hashes(1), default));
         AssertMode(0, 0, 1, 1);
         Assert.Equal(_owner.List(), _firmware.Get(KnownVariables.PlatformKey));

@@ -7,10 +7,11 @@
 //
 // Signed is: the name without NUL, the vendor's GUID, the attributes, the time, the payload.
 //
-// A variable that is not one of secure boot belongs to who signed its first write: it keeps a hash of the signer's common name and of what is signed in the
-// certificate, and later writes have to have the same. A later write is newer than the last one, unless it appends.
+// A variable that is not one of secure boot belongs to who signed its first write: it keeps SHA-256(signer's common name | SHA-256(certificate)), as QEMU does,
+// and later writes have to have the same. A later write is newer than the last one, unless it appends.
 //
-// Source: UEFI specification 2.10, 8.2.2; EDK2 SecurityPkg/Library/AuthVariableLib/AuthService.c (VerifyTimeBasedPayload).
+// Source: UEFI specification 2.10, 8.2.2; EDK2 SecurityPkg/Library/AuthVariableLib/AuthService.c (VerifyTimeBasedPayload); QEMU
+// hw/uefi/var-service-pkcs7.c for the hash.
 
 using System;
 using System.Buffers.Binary;
@@ -113,7 +114,7 @@ internal sealed class AuthenticatedWrite
             return EfiStatus.SecurityViolation;
         }
 
-        signer = _signed.Hash.Compute(_signed.Last.CommonName, _signed.First.Body);
+        signer = HashAlgorithm.Sha256.Compute(_signed.Last.CommonName, HashAlgorithm.Sha256.Compute(_signed.First.Der));
         return (old is null || signer.AsSpan().SequenceEqual(old.Signer)) && _signed.IsSignedBy(_hash, _signed.First)
             ? EfiStatus.Success
             : EfiStatus.SecurityViolation;

@@ -44,6 +44,7 @@ internal sealed class Certificate
     private byte[] _exponent = [];
     private HashAlgorithm? _signatureHash;
     private ReadOnlyMemory<byte> _signature;
+    private ReadOnlyMemory<byte> _body;
     private bool _isVersion1 = true;
     private bool? _isAuthority;
     private bool? _mayIssue;
@@ -52,9 +53,6 @@ internal sealed class Certificate
 
     /// <summary>All of it.</summary>
     public ReadOnlyMemory<byte> Der { get; }
-
-    /// <summary>What is signed.</summary>
-    public ReadOnlyMemory<byte> Body { get; private set; }
 
     public ReadOnlyMemory<byte> Serial { get; private set; }
 
@@ -120,7 +118,7 @@ internal sealed class Certificate
 
     /// <summary>Checks that it was issued with another certificate's key.</summary>
     public bool IsIssuedBy(Certificate issuer) =>
-        Issuer.Span.SequenceEqual(issuer.Subject.Span) && _signatureHash is HashAlgorithm hash && issuer.HasSigned(hash, hash.Compute(Body), _signature.Span);
+        Issuer.Span.SequenceEqual(issuer.Subject.Span) && _signatureHash is HashAlgorithm hash && issuer.HasSigned(hash, hash.Compute(_body), _signature.Span);
 
     private static int Bits(ReadOnlySpan<byte> number) => (number.Length * 8) - byte.LeadingZeroCount(number[0]);
 
@@ -139,7 +137,7 @@ internal sealed class Certificate
             return false;
         }
 
-        Body = body;
+        _body = body;
         _signatureHash = HashAlgorithm.FindOfSignature(identifier.Span);
         return TryReadBody(bodyContents, algorithm.Span);
     }

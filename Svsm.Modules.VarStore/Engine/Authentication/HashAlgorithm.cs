@@ -37,6 +37,8 @@ internal sealed class HashAlgorithm
         DigestInfoPrefix = [DerReader.Sequence, (byte)(17 + length), DerReader.Sequence, 13, DerReader.ObjectIdentifier, 9, .. _identifier, 5, 0, DerReader.OctetString, (byte)length];
     }
 
+    public static HashAlgorithm Sha256 => s_all[0];
+
     public int Length { get; }
 
     public byte[] DigestInfoPrefix { get; }

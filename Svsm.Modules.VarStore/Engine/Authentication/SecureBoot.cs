@@ -14,8 +14,8 @@
 // guest starts anew, lets anybody write all of them: that is what the menus of firmware do. In deployed mode there is nobody present who could, and
 // SecureBootEnable cannot be written either. AuditMode and DeployedMode are read-only after ExitBootServices, as UEFI has it; so is CustomMode.
 //
-// An image that brings keys begins in deployed mode with them. What has been changed since, signed, stays; keys of a store that was never in deployed mode
-// are replaced. dbx only grows: what the image forbids is added to what the store does.
+// An image that brings keys begins in deployed mode with them. What has been changed since, signed, stays as long as images bring the same PK, KEK and db;
+// others, and keys that a guest enrolled, are replaced. dbx only grows: what the image forbids is added to what the store does.
 //
 // Source: UEFI specification 2.10, 32.3 (modes) and 32.6; EDK2 SecurityPkg/Library/AuthVariableLib (AuthVariableLib.c, AuthService.c), where there are setup,
 // user and custom mode, and PcdRequireSelfSignedPk as OVMF has it.
@@ -65,18 +65,18 @@ internal sealed class SecureBoot(VariableTable table, VariableService service)
         }
 
         var changes = new VariableChanges();
-        bool isNew = !table.IsDeployed || table.Find(KnownVariables.PlatformKey) is null;
-        if (isNew)
+        byte[] hash = lists!.Hash();
+        if (!table.State.ImageKeys.Span.SequenceEqual(hash) || table.Find(KnownVariables.PlatformKey) is null)
         {
-            Replace(changes, KnownVariables.PlatformKey, lists!.PlatformKey);
+            Replace(changes, KnownVariables.PlatformKey, lists.PlatformKey);
             Replace(changes, KnownVariables.KeyExchangeKeys, lists.KeyExchangeKeys);
             Replace(changes, KnownVariables.Allowed, lists.Allowed);
             changes.Set(new Variable(KnownVariables.SecureBootEnable, Hidden, [Yes]));
-            changes.IsDeployed = true;
+            changes.State = new(true, hash);
         }
 
         Variable? forbidden = table.Find(KnownVariables.Forbidden);
-        byte[] more = SignatureLists.Without(lists!.Forbidden, forbidden?.Data);
+        byte[] more = SignatureLists.Without(lists.Forbidden, forbidden?.Data);
         if (more.Length != 0)
         {
             byte[] all = [.. forbidden?.Data ?? [], .. more];
@@ -105,7 +105,7 @@ internal sealed class SecureBoot(VariableTable table, VariableService service)
     public void Start()
     {
         bool hasPlatformKey = table.Find(KnownVariables.PlatformKey) is not null;
-        bool isDeployed = hasPlatformKey && table.IsDeployed;
+        bool isDeployed = hasPlatformKey && table.State.IsDeployed;
         Variable? enable = table.Find(KnownVariables.SecureBootEnable);
         if (hasPlatformKey && enable is null)
         {
@@ -276,7 +276,8 @@ internal sealed class SecureBoot(VariableTable table, VariableService service)
     private void Enter(PlatformMode mode, VariableChanges changes)
     {
         bool hasPlatformKey = mode is PlatformMode.User or PlatformMode.Deployed;
-        changes.IsDeployed = mode == PlatformMode.Deployed;
+        // Who leaves deployed mode gives up the keys of the image, which come again with its next start.
+        changes.State = mode == PlatformMode.Deployed ? table.State with { IsDeployed = true } : StoreState.New;
         changes.Set(Flag(KnownVariables.SetupMode, !hasPlatformKey));
         changes.Set(Flag(KnownVariables.AuditMode, mode == PlatformMode.Audit));
         changes.Set(Flag(KnownVariables.DeployedMode, mode == PlatformMode.Deployed));

@@ -35,6 +35,13 @@ public sealed record SecureBootKeys(ReadOnlyMemory<byte> PlatformKey, ReadOnlyMe
         return true;
     }
 
+    /// <summary>Hash of the keys but dbx, each with its length: whether an image brings the same ones as before.</summary>
+    internal byte[] Hash()
+    {
+        ReadOnlyMemory<byte> Length(ReadOnlyMemory<byte> key) => BitConverter.GetBytes(key.Length);
+        return HashAlgorithm.Sha256.Compute(Length(PlatformKey), PlatformKey, Length(KeyExchangeKeys), KeyExchangeKeys, Length(Allowed), Allowed);
+    }
+
     private static bool TryGetLists(ReadOnlyMemory<byte> bytes, out ReadOnlyMemory<byte> lists, out int count)
     {
         lists = Certificate.Read(bytes) is null ? bytes : SignatureLists.OfCertificate(s_owner, bytes.Span);

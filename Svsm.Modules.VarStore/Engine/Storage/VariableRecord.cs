@@ -3,7 +3,7 @@
 
 // Records as the storage keeps them, little-endian, for VariableTable.
 //
-//   record 0, the state                  00 u8 version 1 | 01 u8 flags: bit 0 deployed mode
+//   record 0, the state                  00 u8 version 1 | 01 u8 flags: bit 0 deployed mode | 02 hash of the image's keys that were taken, zero: none (32)
 //   record n, a variable                 00 u8 version 1 | 01 u8 bytes of the signer's hash | 02 u16 bytes of the name, without NUL | 04 u32 attributes
 //                                        08 GUID of the vendor | 18 time | 28 signer's hash, name, data
 //
@@ -15,13 +15,24 @@ using System.Runtime.InteropServices;
 
 namespace Svsm.Modules.VarStore;
 
+/// <summary>What a store remembers beside variables.</summary>
+/// <param name="IsDeployed">Whether it was in deployed mode.</param>
+/// <param name="ImageKeys">Hash of the image's keys that were taken last; zero: none.</param>
+internal readonly record struct StoreState(bool IsDeployed, ReadOnlyMemory<byte> ImageKeys)
+{
+    public const int HashLength = 32;
+
+    public static readonly StoreState New = new(false, new byte[HashLength]);
+}
+
 internal static class VariableRecord
 {
     public const uint StateNumber = 0;
 
     private const byte Version = 1;
     private const byte DeployedFlag = 1;
-    private const int StateLength = 2;
+    private const int StateHashOffset = 2;
+    private const int StateLength = StateHashOffset + StoreState.HashLength;
     private const int SignerLengthOffset = 1;
     private const int NameLengthOffset = 2;
     private const int AttributesOffset = 4;
@@ -30,12 +41,18 @@ internal static class VariableRecord
     private const int HeaderLength = 0x28;
     private const int MaxSignerLength = 64;
 
-    public static byte[] WriteState(bool isDeployed) => [Version, isDeployed ? DeployedFlag : (byte)0];
+    public static byte[] Write(StoreState state) => [Version, state.IsDeployed ? DeployedFlag : (byte)0, .. state.ImageKeys.Span];
 
-    public static bool TryReadState(ReadOnlySpan<byte> record, out bool isDeployed)
+    public static bool TryReadState(ReadOnlySpan<byte> record, out StoreState state)
     {
-        isDeployed = record.Length == StateLength && record[1] == DeployedFlag;
-        return record.Length == StateLength && record[0] == Version && record[1] <= DeployedFlag;
+        state = StoreState.New;
+        if (record.Length != StateLength || record[0] != Version || record[1] > DeployedFlag)
+        {
+            return false;
+        }
+
+        state = new(record[1] == DeployedFlag, record[StateHashOffset..].ToArray());
+        return true;
     }
 
     public static byte[] Write(Variable variable)
