@@ -37,7 +37,7 @@ public static class ModuleHost
         try
         {
             using SvsmModule module = create();
-            module.Attach(channel.Guest, channel.Log, new DescriptorSecurityProcessor(), new DescriptorManifests(), new DescriptorPeers());
+            module.Attach(channel.Guest, channel.Log, new DescriptorSecurityProcessor(), new DescriptorManifests(), new DescriptorPeers(), new DescriptorDisks());
             module.Start();
             while (channel.TryReceive(out ModuleMessage request, out byte[] contents))
             {

@@ -27,6 +27,7 @@ public abstract class SvsmModule : IDisposable
     private SecurityProcessor? _securityProcessor;
     private ServiceManifests? _services;
     private ModulePeers? _peers;
+    private SvsmDisks? _disks;
 
     /// <summary>The guest's memory.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
@@ -47,6 +48,10 @@ public abstract class SvsmModule : IDisposable
     /// <summary>The other modules, for a module with the permission to ask them.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
     protected ModulePeers Peers => _peers ?? throw NotStarted();
+
+    /// <summary>The SVSM's own disks, for the module that keeps the store.</summary>
+    /// <exception cref="InvalidOperationException">The module was not started: its constructor asks; or it is a test without disks.</exception>
+    protected SvsmDisks Disks => _disks ?? throw NotStarted();
 
     /// <summary>Gets ready to serve. Called once, before everything else.</summary>
     protected internal virtual void Start()
@@ -103,7 +108,7 @@ public abstract class SvsmModule : IDisposable
     {
     }
 
-    internal void Attach(GuestMemory guest, ModuleLog log, SecurityProcessor securityProcessor, ServiceManifests services, ModulePeers peers)
+    internal void Attach(GuestMemory guest, ModuleLog log, SecurityProcessor securityProcessor, ServiceManifests services, ModulePeers peers, SvsmDisks? disks)
     {
         if (_guest is not null)
         {
@@ -115,6 +120,7 @@ public abstract class SvsmModule : IDisposable
         _securityProcessor = securityProcessor;
         _services = services;
         _peers = peers;
+        _disks = disks;
     }
 
     private static InvalidOperationException NotStarted() =>

@@ -15,8 +15,9 @@
 //   7     services        pread: which services there are, and their manifests, at the offsets of ServiceOffset
 //   8     store           pwrite, at 0: a request to the module that keeps the store; pread, at 0: its answer
 //   9     keys            pwrite, at 0: a request to the module that attests, for a key of the security processor; pread, at 0: its answer
+//   10    disks           pread, pwrite: registers of the SVSM's disks, and memory that they reach, at the offsets of DiskOffset
 //
-// 6 and 7 are those of the one module that may attest, 8 of those that may store, 9 of the one that keeps the store; EPERM for the others.
+// 6 and 7 are those of the one module that may attest, 8 of those that may store, 9 and 10 of the one that keeps the store; EPERM for the others.
 //
 // One request at a time: it is read, worked on, answered. A message is 64 bytes, little-endian, and PayloadSize bytes follow it: requests of other
 // modules have such, and so have answers to them and to Manifest. An answer has the kind and the sequence number of its request. Anything else on the
@@ -59,6 +60,9 @@ public static class ModuleDescriptor
 
     /// <summary>Keys of the security processor, for the module that keeps the store: as <see cref="Store"/>, answered by the module that attests.</summary>
     public const int Keys = 9;
+
+    /// <summary>The SVSM's disks: <see cref="DiskOffset"/>.</summary>
+    public const int Disks = 10;
 
     /// <summary>Most bytes that one call copies.</summary>
     public const int MaxTransfer = 0x10_0000;
@@ -162,6 +166,37 @@ public struct ServiceEntry
 
     /// <summary>The protocol that the module serves.</summary>
     public SvsmProtocol Protocol;
+}
+
+/// <summary>
+/// Offsets of <see cref="ModuleDescriptor.Disks"/>. What is read there is the host's word: registers, and memory, which the host may change at any time.
+/// EIO: the host does not do it. EINVAL: another offset or length.
+/// </summary>
+public static class DiskOffset
+{
+    /// <summary>Most disks.</summary>
+    public const int MaxDisks = 4;
+
+    /// <summary>Bytes of registers of a disk. Where there is none, registers read all ones.</summary>
+    public const int RegistersLength = 0x1000;
+
+    /// <summary>
+    /// Guest-physical address of the registers of disk 0, those of the others behind them: virtio-mmio, version 2. Images and hosts agree on it; the image is
+    /// measured with it, so no word of the host leads the SVSM anywhere else.
+    /// </summary>
+    public const ulong RegistersBase = 0xFEF0_0000;
+
+    /// <summary>Registers: 4 bytes at a multiple of 4, for all disks one behind the other.</summary>
+    public const int Registers = 0;
+
+    /// <summary>Memory shared with the host, <see cref="MemoryLength"/> bytes: for queues and data of all disks.</summary>
+    public const int Memory = 0x10_0000;
+
+    /// <summary>Bytes of shared memory.</summary>
+    public const int MemoryLength = 0x1_0000;
+
+    /// <summary>Read, 8 bytes: the guest-physical address of the memory.</summary>
+    public const int MemoryAddress = 0x20_0000;
 }
 
 /// <summary>What a request wants.</summary>

@@ -180,6 +180,34 @@ public sealed class ModuleTests
         AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = vcpuCount, CountInstructions = true }));
     }
 
+    [Fact]
+    public async Task Module_ThatKeepsTheStore_ReachesTheDisks()
+    {
+        string folder = Directory.CreateTempSubdirectory("svsm-disk-").FullName;
+        try
+        {
+            string disk = Path.Combine(folder, "disk");
+            await File.WriteAllBytesAsync(disk, new byte[48 * 512], TestContext.Current.CancellationToken);
+            using ImageUnderTest image = ImageUnderTest.Build("exit:0", alterOptions: options => options with
+            {
+                Modules = [new ModuleOptions { TypeName = "Svsm.TestModule.DiskModule", Protocol = 0x8000_0008, Permissions = ModulePermissions.KeepStore }],
+                Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestModules")))],
+            });
+            MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { SvsmDisks = [new SvsmDisk(disk)] });
+
+            AssertPassed(result);
+            string log = result.ConsoleText((int)Vmpl.Vmpl0);
+            Assert.Contains("DiskModule: disk 0: version 2, kind 2, status 3, 48 sectors", log, StringComparison.Ordinal);
+            Assert.Contains("DiskModule: disk 3: none, 0xFFFFFFFF", log, StringComparison.Ordinal);
+            Assert.Contains("DiskModule: memory: page aligned True, the same True", log, StringComparison.Ordinal);
+            Assert.Contains("DiskModule: 2 bytes at 0x10FFFF of the disks: error 22", log, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
     // The host is busy once, and says then what the security processor says to a message that it cannot decrypt.
     [Fact]
     public async Task Module_ThatAttests_FindsItsMessagesAfterAFailure()

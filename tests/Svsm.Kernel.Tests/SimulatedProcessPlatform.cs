@@ -243,6 +243,30 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
 
     public void EndRequest(int asking) => (Asked, Begun) = (null, null);
 
+    public byte[] Disk { get; } = new byte[DiskOffset.MemoryLength];
+
+    public Span<byte> DiskMemory => Disk;
+
+    public ulong DiskMemoryAddress => 0x5_4321_0000;
+
+    /// <summary>Registers of the disks; those that are not there the host does not do.</summary>
+    public Dictionary<uint, uint> Registers { get; } = [];
+
+    public bool TryAccessDisk(uint register, bool isWrite, ref uint value)
+    {
+        Assert.True(register < 0x4000 && register % 4 == 0);
+        if (!Registers.TryGetValue(register, out uint old))
+        {
+            // Whatever the host has left in the buffer.
+            value = 0xDEAD_BEEF;
+            return false;
+        }
+
+        Registers[register] = isWrite ? value : old;
+        value = old;
+        return true;
+    }
+
     public CpuidValues Cpuid(uint function, uint index) => new() { Eax = function + 1, Ebx = index + 2, Ecx = 0x8000_0003, Edx = 0xFFFF_FFF4 };
 
     public void Log(int module, LogLevel level, ReadOnlySpan<byte> line) => Lines.Add((module, level, Encoding.UTF8.GetString(line)));

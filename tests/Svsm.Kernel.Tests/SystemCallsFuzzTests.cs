@@ -185,13 +185,24 @@ public sealed class SystemCallsFuzzTests
         switch (number)
         {
             case 0:
-                (arguments[0], arguments[1], arguments[2]) = (3 + ((ulong)random.Next(2) * 7), process.Buffer, (ulong)random.Next(80));
+                (arguments[0], arguments[1], arguments[2]) = (3 + ((ulong)random.Next(2) * 8), process.Buffer, (ulong)random.Next(80));
                 break;
             case 1:
                 (arguments[0], arguments[1]) = (2, process.Buffer + (ulong)random.Next(0x2000));
                 break;
             case 8 or 17 or 18:
-                arguments[0] = random.Next(2) == 0 ? 6 : 5 + (ulong)random.Next(7);
+                arguments[0] = random.Next(2) == 0 ? 6 : 5 + (ulong)random.Next(8);
+                if (arguments[0] is 10)
+                {
+                    process.Platform.Registers[(uint)random.Next(0x1000) * 4] = 1;
+                    (arguments[2], arguments[3]) = random.Next(3) switch
+                    {
+                        0 => (4ul, (ulong)random.Next(0x4004)),
+                        1 => (8ul, 0x20_0000ul),
+                        _ => ((ulong)random.Next(0x2000), 0x10_0000ul + (ulong)random.Next(0x1_0008)),
+                    };
+                }
+
                 if (arguments[0] is 8 or 9)
                 {
                     arguments[3] = random.Next(8) == 0 ? 1u : 0;
@@ -254,7 +265,7 @@ public sealed class SystemCallsFuzzTests
         39 or 186 or 218 => value == 1,
         56 => value == 2,
         204 => value == 8,
-        257 => value is >= 10 and < 18,
+        257 => value is >= 11 and < 19,
         318 => value <= arguments[1],
         324 => value is 0 or 0x18,
         _ => value == 0,

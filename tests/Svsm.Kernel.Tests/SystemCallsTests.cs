@@ -64,6 +64,9 @@ public sealed class SystemCallsTests
     private const ulong Services = 7;
     private const ulong Store = 8;
     private const ulong Keys = 9;
+    private const ulong Disks = 10;
+    private const ulong DiskMemory = 0x10_0000;
+    private const ulong DiskMemoryAddress = 0x20_0000;
     private const ulong Nowhere = 0x40_3000;
     private const ulong Text = 0x40_1000;
     private const ulong CurrentFolder = 0xFFFF_FF9C;
@@ -477,6 +480,71 @@ public sealed class SystemCallsTests
     }
 
     [Theory]
+    [InlineData(ModulePermissions.Store)]
+    [InlineData(ModulePermissions.Attest | ModulePermissions.ReadGuest | ModulePermissions.WriteGuest)]
+    public void Disks_WithoutPermission_AreNotThere(ModulePermissions permissions)
+    {
+        _process.Process.Permissions = permissions;
+        _process.Platform.Registers[0] = 5;
+        foreach (ulong offset in (ulong[])[0, DiskMemory, DiskMemoryAddress])
+        {
+            Assert.Equal(NotPermitted, _process.Call(PRead, Disks, Buffer, 4, offset));
+            Assert.Equal(NotPermitted, _process.Call(PWrite, Disks, Buffer, 4, offset));
+        }
+
+        Assert.Equal(5u, _process.Platform.Registers[0]);
+    }
+
+    [Fact]
+    public void Disks_RegistersAndMemory()
+    {
+        _process.Process.Permissions = ModulePermissions.KeepStore;
+        _process.Platform.Registers[0] = 0x7472_6976;
+        _process.Platform.Registers[0x3FFC] = 1;
+        Assert.Equal(4, _process.Call(PRead, Disks, Buffer, 4, 0));
+        Assert.Equal(0x7472_6976u, _process.Read<uint>(Buffer));
+        Assert.Equal(4, _process.Call(PWrite, Disks, Buffer, 4, 0x3FFC));
+        Assert.Equal(0x7472_6976u, _process.Platform.Registers[0x3FFC]);
+        Assert.Equal(8, _process.Call(PRead, Disks, Buffer, 8, DiskMemoryAddress));
+        Assert.Equal(0x5_4321_0000ul, _process.Read<ulong>(Buffer));
+
+        _process.Write(Buffer, TestArchive.NoteContents);
+        Assert.Equal(5000, _process.Call(PWrite, Disks, Buffer, 5000, DiskMemory + 0x1_0000 - 5000));
+        Assert.Equal(TestArchive.NoteContents, _process.Platform.Disk[^5000..]);
+        _process.Platform.Disk[100] = 77;
+        Assert.Equal(600, _process.Call(PRead, Disks, Buffer, 600, DiskMemory + 50));
+        Assert.Equal(77, _process.Read(Buffer + 50, 1)[0]);
+        Assert.Equal(0, _process.Call(PRead, Disks, Buffer, 0, DiskMemory + 0x1_0000));
+    }
+
+    [Fact]
+    public void Disks_BadAccesses_AreErrors()
+    {
+        _process.Process.Permissions = ModulePermissions.KeepStore;
+        _process.Platform.Registers[0] = 9;
+        foreach ((ulong offset, ulong length) in ((ulong, ulong)[])[
+            (0, 3), (0, 8), (2, 4), (0x4000, 4), (DiskMemory - 4, 4), (DiskMemory, 0x1_0001), (DiskMemory + 0x1_0000, 1), (DiskMemory + 0x1_0004, 4), (DiskMemoryAddress, 4),
+            (DiskMemoryAddress, 16), (ulong.MaxValue - 3, 4), (ulong.MaxValue, 1), (DiskMemory, ulong.MaxValue)])
+        {
+            Assert.Equal(Invalid, _process.Call(PRead, Disks, Buffer, length, offset));
+            Assert.Equal(Invalid, _process.Call(PWrite, Disks, Buffer, length, offset));
+        }
+
+        Assert.Equal(Invalid, _process.Call(PWrite, Disks, Buffer, 8, DiskMemoryAddress));
+        Assert.Equal(Fault, _process.Call(PRead, Disks, Nowhere, 4, 0));
+        Assert.Equal(Fault, _process.Call(PWrite, Disks, Nowhere, 4, 0));
+        Assert.Equal(Fault, _process.Call(PRead, Disks, Nowhere, 8, DiskMemoryAddress));
+        Assert.Equal(Fault, _process.Call(PWrite, Disks, BufferEnd - 8, 16, DiskMemory));
+        Assert.Equal(9u, _process.Platform.Registers[0]);
+
+        // What the host left behind does not reach the process.
+        _process.Write(Buffer, 0x1234u);
+        Assert.Equal(Input, _process.Call(PRead, Disks, Buffer, 4, 4));
+        Assert.Equal(Input, _process.Call(PWrite, Disks, Buffer, 4, 4));
+        Assert.Equal(0x1234u, _process.Read<uint>(Buffer));
+    }
+
+    [Theory]
     [InlineData(1ul, "one", LogLevel.Information, "one")]
     [InlineData(2ul, "<0>a", LogLevel.Error, "a")]
     [InlineData(2ul, "<3>a", LogLevel.Error, "a")]
@@ -537,24 +605,24 @@ public sealed class SystemCallsTests
     [InlineData(Write, 0ul)]
     [InlineData(Write, Requests)]
     [InlineData(Write, Guest)]
-    [InlineData(Write, 10ul)]
+    [InlineData(Write, 11ul)]
     [InlineData(Write, ulong.MaxValue)]
     [InlineData(Read, 0ul)]
     [InlineData(Read, 1ul)]
     [InlineData(Read, Answers)]
     [InlineData(Read, Guest)]
-    [InlineData(Read, 10ul)]
-    [InlineData(Read, 18ul)]
+    [InlineData(Read, 11ul)]
+    [InlineData(Read, 19ul)]
     [InlineData(Read, ulong.MaxValue)]
     [InlineData(PRead, Requests)]
-    [InlineData(PRead, 10ul)]
+    [InlineData(PRead, 11ul)]
     [InlineData(PWrite, Requests)]
-    [InlineData(PWrite, 10ul)]
+    [InlineData(PWrite, 11ul)]
     [InlineData(Close, 0ul)]
-    [InlineData(Close, 10ul)]
-    [InlineData(Close, 18ul)]
+    [InlineData(Close, 11ul)]
+    [InlineData(Close, 19ul)]
     [InlineData(Close, ulong.MaxValue)]
-    [InlineData(Seek, 10ul)]
+    [InlineData(Seek, 11ul)]
     [InlineData(Seek, ulong.MaxValue)]
     public void Handle_DescriptorThatIsNone_IsBad(ulong number, ulong descriptor) => Assert.Equal(BadDescriptor, _process.Call(number, descriptor, Buffer, 1));
 
@@ -625,7 +693,7 @@ public sealed class SystemCallsTests
     public void File_OpenReadSeekClose()
     {
         ulong file = Open(TestArchive.NotePath);
-        Assert.Equal(10ul, file);
+        Assert.Equal(11ul, file);
         Assert.Equal(100, _process.Call(Read, file, Buffer, 100));
         Assert.Equal(4900, _process.Call(Read, file, Buffer + 100, ulong.MaxValue));
         Assert.Equal(TestArchive.NoteContents, _process.Read(Buffer, 5000));
@@ -654,6 +722,7 @@ public sealed class SystemCallsTests
     [InlineData(Services)]
     [InlineData(Store)]
     [InlineData(Keys)]
+    [InlineData(Disks)]
     public void Close_WhatAModuleIsGiven_IsTheEnd(ulong descriptor)
     {
         Assert.Equal(CallResult.Ended, _process.Serve(Close, descriptor));
@@ -664,7 +733,7 @@ public sealed class SystemCallsTests
     public void RandomFile_IsDrawnFrom()
     {
         ulong file = Open("/dev/urandom");
-        Assert.Equal(10ul, file);
+        Assert.Equal(11ul, file);
         Assert.Equal(300, _process.Call(Read, file, Buffer + 1, 300));
         byte[] bytes = _process.Read(Buffer, 302);
         Assert.Equal(0, bytes[301]);
@@ -755,7 +824,7 @@ public sealed class SystemCallsTests
     {
         _process.Write(Buffer, TestArchive.NotePath);
         Assert.Equal(ReadOnly, _process.Call(OpenAt, CurrentFolder, Buffer, flags));
-        Assert.Equal(10, _process.Call(OpenAt, CurrentFolder, Buffer, 0x8_0000));
+        Assert.Equal(11, _process.Call(OpenAt, CurrentFolder, Buffer, 0x8_0000));
     }
 
     [Fact]
@@ -770,7 +839,7 @@ public sealed class SystemCallsTests
 
         // It ends where memory ends, or does not.
         _process.Write(BufferEnd - 10, TestArchive.NotePath);
-        Assert.Equal(10, _process.Call(OpenAt, CurrentFolder, BufferEnd - 10));
+        Assert.Equal(11, _process.Call(OpenAt, CurrentFolder, BufferEnd - 10));
         _process.Write(BufferEnd - 9, "/etc/note"u8);
         Assert.Equal(Fault, _process.Call(OpenAt, CurrentFolder, BufferEnd - 9));
     }
@@ -780,7 +849,7 @@ public sealed class SystemCallsTests
     {
         for (int i = 0; i < Process.MaxOpenFiles; i++)
         {
-            Assert.Equal(10ul + (ulong)i, Open(TestArchive.NotePath));
+            Assert.Equal(11ul + (ulong)i, Open(TestArchive.NotePath));
         }
 
         _process.Write(Buffer, TestArchive.NotePath);

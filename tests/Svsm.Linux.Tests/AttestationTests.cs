@@ -4,12 +4,15 @@
 using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
+using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Security.Cryptography;
 using System.Text.RegularExpressions;
 using System.Threading.Tasks;
 using Svsm.Attestation;
+using Svsm.Boot;
+using Svsm.Builder;
 using Svsm.Simulator;
 using Xunit;
 
@@ -35,7 +38,7 @@ public sealed partial class AttestationTests(LinuxGuest guest) : IClassFixture<L
             """,
             vcpuCount,
             TestContext.Current.CancellationToken,
-            withModules: true);
+            modules: [AttestationOptions.Module, VtpmOptions.Module]);
         MachineResult result = await Machine.RunAsync(options, TestContext.Current.CancellationToken);
 
         string console = LinuxGuest.ConsoleOf(result, vmpl: 2);
@@ -57,6 +60,55 @@ public sealed partial class AttestationTests(LinuxGuest guest) : IClassFixture<L
         byte[] manifest = service is null ? Assert.Single(ServicesManifest.Parse(answer["manifest"], "manifest")).Manifest.ToArray() : answer["manifest"];
         Assert.Equal("RSA", EndorsementKey.TryRead(manifest)!.Kind);
     }
+
+    // Linux repeats a call that is not answered yet with interrupts off. So the vCPU that asks hears nothing for two seconds; the others go on.
+    [Fact]
+    public async Task Call_ThatTakesTwoSeconds_LeavesTheOtherVcpusAlone()
+    {
+        MachineOptions options = await guest.PrepareWithSvsmAsync(
+            """
+            for module in configfs gf128mul ghash-generic crypto_null gcm tsm sev-guest; do insmod /modules/$module.ko.xz; done
+            mount -t configfs none /sys/kernel/config
+            mkdir /sys/kernel/config/tsm/report/slow
+            cd /sys/kernel/config/tsm/report/slow
+            echo svsm > service_provider
+            printf %064d 0 > inblob
+            echo 'i=0; while [ ! -e /answered ]; do i=$((i + 1)); echo $i > $1; done' > /count.sh
+            taskset 2 sh /count.sh /count.1 &
+            taskset 4 sh /count.sh /count.2 &
+            sleep 0.2
+            echo "before: $(cat /count.1) $(cat /count.2)"
+            taskset 1 sh -c "cat outblob > /dev/null || echo refused"
+            echo "after: $(cat /count.1) $(cat /count.2)"
+            touch /answered
+            wait
+            """,
+            3,
+            TestContext.Current.CancellationToken,
+            "TestModules",
+            new ModuleOptions { TypeName = "Svsm.TestModule.SlowAttestingModule", Protocol = 1 });
+        MachineResult result = await Machine.RunAsync(options, TestContext.Current.CancellationToken);
+
+        string console = LinuxGuest.ConsoleOf(result, vmpl: 2);
+        Assert.Contains("refused\n", console, StringComparison.Ordinal);
+        Assert.Contains("SlowAttestingModule: refused, at last", result.ConsoleText(0), StringComparison.Ordinal);
+        Match[] counts = [.. Counts().Matches(console).Cast<Match>()];
+        Assert.Equal(["before", "after"], counts.Select(match => match.Groups[1].Value));
+        for (int vcpu = 2; vcpu <= 3; vcpu++)
+        {
+            int before = int.Parse(counts[0].Groups[vcpu].Value, CultureInfo.InvariantCulture);
+            int after = int.Parse(counts[1].Groups[vcpu].Value, CultureInfo.InvariantCulture);
+
+            // Two seconds of its own: it had done something in a fifth of one.
+            Assert.True(before > 0 && after > 2 * before, console);
+        }
+
+        Assert.DoesNotContain("lockup", console, StringComparison.OrdinalIgnoreCase);
+        Assert.DoesNotContain("stall", console, StringComparison.OrdinalIgnoreCase);
+    }
+
+    [GeneratedRegex("^(before|after): ([0-9]+) ([0-9]+)$", RegexOptions.Multiline)]
+    private static partial Regex Counts();
 
     [GeneratedRegex("^(report|certificates|manifest): ([0-9a-f]+)$", RegexOptions.Multiline)]
     private static partial Regex Answer();

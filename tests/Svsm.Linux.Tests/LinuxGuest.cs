@@ -11,7 +11,6 @@ using System.Reflection;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
-using Svsm.Boot;
 using Svsm.Builder;
 using Svsm.Simulator;
 using Svsm.Wire;
@@ -88,8 +87,10 @@ public sealed class LinuxGuest : IAsyncLifetime
     /// <param name="commands">Commands of a shell, run in user space before the machine is switched off.</param>
     /// <param name="vcpuCount">Number of vCPUs.</param>
     /// <param name="cancellation">Ends the preparation.</param>
-    /// <param name="withModules">The image has attestation and the virtual TPM.</param>
-    public async Task<MachineOptions> PrepareWithSvsmAsync(string commands, int vcpuCount, CancellationToken cancellation, bool withModules = false)
+    /// <param name="program">The program of the image's modules: the name of its path in the metadata of this assembly.</param>
+    /// <param name="modules">The image's modules.</param>
+    public async Task<MachineOptions> PrepareWithSvsmAsync(
+        string commands, int vcpuCount, CancellationToken cancellation, string program = "Modules", params ModuleOptions[] modules)
     {
         var options = new SvsmImageOptions
         {
@@ -101,12 +102,12 @@ public sealed class LinuxGuest : IAsyncLifetime
                 CommandLine = "console=ttyS0 panic=-1 reboot=acpi",
             },
         };
-        if (withModules)
+        if (modules.Length != 0)
         {
             options = options with
             {
-                Modules = [AttestationOptions.Module, VtpmOptions.Module],
-                Files = [new ModuleFile(ModuleOptions.DefaultProgram, await File.ReadAllBytesAsync(PathOf("Modules"), cancellation))],
+                Modules = [.. modules],
+                Files = [new ModuleFile(ModuleOptions.DefaultProgram, await File.ReadAllBytesAsync(PathOf(program), cancellation))],
             };
         }
 

@@ -71,7 +71,7 @@ internal static unsafe class ModuleTable
             Panic.Stop(TerminationReason.OutOfMemory, "no memory for what there is once per module"u8);
         }
 
-        PrepareMessages(in archive);
+        PrepareDevices(in archive);
         KernelClock.Measure();
         UserContext.PrepareCpu();
         for (int i = 0; i < archive.ModuleCount; i++)
@@ -107,18 +107,23 @@ internal static unsafe class ModuleTable
         }
     }
 
-    // Without a module that attests there are no messages, and nobody needs the key.
-    private static void PrepareMessages(in ArchiveReader archive)
+    // What is shared with the host for a module. Without one that attests there are no messages, and nobody needs the key.
+    private static void PrepareDevices(in ArchiveReader archive)
     {
         // SAFETY: the builder maps the secrets page there, writable.
         Bytes32* key = &((SecretsPage*)KernelAddressSpace.Secrets)->Vmpck0;
-        bool attests = false;
+        ModulePermissions given = ModulePermissions.None;
         for (int i = 0; i < archive.ModuleCount; i++)
         {
-            attests |= (archive.Module(i).Permissions & ModulePermissions.Attest) != 0;
+            given |= archive.Module(i).Permissions;
         }
 
-        if (!attests)
+        if ((given & ModulePermissions.KeepStore) != 0 && StoreDisks.Initialize() != MemoryError.None)
+        {
+            Panic.Stop(TerminationReason.OutOfMemory, "no memory for the SVSM's disks"u8);
+        }
+
+        if ((given & ModulePermissions.Attest) == 0)
         {
             ((Span<byte>)(*key)).Clear();
             return;

@@ -91,6 +91,19 @@ internal interface IProcessPlatform : IProcessFrames, IGuestMessagePort
     /// <summary>Forgets a request, and its answer.</summary>
     void EndRequest(int asking);
 
+    /// <summary>Memory that the SVSM's disks reach, and the host. For the process of the module that keeps the store.</summary>
+    Span<byte> DiskMemory { get; }
+
+    /// <summary>Guest-physical address of <see cref="DiskMemory"/>.</summary>
+    ulong DiskMemoryAddress { get; }
+
+    /// <summary>Reads or writes a register of the SVSM's disks.</summary>
+    /// <param name="register">Its offset: below the registers of all disks, a multiple of 4.</param>
+    /// <param name="isWrite">Writes <paramref name="value"/>.</param>
+    /// <param name="value">The value; gets it, from the host.</param>
+    /// <returns>False: the host did not do it.</returns>
+    bool TryAccessDisk(uint register, bool isWrite, ref uint value);
+
     /// <summary>Writes a line of a module to the log.</summary>
     /// <param name="module">Index of the module.</param>
     /// <param name="level">How important it is.</param>

@@ -103,6 +103,15 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
     public readonly void EndRequest(int asking) => InternalCalls.End(asking);
 
     /// <inheritdoc/>
+    public readonly Span<byte> DiskMemory => StoreDisks.Memory;
+
+    /// <inheritdoc/>
+    public readonly ulong DiskMemoryAddress => StoreDisks.MemoryAddress.Value;
+
+    /// <inheritdoc/>
+    public readonly bool TryAccessDisk(uint register, bool isWrite, ref uint value) => StoreDisks.TryAccess(register, isWrite, ref value);
+
+    /// <inheritdoc/>
     public readonly CpuidValues Cpuid(uint function, uint index) => VcHandler.Cpuid(function, index);
 
     /// <inheritdoc/>

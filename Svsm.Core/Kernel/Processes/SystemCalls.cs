@@ -100,6 +100,7 @@ internal static unsafe class SystemCalls
                 {
                     ModuleDescriptor.GuestMemory => CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: false),
                     ModuleDescriptor.SecurityProcessor => ReadSecurityProcessor(ref process, ref platform, second, third, registers.R10),
+                    ModuleDescriptor.Disks => AccessDisks(ref process, ref platform, second, third, registers.R10, isWrite: false),
                     _ => (long)registers.R10 < 0 ? Errno.Invalid : ReadOpenFile(ref process, ref platform, (uint)first, second, third, registers.R10),
                 };
                 break;
@@ -108,6 +109,7 @@ internal static unsafe class SystemCalls
                 {
                     ModuleDescriptor.GuestMemory => CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: true),
                     ModuleDescriptor.SecurityProcessor => WriteSecurityProcessor(ref process, ref platform, second, third, registers.R10),
+                    ModuleDescriptor.Disks => AccessDisks(ref process, ref platform, second, third, registers.R10, isWrite: true),
                     ModuleDescriptor.Store or ModuleDescriptor.Keys => SendRequest(ref process, ref platform, (uint)first, second, third, registers.R10),
                     _ => Errno.BadDescriptor,
                 };
@@ -456,6 +458,81 @@ internal static unsafe class SystemCalls
 
         platform.SendRequest(process.Module);
         return (long)length;
+    }
+
+    private static long AccessDisks<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset, bool isWrite)
+        where TPlatform : IProcessPlatform
+    {
+        const ulong AllRegisters = DiskOffset.MaxDisks * DiskOffset.RegistersLength;
+        if ((process.Permissions & ModulePermissions.KeepStore) == 0)
+        {
+            return Errno.NotPermitted;
+        }
+
+        if (offset == DiskOffset.MemoryAddress && length == sizeof(ulong) && !isWrite)
+        {
+            ulong address = platform.DiskMemoryAddress;
+            long copied = CopyOut(ref process, ref platform, buffer, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in address)));
+            return copied == 0 ? sizeof(ulong) : copied;
+        }
+
+        if (offset - DiskOffset.Memory <= DiskOffset.MemoryLength && length <= DiskOffset.MemoryLength - (offset - DiskOffset.Memory))
+        {
+            return CopyDiskMemory(ref process, ref platform, buffer, platform.DiskMemory.Slice((int)(offset - DiskOffset.Memory), (int)length), isWrite);
+        }
+
+        if (offset >= AllRegisters || offset % sizeof(uint) != 0 || length != sizeof(uint))
+        {
+            return Errno.Invalid;
+        }
+
+        uint value = 0;
+        Span<byte> bytes = MemoryMarshal.AsBytes(new Span<uint>(ref value));
+        long result = isWrite ? CopyIn(ref process, ref platform, buffer, bytes) : 0;
+        if (result == 0 && !platform.TryAccessDisk((uint)offset, isWrite, ref value))
+        {
+            result = Errno.Input;
+        }
+
+        if (result == 0 && !isWrite)
+        {
+            result = CopyOut(ref process, ref platform, buffer, bytes);
+        }
+
+        return result == 0 ? sizeof(uint) : result;
+    }
+
+    // Through a buffer of the kernel's own: shared memory is copied once, whatever the copy to the process does.
+    private static long CopyDiskMemory<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, Span<byte> shared, bool isWrite)
+        where TPlatform : IProcessPlatform
+    {
+        Span<byte> piece = stackalloc byte[PieceLength];
+        for (int done = 0; done < shared.Length; done += PieceLength)
+        {
+            Span<byte> there = shared.Slice(done, Math.Min(PieceLength, shared.Length - done));
+            Span<byte> here = piece.Slice(0, there.Length);
+            long result;
+            if (isWrite)
+            {
+                result = CopyIn(ref process, ref platform, buffer + (ulong)done, here);
+                if (result == 0)
+                {
+                    here.CopyTo(there);
+                }
+            }
+            else
+            {
+                there.CopyTo(here);
+                result = CopyOut(ref process, ref platform, buffer + (ulong)done, here);
+            }
+
+            if (result != 0)
+            {
+                return result;
+            }
+        }
+
+        return shared.Length;
     }
 
     private static long CopyAnswer<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ReadOnlySpan<byte> answer)
@@ -1038,7 +1115,7 @@ internal static unsafe class SystemCalls
     // there is none.
     private const int RandomFile = 0x7FFF_FFFE;
 
-    private const int FirstFile = ModuleDescriptor.Keys + 1;
+    private const int FirstFile = ModuleDescriptor.Disks + 1;
 
     // membarrier: MEMBARRIER_CMD_PRIVATE_EXPEDITED and the registration for it. The runtime does not start without.
     private const long PrivateExpedited = 0x18;

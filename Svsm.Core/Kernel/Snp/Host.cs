@@ -146,6 +146,33 @@ internal static unsafe class Host
         }
     }
 
+    /// <summary>Has the host read or write 4 bytes of a device.</summary>
+    /// <param name="address">Guest-physical address of a register.</param>
+    /// <param name="isWrite">Writes <paramref name="value"/>.</param>
+    /// <param name="value">The value; gets it, from the host.</param>
+    /// <returns>False: the host refused.</returns>
+    public static bool TryAccessMemory(ulong address, bool isWrite, ref uint value)
+    {
+        GhcbRequest request = new()
+        {
+            ExitCode = isWrite ? GhcbExitCode.MmioWrite : GhcbExitCode.MmioRead,
+            Info1 = address,
+            Info2 = sizeof(uint),
+            Sent = GhcbRegisters.Scratch,
+        };
+        Port port = default;
+        CpuLocks.Hold();
+        request.Scratch = PerCpu.Current.GhcbFrame.Value + GhcbPage.SharedBufferOffset;
+
+        // SAFETY: the page is mapped at this address on every CPU, and the buffer is a part of it.
+        ref uint buffer = ref *(uint*)(KernelLayout.GhcbPage + GhcbPage.SharedBufferOffset);
+        System.Threading.Volatile.Write(ref buffer, value);
+        bool isDone = GhcbExchange.TryExchange(ref *(GhcbPage*)KernelLayout.GhcbPage, ref port, in request, out _);
+        value = System.Threading.Volatile.Read(ref buffer);
+        CpuLocks.Release();
+        return isDone;
+    }
+
     /// <summary>Names the VMSA of one of this VM's vCPUs at a VMPL.</summary>
     /// <param name="apicId">APIC id of the vCPU.</param>
     /// <param name="vmpl">The VMPL. VMPL0 runs at once; another one when its vCPU asks for it (request 0, create on INIT).</param>

@@ -43,14 +43,15 @@ public sealed class ModuleTest : IDisposable
     /// <param name="securityProcessor">The security processor; null: the module may not attest.</param>
     /// <param name="services">The services; null: the module may not attest.</param>
     /// <param name="peers">The other modules; null: the module may ask none.</param>
+    /// <param name="disks">The SVSM's disks; null: there are none, and the module does not look for them.</param>
     /// <exception cref="ArgumentOutOfRangeException">The size is not a positive number of pages.</exception>
     /// <exception cref="InvalidOperationException">The module was started before.</exception>
-    public ModuleTest(SvsmModule module, int memorySize = DefaultMemorySize, SecurityProcessor? securityProcessor = null, ServiceManifests? services = null, ModulePeers? peers = null)
+    public ModuleTest(SvsmModule module, int memorySize = DefaultMemorySize, SecurityProcessor? securityProcessor = null, ServiceManifests? services = null, ModulePeers? peers = null, SvsmDisks? disks = null)
     {
         ArgumentNullException.ThrowIfNull(module);
         Memory = new TestGuestMemory(memorySize);
         _module = module;
-        module.Attach(Memory, _log, securityProcessor ?? new NoSecurityProcessor(), services ?? new NoServices(), peers ?? new NoPeers());
+        module.Attach(Memory, _log, securityProcessor ?? new NoSecurityProcessor(), services ?? new NoServices(), peers ?? new NoPeers(), disks);
         module.Start();
     }
 
