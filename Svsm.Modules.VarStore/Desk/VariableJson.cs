@@ -32,20 +32,20 @@ public static class VariableJson
     public static byte[] Export(IReadOnlyList<StorageRecord> records)
     {
         ArgumentNullException.ThrowIfNull(records);
+        if (!VariableRecord.TryRead(records, out List<Variable> variables, out _))
+        {
+            throw new InvalidDataException("the storage has records that are no variables");
+        }
+
         using var stream = new MemoryStream();
         using (var writer = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true }))
         {
             writer.WriteStartObject();
             writer.WriteNumber("version", Version);
             writer.WriteStartArray("variables");
-            foreach (StorageRecord record in records.Where(record => record.Number != VariableRecord.StateNumber).OrderBy(record => record.Number))
+            foreach (Variable variable in variables.OrderBy(variable => variable.Number))
             {
-                if (!VariableRecord.TryRead(record.Number, record.Value.GetValueOrDefault().Span, out Variable? variable))
-                {
-                    throw new InvalidDataException($"record {record.Number} is no variable");
-                }
-
-                Write(writer, variable!);
+                Write(writer, variable);
             }
 
             writer.WriteEndArray();
@@ -85,7 +85,7 @@ public static class VariableJson
             int size = 0;
             foreach (JsonElement element in variables.EnumerateArray())
             {
-                Variable variable = Read(element, $"variable {records.Count + 1}");
+                Variable variable = Read(element, $"variable {known.Count + 1}");
 
                 // Every start begins with a new one.
                 if (variable.Id == KnownVariables.CustomMode)
@@ -110,8 +110,7 @@ public static class VariableJson
                     throw new InvalidDataException($"with {what} it is more than the {VariableLimits.NonVolatileQuota} bytes that a store has");
                 }
 
-                uint record = (uint)records.Count + 1;
-                records.Add(new(record, VariableRecord.Write(variable)));
+                VariableRecord.AddChanges(records, null, variable with { Number = (uint)known.Count });
             }
 
             return records;

@@ -77,26 +77,20 @@ internal sealed class VariableTable(IVariableStorage storage)
             return false;
         }
 
-        foreach (StorageRecord record in records)
+        if (!VariableRecord.TryRead(records, out List<Variable> variables, out StoreState state))
         {
-            ReadOnlySpan<byte> value = record.Value.GetValueOrDefault().Span;
-            if (record.Number == VariableRecord.StateNumber)
-            {
-                if (!VariableRecord.TryReadState(value, out StoreState state))
-                {
-                    return false;
-                }
+            return false;
+        }
 
-                State = state;
-            }
-            else if (record.Number > int.MaxValue || !VariableRecord.TryRead(record.Number, value, out Variable? variable) || _variables.ContainsKey(variable!.Id) || _nonVolatile.ContainsKey(record.Number))
+        State = state;
+        foreach (Variable variable in variables)
+        {
+            if (_variables.ContainsKey(variable.Id) || _nonVolatile.ContainsKey(variable.Number))
             {
                 return false;
             }
-            else
-            {
-                Put(variable);
-            }
+
+            Put(variable);
         }
 
         // More than the quota is what another version may have left; it may be read, and less of it be written.
@@ -162,13 +156,11 @@ internal sealed class VariableTable(IVariableStorage storage)
 
         foreach ((Variable? old, Variable? made) in replaced)
         {
-            if (made is not null && IsStored(made))
+            Variable? storedOld = old is not null && IsStored(old) ? old : null;
+            Variable? storedNew = made is not null && IsStored(made) ? made : null;
+            if (storedOld is not null || storedNew is not null)
             {
-                records.Add(new(made.Number, VariableRecord.Write(made)));
-            }
-            else if (old is not null && IsStored(old))
-            {
-                records.Add(new(old.Number, null));
+                VariableRecord.AddChanges(records, storedOld, storedNew);
             }
         }
 

@@ -39,6 +39,7 @@ public sealed class VariableJsonTests
         var signed = new VariableId(TestFirmware.Vendor, "Signed");
         firmware.Set("Böot\u0001\"😀", TestFirmware.NonVolatile, 1, 2, 255);
         firmware.Set("Volatile", TestFirmware.Volatile, 1);
+        firmware.Set("Large", TestFirmware.NonVolatile, new byte[VariableLimits.MaxData]);
         firmware.Set(signed, TestFirmware.Authenticated, alice.Write(signed, TestFirmware.Authenticated, s_time, [7]));
         firmware.Set(KnownVariables.PlatformKey, TestFirmware.Authenticated, owner.Write(KnownVariables.PlatformKey, TestFirmware.Authenticated, s_time, owner.List()));
 

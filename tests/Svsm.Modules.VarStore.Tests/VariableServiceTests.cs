@@ -246,6 +246,31 @@ public sealed class VariableServiceTests
         Assert.Equal(EfiStatus.Success, _firmware.Set("V", TestFirmware.Volatile, 2));
     }
 
+    [Fact]
+    public void Open_LargeVariables_AreInTwoRecords()
+    {
+        byte[] data = [.. Enumerable.Range(0, VariableLimits.MaxData).Select(i => (byte)(i * 5))];
+        _firmware.Set("Large", TestFirmware.NonVolatile, data);
+        Assert.Equal(2, _storage.Records.Count);
+        Assert.All(_storage.Records.Values, record => Assert.InRange(record.Length, 1, 0x1_0000));
+        Assert.Equal(data, new TestFirmware(_storage).Get("Large"));
+
+        // Smaller, larger again, and gone.
+        _firmware.Set("Large", TestFirmware.NonVolatile, 1);
+        Assert.Single(_storage.Records);
+        _firmware.Set("Large", TestFirmware.NonVolatile, data);
+        Assert.Equal(2, _storage.Records.Count);
+        _firmware.Set("Large", TestFirmware.NonVolatile, [.. data[1..], 0]);
+        Assert.Equal([.. data[1..], 0], new TestFirmware(_storage).Get("Large")!);
+        uint rest = _storage.Records.Keys.Max();
+        _storage.Damage(rest & 0x7FFF_FFFF, record => record[..^1]);
+        Assert.Equal(VariableStoreResult.Damaged, VariableStore.TryOpen(_storage, null, out _));
+        _firmware.Set("Large", TestFirmware.NonVolatile);
+        Assert.Empty(_storage.Records);
+        Assert.True(_storage.TryCommit([new(rest, data)]));
+        Assert.Equal(VariableStoreResult.Damaged, VariableStore.TryOpen(_storage, null, out _));
+    }
+
     [Theory]
     [InlineData(0)] // nothing
     [InlineData(1)] // cut

@@ -9,11 +9,11 @@ using System.Collections.Generic;
 namespace Svsm.Modules.VarStore;
 
 /// <summary>A record of the storage.</summary>
-/// <param name="Number">Its number. 0 is the state of the store, others are variables.</param>
-/// <param name="Value">What it holds, at most about 66 KiB; null in a change: the record is removed.</param>
+/// <param name="Number">Its number. 0 is the state of the store, others are variables, from 0x8000_0001 on what of a large one does not fit into a record.</param>
+/// <param name="Value">What it holds, at most 64 KiB; null in a change: the record is removed.</param>
 public readonly record struct StorageRecord(uint Number, ReadOnlyMemory<byte>? Value);
 
-/// <summary>Keeps non-volatile variables.</summary>
+/// <summary>Keeps non-volatile variables: about 2,000 records, and half a MiB in all, at most.</summary>
 public interface IVariableStorage
 {
     /// <summary>Whether what is committed survives the end of the VM: bit 0 of the attestation manifest's flags.</summary>

@@ -7,10 +7,13 @@
 //   record n, a variable                 00 u8 version 1 | 01 u8 bytes of the signer's hash | 02 u16 bytes of the name, without NUL | 04 u32 attributes
 //                                        08 GUID of the vendor | 18 time | 28 signer's hash, name, data
 //
+// A record of more than 64 KiB is two: what is behind goes to record 0x8000_0000 + n.
+//
 // Storage is authenticated by who keeps it, but a record is checked all the same: another version may have written it.
 
 using System;
 using System.Buffers.Binary;
+using System.Collections.Generic;
 using System.Runtime.InteropServices;
 
 namespace Svsm.Modules.VarStore;
@@ -28,6 +31,9 @@ internal readonly record struct StoreState(bool IsDeployed, ReadOnlyMemory<byte>
 internal static class VariableRecord
 {
     public const uint StateNumber = 0;
+    public const int MaxLength = 0x1_0000;
+
+    private const uint RestNumber = 0x8000_0000;
 
     private const byte Version = 1;
     private const byte DeployedFlag = 1;
@@ -43,7 +49,7 @@ internal static class VariableRecord
 
     public static byte[] Write(StoreState state) => [Version, state.IsDeployed ? DeployedFlag : (byte)0, .. state.ImageKeys.Span];
 
-    public static bool TryReadState(ReadOnlySpan<byte> record, out StoreState state)
+    private static bool TryReadState(ReadOnlySpan<byte> record, out StoreState state)
     {
         state = StoreState.New;
         if (record.Length != StateLength || record[0] != Version || record[1] > DeployedFlag)
@@ -55,10 +61,85 @@ internal static class VariableRecord
         return true;
     }
 
-    public static byte[] Write(Variable variable)
+    /// <summary>Tells what a storage has to change for a variable that is written, made or removed.</summary>
+    public static void AddChanges(List<StorageRecord> changes, Variable? old, Variable? made)
+    {
+        if (made is null)
+        {
+            changes.Add(new(old!.Number, null));
+        }
+        else
+        {
+            byte[] record = Write(made);
+            changes.Add(new(made.Number, record.AsMemory(0, Math.Min(record.Length, MaxLength))));
+            if (record.Length > MaxLength)
+            {
+                changes.Add(new(made.Number | RestNumber, record.AsMemory(MaxLength)));
+                return;
+            }
+        }
+
+        if (old is not null && Length(old) > MaxLength)
+        {
+            changes.Add(new(old.Number | RestNumber, null));
+        }
+    }
+
+    /// <summary>Reads all records of a storage.</summary>
+    /// <returns>False: one of them is none, or a rest without the rest.</returns>
+    public static bool TryRead(IReadOnlyList<StorageRecord> records, out List<Variable> variables, out StoreState state)
+    {
+        variables = [];
+        state = StoreState.New;
+        var rests = new Dictionary<uint, ReadOnlyMemory<byte>>();
+        foreach (StorageRecord record in records)
+        {
+            if ((record.Number & RestNumber) != 0)
+            {
+                rests.Add(record.Number & ~RestNumber, record.Value.GetValueOrDefault());
+            }
+        }
+
+        foreach (StorageRecord record in records)
+        {
+            ReadOnlySpan<byte> value = record.Value.GetValueOrDefault().Span;
+            if (record.Number == StateNumber)
+            {
+                if (!TryReadState(value, out state))
+                {
+                    return false;
+                }
+            }
+            else if ((record.Number & RestNumber) == 0)
+            {
+                if (rests.Remove(record.Number, out ReadOnlyMemory<byte> rest))
+                {
+                    if (value.Length != MaxLength)
+                    {
+                        return false;
+                    }
+
+                    value = (byte[])[.. value, .. rest.Span];
+                }
+
+                if (!TryRead(record.Number, value, out Variable? variable))
+                {
+                    return false;
+                }
+
+                variables.Add(variable!);
+            }
+        }
+
+        return rests.Count == 0;
+    }
+
+    private static int Length(Variable variable) => HeaderLength + variable.Signer.Length + (variable.Id.Name.Length * sizeof(char)) + variable.Data.Length;
+
+    private static byte[] Write(Variable variable)
     {
         ReadOnlySpan<byte> name = MemoryMarshal.AsBytes(variable.Id.Name.AsSpan());
-        byte[] record = new byte[HeaderLength + variable.Signer.Length + name.Length + variable.Data.Length];
+        byte[] record = new byte[Length(variable)];
         record[0] = Version;
         record[SignerLengthOffset] = (byte)variable.Signer.Length;
         BinaryPrimitives.WriteUInt16LittleEndian(record.AsSpan(NameLengthOffset), (ushort)name.Length);
@@ -71,7 +152,7 @@ internal static class VariableRecord
         return record;
     }
 
-    public static bool TryRead(uint number, ReadOnlySpan<byte> record, out Variable? variable)
+    private static bool TryRead(uint number, ReadOnlySpan<byte> record, out Variable? variable)
     {
         variable = null;
         if (record.Length < HeaderLength || record[0] != Version)
