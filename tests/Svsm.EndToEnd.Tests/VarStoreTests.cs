@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// UEFI variables in the machine: their module (Svsm.Modules.VarStore), compiled as an image's program is, with the limits of its package, as a process of the
+// real kernel. The guest's messages are those of OVMF's variable driver, typed.
+
+using System;
+using System.Buffers.Binary;
+using System.IO;
+using System.Linq;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Threading.Tasks;
+using System.Xml.Linq;
+using Svsm.Builder;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.EndToEnd.Tests;
+
+public sealed class VarStoreTests
+{
+    private const ulong Message = 0x200_0000;
+    private const uint NonVolatile = 7;
+    private const int StatusOffset = 32;
+
+    private static readonly Guid s_vendor = new("12345678-9abc-def0-1234-56789abcdef0");
+    private static readonly Guid s_global = new("8be4df61-93ca-11d2-aa0d-00e098032b8c");
+
+    private static ModuleOptions Module => new()
+    {
+        TypeName = "Svsm.Modules.VarStore.VarStoreModule",
+        Protocol = (uint)SvsmProtocol.UefiMm,
+        Service = new("a4453a59-9e1b-4787-a033-1986d6adbe55"),
+        HeapLimit = 6 << 20,
+        MemoryLimit = 8 << 20,
+        Watchdog = 60_000,
+        OnFailure = ModuleFailurePolicy.Retire,
+    };
+
+    [Fact]
+    public async Task Variables_SetAndGet_AreAnswered()
+    {
+        var typed = new StringBuilder();
+        Send(typed, Access(3, s_vendor, "A", NonVolatile, [1, 2, 3]), (StatusOffset, 8));
+        Send(typed, Access(1, s_vendor, "A", 0, new byte[3]), (StatusOffset, 8), (76 + 4, 3));
+        Send(typed, Access(1, s_global, "SecureBoot", 0, new byte[1]), (StatusOffset, 8), (76 + 22, 1));
+        Send(typed, Access(3, s_global, "SecureBoot", 6, [1]), (StatusOffset, 8));
+        typed.Append("call 4 0\ncall 4 1 0x2000000 0x17\ncall 4 1 0x2000800 0x1000\ncall 0 6 0x0000000400000001\n");
+
+        using ImageUnderTest image = ImageUnderTest.Build("", modules: [Module], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestVarStore")));
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { Typed = typed.ToString() });
+        string[] lines = result.ConsoleText((int)Vmpl.Vmpl2).Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        const string Done = "Success RCX=0x2000000 RDX=0x10000 R8=0x0 R9=0x0";
+        string[] wanted =
+        [
+            Done, "0000000000000000",
+            Done, "0000000000000000", "010203",
+            Done, "0000000000000000", "00",
+            Done, "0800000000000080",
+            "UnsupportedCall RCX=0x0 RDX=0x0 R8=0x0 R9=0x0",
+            "InvalidParameter RCX=0x2000000 RDX=0x17 R8=0x0 R9=0x0",
+            "InvalidAddress RCX=0x2000800 RDX=0x1000 R8=0x0 R9=0x0",
+            "Success RCX=0x100000001 RDX=0x0 R8=0x0 R9=0x0",
+        ];
+        Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2) + "\n" + result.ConsoleText((int)Vmpl.Vmpl0));
+        Assert.Equal(wanted, lines[^wanted.Length..]);
+        Assert.Contains("UEFI variables: they end with the VM, secure boot off", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+    }
+
+    // The limits that the test runs with are those that images have.
+    [Fact]
+    public void Variables_ItemOfThePackage_IsWhatIsTested()
+    {
+        XElement item = XDocument.Load(ImageUnderTest.PathOf("VarStoreItem")).Descendants("SvsmModule").Single();
+        Assert.Equal(Module.TypeName, (string?)item.Attribute("Type"));
+        Assert.Equal($"{Module.HeapLimit >> 20}MiB", (string?)item.Attribute("HeapLimit"));
+        Assert.Equal($"{Module.MemoryLimit >> 20}MiB", (string?)item.Attribute("MemoryLimit"));
+        Assert.Equal((int)Module.Watchdog, (int?)item.Attribute("Watchdog"));
+        Assert.Equal($"{Module.OnFailure}", (string?)item.Attribute("OnFailure"));
+    }
+
+    // A message with a function and what both a get and a set have.
+    private static byte[] Access(ulong function, Guid vendor, string name, uint attributes, byte[] data)
+    {
+        byte[] nameBytes = MemoryMarshal.AsBytes((name + '\0').AsSpan()).ToArray();
+        byte[] message = [.. new byte[76], .. nameBytes, .. data];
+        new Guid("ed32d533-99e6-4209-9cc0-2d72cdd998a7").TryWriteBytes(message);
+        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(16), message.Length - 24);
+        BinaryPrimitives.WriteUInt64LittleEndian(message.AsSpan(24), function);
+        vendor.TryWriteBytes(message.AsSpan(40));
+        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(56), data.Length);
+        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(64), nameBytes.Length);
+        BinaryPrimitives.WriteUInt32LittleEndian(message.AsSpan(72), attributes);
+        return message;
+    }
+
+    private static void Send(StringBuilder typed, byte[] message, params (int Offset, int Length)[] reads)
+    {
+        const int Line = 64;
+        for (int at = 0; at < message.Length; at += Line)
+        {
+            typed.Append(null, $"write 0x{Message + (ulong)at:X} 0x{Convert.ToHexStringLower(message.AsSpan(at, Math.Min(Line, message.Length - at)))}\n");
+        }
+
+        typed.Append(null, $"call 4 1 0x{Message:X} 0x10000\n");
+        foreach ((int offset, int length) in reads)
+        {
+            typed.Append(null, $"read 0x{Message + (ulong)offset:X} {length}\n");
+        }
+    }
+}
