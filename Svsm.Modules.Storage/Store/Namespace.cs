@@ -3,12 +3,36 @@
 
 using System;
 using System.Collections.Generic;
-using System.Diagnostics.CodeAnalysis;
 
 namespace Svsm.Store;
 
-/// <summary>Where a value is. Without an entry it was found damaged, and is lost.</summary>
-internal readonly record struct StoredValue(Entry? Entry, int Offset, int Length, uint Unit, UInt128 Tag);
+/// <summary>Where a value is.</summary>
+internal sealed class StoredValue
+{
+    public StoredValue(Entry entry, Operation operation)
+    {
+        Length = operation.ValueLength;
+        Move(entry, operation);
+    }
+
+    /// <summary>Null: the value was found damaged, and is lost.</summary>
+    public Entry? Entry { get; private set; }
+
+    public int Offset { get; private set; }
+
+    public int Length { get; }
+
+    public uint Unit { get; private set; }
+
+    public UInt128 Tag { get; private set; }
+
+    /// <summary>The same value is there now.</summary>
+    public void Move(Entry entry, Operation operation)
+    {
+        Entry = operation.Kind == OperationKind.Lost ? null : entry;
+        (Offset, Unit, Tag) = (operation.Offset, operation.Unit, operation.Tag);
+    }
+}
 
 /// <summary>A namespace in memory: names, and where their values are.</summary>
 internal sealed class Namespace(uint number, Guid id)
@@ -33,7 +57,7 @@ internal sealed class Namespace(uint number, Guid id)
 
     public bool Remove(byte[] name)
     {
-        if (!Records.Remove(name, out StoredValue old))
+        if (!Records.Remove(name, out StoredValue? old))
         {
             return false;
         }
@@ -43,22 +67,16 @@ internal sealed class Namespace(uint number, Guid id)
     }
 }
 
-internal sealed class NameComparer : IEqualityComparer<byte[]>, IAlternateEqualityComparer<ReadOnlySpan<byte>, byte[]>
+internal sealed class NameComparer : IEqualityComparer<byte[]>
 {
     public static readonly NameComparer Instance = new();
 
     public bool Equals(byte[]? x, byte[]? y) => x.AsSpan().SequenceEqual(y);
 
-    public int GetHashCode([DisallowNull] byte[] obj) => GetHashCode(obj.AsSpan());
-
-    public bool Equals(ReadOnlySpan<byte> alternate, byte[] other) => alternate.SequenceEqual(other);
-
-    public int GetHashCode(ReadOnlySpan<byte> alternate)
+    public int GetHashCode(byte[] obj)
     {
         var hash = default(HashCode);
-        hash.AddBytes(alternate);
+        hash.AddBytes(obj);
         return hash.ToHashCode();
     }
-
-    public byte[] Create(ReadOnlySpan<byte> alternate) => alternate.ToArray();
 }

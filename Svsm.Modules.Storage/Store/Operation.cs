@@ -49,6 +49,9 @@ internal sealed class Operation
     /// <summary>The value of a put that is to be written. What was read has none.</summary>
     public byte[]? Value { get; init; }
 
+    /// <summary>The record that a base entry moves.</summary>
+    public StoredValue? Moved { get; init; }
+
     public long Quota { get; init; }
 
     /// <summary>The value's place in the entry, in bytes.</summary>

@@ -386,11 +386,8 @@ public sealed partial class PersistentStore
                 case OperationKind.RemoveNamespace when space is not null:
                     _namespaces.Remove(operation.Namespace);
                     break;
-                case OperationKind.Put when space is not null:
-                    space.Set(operation.Name, new StoredValue(entry, operation.Offset, operation.ValueLength, operation.Unit, operation.Tag));
-                    break;
-                case OperationKind.Lost when space is not null:
-                    space.Set(operation.Name, new StoredValue(null, 0, operation.ValueLength, 0, 0));
+                case OperationKind.Put or OperationKind.Lost when space is not null:
+                    space.Set(operation.Name, new StoredValue(entry, operation));
                     break;
                 case OperationKind.Delete when space is not null && space.Remove(operation.Name):
                     break;

@@ -77,85 +77,65 @@ public sealed partial class PersistentStore
         var head = new EntryHead { Kind = EntryKind.Commit, Generation = _generation + 1, Link = _lastTag };
         Span<byte> bytes = Buffer(length);
         Entry entry = Entry.Write(_cipher, seed, _head, head, operations, bytes, out UInt128 tag);
+        _closed = true;
         if (!_device.TryWrite(_head, bytes) || !_device.TryFlush())
         {
-            return Close();
+            return StoreResult.DeviceFailed;
         }
 
         _generation++;
         _lastTag = tag;
         _stateTag = tag;
         _head += blocks;
-        StoreResult written = WriteSuperblock(_superblock.TotalBlocks);
-        if (written != StoreResult.Done)
+        if (WriteSuperblock(_superblock.TotalBlocks) != StoreResult.Done)
         {
             // The entry is there, and the next opening finds it.
-            return Close();
+            return StoreResult.DeviceFailed;
         }
 
-        return TryApply(entry, operations) ? StoreResult.Done : throw new InvalidOperationException("A commit contradicts the store.");
+        if (!TryApply(entry, operations))
+        {
+            throw new InvalidOperationException("A commit contradicts the store.");
+        }
+
+        _closed = false;
+        return StoreResult.Done;
     }
 
-    // The state in the other half, in as few entries as it takes. The half in use stays as it is until the next time.
+    // The state in the other half, in as few entries as it takes. The half in use stays as it is until the next time. Records are moved in memory one by
+    // one, for there is no room for a second list of them: whatever goes wrong closes the store.
     private StoreResult Compact()
     {
-        var records = new List<(Namespace Space, byte[] Name, StoredValue Value)>();
-        foreach (Namespace space in _namespaces.Values)
-        {
-            records.AddRange(space.Records.Select(record => (space, record.Key, record.Value)));
-        }
-
-        var ends = new List<int>();
-        int length = 0;
-        for (int i = 0; i < records.Count; i++)
-        {
-            length += StoreFormat.Charge(records[i].Name.Length, records[i].Value.Length);
-            if (length >= StoreFormat.BaseEntryLength)
-            {
-                ends.Add(i + 1);
-                length = 0;
-            }
-        }
-
-        if (ends.Count == 0 || ends[^1] != records.Count)
-        {
-            ends.Add(records.Count);
-        }
-
+        _closed = true;
+        uint remaining = CountBaseEntries();
         long start = _superblock.Start == StoreFormat.FirstBlock ? StoreFormat.FirstBlock + StoreFormat.HalfBlocks(_superblock.TotalBlocks) : StoreFormat.FirstBlock;
         long block = start;
         UInt128 link = _stateTag;
-        var moved = new StoredValue[records.Count];
-        var seed = new byte[StoreCipher.SeedLength];
-        for (int part = 0; part < ends.Count; part++)
+        List<Operation> operations =
+        [
+            .. _namespaces.Values.OrderBy(space => space.Number).Select(space => new Operation
+            {
+                Kind = OperationKind.DefineNamespace,
+                Namespace = space.Number,
+                Name = space.Id.ToByteArray(),
+                Quota = space.Quota,
+            }),
+        ];
+        int length = 0;
+        foreach (Namespace space in _namespaces.Values)
         {
-            int first = part == 0 ? 0 : ends[part - 1];
-            var operations = new List<Operation>();
-            if (part == 0)
+            foreach ((byte[] name, StoredValue value) in space.Records)
             {
-                operations.AddRange(_namespaces.Values.OrderBy(space => space.Number).Select(space => new Operation
-                {
-                    Kind = OperationKind.DefineNamespace,
-                    Namespace = space.Number,
-                    Name = space.Id.ToByteArray(),
-                    Quota = space.Quota,
-                }));
-            }
-
-            int definitions = operations.Count;
-            for (int i = first; i < ends[part]; i++)
-            {
-                (Namespace space, byte[] name, StoredValue value) = records[i];
-                StoreResult read = ReadValue(value, out byte[] bytes);
+                StoreResult read = ReadCell(value, out byte[] bytes);
                 if (read == StoreResult.Damaged)
                 {
                     // It may have come damaged this once.
-                    read = ReadValue(value, out bytes);
+                    read = ReadCell(value, out bytes);
                 }
 
                 if (read is not StoreResult.Done and not StoreResult.Damaged)
                 {
-                    return read;
+                    return StoreResult.DeviceFailed;
                 }
 
                 bool isLost = read == StoreResult.Damaged;
@@ -166,35 +146,25 @@ public sealed partial class PersistentStore
                     Name = name,
                     ValueLength = value.Length,
                     Value = isLost ? null : bytes,
+                    Moved = value,
                 });
-            }
+                length += StoreFormat.Charge(name.Length, value.Length);
+                if (length >= StoreFormat.BaseEntryLength)
+                {
+                    if (!TryWriteBaseEntry(operations, --remaining, ref block, ref link))
+                    {
+                        return StoreResult.DeviceFailed;
+                    }
 
-            if (!_hooks.Random(seed))
-            {
-                return StoreResult.NoEntropy;
-            }
-
-            var head = new EntryHead { Kind = EntryKind.Base, Generation = _generation, Remaining = (uint)(ends.Count - 1 - part), Link = link };
-            Span<byte> written = Buffer(Entry.Measure(operations));
-            Entry entry = Entry.Write(_cipher, seed, block, head, operations, written, out link);
-            if (!_device.TryWrite(block, written))
-            {
-                return Close();
-            }
-
-            block += written.Length / StoreFormat.BlockSize;
-            for (int i = first; i < ends[part]; i++)
-            {
-                Operation operation = operations[definitions + i - first];
-                moved[i] = operation.Kind == OperationKind.Lost
-                    ? new StoredValue(null, 0, operation.ValueLength, 0, 0)
-                    : new StoredValue(entry, operation.Offset, operation.ValueLength, operation.Unit, operation.Tag);
+                    operations.Clear();
+                    length = 0;
+                }
             }
         }
 
-        if (!_device.TryFlush())
+        if ((remaining != 0 && !TryWriteBaseEntry(operations, --remaining, ref block, ref link)) || !_device.TryFlush())
         {
-            return Close();
+            return StoreResult.DeviceFailed;
         }
 
         _superblock = _superblock with { Start = start, FirstLink = _stateTag };
@@ -205,16 +175,57 @@ public sealed partial class PersistentStore
         {
             if (WriteSuperblock(_superblock.TotalBlocks) != StoreResult.Done)
             {
-                return Close();
+                return StoreResult.DeviceFailed;
             }
         }
 
-        for (int i = 0; i < records.Count; i++)
+        _closed = false;
+        return StoreResult.Done;
+    }
+
+    private uint CountBaseEntries()
+    {
+        uint count = 0;
+        int length = 0;
+        foreach (Namespace space in _namespaces.Values)
         {
-            records[i].Space.Records[records[i].Name] = moved[i];
+            foreach ((byte[] name, StoredValue value) in space.Records)
+            {
+                length += StoreFormat.Charge(name.Length, value.Length);
+                if (length >= StoreFormat.BaseEntryLength)
+                {
+                    count++;
+                    length = 0;
+                }
+            }
         }
 
-        return StoreResult.Done;
+        return length != 0 || count == 0 ? count + 1 : count;
+    }
+
+    private bool TryWriteBaseEntry(List<Operation> operations, uint remaining, ref long block, ref UInt128 link)
+    {
+        Span<byte> seed = stackalloc byte[StoreCipher.SeedLength];
+        if (!_hooks.Random(seed))
+        {
+            return false;
+        }
+
+        var head = new EntryHead { Kind = EntryKind.Base, Generation = _generation, Remaining = remaining, Link = link };
+        Span<byte> bytes = Buffer(Entry.Measure(operations));
+        Entry entry = Entry.Write(_cipher, seed, block, head, operations, bytes, out link);
+        if (!_device.TryWrite(block, bytes))
+        {
+            return false;
+        }
+
+        block += bytes.Length / StoreFormat.BlockSize;
+        foreach (Operation operation in operations)
+        {
+            operation.Moved?.Move(entry, operation);
+        }
+
+        return true;
     }
 
     // The state as it is in memory, into the slot that has not the newest superblock.
@@ -239,7 +250,9 @@ public sealed partial class PersistentStore
         next.Write(_cipher, seed, block);
         if (!_device.TryWrite(slot, block) || !_device.TryFlush())
         {
-            return Close();
+            // What is on the device is open now, and memory is not what counts any more.
+            _closed = true;
+            return StoreResult.DeviceFailed;
         }
 
         (_superblock, _slot) = (next, slot);
@@ -261,11 +274,4 @@ public sealed partial class PersistentStore
     }
 
     private StoreResult Usable() => _closed ? StoreResult.Closed : _readOnly ? StoreResult.ReadOnly : StoreResult.Done;
-
-    // What is on the device is open now, and memory is not what counts any more.
-    private StoreResult Close()
-    {
-        _closed = true;
-        return StoreResult.DeviceFailed;
-    }
 }

@@ -78,6 +78,7 @@ public sealed partial class PersistentStore
     // The tag of the last commit: the last entry's, except behind base entries.
     private UInt128 _stateTag;
 
+    // Set as long as memory and device may differ: an exception in between leaves it so.
     private bool _closed;
 
     // For what most commits write: every allocation brings the next collection nearer, which costs more than a commit.
@@ -185,14 +186,15 @@ public sealed partial class PersistentStore
         return StoreResult.Done;
     }
 
-    internal StoreResult ReadValue(in StoredValue value, out byte[] bytes)
+    internal StoreResult ReadValue(StoredValue value, out byte[] bytes)
     {
         bytes = [];
-        if (_closed)
-        {
-            return StoreResult.Closed;
-        }
+        return _closed ? StoreResult.Closed : ReadCell(value, out bytes);
+    }
 
+    private StoreResult ReadCell(StoredValue value, out byte[] bytes)
+    {
+        bytes = [];
         if (value.Entry is not Entry entry)
         {
             return StoreResult.Damaged;

@@ -49,13 +49,14 @@ public sealed class StoreTransaction
     public StoreResult TryGet(ReadOnlySpan<byte> name, out byte[] value)
     {
         CheckCurrent();
-        if (_changes.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(name, out byte[]? changed))
+        byte[] key = name.ToArray();
+        if (_changes.TryGetValue(key, out byte[]? changed))
         {
             value = changed is null ? [] : [.. changed];
             return changed is null ? StoreResult.NotFound : StoreResult.Done;
         }
 
-        if (_space.Records.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(name, out StoredValue stored))
+        if (_space.Records.TryGetValue(key, out StoredValue? stored))
         {
             return _store.ReadValue(stored, out value);
         }
@@ -77,7 +78,7 @@ public sealed class StoreTransaction
             return StoreResult.NameInvalid;
         }
 
-        return value.Length > StoreFormat.MaxValueLength ? StoreResult.ValueTooLong : Change(name, value.ToArray());
+        return value.Length > StoreFormat.MaxValueLength ? StoreResult.ValueTooLong : Change(name.ToArray(), value.ToArray());
     }
 
     /// <summary>Removes a record.</summary>
@@ -86,13 +87,14 @@ public sealed class StoreTransaction
     public StoreResult Delete(ReadOnlySpan<byte> name)
     {
         CheckCurrent();
-        return CurrentCharge(name) == 0 ? StoreResult.NotFound : Change(name, null);
+        byte[] key = name.ToArray();
+        return CurrentCharge(key) == 0 ? StoreResult.NotFound : Change(key, null);
     }
 
     /// <summary>Makes the changes permanent, all at once. Without changes nothing is written.</summary>
     /// <param name="version">The state of the store afterwards, if it is done.</param>
     /// <returns><see cref="StoreResult.Done"/>: it is there after any loss of power. <see cref="StoreResult.NoEntropy"/>, <see cref="StoreResult.ReadOnly"/>,
-    /// <see cref="StoreResult.Closed"/>: nothing changed. <see cref="StoreResult.DeviceFailed"/>: the store is closed unless only a read failed.</returns>
+    /// <see cref="StoreResult.Closed"/>: nothing changed. <see cref="StoreResult.DeviceFailed"/>: the store is closed.</returns>
     public StoreResult Commit(out StoreVersion version)
     {
         CheckCurrent();
@@ -102,7 +104,7 @@ public sealed class StoreTransaction
         return result;
     }
 
-    private StoreResult Change(ReadOnlySpan<byte> name, byte[]? value)
+    private StoreResult Change(byte[] name, byte[]? value)
     {
         long charge = value is null ? 0 : StoreFormat.Charge(name.Length, value.Length);
         long used = _used - CurrentCharge(name) + charge;
@@ -113,14 +115,12 @@ public sealed class StoreTransaction
             return StoreResult.QuotaExceeded;
         }
 
-        byte[] key = name.ToArray();
-        _changes.TryGetValue(key, out byte[]? before);
-        bool wasOperation = _changes.ContainsKey(key) && IsOperation(key, before);
-        int operationsLength = _operationsLength - (wasOperation ? Operation.HeadLength + key.Length : 0);
+        bool wasOperation = _changes.TryGetValue(name, out byte[]? before) && IsOperation(name, before);
+        int operationsLength = _operationsLength - (wasOperation ? Operation.HeadLength + name.Length : 0);
         int valuesLength = _valuesLength - StoreFormat.Align(before?.Length ?? 0);
-        if (IsOperation(key, value))
+        if (IsOperation(name, value))
         {
-            operationsLength += Operation.HeadLength + key.Length;
+            operationsLength += Operation.HeadLength + name.Length;
             valuesLength += StoreFormat.Align(value?.Length ?? 0);
         }
 
@@ -129,7 +129,7 @@ public sealed class StoreTransaction
             return StoreResult.TransactionTooLarge;
         }
 
-        _changes[key] = value;
+        _changes[name] = value;
         (_used, _operationsLength, _valuesLength) = (used, operationsLength, valuesLength);
         return StoreResult.Done;
     }
@@ -137,14 +137,14 @@ public sealed class StoreTransaction
     // What came and went again within the transaction is nothing.
     private bool IsOperation(byte[] name, byte[]? value) => value is not null || _space.Records.ContainsKey(name);
 
-    private long CurrentCharge(ReadOnlySpan<byte> name)
+    private long CurrentCharge(byte[] name)
     {
-        if (_changes.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(name, out byte[]? changed))
+        if (_changes.TryGetValue(name, out byte[]? changed))
         {
             return changed is null ? 0 : StoreFormat.Charge(name.Length, changed.Length);
         }
 
-        return _space.Records.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(name, out StoredValue stored) ? StoreFormat.Charge(name.Length, stored.Length) : 0;
+        return _space.Records.TryGetValue(name, out StoredValue? stored) ? StoreFormat.Charge(name.Length, stored.Length) : 0;
     }
 
     private List<Operation> Operations() =>

@@ -91,7 +91,7 @@ public enum StoreResult
     /// <summary>The store was opened to be read.</summary>
     ReadOnly,
 
-    /// <summary>The device failed in a commit before: the store must be opened again.</summary>
+    /// <summary>A commit has failed on the device before: the store must be opened again.</summary>
     Closed,
 }
 

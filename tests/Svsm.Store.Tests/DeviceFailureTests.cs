@@ -265,24 +265,43 @@ public sealed class DeviceFailureTests : StoreTest
     }
 
     [Fact]
-    public void Compact_ReadFails_LeavesTheStoreAsItIs()
+    public void Compact_ReadFails_ClosesAndLosesNothing()
     {
         var device = new SimulatedDevice(MiB);
-        PersistentStore store = Make(device, (A, 10_000));
-        Put(store, A, Name("x"), [1]);
-        device.ReadsFail = true;
-        StoreResult result = StoreResult.Done;
-        int i = 0;
-        for (; result == StoreResult.Done; i++)
+        PersistentStore store = Make(device, (A, 180_000));
+        for (int i = 0; i < 3; i++)
         {
-            result = Put(store, A, Name("y"), [(byte)i]);
+            Put(store, A, Name(i), Bytes(50_000, i));
         }
 
-        Assert.Equal(StoreResult.DeviceFailed, result);
-        device.ReadsFail = false;
-        Assert.Equal([(byte)(i - 2)], Get(store, A, Name("y")));
-        Assert.Equal(StoreResult.Done, Put(store, A, Name("y"), [7]));
-        Assert.Equal(Content(store), Content(Open(device)));
+        int failing = int.MaxValue;
+        device.OnRead = (_, _) => device.ReadsFail = --failing <= 0;
+        for (int reads = 0; reads < 3; reads++)
+        {
+            // Some records are in the other half already when it fails.
+            failing = reads;
+            device.ReadsFail = failing == 0;
+            StoreResult result = StoreResult.Done;
+            byte last = 0;
+            for (; result == StoreResult.Done; last++)
+            {
+                result = Put(store, A, Name("y"), [last]);
+            }
+
+            Assert.Equal(StoreResult.DeviceFailed, result);
+            Assert.Equal(StoreResult.Closed, store.Begin(A)!.TryGet(Name(0), out _));
+            failing = int.MaxValue;
+            device.ReadsFail = false;
+            store = Open(device);
+            Assert.Equal([(byte)(last - 2)], Get(store, A, Name("y")));
+            Assert.Equal(StoreResult.Done, Put(store, A, Name("y"), [7]));
+            for (int i = 0; i < 3; i++)
+            {
+                Assert.Equal(Bytes(50_000, i), Get(store, A, Name(i)));
+            }
+
+            Assert.Equal(Content(store), Content(Open(device)));
+        }
     }
 
     [Fact]
