@@ -74,12 +74,14 @@ public sealed partial class AttestationTests(LinuxGuest guest) : IClassFixture<L
             echo svsm > service_provider
             printf %064d 0 > inblob
             echo 'i=0; while [ ! -e /answered ]; do i=$((i + 1)); echo $i > $1; done' > /count.sh
+            # A file that is just being written is empty.
+            read_count() { n=; while [ -z "$n" ]; do n=$(cat $1 2> /dev/null); done; echo $n; }
             taskset 2 sh /count.sh /count.1 &
             taskset 4 sh /count.sh /count.2 &
             sleep 0.2
-            echo "before: $(cat /count.1) $(cat /count.2)"
+            echo "before: $(read_count /count.1) $(read_count /count.2)"
             taskset 1 sh -c "cat outblob > /dev/null || echo refused"
-            echo "after: $(cat /count.1) $(cat /count.2)"
+            echo "after: $(read_count /count.1) $(read_count /count.2)"
             touch /answered
             wait
             """,
