@@ -5,6 +5,7 @@
 // to the one that attests, for keys (ModulePermissions.KeepStore). The kernel carries them, and says who asks.
 
 using System;
+using System.Security.Cryptography;
 using Svsm.Wire;
 
 namespace Svsm.Core;
@@ -35,4 +36,40 @@ public abstract class ModulePeers
     /// <returns>What became of it.</returns>
     /// <exception cref="ArgumentOutOfRangeException">It is another kind, or the request is longer.</exception>
     public abstract PeerResult Ask(ModuleMessageKind kind, ReadOnlySpan<byte> request, out byte[] answer);
+}
+
+// Outside of an image the descriptor is not open, and the kernel gives it to modules with the permission only.
+internal sealed class DescriptorPeers : ModulePeers
+{
+    public override PeerResult Ask(ModuleMessageKind kind, ReadOnlySpan<byte> request, out byte[] answer)
+    {
+        answer = [];
+        int descriptor = kind switch
+        {
+            ModuleMessageKind.Store => ModuleDescriptor.Store,
+            ModuleMessageKind.Key => ModuleDescriptor.Keys,
+            _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "no kind of request to another module"),
+        };
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(request.Length, ModuleMessage.MaxPayload);
+        if (Descriptor.WriteAt(descriptor, request, 0) < 0)
+        {
+            return Descriptor.LastError switch
+            {
+                Descriptor.NoEntry => PeerResult.NotThere,
+                Descriptor.NoMemory => PeerResult.Failed,
+                _ => PeerResult.NotPermitted,
+            };
+        }
+
+        byte[] buffer = new byte[ModuleMessage.MaxPayload];
+        nint length = Descriptor.ReadAt(descriptor, buffer, 0);
+        if (length < 0)
+        {
+            return PeerResult.Failed;
+        }
+
+        answer = buffer.AsSpan(0, (int)length).ToArray();
+        CryptographicOperations.ZeroMemory(buffer);
+        return PeerResult.Answered;
+    }
 }

@@ -13,6 +13,7 @@
 // (ReadRequest), sends it again, and throws the answer away.
 
 using System;
+using System.Runtime.InteropServices;
 using Svsm.Wire;
 
 namespace Svsm.Core;
@@ -71,4 +72,68 @@ public abstract class SecurityProcessor
 
     /// <summary>Gives up the key, for the life of the VM: after an answer that is not the security processor's.</summary>
     public abstract void WipeKey();
+}
+
+// Outside of an image the descriptor is not open, and the kernel gives it to modules with the permission only.
+internal sealed class DescriptorSecurityProcessor : SecurityProcessor
+{
+    public override bool TryGetState(out SecurityProcessorState state)
+    {
+        state = default;
+        return Read(MemoryMarshal.AsBytes(new Span<SecurityProcessorState>(ref state)), SecurityProcessorOffset.State);
+    }
+
+    public override SecurityProcessorResult Send(ReadOnlySpan<byte> request, bool withCertificates)
+    {
+        if (request.Length != PageLength)
+        {
+            throw new ArgumentException($"a request of {request.Length} bytes; wanted are {PageLength}", nameof(request));
+        }
+
+        long offset = withCertificates ? SecurityProcessorOffset.ExtendedRequest : SecurityProcessorOffset.Request;
+        return Descriptor.WriteAt(ModuleDescriptor.SecurityProcessor, request, offset) == PageLength
+            ? SecurityProcessorResult.Answered
+            : Descriptor.LastError switch
+            {
+                Descriptor.TryAgain => SecurityProcessorResult.Busy,
+                Descriptor.InputOutput => SecurityProcessorResult.Refused,
+                Descriptor.Invalid => SecurityProcessorResult.NotSent,
+                Descriptor.NoKey => SecurityProcessorResult.NoKey,
+                _ => SecurityProcessorResult.NotPermitted,
+            };
+    }
+
+    public override void ReadRequest(Span<byte> page) => ReadPage(page, SecurityProcessorOffset.Request);
+
+    public override void ReadResponse(Span<byte> page) => ReadPage(page, SecurityProcessorOffset.Response);
+
+    public override byte[] ReadCertificates()
+    {
+        if (!TryGetState(out SecurityProcessorState state) || state.CertificateLength > SecurityProcessorOffset.MaxCertificates)
+        {
+            return [];
+        }
+
+        state.Key = default;
+        byte[] certificates = new byte[state.CertificateLength];
+        return Read(certificates, SecurityProcessorOffset.Certificates) ? certificates : [];
+    }
+
+    public override void WipeKey() => Descriptor.WriteAt(ModuleDescriptor.SecurityProcessor, [0], SecurityProcessorOffset.Wipe);
+
+    private static void ReadPage(Span<byte> page, long offset)
+    {
+        if (page.Length != PageLength)
+        {
+            throw new ArgumentException($"a page of {page.Length} bytes; wanted are {PageLength}", nameof(page));
+        }
+
+        if (!Read(page, offset))
+        {
+            page.Clear();
+        }
+    }
+
+    private static bool Read(Span<byte> destination, long offset) =>
+        Descriptor.ReadAt(ModuleDescriptor.SecurityProcessor, destination, offset) == destination.Length;
 }

@@ -5,6 +5,9 @@
 
 using System;
 using System.Collections.Generic;
+using System.IO;
+using System.Runtime.InteropServices;
+using Svsm.Wire;
 
 namespace Svsm.Core;
 
@@ -38,4 +41,57 @@ public abstract class ServiceManifests
     /// <returns>What became of it.</returns>
     /// <remarks>Another module works for it: it may take as long as a call to that one.</remarks>
     public abstract ManifestResult TryRead(Guid service, uint version, out byte[] manifest);
+}
+
+// Outside of an image the descriptor is not open, and the kernel gives it to modules with the permission only.
+internal sealed class DescriptorManifests : ServiceManifests
+{
+    private const int MostServices = 32;
+
+    public override IReadOnlyList<Guid> List()
+    {
+        var services = new List<Guid>();
+        foreach (ServiceEntry entry in ReadList())
+        {
+            services.Add(GuidOf(in entry));
+        }
+
+        return services;
+    }
+
+    public override ManifestResult TryRead(Guid service, uint version, out byte[] manifest)
+    {
+        manifest = [];
+        foreach (ServiceEntry entry in ReadList())
+        {
+            if (GuidOf(in entry) == service)
+            {
+                byte[] buffer = new byte[ModuleMessage.MaxPayload];
+                nint length = Descriptor.ReadAt(ModuleDescriptor.Services, buffer, ServiceOffset.Manifest(entry.Index, version));
+                if (length < 0)
+                {
+                    return Descriptor.LastError switch
+                    {
+                        Descriptor.NoEntry => ManifestResult.NotFound,
+                        Descriptor.InputOutput => ManifestResult.Failed,
+                        int error => throw new IOException($"a manifest could not be read: error {error}"),
+                    };
+                }
+
+                manifest = buffer.AsSpan(0, (int)length).ToArray();
+                return ManifestResult.Success;
+            }
+        }
+
+        return ManifestResult.NotFound;
+    }
+
+    private static ServiceEntry[] ReadList()
+    {
+        var entries = new ServiceEntry[MostServices];
+        nint length = Descriptor.ReadAt(ModuleDescriptor.Services, MemoryMarshal.AsBytes(entries.AsSpan()), ServiceOffset.List);
+        return length > 0 ? entries[..((int)length / ServiceEntry.Length)] : [];
+    }
+
+    private static Guid GuidOf(in ServiceEntry entry) => MemoryMarshal.Read<Guid>(entry.Service);
 }

@@ -51,7 +51,7 @@ try
         {
             options = options with
             {
-                Modules = [args[2] == "--vtpm" ? VtpmOptions.Module : new ModuleOptions { TypeName = "Svsm.TestModule.TestModule", Protocol = 0x8000_0001 }],
+                Modules = [args[2] == "--vtpm" ? PackagedModules.Vtpm : new ModuleOptions { TypeName = "Svsm.TestModule.TestModule", Protocol = 0x8000_0001 }],
                 Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(args[3]))],
             };
         }

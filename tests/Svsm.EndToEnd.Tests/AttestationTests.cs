@@ -13,7 +13,6 @@ using System.Linq;
 using System.Security.Cryptography;
 using System.Text.RegularExpressions;
 using System.Threading.Tasks;
-using System.Xml.Linq;
 using Svsm.Attestation;
 using Svsm.Boot;
 using Svsm.Builder;
@@ -125,16 +124,6 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
         Assert.Empty(Lines(result, "no reports: "));
     }
 
-    // The limits that the tests run with are those that images have.
-    [Fact]
-    public void ItemOfThePackage_IsWhatIsTested()
-    {
-        XElement item = XDocument.Load(ImageUnderTest.PathOf("AttestationItem")).Descendants("SvsmModule").Single();
-        Assert.Equal(["Include", "Type", "Permissions"], item.Attributes().Select(attribute => attribute.Name.LocalName));
-        Assert.Equal(AttestationOptions.Module.TypeName, (string?)item.Attribute("Type"));
-        Assert.Equal($"{AttestationOptions.Module.Permissions}".Replace(", ", ";", StringComparison.Ordinal), (string?)item.Attribute("Permissions"));
-    }
-
     // A host that looks at nothing and says that it is busy.
     private static Attack[] BusyAt(int number)
     {
@@ -143,7 +132,7 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
     }
 
     private static ImageUnderTest Build(string command) =>
-        ImageUnderTest.Build(command, modules: [AttestationOptions.Module, VtpmOptions.Module], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestAttestation")));
+        ImageUnderTest.Build(command, modules: [PackagedModules.Attestation, PackagedModules.Vtpm], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestAttestation")));
 
     private Task<MachineResult> RunAsync(ImageUnderTest image, Func<MachineOptions, MachineOptions> how) => ImageUnderTest.RunAsync(how(image.Options() with { ChipFolder = chip.Path, Timeout = TimeSpan.FromMinutes(15) }));
 

@@ -11,8 +11,7 @@ using System.Linq;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Threading.Tasks;
-using System.Xml.Linq;
-using Svsm.Builder;
+using Svsm.Boot;
 using Svsm.Simulator;
 using Svsm.Wire;
 using Xunit;
@@ -28,17 +27,6 @@ public sealed class VarStoreTests
     private static readonly Guid s_vendor = new("12345678-9abc-def0-1234-56789abcdef0");
     private static readonly Guid s_global = new("8be4df61-93ca-11d2-aa0d-00e098032b8c");
 
-    private static ModuleOptions Module => new()
-    {
-        TypeName = "Svsm.Modules.VarStore.VarStoreModule",
-        Protocol = (uint)SvsmProtocol.UefiMm,
-        Service = new("a4453a59-9e1b-4787-a033-1986d6adbe55"),
-        HeapLimit = 6 << 20,
-        MemoryLimit = 8 << 20,
-        Watchdog = 60_000,
-        OnFailure = ModuleFailurePolicy.Retire,
-    };
-
     [Fact]
     public async Task Variables_SetAndGet_AreAnswered()
     {
@@ -49,7 +37,7 @@ public sealed class VarStoreTests
         Send(typed, Access(3, s_global, "SecureBoot", 6, [1]), (StatusOffset, 8));
         typed.Append("call 4 0\ncall 4 1 0x2000000 0x17\ncall 4 1 0x2000800 0x1000\ncall 0 6 0x0000000400000001\n");
 
-        using ImageUnderTest image = ImageUnderTest.Build("", modules: [Module], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestVarStore")));
+        using ImageUnderTest image = ImageUnderTest.Build("", modules: [PackagedModules.VarStore], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestVarStore")));
         MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { Typed = typed.ToString() });
         string[] lines = result.ConsoleText((int)Vmpl.Vmpl2).Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
         const string Done = "Success RCX=0x2000000 RDX=0x10000 R8=0x0 R9=0x0";
@@ -67,18 +55,6 @@ public sealed class VarStoreTests
         Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2) + "\n" + result.ConsoleText((int)Vmpl.Vmpl0));
         Assert.Equal(wanted, lines[^wanted.Length..]);
         Assert.Contains("UEFI variables: they end with the VM, secure boot off", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
-    }
-
-    // The limits that the test runs with are those that images have.
-    [Fact]
-    public void Variables_ItemOfThePackage_IsWhatIsTested()
-    {
-        XElement item = XDocument.Load(ImageUnderTest.PathOf("VarStoreItem")).Descendants("SvsmModule").Single();
-        Assert.Equal(Module.TypeName, (string?)item.Attribute("Type"));
-        Assert.Equal($"{Module.HeapLimit >> 20}MiB", (string?)item.Attribute("HeapLimit"));
-        Assert.Equal($"{Module.MemoryLimit >> 20}MiB", (string?)item.Attribute("MemoryLimit"));
-        Assert.Equal((int)Module.Watchdog, (int?)item.Attribute("Watchdog"));
-        Assert.Equal($"{Module.OnFailure}", (string?)item.Attribute("OnFailure"));
     }
 
     // A message with a function and what both a get and a set have.

@@ -8,7 +8,6 @@ using System;
 using System.IO;
 using System.Linq;
 using System.Threading.Tasks;
-using System.Xml.Linq;
 using Svsm.Boot;
 using Svsm.Builder;
 using Svsm.Simulator;
@@ -44,22 +43,8 @@ public sealed class VtpmTests
         AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { CountInstructions = true }));
     }
 
-    // The limits that the tests run with are those that images have.
-    [Fact]
-    public void Vtpm_ItemOfThePackage_IsWhatIsTested()
-    {
-        XElement item = XDocument.Load(ImageUnderTest.PathOf("VtpmItem")).Descendants("SvsmModule").Single();
-        ModuleOptions options = VtpmOptions.Module;
-
-        Assert.Equal(options.TypeName, (string?)item.Attribute("Type"));
-        Assert.Equal($"{options.HeapLimit >> 20}MiB", (string?)item.Attribute("HeapLimit"));
-        Assert.Equal($"{options.MemoryLimit >> 20}MiB", (string?)item.Attribute("MemoryLimit"));
-        Assert.Equal((int)options.Watchdog, (int?)item.Attribute("Watchdog"));
-        Assert.Equal($"{options.OnFailure}", (string?)item.Attribute("OnFailure"));
-    }
-
     private static ImageUnderTest Build(string command) =>
-        ImageUnderTest.Build(command, modules: [VtpmOptions.Module], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestTpm")));
+        ImageUnderTest.Build(command, modules: [PackagedModules.Vtpm], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestTpm")));
 
     private static void AssertPassed(MachineResult result) =>
         Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2) + "\n" + result.ConsoleText((int)Vmpl.Vmpl0));

@@ -213,25 +213,24 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
     /// <summary>The request that was begun and not sent or ended.</summary>
     public (ModuleMessageKind Kind, byte[] Room)? Begun { get; private set; }
 
-    public InternalState TryBeginRequest(int asking, ModuleMessageKind kind, int length, out Span<byte> room)
+    public bool TryBeginRequest(int asking, ModuleMessageKind kind, int length, out Span<byte> room)
     {
         Assert.InRange(length, 0, ModuleMessage.MaxPayload);
-        Begun = null;
-        room = default;
-        if (Peer is InternalState.NotFound or InternalState.Failed)
-        {
-            return Peer;
-        }
-
-        Begun = (kind, new byte[length]);
-        room = Begun.Value.Room;
-        return InternalState.Pending;
+        Begun = Peer == InternalState.Failed ? null : (kind, new byte[length]);
+        room = Begun?.Room;
+        return Begun is not null;
     }
 
-    public void SendRequest(int asking)
+    public bool TrySendRequest(int asking)
     {
+        if (Peer == InternalState.NotFound)
+        {
+            return false;
+        }
+
         Requests.Add(Begun!.Value);
         Begun = null;
+        return true;
     }
 
     public InternalState AwaitAnswer(int asking, ModuleMessageKind kind, out ReadOnlySpan<byte> answer)

@@ -38,7 +38,7 @@ public sealed partial class AttestationTests(LinuxGuest guest) : IClassFixture<L
             """,
             vcpuCount,
             TestContext.Current.CancellationToken,
-            modules: [AttestationOptions.Module, VtpmOptions.Module]);
+            modules: [PackagedModules.Attestation, PackagedModules.Vtpm]);
         MachineResult result = await Machine.RunAsync(options, TestContext.Current.CancellationToken);
 
         string console = LinuxGuest.ConsoleOf(result, vmpl: 2);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Memory that the kernel shares with the host beyond the pages of each CPU: messages to the security processor. In consecutive frames, because the
-// host is told one address; mapped for all CPUs, at addresses of its own, so that nothing private is ever near. Asked for while booting, before
+// Memory that the kernel shares with the host beyond the pages of each CPU: messages to the security processor, what the SVSM's disks reach. In consecutive
+// frames, because the host is told one address; mapped for all CPUs, at addresses of its own, so that nothing private is ever near. Asked for while booting, before
 // other CPUs run, and never given back.
 //
 // The host may change it at any time. Nothing is looked at there: what is wanted is copied out once, and checked in the copy.

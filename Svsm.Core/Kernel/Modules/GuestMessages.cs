@@ -104,7 +104,7 @@ internal unsafe struct GuestMessages
     public readonly void CopyState(out SecurityProcessorState state)
     {
         state = new SecurityProcessorState { Sequence = _sequence, Flags = _flags, CertificateLength = _certificateLength };
-        if (_memory != null && (_flags & SecurityProcessorFlags.HasKey) != 0)
+        if ((_flags & SecurityProcessorFlags.HasKey) != 0)
         {
             state.Key = *_key;
         }
@@ -185,11 +185,7 @@ internal unsafe struct GuestMessages
     /// <summary>Gives the key up.</summary>
     public void Wipe()
     {
-        if (_memory != null)
-        {
-            ((Span<byte>)(*_key)).Clear();
-        }
-
+        ((Span<byte>)(*_key)).Clear();
         _flags = SecurityProcessorFlags.None;
     }
 }

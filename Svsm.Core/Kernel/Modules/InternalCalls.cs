@@ -6,7 +6,7 @@
 // a call like those of the guest, in the same queue, that no vCPU has made.
 //
 //   AskManifest   puts a request for a manifest into the other module's queue, and says how far it is
-//   TryBegin      gives room for a request with contents; Send puts it into the queue
+//   TryBegin      gives room for a request with contents; TrySend puts it into the queue
 //   Await         says how far it is
 //   Advance       has the other module work on it, for a turn, on the CPU of whoever runs the one that asks
 //   End           forgets it, and frees the answer
@@ -104,39 +104,46 @@ internal static unsafe class InternalCalls
             }
 
             s_calls.Items[asking] = new InternalCall { Kind = ModuleMessageKind.Manifest };
-            Queue(asking, (int)module, version);
+            if (!TryQueue(asking, (int)module, version))
+            {
+                return InternalState.NotFound;
+            }
         }
 
         return Await(asking, ModuleMessageKind.Manifest, out manifest);
     }
 
     /// <summary>Gives room for a request: see <see cref="IProcessPlatform.TryBeginRequest"/>.</summary>
-    public static InternalState TryBegin(int asking, ModuleMessageKind kind, int length, out Span<byte> room)
+    public static bool TryBegin(int asking, ModuleMessageKind kind, int length, out Span<byte> room)
     {
         room = default;
         End(asking);
-        if (!TryFindServer(kind, asking, out _))
-        {
-            return InternalState.NotFound;
-        }
-
         if (KernelPages.Allocate(Pages, out KernelPages pages) != MemoryError.None)
         {
-            return InternalState.Failed;
+            return false;
         }
 
         s_calls.Items[asking] = new InternalCall { Kind = kind, Request = pages.Release(), RequestLength = length };
         room = new Span<byte>((void*)s_calls.Items[asking].Request, length);
-        return InternalState.Pending;
+        return true;
     }
 
     /// <summary>Sends the request that <see cref="TryBegin"/> gave room for.</summary>
-    public static void Send(int asking)
+    /// <returns>False: there is nobody to answer it.</returns>
+    public static bool TrySend(int asking)
     {
-        if (TryFindServer(s_calls.Items[asking].Kind, asking, out int server))
+        ModulePermissions wanted = s_calls.Items[asking].Kind == ModuleMessageKind.Key ? ModulePermissions.Attest : ModulePermissions.KeepStore;
+        Span<ModuleRecord> modules = ModuleTable.Modules;
+        for (int i = 0; i < modules.Length; i++)
         {
-            Queue(asking, server, 0);
+            // At most one module has it, and not the one that asks.
+            if ((modules[i].Entry.Permissions & wanted) != 0)
+            {
+                return TryQueue(asking, i, 0);
+            }
         }
+
+        return false;
     }
 
     /// <summary>Says how far the request of a module is.</summary>
@@ -150,8 +157,7 @@ internal static unsafe class InternalCalls
         ref PendingCall call = ref ModuleTable.Calls[s_first + asking];
         if (call.State == PendingState.None || mine.Kind != kind)
         {
-            // Begun, and no longer sent: who was to answer is retired.
-            return mine.Kind == kind && mine.Request != 0 ? InternalState.Failed : InternalState.NotFound;
+            return InternalState.NotFound;
         }
 
         ref ModuleRecord record = ref ModuleTable.Modules[call.Module];
@@ -185,15 +191,7 @@ internal static unsafe class InternalCalls
         }
 
         ref ModuleRecord record = ref ModuleTable.Modules[call.Module];
-        record.Lock.Acquire(LockRank.Modules);
-        bool runs = call.State != PendingState.Answered && !record.IsRunning && !record.IsRetired;
-        record.IsRunning |= runs;
-        record.Lock.Release(LockRank.Modules);
-        if (runs)
-        {
-            ModuleService.Advance(ref record, s_first + asking);
-        }
-
+        ModuleService.Push(ref record, s_first + asking);
         record.Lock.Acquire(LockRank.Modules);
         bool isAnswered = call.State == PendingState.Answered;
         record.Lock.Release(LockRank.Modules);
@@ -287,27 +285,12 @@ internal static unsafe class InternalCalls
         }
     }
 
-    private static bool TryFindServer(ModuleMessageKind kind, int asking, out int server)
-    {
-        ModulePermissions wanted = kind == ModuleMessageKind.Key ? ModulePermissions.Attest : ModulePermissions.KeepStore;
-        Span<ModuleRecord> modules = ModuleTable.Modules;
-        for (server = 0; server < modules.Length; server++)
-        {
-            if (server != asking && (modules[server].Entry.Permissions & wanted) != 0)
-            {
-                return IsServing(in modules[server]);
-            }
-        }
-
-        return false;
-    }
-
-    // A module that is retired meanwhile answers nobody: the caller finds no call.
-    private static void Queue(int asking, int server, uint version)
+    private static bool TryQueue(int asking, int server, uint version)
     {
         ref ModuleRecord record = ref ModuleTable.Modules[server];
         record.Lock.Acquire(LockRank.Modules);
-        if (IsServing(in record))
+        bool isServing = IsServing(in record);
+        if (isServing)
         {
             ModuleTable.Calls[s_first + asking] = new PendingCall
             {
@@ -320,6 +303,7 @@ internal static unsafe class InternalCalls
         }
 
         record.Lock.Release(LockRank.Modules);
+        return isServing;
     }
 
     private static bool IsServing(in ModuleRecord record) => record.IsStarted && !record.IsRetired;

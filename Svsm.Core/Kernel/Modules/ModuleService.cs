@@ -221,14 +221,8 @@ internal static unsafe class ModuleService
             Append(ref record, context.Index);
         }
 
-        bool runs = call.State != PendingState.Answered && !record.IsRunning && !record.IsRetired;
-        record.IsRunning |= runs;
         record.Lock.Release(LockRank.Modules);
-        if (runs)
-        {
-            Advance(ref record, context.Index);
-        }
-
+        Push(ref record, context.Index);
         SvsmResultCode result = SvsmResultCode.Incomplete;
         record.Lock.Acquire(LockRank.Modules);
         if (call.State == PendingState.Answered)
@@ -298,10 +292,23 @@ internal static unsafe class ModuleService
         record.Last = vcpu;
     }
 
-    /// <summary>Runs the process for a turn. IsRunning is set, for this CPU.</summary>
-    /// <param name="record">The module.</param>
-    /// <param name="vcpu">Number of the call with whose answer the turn ends.</param>
-    public static void Advance(ref ModuleRecord record, int vcpu)
+    /// <summary>Pushes a call on: runs the process for a turn, unless another CPU does, or there is an answer.</summary>
+    /// <param name="record">The module that has the call.</param>
+    /// <param name="vcpu">Number of the call. With its answer the turn ends.</param>
+    public static void Push(ref ModuleRecord record, int vcpu)
+    {
+        record.Lock.Acquire(LockRank.Modules);
+        bool runs = ModuleTable.Calls[vcpu].State != PendingState.Answered && !record.IsRunning && !record.IsRetired;
+        record.IsRunning |= runs;
+        record.Lock.Release(LockRank.Modules);
+        if (runs)
+        {
+            Advance(ref record, vcpu);
+        }
+    }
+
+    // Runs the process for a turn. IsRunning is set, for this CPU.
+    private static void Advance(ref ModuleRecord record, int vcpu)
     {
         bool goesOn = true;
         while (goesOn)

@@ -10,7 +10,7 @@
 //   Run        -> Answered      the answer to the request is complete. It has not gone on since
 //              -> Idle          it waits for a request, and has none
 //              -> Sleeps        it waits for a time
-//              -> Waits         it waits for another module's manifest
+//              -> Waits         it waits for another module
 //              -> TurnOver      its turn is over: a tick of the timer, or work of its own in the kernel
 //              -> Ended         it is over: see Reason and ExitStatus. Its memory is still there
 //

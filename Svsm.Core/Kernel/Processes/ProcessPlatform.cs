@@ -90,11 +90,11 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
         InternalCalls.AskManifest(asking, module, version, out manifest);
 
     /// <inheritdoc/>
-    public readonly InternalState TryBeginRequest(int asking, ModuleMessageKind kind, int length, out Span<byte> room) =>
+    public readonly bool TryBeginRequest(int asking, ModuleMessageKind kind, int length, out Span<byte> room) =>
         InternalCalls.TryBegin(asking, kind, length, out room);
 
     /// <inheritdoc/>
-    public readonly void SendRequest(int asking) => InternalCalls.Send(asking);
+    public readonly bool TrySendRequest(int asking) => InternalCalls.TrySend(asking);
 
     /// <inheritdoc/>
     public readonly InternalState AwaitAnswer(int asking, ModuleMessageKind kind, out ReadOnlySpan<byte> answer) => InternalCalls.Await(asking, kind, out answer);

@@ -85,34 +85,16 @@ internal static unsafe class SystemCalls
                 break;
             case SystemCall.Write:
                 return Write(ref process, ref platform, (uint)first, second, third);
+            case SystemCall.PRead or SystemCall.PWrite when (uint)first is >= ModuleDescriptor.SecurityProcessor and < FirstFile:
+                return UseGiven(ref process, ref platform, (uint)first, second, third, registers.R10, (SystemCall)registers.Rax == SystemCall.PWrite);
             case SystemCall.PRead:
-                if ((uint)first == ModuleDescriptor.Services)
-                {
-                    return ReadServices(ref process, ref platform, second, third, registers.R10);
-                }
-
-                if ((uint)first is ModuleDescriptor.Store or ModuleDescriptor.Keys)
-                {
-                    return ReadAnswer(ref process, ref platform, (uint)first, second, third, registers.R10);
-                }
-
-                result = (uint)first switch
-                {
-                    ModuleDescriptor.GuestMemory => CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: false),
-                    ModuleDescriptor.SecurityProcessor => ReadSecurityProcessor(ref process, ref platform, second, third, registers.R10),
-                    ModuleDescriptor.Disks => AccessDisks(ref process, ref platform, second, third, registers.R10, isWrite: false),
-                    _ => (long)registers.R10 < 0 ? Errno.Invalid : ReadOpenFile(ref process, ref platform, (uint)first, second, third, registers.R10),
-                };
+                result = (uint)first == ModuleDescriptor.GuestMemory
+                    ? CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: false)
+                    : (long)registers.R10 < 0 ? Errno.Invalid
+                    : ReadOpenFile(ref process, ref platform, (uint)first, second, third, registers.R10);
                 break;
             case SystemCall.PWrite:
-                result = (uint)first switch
-                {
-                    ModuleDescriptor.GuestMemory => CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: true),
-                    ModuleDescriptor.SecurityProcessor => WriteSecurityProcessor(ref process, ref platform, second, third, registers.R10),
-                    ModuleDescriptor.Disks => AccessDisks(ref process, ref platform, second, third, registers.R10, isWrite: true),
-                    ModuleDescriptor.Store or ModuleDescriptor.Keys => SendRequest(ref process, ref platform, (uint)first, second, third, registers.R10),
-                    _ => Errno.BadDescriptor,
-                };
+                result = (uint)first == ModuleDescriptor.GuestMemory ? CopyGuest(ref process, ref platform, second, third, registers.R10, isWrite: true) : Errno.BadDescriptor;
                 break;
             case SystemCall.OpenAt:
                 result = OpenFile(ref process, ref platform, second, third);
@@ -208,9 +190,7 @@ internal static unsafe class SystemCalls
     {
         if (process.RequestOffset >= process.WholeRequest && length != 0)
         {
-            // RIP is behind SYSCALL, and RAX still the number.
-            process.Context->Rip -= SyscallLength;
-            return CallResult.NoRequest;
+            return Again(ref process, CallResult.NoRequest);
         }
 
         // The head, then what follows it.
@@ -291,14 +271,48 @@ internal static unsafe class SystemCalls
         return CallResult.Answered;
     }
 
+    // Descriptors that come with a permission: the security processor, other modules, disks.
+    private static CallResult UseGiven<TPlatform>(
+        ref Process process, ref TPlatform platform, uint descriptor, ulong buffer, ulong length, ulong offset, bool isWrite)
+        where TPlatform : IProcessPlatform
+    {
+        ModulePermissions wanted = descriptor switch
+        {
+            ModuleDescriptor.SecurityProcessor or ModuleDescriptor.Services => ModulePermissions.Attest,
+            ModuleDescriptor.Store => ModulePermissions.Store,
+            _ => ModulePermissions.KeepStore,
+        };
+        if (descriptor == ModuleDescriptor.Services && isWrite)
+        {
+            return Return(ref process, Errno.BadDescriptor);
+        }
+
+        if ((process.Permissions & wanted) == 0)
+        {
+            return Return(ref process, Errno.NotPermitted);
+        }
+
+        ModuleMessageKind kind = descriptor == ModuleDescriptor.Keys ? ModuleMessageKind.Key : ModuleMessageKind.Store;
+        switch (descriptor)
+        {
+            case ModuleDescriptor.SecurityProcessor:
+                return Return(ref process, isWrite
+                    ? WriteSecurityProcessor(ref process, ref platform, buffer, length, offset)
+                    : ReadSecurityProcessor(ref process, ref platform, buffer, length, offset));
+            case ModuleDescriptor.Services:
+                return ReadServices(ref process, ref platform, buffer, length, offset);
+            case ModuleDescriptor.Disks:
+                return Return(ref process, AccessDisks(ref process, ref platform, buffer, length, offset, isWrite));
+            default:
+                return isWrite
+                    ? Return(ref process, SendRequest(ref process, ref platform, kind, buffer, length, offset))
+                    : ReadAnswer(ref process, ref platform, kind, buffer, length, offset);
+        }
+    }
+
     private static long ReadSecurityProcessor<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset)
         where TPlatform : IProcessPlatform
     {
-        if ((process.Permissions & ModulePermissions.Attest) == 0)
-        {
-            return Errno.NotPermitted;
-        }
-
         ref GuestMessages messages = ref platform.Messages;
         messages.CopyState(out SecurityProcessorState state);
         Span<byte> bytes = offset switch
@@ -318,11 +332,6 @@ internal static unsafe class SystemCalls
     private static long WriteSecurityProcessor<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset)
         where TPlatform : IProcessPlatform
     {
-        if ((process.Permissions & ModulePermissions.Attest) == 0)
-        {
-            return Errno.NotPermitted;
-        }
-
         ref GuestMessages messages = ref platform.Messages;
         if (offset == SecurityProcessorOffset.Wipe)
         {
@@ -355,11 +364,6 @@ internal static unsafe class SystemCalls
     private static CallResult ReadServices<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset)
         where TPlatform : IProcessPlatform
     {
-        if ((process.Permissions & ModulePermissions.Attest) == 0)
-        {
-            return Return(ref process, Errno.NotPermitted);
-        }
-
         if (offset == (ulong)ServiceOffset.List)
         {
             Span<ServiceEntry> entries = stackalloc ServiceEntry[ArchiveHeader.MaxModules];
@@ -375,19 +379,43 @@ internal static unsafe class SystemCalls
             return Return(ref process, Errno.NoFile);
         }
 
-        long result;
-        switch (platform.AskManifest(process.Module, (uint)(offset >> 32), (uint)offset, out ReadOnlySpan<byte> manifest))
+        InternalState state = platform.AskManifest(process.Module, (uint)(offset >> 32), (uint)offset, out ReadOnlySpan<byte> manifest);
+        return TakeAnswer(ref process, ref platform, state, manifest, buffer, length, Errno.NoFile);
+    }
+
+    private static CallResult ReadAnswer<TPlatform>(ref Process process, ref TPlatform platform, ModuleMessageKind kind, ulong buffer, ulong length, ulong offset)
+        where TPlatform : IProcessPlatform
+    {
+        if (offset != 0)
+        {
+            return Return(ref process, Errno.Invalid);
+        }
+
+        InternalState state = platform.AwaitAnswer(process.Module, kind, out ReadOnlySpan<byte> answer);
+        return TakeAnswer(ref process, ref platform, state, answer, buffer, length, Errno.Invalid);
+    }
+
+    // Once there is an answer, or none will come, the request is over.
+    private static CallResult TakeAnswer<TPlatform>(
+        ref Process process, ref TPlatform platform, InternalState state, ReadOnlySpan<byte> answer, ulong buffer, ulong length, long notFound)
+        where TPlatform : IProcessPlatform
+    {
+        long result = Errno.Input;
+        switch (state)
         {
             case InternalState.Pending:
-                return Again(ref process);
+                return Again(ref process, CallResult.Waits);
+            case InternalState.Ready when (ulong)answer.Length > length:
+                result = Errno.Invalid;
+                break;
             case InternalState.Ready:
-                result = CopyAnswer(ref process, ref platform, buffer, length, manifest);
+                result = CopyOut(ref process, ref platform, buffer, answer);
+                result = result == 0 ? answer.Length : result;
                 break;
             case InternalState.NotFound:
-                result = Errno.NoFile;
+                result = notFound;
                 break;
             default:
-                result = Errno.Input;
                 break;
         }
 
@@ -395,68 +423,31 @@ internal static unsafe class SystemCalls
         return Return(ref process, result);
     }
 
-    private static CallResult ReadAnswer<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, ulong buffer, ulong length, ulong offset)
+    private static long SendRequest<TPlatform>(ref Process process, ref TPlatform platform, ModuleMessageKind kind, ulong buffer, ulong length, ulong offset)
         where TPlatform : IProcessPlatform
     {
-        if ((process.Permissions & PermissionOf(descriptor)) == 0)
-        {
-            return Return(ref process, Errno.NotPermitted);
-        }
-
-        long result = Errno.Invalid;
-        if (offset == 0)
-        {
-            switch (platform.AwaitAnswer(process.Module, KindOf(descriptor), out ReadOnlySpan<byte> answer))
-            {
-                case InternalState.Pending:
-                    return Again(ref process);
-                case InternalState.Ready:
-                    result = CopyAnswer(ref process, ref platform, buffer, length, answer);
-                    break;
-                case InternalState.Failed:
-                    result = Errno.Input;
-                    break;
-                default:
-                    break;
-            }
-
-            platform.EndRequest(process.Module);
-        }
-
-        return Return(ref process, result);
-    }
-
-    private static long SendRequest<TPlatform>(ref Process process, ref TPlatform platform, uint descriptor, ulong buffer, ulong length, ulong offset)
-        where TPlatform : IProcessPlatform
-    {
-        if ((process.Permissions & PermissionOf(descriptor)) == 0)
-        {
-            return Errno.NotPermitted;
-        }
-
         if (offset != 0 || length > ModuleMessage.MaxPayload)
         {
             return Errno.Invalid;
         }
 
-        switch (platform.TryBeginRequest(process.Module, KindOf(descriptor), (int)length, out Span<byte> room))
+        if (!platform.TryBeginRequest(process.Module, kind, (int)length, out Span<byte> room))
         {
-            case InternalState.Pending:
-                break;
-            case InternalState.NotFound:
-                return Errno.NoFile;
-            default:
-                return Errno.NoMemory;
+            return Errno.NoMemory;
         }
 
         long result = CopyIn(ref process, ref platform, buffer, room);
+        if (result == 0 && !platform.TrySendRequest(process.Module))
+        {
+            result = Errno.NoFile;
+        }
+
         if (result != 0)
         {
             platform.EndRequest(process.Module);
             return result;
         }
 
-        platform.SendRequest(process.Module);
         return (long)length;
     }
 
@@ -464,11 +455,6 @@ internal static unsafe class SystemCalls
         where TPlatform : IProcessPlatform
     {
         const ulong AllRegisters = DiskOffset.MaxDisks * DiskOffset.RegistersLength;
-        if ((process.Permissions & ModulePermissions.KeepStore) == 0)
-        {
-            return Errno.NotPermitted;
-        }
-
         if (offset == DiskOffset.MemoryAddress && length == sizeof(ulong) && !isWrite)
         {
             ulong address = platform.DiskMemoryAddress;
@@ -535,27 +521,11 @@ internal static unsafe class SystemCalls
         return shared.Length;
     }
 
-    private static long CopyAnswer<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ReadOnlySpan<byte> answer)
-        where TPlatform : IProcessPlatform
-    {
-        if ((ulong)answer.Length > length)
-        {
-            return Errno.Invalid;
-        }
-
-        long result = CopyOut(ref process, ref platform, buffer, answer);
-        return result == 0 ? answer.Length : result;
-    }
-
-    private static ModulePermissions PermissionOf(uint descriptor) => descriptor == ModuleDescriptor.Keys ? ModulePermissions.KeepStore : ModulePermissions.Store;
-
-    private static ModuleMessageKind KindOf(uint descriptor) => descriptor == ModuleDescriptor.Keys ? ModuleMessageKind.Key : ModuleMessageKind.Store;
-
-    // The call is made anew when the other module has worked: RIP is behind SYSCALL, and RAX still the number.
-    private static CallResult Again(ref Process process)
+    // The call is made anew when the process goes on: RIP is behind SYSCALL, and RAX still the number.
+    private static CallResult Again(ref Process process, CallResult why)
     {
         process.Context->Rip -= SyscallLength;
-        return CallResult.Waits;
+        return why;
     }
 
     // A line each; what is too long becomes several. At most so much at a time, since each line is work and a process may write a million empty ones.

@@ -5,7 +5,8 @@
 //
 //   below slot 510    nothing: neither page 0 nor anything of a user (no process runs during an audit)
 //   slot 510          the CPU's pages and its two tables; windows as far as the CPU says that they are open; the GHCB and doorbell pages are shared
-//   slot 511          text: executable, not writable; behind it, up to the data, and the archive of modules: neither; data, hand-over pages, KernelPages, page states; SharedPages, which alone are shared
+//   slot 511          text: executable, not writable; behind it, up to the data, and the archive of modules: neither; data, hand-over pages, KernelPages, page states;
+//                     SharedPages, which alone are shared
 //   every page        of the SVSM's own memory but for windows, mapped once in the whole VM but for the two tables, not for CPL 3, not
 //                     writable and executable
 //

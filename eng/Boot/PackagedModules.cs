@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The modules of this repository's packages as their items put them into an image (buildTransitive of each package): for images that are made without a
+// project, by eng/boot, eng/bench and tests. A test of each compares it with the item.
+
+using Svsm.Builder;
+using Svsm.Wire;
+
+namespace Svsm.Boot;
+
+internal static class PackagedModules
+{
+    /// <summary>Attestation: the package Svsm.Modules.Attestation.</summary>
+    public static ModuleOptions Attestation => new()
+    {
+        TypeName = "Svsm.Modules.Attestation.AttestationModule",
+        Protocol = (uint)SvsmProtocol.Attestation,
+        Permissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest | ModulePermissions.Attest,
+    };
+
+    /// <summary>The virtual TPM: the package Svsm.Modules.Vtpm.</summary>
+    public static ModuleOptions Vtpm => Stateful("Svsm.Modules.Vtpm.VtpmModule", SvsmProtocol.Vtpm, "c476f1eb-0123-45a5-9641-b4e7dde5bfe3");
+
+    /// <summary>UEFI variables: the package Svsm.Modules.VarStore.</summary>
+    public static ModuleOptions VarStore => Stateful("Svsm.Modules.VarStore.VarStoreModule", SvsmProtocol.UefiMm, "a4453a59-9e1b-4787-a033-1986d6adbe55");
+
+    // What keeps state that must not be forgotten is not started anew.
+    private static ModuleOptions Stateful(string typeName, SvsmProtocol protocol, string service) => new()
+    {
+        TypeName = typeName,
+        Protocol = (uint)protocol,
+        Service = new(service),
+        HeapLimit = 6 << 20,
+        MemoryLimit = 8 << 20,
+        Watchdog = 60_000,
+        OnFailure = ModuleFailurePolicy.Retire,
+    };
+}
