@@ -53,9 +53,6 @@ internal sealed class ReportSource(SecurityProcessor processor, ModuleLog log)
     private const int ReportDataOffset = 0x50;
     private const uint Vmpl0 = 0;
 
-    // A request needs this number, and its answer the next one.
-    private const ulong HighestSequence = ulong.MaxValue - 1;
-
     private bool _toldWhy;
 
     /// <summary>Gets a report.</summary>
@@ -97,10 +94,6 @@ internal sealed class ReportSource(SecurityProcessor processor, ModuleLog log)
             if (wasUnderWay)
             {
                 processor.ReadRequest(page);
-            }
-            else if (state.Sequence is 0 or > HighestSequence)
-            {
-                return Fail("no reports: the numbers of messages are used up");
             }
             else
             {

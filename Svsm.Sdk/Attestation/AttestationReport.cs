@@ -61,9 +61,6 @@ public sealed class AttestationReport
     /// <summary>Whether an author key signed the ID key.</summary>
     public bool HasAuthorKey => (Read32(0x048) & 1) != 0;
 
-    /// <summary>The chip's id is left out.</summary>
-    public bool IsChipMasked => (Read32(0x048) & 2) != 0;
-
     /// <summary>The key that signed.</summary>
     public ReportSigner Signer => (ReportSigner)((Read32(0x048) >> 2) & 7);
 
@@ -125,10 +122,6 @@ public sealed class AttestationReport
 
         SvsmDiagnosticException Damaged(string seen, string wanted) => SvsmDiagnostics.ReportDamaged.Error($"'{name}' with {seen}", wanted);
     }
-
-    /// <summary>The bytes of the report.</summary>
-    /// <returns>A copy.</returns>
-    public byte[] ToArray() => [.. _bytes];
 
     // R and S, big-endian, 48 bytes each.
     internal byte[] Signature()

@@ -30,13 +30,16 @@ namespace Svsm.Attestation;
 /// <summary>What is to be verified. All of it is untrusted, but the nonce.</summary>
 public sealed record AttestationEvidence
 {
+    /// <summary>Bytes of a nonce. There is no other length: the hash is of nonce and manifest in one piece, and would fit a longer nonce with a shorter manifest.</summary>
+    public const int NonceLength = 64;
+
     /// <summary>The report.</summary>
     public required AttestationReport Report { get; init; }
 
     /// <summary>Certificates of the chip, DER, in any order.</summary>
     public required IReadOnlyList<byte[]> Certificates { get; init; }
 
-    /// <summary>The nonce that the verifier chose, and the manifest that came with the report; null: nobody looks at the report data.</summary>
+    /// <summary>The nonce that the verifier chose, <see cref="NonceLength"/> bytes, and the manifest that came with the report; null: nobody looks at the report data.</summary>
     public (ReadOnlyMemory<byte> Nonce, ReadOnlyMemory<byte> Manifest)? Binding { get; init; }
 }
 
@@ -103,14 +106,21 @@ public static class AttestationVerifier
         X509Certificate2[] certificates = [.. evidence.Certificates.Select(certificate => X509CertificateLoader.LoadCertificate(certificate))];
         try
         {
-            X509Certificate2[] chips = [.. certificates.Where(IsChipCertificate)];
-            if (chips.Length == 0)
+            bool hasKey = false;
+            X509Certificate2? signer = null;
+            foreach (X509Certificate2 certificate in certificates)
+            {
+                using ECDsa? key = KeyOf(certificate);
+                hasKey |= key is not null;
+                signer ??= key is not null && IsSignedBy(report, key) ? certificate : null;
+            }
+
+            if (!hasKey)
             {
                 checks.Add(Fail(Name, SvsmDiagnostics.CertificatesUnusable, $"none of {certificates.Length} certificates has a key on curve P-384, as that of a chip has"));
                 return;
             }
 
-            X509Certificate2? signer = chips.FirstOrDefault(chip => IsSignedBy(report, chip));
             if (report.Signer is not (ReportSigner.Vcek or ReportSigner.Vlek) || signer is null)
             {
                 checks.Add(Fail(Name, SvsmDiagnostics.ReportSignatureWrong, signer is null ? "no key of the certificates made it" : $"signed by {report.Signer}, says the report"));
@@ -128,12 +138,6 @@ public static class AttestationVerifier
                 certificate.Dispose();
             }
         }
-    }
-
-    private static bool IsChipCertificate(X509Certificate2 certificate)
-    {
-        using ECDsa? key = KeyOf(certificate);
-        return key is not null;
     }
 
     // Null: it is of another kind, or damaged.
@@ -156,11 +160,8 @@ public static class AttestationVerifier
         }
     }
 
-    private static bool IsSignedBy(AttestationReport report, X509Certificate2 chip)
-    {
-        using ECDsa? key = KeyOf(chip);
-        return key is not null && key.VerifyData(report.Signed, report.Signature(), HashAlgorithmName.SHA384, DSASignatureFormat.IeeeP1363FixedFieldConcatenation);
-    }
+    private static bool IsSignedBy(AttestationReport report, ECDsa key) =>
+        key.VerifyData(report.Signed, report.Signature(), HashAlgorithmName.SHA384, DSASignatureFormat.IeeeP1363FixedFieldConcatenation);
 
     private static AttestationCheck CheckChain(X509Certificate2 signer, X509Certificate2[] certificates, byte[]? rootCertificate, DateTimeOffset time)
     {
@@ -340,6 +341,12 @@ public static class AttestationVerifier
         if (evidence.Binding is not (ReadOnlyMemory<byte> nonce, ReadOnlyMemory<byte> manifest))
         {
             checks.Add(new(Name, AttestationOutcome.Note, "compared with nothing: the report may be old, and somebody else's"));
+            return;
+        }
+
+        if (nonce.Length != AttestationEvidence.NonceLength)
+        {
+            checks.Add(Fail(Name, SvsmDiagnostics.ReportDataUnexpected, $"a nonce of {nonce.Length} bytes; it has {AttestationEvidence.NonceLength}"));
             return;
         }
 

@@ -29,7 +29,7 @@ public static class CertificateFile
     private const int EntryLength = 24;
     private const int GuidLength = 16;
 
-    // As many as fit into the 16 KiB that a host may hand over.
+    // Far more than any chain has. Entries may name the same bytes, and each is copied.
     private const int MaxEntries = 64;
 
     /// <summary>Reads a file.</summary>

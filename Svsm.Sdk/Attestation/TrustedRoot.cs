@@ -14,36 +14,35 @@ public sealed class TrustedRoot
     /// <summary>Bytes of a fingerprint.</summary>
     public const int FingerprintLength = SHA256.HashSizeInBytes;
 
-    private readonly byte[] _fingerprint;
+    // One of them: a certificate, or the fingerprint of one that has to come with the report.
+    private readonly byte[]? _certificate;
+    private readonly byte[]? _fingerprint;
 
-    private TrustedRoot(byte[] fingerprint, byte[]? certificate)
+    private TrustedRoot(byte[]? certificate, byte[]? fingerprint)
     {
+        _certificate = certificate;
         _fingerprint = fingerprint;
-        Certificate = certificate;
     }
-
-    /// <summary>The certificate; null: it has to come with the report.</summary>
-    internal byte[]? Certificate { get; }
 
     /// <summary>Trusts a certificate.</summary>
     /// <param name="certificate">The certificate, DER.</param>
     /// <returns>The root.</returns>
-    public static TrustedRoot FromCertificate(ReadOnlySpan<byte> certificate) => new(SHA256.HashData(certificate), certificate.ToArray());
+    public static TrustedRoot FromCertificate(ReadOnlySpan<byte> certificate) => new(certificate.ToArray(), null);
 
     /// <summary>Trusts the certificate with a fingerprint.</summary>
     /// <param name="fingerprint">SHA-256 of the certificate's DER form, 32 bytes.</param>
     /// <returns>The root.</returns>
     /// <exception cref="ArgumentException">The length differs.</exception>
     public static TrustedRoot FromFingerprint(ReadOnlySpan<byte> fingerprint) => fingerprint.Length == FingerprintLength
-        ? new(fingerprint.ToArray(), null)
+        ? new(null, fingerprint.ToArray())
         : throw new ArgumentException($"A fingerprint has {FingerprintLength} bytes; {fingerprint.Length} were given.", nameof(fingerprint));
 
     // The root's certificate: the trusted one, or the one among those of a report that has the fingerprint.
     internal byte[]? Find(IReadOnlyList<byte[]> certificates)
     {
-        if (Certificate is not null)
+        if (_certificate is not null)
         {
-            return Certificate;
+            return _certificate;
         }
 
         foreach (byte[] certificate in certificates)

@@ -163,20 +163,13 @@ public static class ModuleArchiveWriter
             throw Invalid(group.Last(), $"the service {group.Key}, which {group.First().TypeName} has", "a GUID of its own: manifests are found by it");
         }
 
-        if (modules.Any(module => module.Service == Guid.Empty))
+        if (modules.FirstOrDefault(module => module.Service == Guid.Empty) is ModuleOptions nobody)
         {
-            throw Invalid(modules.First(module => module.Service == Guid.Empty), $"the service {Guid.Empty}", "a GUID that is not all zero, or none");
+            throw Invalid(nobody, $"the service {Guid.Empty}", "a GUID that is not all zero, or none");
         }
 
-        if (modules.Where(module => module.Permissions.HasFlag(ModulePermissions.Attest)).Skip(1).FirstOrDefault() is ModuleOptions second)
-        {
-            throw Invalid(second, "a permission to attest, which another module has", "it for one module of the image, for the key is one module's");
-        }
-
-        if (modules.Where(module => module.Permissions.HasFlag(ModulePermissions.KeepStore)).Skip(1).FirstOrDefault() is ModuleOptions keeper)
-        {
-            throw Invalid(keeper, "a permission to keep the store, which another module has", "it for one module of the image");
-        }
+        CheckSingle(modules, ModulePermissions.Attest, "attest");
+        CheckSingle(modules, ModulePermissions.KeepStore, "keep the store");
     }
 
     /// <summary>The environment of a module's process.</summary>
@@ -236,6 +229,14 @@ public static class ModuleArchiveWriter
             {
                 throw Invalid(module, $"program '{module.Program}'", "the path of a file that the image has");
             }
+        }
+    }
+
+    private static void CheckSingle(ImmutableArray<ModuleOptions> modules, ModulePermissions permission, string what)
+    {
+        if (modules.Where(module => module.Permissions.HasFlag(permission)).Skip(1).FirstOrDefault() is ModuleOptions second)
+        {
+            throw Invalid(second, $"a permission to {what}, which another module has", "it for one module of the image");
         }
     }
 

@@ -230,7 +230,8 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
 
             if (type == SerializationTypeCode.String)
             {
-                service = value.ReadSerializedString();
+                string? text = value.ReadSerializedString();
+                service = name == "Service" ? text : service;
                 continue;
             }
 

@@ -3,7 +3,6 @@
 
 using System;
 using System.Collections.Immutable;
-using System.IO;
 using System.Linq;
 using Microsoft.Build.Framework;
 using Svsm.Builder;
@@ -23,24 +22,12 @@ internal static class FileItems
     /// <param name="options">What they say, in their order.</param>
     /// <exception cref="SvsmDiagnosticException">SVSM2015: a file cannot be read. SVSM4008: an item names no module of the image. (Paths are checked with the archive.)</exception>
     public static ImmutableArray<ModuleFile> Read(ITaskItem[] items, ITaskItem[] modules, ImmutableArray<ModuleOptions> options) =>
-        [.. items.Select(item => new ModuleFile(ReadPath(item), ReadContents(item)) { Readers = ReadReaders(item, modules, options) })];
+        [.. items.Select(item => new ModuleFile(ReadPath(item), WriteSvsmImage.Read("File", item.ItemSpec)) { Readers = ReadReaders(item, modules, options) })];
 
     private static string ReadPath(ITaskItem item)
     {
         string path = item.GetMetadata("Path").Trim();
         return path.Length == 0 ? "/" + item.GetMetadata("Filename") + item.GetMetadata("Extension") : path;
-    }
-
-    private static byte[] ReadContents(ITaskItem item)
-    {
-        try
-        {
-            return File.ReadAllBytes(item.GetMetadata("FullPath"));
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
-        {
-            throw SvsmDiagnostics.ImageFileFailed.Error($"SvsmFile is '{item.ItemSpec}': {exception.Message}", "the path of a file that can be read", exception);
-        }
     }
 
     // A file that nobody may open is a mistake, not a secret.

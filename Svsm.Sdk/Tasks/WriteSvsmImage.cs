@@ -159,7 +159,11 @@ public sealed class WriteSvsmImage : SvsmTask
             : throw Invalid(parameter, text, $"{2 * IdLength} hexadecimal digits");
     }
 
-    private static byte[] Read(string parameter, string path)
+    /// <summary>Reads a file that a property or an item names.</summary>
+    /// <param name="parameter">Its name without "Svsm".</param>
+    /// <param name="path">The file.</param>
+    /// <exception cref="SvsmDiagnosticException">SVSM2015: it cannot be read.</exception>
+    internal static byte[] Read(string parameter, string path)
     {
         try
         {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
+using System;
+using System.Buffers;
 using System.Globalization;
 
 namespace Svsm.Tool;
@@ -13,6 +15,10 @@ internal static class Units
     public static string Hex(ulong value) => string.Create(CultureInfo.InvariantCulture, $"0x{value:x}");
 
     public static string Number(long value) => value.ToString(CultureInfo.InvariantCulture);
+
+    /// <summary>Reads so many bytes as hexadecimal digits, two each and nothing else.</summary>
+    public static bool TryReadHex(ReadOnlySpan<char> text, Span<byte> bytes) =>
+        text.Length == 2 * bytes.Length && Convert.FromHexString(text, bytes, out _, out _) == OperationStatus.Done;
 
     public static string Size(ulong bytes)
     {
@@ -30,6 +36,6 @@ internal static class Units
         }
 
         string[] names = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-        return string.Create(CultureInfo.InvariantCulture, $"{(value < 100 ? System.Math.Round(value, 1) : System.Math.Round(value)):0.#} {names[unit]}");
+        return string.Create(CultureInfo.InvariantCulture, $"{(value < 100 ? Math.Round(value, 1) : Math.Round(value)):0.#} {names[unit]}");
     }
 }

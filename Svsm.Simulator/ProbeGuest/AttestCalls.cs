@@ -55,8 +55,7 @@ internal static unsafe class AttestCalls
             Print(cpu);
         }
 
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     /// <summary>Asks as often, on one vCPU, for reports that there are not, and ends the VM.</summary>
@@ -69,8 +68,7 @@ internal static unsafe class AttestCalls
         }
 
         Probe.True("attest: nothing is written"u8, !new Span<byte>((void*)(TestMemory.Base + PageBytes), (int)PageBytes).ContainsAnyExcept((byte)0));
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     /// <summary>Has the module for tests (tests/Svsm.TestAttestation) end at each of so many steps, and ask again after that. Ends the VM.</summary>
@@ -85,17 +83,12 @@ internal static unsafe class AttestCalls
             Probe.Equal("attest: its report"u8, call.R8, ReportLength);
         }
 
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     private static void Prepare(int pageCount)
     {
-        Probe.True("attest: pages made private"u8, TestMemory.MakePrivate(TestMemory.Base, pageCount));
-        for (int page = 0; page < pageCount; page++)
-        {
-            Probe.Result("attest: page validated"u8, Calls.PValidateOne(TestMemory.PageAt(page), true, false, false), SvsmResultCode.Success);
-        }
+        Probe.True("attest: memory"u8, TestMemory.TryTake(TestMemory.Base, pageCount));
     }
 
     private static void Work(int cpu)

@@ -58,8 +58,7 @@ internal static class AttestingCalls
         Probe.Equal("manifests: too large"u8, (ulong)Result(Manifest, TooLarge), (ulong)SvsmResultCode.InvalidAddress);
         Probe.Equal("manifests: the module fails"u8, (ulong)Result(Fail, 1), (ulong)SvsmResultCode.InvalidRequest);
         Probe.Equal("manifests: afterwards"u8, Ask(Manifest, Slow), 5 | (10ul << 32));
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     /// <summary>Has a host that is busy and then refuses, and a module that fails in between. Ends the VM.</summary>
@@ -78,8 +77,7 @@ internal static class AttestingCalls
         Probe.Equal("messages: nothing is sent"u8, Ask(Send, 1, 7), NoKey);
         Probe.Equal("messages: the module fails again"u8, (ulong)Result(Fail, 0), (ulong)SvsmResultCode.InvalidRequest);
         Probe.Equal("messages: the key is gone for good"u8, Ask(State, 0), 1);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     private static void Work(int cpu)

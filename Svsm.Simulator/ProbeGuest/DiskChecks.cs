@@ -109,8 +109,7 @@ internal static unsafe class DiskChecks
         Probe.Equal("disk: private memory is as it was"u8, Volatile.Read(ref *own), Pattern);
         Start();
         Ask("disk: read after reset"u8, Read, 2, (ulong)data, 512);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     private static void Start()

@@ -91,8 +91,7 @@ internal static unsafe class FuzzCalls
         Probe.Equal("fuzz: what was lent comes back"u8, WithdrawAll(), s_lent);
         Probe.Equal("fuzz: calls"u8, s_calls >= count ? count : s_calls, count);
         Probe.Result("fuzz: the SVSM still answers"u8, Calls.Core(CoreCall.QueryProtocol, 1), SvsmResultCode.Success);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     private static ulong OwnPage(int cpu, int index) => TestMemory.Base + (((ulong)cpu * OwnPages) + (ulong)index) * PageBytes;

@@ -44,11 +44,7 @@ internal static unsafe class FuzzModule
     {
         s_svsmBase = ((SecretsPage*)start.SecretsPage)->SvsmBase;
         s_seed = seed;
-        Probe.True("fuzz-module: memory made private"u8, TestMemory.MakePrivate(TestMemory.Base, Pages));
-        for (int page = 0; page < Pages; page++)
-        {
-            Probe.Result("fuzz-module: page"u8, Calls.PValidateOne(TestMemory.PageAt(page), true, false, false), SvsmResultCode.Success);
-        }
+        Probe.True("fuzz-module: memory"u8, TestMemory.TryTake(TestMemory.Base, Pages));
 
         for (int page = SteadyPages + ChangingPages; page < Pages; page++)
         {
@@ -69,8 +65,7 @@ internal static unsafe class FuzzModule
         Probe.True("fuzz-module: pages that no call named are as they were"u8, isKept);
         Probe.Equal("fuzz-module: wrong answers"u8, s_wrong, 0);
         Probe.True("fuzz-module: some calls did something"u8, s_answered != 0);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     private static ulong Pattern(int page) => TestMemory.PageAt(page) ^ 0x5A5A_0000_0000_A5A5;

@@ -42,11 +42,7 @@ internal static unsafe class ModuleCalls
         Probe.Result("module: query"u8, Calls.Call(SvsmProtocol.Core, (uint)CoreCall.QueryProtocol, ref query), SvsmResultCode.Success);
         Probe.Equal("module: versions"u8, query.Rcx, (1ul << 32) | 1);
         Probe.Result("module: vCPUs"u8, Cpus.StartAll(), SvsmResultCode.Success);
-        Probe.True("module: pages made private"u8, TestMemory.MakePrivate(TestMemory.Base, 2 * Cpus.Count));
-        for (int page = 0; page < 2 * Cpus.Count; page++)
-        {
-            Probe.Result("module: page validated"u8, Calls.PValidateOne(TestMemory.PageAt(page), true, false, false), SvsmResultCode.Success);
-        }
+        Probe.True("module: memory"u8, TestMemory.TryTake(TestMemory.Base, 2 * Cpus.Count));
 
         SvsmCall call = default;
         Probe.Result("module: no such call"u8, Calls.Call(Protocol, NoSuchCall, ref call), SvsmResultCode.UnsupportedCall);
@@ -61,8 +57,7 @@ internal static unsafe class ModuleCalls
         s_rounds = rounds;
         Cpus.RunOnAll(&Work);
         Probe.Equal("module: wrong answers"u8, s_wrong, 0);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     /// <summary>Makes a call that the module fails in, again and again, and looks each time whether another one is served. Ends the VM.</summary>
@@ -107,8 +102,7 @@ internal static unsafe class ModuleCalls
         Probe.Result("order: vCPUs"u8, Cpus.StartAll(), SvsmResultCode.Success);
         Cpus.RunOnAll(&Ask);
         Probe.Equal("order: wrong answers"u8, s_wrong, 0);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     /// <summary>Compares the clock of the test module with the guest's own, in a machine whose counter counts nanoseconds. Ends the VM.</summary>
@@ -124,8 +118,7 @@ internal static unsafe class ModuleCalls
         // What the guest and the kernel need in between is a part of it; the measurement is of a few ticks.
         Probe.True("clock: not too fast"u8, elapsed >= Long * 9 / 10);
         Probe.True("clock: not too slow"u8, elapsed <= Long * 3 / 2);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     /// <summary>Makes a call that takes two seconds, with interrupts in between; the other vCPUs make calls of the core protocol meanwhile. Ends the VM.</summary>
@@ -167,8 +160,7 @@ internal static unsafe class ModuleCalls
         Probe.True("wait: the call took many turns"u8, turns >= FewestTurns);
         Probe.True("wait: the timer ticked all the time"u8, ticks + 1 >= turns);
         Probe.True("wait: the other vCPUs were served"u8, s_rounds >= turns);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     private static void AskWhileWaiting(int cpu)
@@ -230,8 +222,7 @@ internal static unsafe class ModuleCalls
     /// <summary>Has the module tests/Svsm.TestModule/LibraryModule.cs try a part of the class library, prints the outcome, and ends the VM.</summary>
     public static void Library(ReadOnlySpan<byte> name)
     {
-        Probe.True("library: page made private"u8, TestMemory.MakePrivate(TestMemory.Base, 1));
-        Probe.Result("library: page validated"u8, Calls.PValidateOne(TestMemory.Base, true, false, false), SvsmResultCode.Success);
+        Probe.True("library: memory"u8, TestMemory.TryTake(TestMemory.Base, 1));
         Span<byte> page = new((void*)TestMemory.Base, (int)Page);
         name.CopyTo(page);
         SvsmCall call = new() { Rcx = TestMemory.Base, Rdx = (uint)name.Length, R8 = TestMemory.Base + (Page / 2) };

@@ -40,8 +40,7 @@ internal static unsafe class PeerCalls
             Probe.Equal("peers: the store is there again"u8, Request(10, 2), Sum(10, 2));
         }
 
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     private static void Work(int cpu)

@@ -43,6 +43,13 @@ internal static class Probe
     /// <summary>A check of a condition.</summary>
     public static void True(ReadOnlySpan<byte> name, bool condition) => Equal(name, condition ? 1u : 0u, 1);
 
+    /// <summary>Prints the totals, and ends the VM.</summary>
+    public static void Finish()
+    {
+        Summarize();
+        Machine.Exit(HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+    }
+
     /// <summary>Prints the totals.</summary>
     public static void Summarize()
     {

@@ -54,8 +54,7 @@ internal static unsafe class Program
         DepositChecks.Run(in *start);
         VcpuChecks.Run(in *start);
         GoneChecks.Run();
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     [System.Runtime.RuntimeExport("svsm_fail_fast")]

@@ -47,8 +47,7 @@ internal static unsafe class RaceCalls
         }
 
         Probe.Equal("race: rounds in which not exactly one vCPU changed the page"u8, wrong, 0);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     /// <summary>Adds up on all vCPUs, and ends the VM.</summary>
@@ -58,8 +57,7 @@ internal static unsafe class RaceCalls
         s_rounds = rounds;
         Cpus.RunOnAll(torn ? &AddTorn : &AddWhole);
         Probe.Equal("sum: nothing is lost"u8, s_sum, rounds * (uint)Cpus.Count);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     /// <summary>Makes so many calls on the first vCPU while the others load their state, and ends the VM.</summary>
@@ -69,8 +67,7 @@ internal static unsafe class RaceCalls
         s_rounds = calls;
         Cpus.RunOnAll(&CallOrRestore);
         Probe.Equal("fxrstor: calls that were not answered"u8, s_unchanged, 0);
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.Finish();
     }
 
     private static void CallOrRestore(int cpu)

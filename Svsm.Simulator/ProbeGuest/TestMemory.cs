@@ -23,6 +23,18 @@ internal static class TestMemory
     /// <summary>A page of it.</summary>
     public static ulong PageAt(int number) => Base + ((ulong)number * 0x1000);
 
+    /// <summary>Makes pages private and has the SVSM validate them: memory to work with.</summary>
+    public static bool TryTake(ulong first, int pageCount)
+    {
+        bool isTaken = MakePrivate(first, pageCount);
+        for (int i = 0; isTaken && i < pageCount; i++)
+        {
+            isTaken = Calls.PValidateOne(first + ((ulong)i * 0x1000), true, false, false) == SvsmResultCode.Success;
+        }
+
+        return isTaken;
+    }
+
     /// <summary>Makes pages private, as a guest has to before they are validated.</summary>
     public static bool MakePrivate(ulong first, int pageCount)
     {

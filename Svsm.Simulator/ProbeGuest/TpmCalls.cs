@@ -131,7 +131,7 @@ internal static unsafe class TpmCalls
         Cpus.RunOnAll(&Work);
         Probe.Equal("tpm: wrong answers"u8, s_wrong, 0);
         CheckPcr("tpm: PCR after calls of all vCPUs"u8, page, ExtendedByAll);
-        Finish();
+        Probe.Finish();
     }
 
     /// <summary>Has the TPM make an RSA key, and ends the VM.</summary>
@@ -140,24 +140,14 @@ internal static unsafe class TpmCalls
         Prepare();
         Expect("tpm: startup"u8, TestMemory.PageAt(0), Startup);
         CreateAndFlush(CreateRsa);
-        Finish();
+        Probe.Finish();
     }
 
     private static void Prepare()
     {
         Probe.Result("tpm: vCPUs"u8, Cpus.StartAll(), SvsmResultCode.Success);
         int count = PagesPerCpu * Cpus.Count;
-        Probe.True("tpm: pages made private"u8, TestMemory.MakePrivate(TestMemory.Base, count));
-        for (int page = 0; page < count; page++)
-        {
-            Probe.Result("tpm: page validated"u8, Calls.PValidateOne(TestMemory.PageAt(page), true, false, false), SvsmResultCode.Success);
-        }
-    }
-
-    private static void Finish()
-    {
-        Probe.Summarize();
-        Machine.Exit(Probe.HasFailed ? ExitStatus.Failed : ExitStatus.Passed);
+        Probe.True("tpm: memory"u8, TestMemory.TryTake(TestMemory.Base, count));
     }
 
     // Longer than a turn: the SVSM comes back in between.

@@ -35,7 +35,7 @@ internal static unsafe class TypedCommands
             return false;
         }
 
-        if (!TryPrepareMemory())
+        if (!TestMemory.TryTake(Memory, (int)(MemoryLength / Page)))
         {
             Machine.Terminate(ProbeTermination.SvsmCall);
         }
@@ -68,24 +68,6 @@ internal static unsafe class TypedCommands
         }
 
         Machine.Exit(ExitStatus.Passed);
-        return true;
-    }
-
-    private static bool TryPrepareMemory()
-    {
-        if (!TestMemory.MakePrivate(Memory, (int)(MemoryLength / Page)))
-        {
-            return false;
-        }
-
-        for (ulong page = Memory; page < Memory + MemoryLength; page += Page)
-        {
-            if (Calls.PValidateOne(page, true, false, false) != SvsmResultCode.Success)
-            {
-                return false;
-            }
-        }
-
         return true;
     }
 

@@ -25,14 +25,14 @@ public sealed class AttestationVerifierTests
 
     private static ImmutableArray<AttestationCheck> Verify(
         byte[]? report = null, ChainOptions? chain = null, ReferenceValues? reference = null, TrustedRoot? root = null, bool bound = true,
-        Func<(byte[] Ark, byte[] Ask, byte[] Vcek), IReadOnlyList<byte[]>>? certificates = null, DateTimeOffset? time = null)
+        Func<(byte[] Ark, byte[] Ask, byte[] Vcek), IReadOnlyList<byte[]>>? certificates = null, DateTimeOffset? time = null, (byte[] Nonce, byte[] Manifest)? binding = null)
     {
         (byte[] Ark, byte[] Ask, byte[] Vcek) made = TestAuthority.MakeChain(chain);
         var evidence = new AttestationEvidence
         {
             Report = AttestationReport.Parse(report ?? TestAuthority.MakeReport(Bind), "report"),
             Certificates = certificates?.Invoke(made) ?? [made.Vcek, made.Ask, made.Ark],
-            Binding = bound ? (s_nonce, s_manifest) : null,
+            Binding = binding is var (nonce, manifest) ? (nonce, manifest) : bound ? (s_nonce, s_manifest) : null,
         };
         return AttestationVerifier.Verify(evidence, root ?? TrustedRoot.FromCertificate(made.Ark), reference ?? Reference, time ?? TestAuthority.Now);
     }
@@ -357,6 +357,19 @@ public sealed class AttestationVerifierTests
         AssertFails(SvsmDiagnostics.ReportDataUnexpected, Verify(TestAuthority.MakeReport(report => SHA512.HashData([.. s_nonce, 1, 2, 4]).CopyTo(report, 0x50))));
         AssertFails(SvsmDiagnostics.ReportDataUnexpected, Verify(TestAuthority.MakeReport(report => SHA512.HashData([0, .. s_nonce, .. s_manifest]).CopyTo(report, 0x50))));
         AssertFails(SvsmDiagnostics.ReportDataUnexpected, Verify(TestAuthority.MakeReport(report => s_nonce.CopyTo(report, 0x50))));
+    }
+
+    // The hash is of both in one piece: a shorter nonce would leave the rest of it to whoever makes up the manifest.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(63)]
+    [InlineData(65)]
+    public void NonceOfAnotherLength_IsRefused(int length)
+    {
+        byte[] all = [.. s_nonce, .. s_manifest];
+        byte[] report = TestAuthority.MakeReport(report => SHA512.HashData(all).CopyTo(report, 0x50));
+        AssertFails(SvsmDiagnostics.ReportDataUnexpected, Verify(report, binding: (all[..length], all[length..])));
+        AssertGood(Verify(report, binding: (all[..64], all[64..])));
     }
 
     // All of the reasons, not the first one.

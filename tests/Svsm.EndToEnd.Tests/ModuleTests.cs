@@ -165,18 +165,12 @@ public sealed class ModuleTests
     [InlineData(4)]
     public async Task Module_AsksAnotherOne_HasItsAnswer(int vcpuCount)
     {
-        ImageUnderTest Build(int rounds) => ImageUnderTest.Build($"peers:{rounds}", alterOptions: options => options with
-        {
-            Modules =
-            [
-                new ModuleOptions { TypeName = "Svsm.TestModule.AskingModule", Protocol = 0x8000_0005, Permissions = ModulePermissions.Store },
-                new ModuleOptions { TypeName = "Svsm.TestModule.KeepingModule", Protocol = 0x8000_0006, Permissions = ModulePermissions.KeepStore },
-                new ModuleOptions { TypeName = "Svsm.TestModule.KeyModule", Protocol = 0x8000_0007, Permissions = ModulePermissions.Attest },
-            ],
-            Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestModules")))],
-        });
-
-        using ImageUnderTest image = Build(5);
+        using ImageUnderTest image = ImageUnderTest.Build("peers:5", modules:
+        [
+            new ModuleOptions { TypeName = "Svsm.TestModule.AskingModule", Protocol = 0x8000_0005, Permissions = ModulePermissions.Store },
+            new ModuleOptions { TypeName = "Svsm.TestModule.KeepingModule", Protocol = 0x8000_0006, Permissions = ModulePermissions.KeepStore },
+            new ModuleOptions { TypeName = "Svsm.TestModule.KeyModule", Protocol = 0x8000_0007, Permissions = ModulePermissions.Attest },
+        ]);
         AssertPassed(await ImageUnderTest.RunAsync(image.Options() with { VcpuCount = vcpuCount, CountInstructions = true }));
     }
 
@@ -188,11 +182,8 @@ public sealed class ModuleTests
         {
             string disk = Path.Combine(folder, "disk");
             await File.WriteAllBytesAsync(disk, new byte[48 * 512], TestContext.Current.CancellationToken);
-            using ImageUnderTest image = ImageUnderTest.Build("exit:0", alterOptions: options => options with
-            {
-                Modules = [new ModuleOptions { TypeName = "Svsm.TestModule.DiskModule", Protocol = 0x8000_0008, Permissions = ModulePermissions.KeepStore }],
-                Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestModules")))],
-            });
+            using ImageUnderTest image = ImageUnderTest.Build(
+                "exit:0", modules: [new ModuleOptions { TypeName = "Svsm.TestModule.DiskModule", Protocol = 0x8000_0008, Permissions = ModulePermissions.KeepStore }]);
             MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { SvsmDisks = [new SvsmDisk(disk)] });
 
             AssertPassed(result);
@@ -300,11 +291,8 @@ public sealed class ModuleTests
         Service = new("5d1f3a52-7b0c-4c8e-9a8b-0f6c2d1e4b7a"),
     };
 
-    private static ImageUnderTest BuildAttesting(string command, ModuleOptions neighbour) => ImageUnderTest.Build(command, alterOptions: options => options with
-    {
-        Modules = [new ModuleOptions { TypeName = "Svsm.TestModule.AttestingModule", Protocol = 1, Permissions = ModulePermissions.Attest }, neighbour],
-        Files = [new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ImageUnderTest.PathOf("TestModules")))],
-    });
+    private static ImageUnderTest BuildAttesting(string command, ModuleOptions neighbour) => ImageUnderTest.Build(
+        command, modules: [new ModuleOptions { TypeName = "Svsm.TestModule.AttestingModule", Protocol = 1, Permissions = ModulePermissions.Attest }, neighbour]);
 
     internal static ImageUnderTest Build(string command, Func<ModuleOptions, ModuleOptions>? alter = null, params ModuleOptions[] others)
     {

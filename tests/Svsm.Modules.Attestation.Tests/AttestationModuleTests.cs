@@ -304,6 +304,15 @@ public sealed class AttestationModuleTests(ChipFixture fixture)
 
         guest.AssertGood(answer);
         Assert.Equal(0u, answer.Rdx);
+        Assert.Equal([false], guest.Kernel.AskedForCertificates);
+    }
+
+    [Fact]
+    public void CertificatesWanted_HostIsAsked()
+    {
+        using AttestationGuest guest = NewGuest();
+        guest.AssertGood(guest.CallAllServices());
+        Assert.Equal([true], guest.Kernel.AskedForCertificates);
     }
 
     [Fact]

@@ -83,6 +83,9 @@ internal sealed class TestKernel : Svsm.Core.SecurityProcessor
     /// <summary>Every page that the host saw.</summary>
     public List<byte[]> Left { get; } = [];
 
+    /// <summary>Whether certificates were wanted with it.</summary>
+    public List<bool> AskedForCertificates { get; } = [];
+
     public bool HasKey => _hasKey;
 
     public bool IsInFlight => _inFlight;
@@ -180,6 +183,7 @@ internal sealed class TestKernel : Svsm.Core.SecurityProcessor
         request.CopyTo(_request);
         _inFlight = true;
         Left.Add(request.ToArray());
+        AskedForCertificates.Add(withCertificates);
         HostDeed deed = Host.Count == 0 ? HostDeed.Deliver : Host.Dequeue();
         if (deed is HostDeed.Busy)
         {
@@ -206,6 +210,7 @@ internal sealed class TestKernel : Svsm.Core.SecurityProcessor
         _certificates = withCertificates ? HostCertificates : [];
         _sequence += 2;
         _inFlight = false;
+        _hasKey &= _sequence <= ulong.MaxValue - 2;
         return SecurityProcessorResult.Answered;
     }
 

@@ -6,6 +6,7 @@ using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Threading.Tasks;
+using System.Xml.Linq;
 using Svsm.Wire;
 using Xunit;
 
@@ -14,6 +15,20 @@ namespace Svsm.Package.Tests;
 /// <summary>Images with modules: from a project beside the image's, and from a package.</summary>
 public sealed class ModuleImageTests(Workspace workspace)
 {
+    [Theory]
+    [InlineData]
+    [InlineData("--vtpm")]
+    [InlineData("--attestation")]
+    [InlineData("--vtpm", "--attestation")]
+    public async Task Template_WithModules_ReferencesTheirPackages(params string[] options)
+    {
+        string project = await workspace.NewProjectAsync("Acme.Svsm", options: options);
+
+        string[] wanted = [.. options.Select(option => option == "--vtpm" ? "Svsm.Modules.Vtpm" : "Svsm.Modules.Attestation").Order(StringComparer.Ordinal)];
+        var file = XDocument.Load(Path.Combine(project, "Acme.Svsm.csproj"));
+        Assert.Equal(wanted, file.Descendants("PackageReference").Select(reference => (string?)reference.Attribute("Include")).Order(StringComparer.Ordinal));
+    }
+
     [Fact]
     public async Task Build_ModuleOfAProject_IsInTheImage()
     {

@@ -87,11 +87,11 @@ public sealed class Workspace : IAsyncLifetime
     }
 
     /// <summary>What a template makes, below a folder of its own or one that is there.</summary>
-    internal async Task<string> NewProjectAsync(string name, string template = "svsm-image", string? below = null)
+    internal async Task<string> NewProjectAsync(string name, string template = "svsm-image", string? below = null, params string[] options)
     {
         string folder = Path.Combine(below ?? Path.Combine(Root, $"p{Interlocked.Increment(ref _count)}"), name);
         Directory.CreateDirectory(Path.GetDirectoryName(folder)!);
-        (await RunAsync(Path.GetDirectoryName(folder)!, "new", template, "-n", name, "--debug:custom-hive", _hive)).MustSucceed();
+        (await RunAsync(Path.GetDirectoryName(folder)!, ["new", template, "-n", name, "--debug:custom-hive", _hive, .. options])).MustSucceed();
         return folder;
     }
 

@@ -163,6 +163,7 @@ public sealed class AttestCommandTests : ToolTest
         outcome = await Run([.. args, "--service", "c476f1eb-0123-45a5-9641-b4e7dde5bfe3"]);
         Assert.Equal(ExitStatus.Success, outcome.Status);
         Assert.Contains("endorsement key RSA", outcome.Output, StringComparison.Ordinal);
+        Assert.Matches("note +service +the report does not say", outcome.Output);
     }
 
     [Fact]

@@ -2,7 +2,6 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
-using System.Buffers;
 using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.IO;
@@ -32,8 +31,6 @@ internal sealed record AttestQuestion(
 
 internal static class AttestCommand
 {
-    private const int NonceLength = 64;
-
     public static int Verify(ToolConsole console, AttestQuestion question, bool json)
     {
         var report = AttestationReport.Parse(ImageFile.Read(question.Report), question.Report);
@@ -51,6 +48,10 @@ internal static class AttestCommand
             ? ReadImage(ImageFile.Load(image), question.Vcpus)
             : ReferenceValues.Parse(ImageFile.Read(question.Reference!), question.Reference!);
         ImmutableArray<AttestationCheck> checks = AttestationVerifier.Verify(evidence, ReadRoot(question.Ark), reference, DateTimeOffset.UtcNow);
+        if (question.Service is not null)
+        {
+            checks = checks.Add(new("service", AttestationOutcome.Note, "the report does not say which service this manifest is of; the manifest of all services does"));
+        }
 
         bool failed = checks.Any(check => check.Outcome == AttestationOutcome.Fail);
         if (json)
@@ -65,16 +66,10 @@ internal static class AttestCommand
         return failed ? ExitStatus.Difference : ExitStatus.Success;
     }
 
-    /// <summary>Whether a text is a fingerprint, and not the name of a file.</summary>
-    public static bool TryReadHex(string text, int length, out byte[] bytes)
-    {
-        bytes = new byte[length];
-        return text.Length == 2 * length && Convert.FromHexString(text, bytes, out _, out _) == OperationStatus.Done;
-    }
-
     private static TrustedRoot ReadRoot(string ark)
     {
-        if (TryReadHex(ark, TrustedRoot.FingerprintLength, out byte[] fingerprint))
+        byte[] fingerprint = new byte[TrustedRoot.FingerprintLength];
+        if (Units.TryReadHex(ark, fingerprint))
         {
             return TrustedRoot.FromFingerprint(fingerprint);
         }
@@ -87,15 +82,16 @@ internal static class AttestCommand
 
     private static byte[] ReadNonce(string nonce)
     {
-        if (TryReadHex(nonce, NonceLength, out byte[] bytes))
+        byte[] bytes = new byte[AttestationEvidence.NonceLength];
+        if (Units.TryReadHex(nonce, bytes))
         {
             return bytes;
         }
 
         bytes = ImageFile.Read(nonce);
-        return bytes.Length == NonceLength
+        return bytes.Length == AttestationEvidence.NonceLength
             ? bytes
-            : throw SvsmDiagnostics.ImageOptionInvalid.Error($"a nonce of {bytes.Length} bytes in '{nonce}'", $"{NonceLength}");
+            : throw SvsmDiagnostics.ImageOptionInvalid.Error($"a nonce of {bytes.Length} bytes in '{nonce}'", $"{AttestationEvidence.NonceLength}");
     }
 
     // What the build writes into the reference values, from the image as it is now: it may have been signed since.
@@ -131,22 +127,9 @@ internal static class AttestCommand
     private static void WriteText(
         IAnsiConsole terminal, AttestQuestion question, AttestationReport report, ImmutableArray<AttestationCheck> checks, ImmutableArray<ServiceManifest> services, bool failed)
     {
-        Table table = ToolConsole.NewTable("", "", "").HideHeaders();
-        foreach (AttestationCheck check in checks)
-        {
-            Color color = check.Outcome switch { AttestationOutcome.Pass => Color.Green, AttestationOutcome.Note => Color.Yellow, _ => Color.Red };
-            table.AddRow(
-                new Text(check.Outcome.ToString().ToLowerInvariant(), new Style(color)),
-                new Text(check.Name),
-                new Text(check.Diagnostic is null ? check.Text : $"{check.Diagnostic.Code}: {check.Text}"));
-        }
-
-        terminal.Write(table);
+        Checks.Write(terminal, checks);
         terminal.WriteLine($"{Path.GetFileName(question.Report)}: {(failed ? "NOT verified" : "verified")}");
-        foreach (SvsmDiagnostic diagnostic in checks.Select(check => check.Diagnostic).OfType<SvsmDiagnostic>().Distinct())
-        {
-            terminal.WriteLine($"{diagnostic.Code}: {diagnostic.Title}. {diagnostic.WayOut}");
-        }
+        Checks.WriteWaysOut(terminal, checks.Select(check => check.Diagnostic));
 
         // What a report that is not good says, nobody should read.
         if (failed)
@@ -179,22 +162,7 @@ internal static class AttestCommand
     {
         writer.WriteString("file", Path.GetFileName(question.Report));
         writer.WriteBoolean("verified", !failed);
-        writer.WriteStartArray("checks");
-        foreach (AttestationCheck check in checks)
-        {
-            writer.WriteStartObject();
-            writer.WriteString("check", check.Name);
-            writer.WriteString("outcome", check.Outcome.ToString().ToLowerInvariant());
-            if (check.Diagnostic is not null)
-            {
-                writer.WriteString("code", check.Diagnostic.Code);
-            }
-
-            writer.WriteString("text", check.Text);
-            writer.WriteEndObject();
-        }
-
-        writer.WriteEndArray();
+        Checks.WriteJson(writer, checks);
         if (failed)
         {
             return;

@@ -180,10 +180,7 @@ internal static class StoreCommand
                 }
 
                 terminal.WriteLine($"{Path.GetFileName(path)}: {(!isGood ? "NOT verified" : key is null ? "checksums are right; without the key nothing more is known" : "verified")}");
-                foreach (SvsmDiagnostic diagnostic in findings.Select(finding => finding.Diagnostic).Distinct())
-                {
-                    terminal.WriteLine($"{diagnostic.Code}: {diagnostic.Title}. {diagnostic.WayOut}");
-                }
+                Checks.WriteWaysOut(terminal, findings.Select(finding => finding.Diagnostic));
             });
         }
 

@@ -7,6 +7,7 @@ using System.IO;
 using System.Linq;
 using System.Text.Json;
 using Spectre.Console;
+using Svsm.Attestation;
 using Svsm.Builder;
 using Svsm.Diagnostics;
 using Svsm.Igvm;
@@ -17,19 +18,10 @@ namespace Svsm.Tool.Commands;
 
 internal static class VerifyCommand
 {
-    private enum Outcome
-    {
-        Pass,
-        Note,
-        Fail,
-    }
-
-    private sealed record Check(string Name, Outcome Outcome, string Text);
-
     public static int Run(ToolConsole console, ImageFile image, HostFlavour? asked, int vcpus, string? digest, bool json)
     {
         HostFlavour flavour = image.Flavour(asked);
-        var checks = new List<Check> { new("format", Outcome.Pass, $"version {Units.Number((int)image.File.FormatVersion)}, {Units.Number(image.File.Directives.Length)} directives, checksum right") };
+        var checks = new List<AttestationCheck> { new("format", AttestationOutcome.Pass, $"version {Units.Number((int)image.File.FormatVersion)}, {Units.Number(image.File.Directives.Length)} directives, checksum right") };
         LaunchDigest? measured = null;
         console.Work("Verifying", () =>
         {
@@ -39,7 +31,7 @@ internal static class VerifyCommand
             return 0;
         });
 
-        bool failed = checks.Exists(check => check.Outcome == Outcome.Fail);
+        bool failed = checks.Exists(check => check.Outcome == AttestationOutcome.Fail);
         if (json)
         {
             console.WriteJson(writer => WriteJson(writer, image, flavour, vcpus, measured, checks, failed));
@@ -52,23 +44,23 @@ internal static class VerifyCommand
         return failed ? ExitStatus.Difference : ExitStatus.Success;
     }
 
-    private static void CheckHost(ImageFile image, HostFlavour flavour, List<Check> checks)
+    private static void CheckHost(ImageFile image, HostFlavour flavour, List<AttestationCheck> checks)
     {
         string name = HostFlavourNames.ToName(flavour);
         bool any = false;
         foreach (IgvmFinding finding in IgvmValidator.Validate(image.File, flavour))
         {
             any = true;
-            checks.Add(new Check("host rules", finding.Severity == IgvmFindingSeverity.Error ? Outcome.Fail : Outcome.Note, finding.Reason));
+            checks.Add(new AttestationCheck("host rules", finding.Severity == IgvmFindingSeverity.Error ? AttestationOutcome.Fail : AttestationOutcome.Note, finding.Reason));
         }
 
         if (!any)
         {
-            checks.Add(new Check("host rules", Outcome.Pass, $"{name} starts it as the file says"));
+            checks.Add(new AttestationCheck("host rules", AttestationOutcome.Pass, $"{name} starts it as the file says"));
         }
     }
 
-    private static LaunchDigest? CheckDigest(ImageFile image, HostFlavour flavour, int vcpus, string? digest, List<Check> checks)
+    private static LaunchDigest? CheckDigest(ImageFile image, HostFlavour flavour, int vcpus, string? digest, List<AttestationCheck> checks)
     {
         LaunchDigest measured;
         try
@@ -77,7 +69,7 @@ internal static class VerifyCommand
         }
         catch (SvsmDiagnosticException e) when (e.Diagnostic == SvsmDiagnostics.MeasurementFailed)
         {
-            checks.Add(new Check("launch digest", Outcome.Fail, (e.InnerException ?? e).Message.TrimEnd('.')));
+            checks.Add(new AttestationCheck("launch digest", AttestationOutcome.Fail, (e.InnerException ?? e).Message.TrimEnd('.')));
             return null;
         }
 
@@ -87,15 +79,15 @@ internal static class VerifyCommand
             : null;
         if (expected is not (LaunchDigest wanted, string source))
         {
-            checks.Add(new Check("launch digest", Outcome.Note, $"{measured}, compared with nothing: there is no {Path.GetFileName(image.DigestPath)}, and no --digest was given"));
+            checks.Add(new AttestationCheck("launch digest", AttestationOutcome.Note, $"{measured}, compared with nothing: there is no {Path.GetFileName(image.DigestPath)}, and no --digest was given"));
         }
         else if (measured == wanted)
         {
-            checks.Add(new Check("launch digest", Outcome.Pass, $"that of {source}"));
+            checks.Add(new AttestationCheck("launch digest", AttestationOutcome.Pass, $"that of {source}"));
         }
         else
         {
-            checks.Add(new Check("launch digest", Outcome.Fail, $"{measured} is not {wanted}, {(source == "the one given" ? source : $"that of {source}")}"));
+            checks.Add(new AttestationCheck("launch digest", AttestationOutcome.Fail, $"{measured} is not {wanted}, {(source == "the one given" ? source : $"that of {source}")}"));
         }
 
         return measured;
@@ -124,14 +116,14 @@ internal static class VerifyCommand
         }
     }
 
-    private static void CheckIdBlocks(ImageFile image, LaunchDigest? measured, List<Check> checks)
+    private static void CheckIdBlocks(ImageFile image, LaunchDigest? measured, List<AttestationCheck> checks)
     {
         uint mask = image.File.FindPlatform(IgvmPlatformType.SevSnp)?.CompatibilityMask ?? 0;
         foreach (IgvmSnpIdBlock directive in image.File.Directives.OfType<IgvmSnpIdBlock>())
         {
             if (image.File.FindGuestPolicy(mask) is not ulong policy)
             {
-                checks.Add(new Check("ID block", Outcome.Fail, "the file has no guest policy, which the signature covers"));
+                checks.Add(new AttestationCheck("ID block", AttestationOutcome.Fail, "the file has no guest policy, which the signature covers"));
                 continue;
             }
 
@@ -139,35 +131,28 @@ internal static class VerifyCommand
             {
                 (IdBlock block, IdAuthentication authentication) = IdAuthentication.FromIgvm(directive, policy);
                 checks.Add(authentication.Verify(block)
-                    ? new Check("ID block", Outcome.Pass, $"signed by the key {authentication.IdKey.Digest}, SVN {Units.Number(block.GuestSvn)}")
-                    : new Check("ID block", Outcome.Fail, "a signature is wrong: block, policy or keys were changed after signing"));
+                    ? new AttestationCheck("ID block", AttestationOutcome.Pass, $"signed by the key {authentication.IdKey.Digest}, SVN {Units.Number(block.GuestSvn)}")
+                    : new AttestationCheck("ID block", AttestationOutcome.Fail, "a signature is wrong: block, policy or keys were changed after signing"));
                 if (measured is LaunchDigest digest && digest != block.LaunchDigest)
                 {
-                    checks.Add(new Check("ID block", Outcome.Fail, $"it is for the launch digest {block.LaunchDigest}; sign the file again"));
+                    checks.Add(new AttestationCheck("ID block", AttestationOutcome.Fail, $"it is for the launch digest {block.LaunchDigest}; sign the file again"));
                 }
             }
             catch (MeasurementException e)
             {
-                checks.Add(new Check("ID block", Outcome.Fail, e.Message.TrimEnd('.')));
+                checks.Add(new AttestationCheck("ID block", AttestationOutcome.Fail, e.Message.TrimEnd('.')));
             }
         }
     }
 
-    private static void WriteText(IAnsiConsole terminal, ImageFile image, HostFlavour flavour, List<Check> checks, bool failed)
+    private static void WriteText(IAnsiConsole terminal, ImageFile image, HostFlavour flavour, List<AttestationCheck> checks, bool failed)
     {
-        Table table = ToolConsole.NewTable("", "", "").HideHeaders();
-        foreach (Check check in checks)
-        {
-            Color color = check.Outcome switch { Outcome.Pass => Color.Green, Outcome.Note => Color.Yellow, _ => Color.Red };
-            table.AddRow(new Text(check.Outcome.ToString().ToLowerInvariant(), new Style(color)), new Text(check.Name), new Text(check.Text));
-        }
-
-        terminal.Write(table);
+        Checks.Write(terminal, checks);
         terminal.WriteLine($"{image.Name} on host {HostFlavourNames.ToName(flavour)}: {(failed ? "NOT verified" : "verified")}");
     }
 
     private static void WriteJson(
-        Utf8JsonWriter writer, ImageFile image, HostFlavour flavour, int vcpus, LaunchDigest? measured, List<Check> checks, bool failed)
+        Utf8JsonWriter writer, ImageFile image, HostFlavour flavour, int vcpus, LaunchDigest? measured, List<AttestationCheck> checks, bool failed)
     {
         writer.WriteString("file", image.Name);
         writer.WriteString("host", HostFlavourNames.ToName(flavour));
@@ -178,16 +163,6 @@ internal static class VerifyCommand
         }
 
         writer.WriteBoolean("verified", !failed);
-        writer.WriteStartArray("checks");
-        foreach (Check check in checks)
-        {
-            writer.WriteStartObject();
-            writer.WriteString("check", check.Name);
-            writer.WriteString("outcome", check.Outcome.ToString().ToLowerInvariant());
-            writer.WriteString("text", check.Text);
-            writer.WriteEndObject();
-        }
-
-        writer.WriteEndArray();
+        Checks.WriteJson(writer, checks);
     }
 }

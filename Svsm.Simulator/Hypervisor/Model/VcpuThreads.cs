@@ -181,7 +181,10 @@ internal sealed class VcpuThreads
         {
             _processor.SetTimer(RepeatNanoseconds);
             Halt(_owner);
-            _processor.Interrupt(cpu.Id);
+            if (Volatile.Read(ref cpu.IsInGuest) != 0)
+            {
+                _processor.Interrupt(cpu.Id);
+            }
         }
 
         Volatile.Write(ref _recaller, 0);
