@@ -7,7 +7,8 @@
 //   record n, a variable                 00 u8 version 1 | 01 u8 bytes of the signer's hash | 02 u16 bytes of the name, without NUL | 04 u32 attributes
 //                                        08 GUID of the vendor | 18 time | 28 signer's hash, name, data
 //
-// A record of more than 64 KiB is two: what is behind goes to record 0x8000_0000 + n.
+// A record of more than 64 KiB is two: what is behind goes to record 0x8000_0000 + n. A storage that has names instead of numbers has the number as 4 bytes,
+// big-endian: so names are in the order of the numbers.
 //
 // Storage is authenticated by who keeps it, but a record is checked all the same: another version may have written it.
 
@@ -28,10 +29,11 @@ internal readonly record struct StoreState(bool IsDeployed, ReadOnlyMemory<byte>
     public static readonly StoreState New = new(false, new byte[HashLength]);
 }
 
-internal static class VariableRecord
+/// <summary>Records as storages keep them.</summary>
+public static class VariableRecord
 {
-    public const uint StateNumber = 0;
-    public const int MaxLength = 0x1_0000;
+    internal const uint StateNumber = 0;
+    internal const int MaxLength = 0x1_0000;
 
     private const uint RestNumber = 0x8000_0000;
 
@@ -47,7 +49,27 @@ internal static class VariableRecord
     private const int HeaderLength = 0x28;
     private const int MaxSignerLength = 64;
 
-    public static byte[] Write(StoreState state) => [Version, state.IsDeployed ? DeployedFlag : (byte)0, .. state.ImageKeys.Span];
+    /// <summary>Tells the name of a record in a storage that has names.</summary>
+    /// <param name="number">The record's number.</param>
+    /// <returns>4 bytes, big-endian.</returns>
+    public static byte[] NameOf(uint number)
+    {
+        byte[] name = new byte[sizeof(uint)];
+        BinaryPrimitives.WriteUInt32BigEndian(name, number);
+        return name;
+    }
+
+    /// <summary>Reads the name of a record.</summary>
+    /// <param name="name">The name in the storage.</param>
+    /// <param name="number">The record's number.</param>
+    /// <returns>False: it is not 4 bytes long, so no record of variables has it.</returns>
+    public static bool TryReadName(ReadOnlySpan<byte> name, out uint number)
+    {
+        number = 0;
+        return name.Length == sizeof(uint) && BinaryPrimitives.TryReadUInt32BigEndian(name, out number);
+    }
+
+    internal static byte[] Write(StoreState state) => [Version, state.IsDeployed ? DeployedFlag : (byte)0, .. state.ImageKeys.Span];
 
     private static bool TryReadState(ReadOnlySpan<byte> record, out StoreState state)
     {
@@ -62,7 +84,7 @@ internal static class VariableRecord
     }
 
     /// <summary>Tells what a storage has to change for a variable that is written, made or removed.</summary>
-    public static void AddChanges(List<StorageRecord> changes, Variable? old, Variable? made)
+    internal static void AddChanges(List<StorageRecord> changes, Variable? old, Variable? made)
     {
         if (made is null)
         {
@@ -87,7 +109,7 @@ internal static class VariableRecord
 
     /// <summary>Reads all records of a storage.</summary>
     /// <returns>False: one of them is none, or a rest without the rest.</returns>
-    public static bool TryRead(IReadOnlyList<StorageRecord> records, out List<Variable> variables, out StoreState state)
+    internal static bool TryRead(IReadOnlyList<StorageRecord> records, out List<Variable> variables, out StoreState state)
     {
         variables = [];
         state = StoreState.New;
