@@ -19,12 +19,19 @@ public enum PeerResult
     /// <summary>The image has no such module.</summary>
     NotThere,
 
-    /// <summary>The other module failed over it, or cannot do it; or there was no memory for it. What it was to do may be done or not.</summary>
+    /// <summary>The other module failed over it, cannot do it, or does not run; or there was no memory for it. What it was to do may be done or not.</summary>
     Failed,
 
     /// <summary>Nothing was asked: the module has no permission to, or is not in an image.</summary>
     NotPermitted,
 }
+
+/// <summary>A request of another module.</summary>
+/// <param name="Kind"><see cref="ModuleMessageKind.Store"/> or <see cref="ModuleMessageKind.Key"/>.</param>
+/// <param name="Protocol">Protocol of the module that asks. The kernel's word, not that module's.</param>
+/// <param name="StoreQuota">Bytes that the module may have in the store, as the image says. The kernel's word as well.</param>
+/// <param name="Contents">The request itself, at most 64 KiB: untrusted, as far as one module does not trust the other.</param>
+public readonly record struct PeerRequest(ModuleMessageKind Kind, uint Protocol, long StoreQuota, ReadOnlyMemory<byte> Contents);
 
 /// <summary>The other modules of the image.</summary>
 public abstract class ModulePeers
@@ -41,6 +48,9 @@ public abstract class ModulePeers
 // Outside of an image the descriptor is not open, and the kernel gives it to modules with the permission only.
 internal sealed class DescriptorPeers : ModulePeers
 {
+    // One for all: every allocation brings the next collection nearer.
+    private readonly byte[] _buffer = new byte[ModuleMessage.MaxPayload];
+
     public override PeerResult Ask(ModuleMessageKind kind, ReadOnlySpan<byte> request, out byte[] answer)
     {
         answer = [];
@@ -56,20 +66,20 @@ internal sealed class DescriptorPeers : ModulePeers
             return Descriptor.LastError switch
             {
                 Descriptor.NoEntry => PeerResult.NotThere,
-                Descriptor.NoMemory => PeerResult.Failed,
+                Descriptor.NoMemory or Descriptor.InputOutput => PeerResult.Failed,
                 _ => PeerResult.NotPermitted,
             };
         }
 
-        byte[] buffer = new byte[ModuleMessage.MaxPayload];
-        nint length = Descriptor.ReadAt(descriptor, buffer, 0);
+        nint length = Descriptor.ReadAt(descriptor, _buffer, 0);
         if (length < 0)
         {
             return PeerResult.Failed;
         }
 
-        answer = buffer.AsSpan(0, (int)length).ToArray();
-        CryptographicOperations.ZeroMemory(buffer);
+        Span<byte> there = _buffer.AsSpan(0, (int)length);
+        answer = there.ToArray();
+        CryptographicOperations.ZeroMemory(there);
         return PeerResult.Answered;
     }
 }

@@ -51,7 +51,7 @@ internal static class ModuleRequests
                 SetSize(ref answer, payload.Length, "a manifest");
                 return true;
             case ModuleMessageKind.Store or ModuleMessageKind.Key:
-                if (!module.TryServe(request.Kind, (uint)request.Rcx, contents, out payload))
+                if (!module.TryServe(new PeerRequest(request.Kind, (uint)request.Rcx, (long)request.Rdx, contents), out payload))
                 {
                     answer.Result = (ulong)SvsmResultCode.InvalidParameter;
                     payload = default;

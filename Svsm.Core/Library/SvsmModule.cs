@@ -79,12 +79,10 @@ public abstract class SvsmModule : IDisposable
     }
 
     /// <summary>Answers a request of another module: for the module that keeps the store, and for the one that attests.</summary>
-    /// <param name="kind"><see cref="ModuleMessageKind.Store"/> or <see cref="ModuleMessageKind.Key"/>.</param>
-    /// <param name="protocol">Protocol of the module that asks. The kernel's word, not that module's.</param>
-    /// <param name="request">The request, at most 64 KiB: untrusted, as far as one module does not trust the other.</param>
+    /// <param name="request">The request, and who asks.</param>
     /// <param name="answer">The answer, at most 64 KiB.</param>
     /// <returns>False: it serves no such requests.</returns>
-    protected internal virtual bool TryServe(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request, out ReadOnlyMemory<byte> answer)
+    protected internal virtual bool TryServe(in PeerRequest request, out ReadOnlyMemory<byte> answer)
     {
         answer = default;
         return false;

@@ -178,6 +178,6 @@ public struct ArchiveModule
     /// <summary>GUID of its service in attestation manifests, in the byte order of UEFI; zero: it has none. No two modules have the same.</summary>
     public Bytes16 Service;
 
-    /// <summary>Zero.</summary>
-    public ulong Reserved;
+    /// <summary>Bytes that it may have in the store; zero without <see cref="ModulePermissions.Store"/>.</summary>
+    public ulong StoreQuota;
 }

@@ -54,7 +54,7 @@ public static class ModuleDescriptor
 
     /// <summary>
     /// The store: a write is a request, of at most <see cref="ModuleMessage.MaxPayload"/> bytes, and drops the one before; a read waits for its answer, all of
-    /// it at once. ENOENT: nobody keeps a store; EIO: its module failed; EINVAL: there was no request, or the buffer is too small.
+    /// it at once. ENOENT: the image has no such module; EIO: it failed, or does not run; EINVAL: there was no request, or the buffer is too small.
     /// </summary>
     public const int Store = 8;
 
@@ -211,7 +211,7 @@ public enum ModuleMessageKind : uint
     /// <summary>The guest starts anew: what was kept for it is to be forgotten.</summary>
     Reset = 3,
 
-    /// <summary>A request of another module to the store, whose protocol is <see cref="ModuleMessage.Rcx"/>: the kernel's word.</summary>
+    /// <summary>A request to the store, from the module with the protocol <see cref="ModuleMessage.Rcx"/> and the quota <see cref="ModuleMessage.Rdx"/>: the kernel's word.</summary>
     Store = 4,
 
     /// <summary>A request for a key of the security processor, from the module that keeps the store.</summary>

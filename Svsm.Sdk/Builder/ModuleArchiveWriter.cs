@@ -100,6 +100,7 @@ public static class ModuleArchiveWriter
                 OnFailure = module.OnFailure,
                 RestartLimit = module.RestartLimit,
                 Permissions = module.Permissions,
+                StoreQuota = (ulong)module.StoreQuota,
             };
             _ = (module.Service ?? Guid.Empty).TryWriteBytes(moduleEntries[i].Service);
         }
@@ -278,6 +279,12 @@ public static class ModuleArchiveWriter
         if (BitOperations.PopCount((uint)(module.Permissions & OneOf)) > 1)
         {
             throw Invalid(module, $"the permissions {module.Permissions & OneOf}", "one of Attest, Store and KeepStore: with two, modules could wait for each other");
+        }
+
+        bool stores = (module.Permissions & ModulePermissions.Store) != 0;
+        if (stores ? module.StoreQuota <= 0 : module.StoreQuota != 0)
+        {
+            throw Invalid(module, $"a store quota of {module.StoreQuota} bytes with the permissions {module.Permissions}", "more than 0 bytes with the permission Store, and none without it");
         }
 
         if (module.OnFailure > ModuleFailurePolicy.Retire || (module.Permissions & ~AllPermissions) != 0)

@@ -141,6 +141,12 @@ public sealed record ModuleClass(string TypeName, string AssemblyName, uint Prot
                 continue;
             }
 
+            if (handle.Kind != HandleKind.TypeReference)
+            {
+                // A signature within a signature: of no compiler, but of a damaged assembly.
+                return false;
+            }
+
             TypeReference reference = reader.GetTypeReference((TypeReferenceHandle)handle);
             if (reference.ResolutionScope.Kind != HandleKind.AssemblyReference)
             {

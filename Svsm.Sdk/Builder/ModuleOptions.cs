@@ -22,6 +22,9 @@ public sealed record ModuleOptions
     /// <summary>Default of <see cref="Watchdog"/>: 10 seconds.</summary>
     public const uint DefaultWatchdog = 10_000;
 
+    /// <summary>What <see cref="StoreQuota"/> is where a project says nothing: 256 KiB.</summary>
+    public const long DefaultStoreQuota = 0x4_0000;
+
     /// <summary>Default of <see cref="RestartLimit"/>.</summary>
     public const uint DefaultRestartLimit = 3;
 
@@ -63,6 +66,9 @@ public sealed record ModuleOptions
 
     /// <summary>What it may do.</summary>
     public ModulePermissions Permissions { get; init; } = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest;
+
+    /// <summary>Bytes that it may have in the store: 0 without <see cref="ModulePermissions.Store"/>, more with it.</summary>
+    public long StoreQuota { get; init; }
 }
 
 /// <summary>A file of an image's archive.</summary>

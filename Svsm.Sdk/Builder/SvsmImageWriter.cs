@@ -292,6 +292,7 @@ public static class SvsmImageWriter
             writer.WriteString("onFailure", module.Entry.OnFailure.ToString());
             writer.WriteNumber("restartLimit", module.Entry.RestartLimit);
             writer.WriteString("permissions", module.Entry.Permissions.ToString());
+            writer.WriteNumber("storeQuota", module.Entry.StoreQuota);
             writer.WriteEndObject();
         }
 

@@ -15,7 +15,8 @@ namespace Svsm.Sdk.Tasks;
 
 /// <summary>
 /// Reads SvsmModule items. An item is called as the module's assembly; metadata: Type, the class; HeapLimit and MemoryLimit, bytes, or KiB or MiB with that
-/// behind the number; Watchdog, milliseconds; OnFailure, Restart or Retire; RestartLimit; Permissions, of ReadGuest, WriteGuest and one of Attest, Store and KeepStore, or None.
+/// behind the number; Watchdog, milliseconds; OnFailure, Restart or Retire; RestartLimit; Permissions, of ReadGuest, WriteGuest and one of Attest, Store and KeepStore, or None;
+/// StoreQuota, bytes as above.
 /// </summary>
 internal static class ModuleItems
 {
@@ -44,10 +45,13 @@ internal static class ModuleItems
             Watchdog = (uint)ReadNumber(item, "Watchdog", ModuleOptions.DefaultWatchdog, uint.MaxValue),
             RestartLimit = (uint)ReadNumber(item, "RestartLimit", ModuleOptions.DefaultRestartLimit, uint.MaxValue),
         };
+        ModulePermissions permissions = ReadNames(item, "Permissions", module.Permissions);
+        long quota = (permissions & ModulePermissions.Store) != 0 ? ModuleOptions.DefaultStoreQuota : 0;
         return module with
         {
             OnFailure = ReadNames(item, "OnFailure", module.OnFailure),
-            Permissions = ReadNames(item, "Permissions", module.Permissions),
+            Permissions = permissions,
+            StoreQuota = (long)ReadSize(item, "StoreQuota", (ulong)quota),
         };
     }
 

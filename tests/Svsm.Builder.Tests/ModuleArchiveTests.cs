@@ -251,6 +251,9 @@ public sealed class ModuleArchiveTests
         { "failure policy 2", module => module with { OnFailure = (ModuleFailurePolicy)2 } },
         { "permissions 0x20", module => module with { Permissions = (ModulePermissions)0x20 } },
         { "Attest, Store", module => module with { Permissions = ModulePermissions.Attest | ModulePermissions.Store } },
+        { "store quota of 0", module => module with { Permissions = ModulePermissions.Store } },
+        { "store quota of -1", module => module with { Permissions = ModulePermissions.Store, StoreQuota = -1 } },
+        { "store quota of 4096", module => module with { StoreQuota = 4096 } },
         { "Store, KeepStore", module => module with { Permissions = ModulePermissions.KeepStore | ModulePermissions.Store } },
     };
 

@@ -71,7 +71,7 @@ public sealed class ModuleClassTests
             byte[] good = File.ReadAllBytes(s_assemblies[0]);
             string path = Path.Combine(folder.FullName, Here + ".dll");
             var random = new Random(1);
-            for (int i = 0; i < 300; i++)
+            for (int i = 0; i < 2000; i++)
             {
                 byte[] bad = (byte[])good.Clone();
                 for (int j = 0; j < 200; j++)

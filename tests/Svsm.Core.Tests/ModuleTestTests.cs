@@ -175,11 +175,12 @@ public sealed class ModuleTestTests
     {
         using var test = new ModuleTest(new KeepingModule(), peers: new KeyPeer());
 
-        Assert.Equal([11, 12], test.Ask(ModuleMessageKind.Store, 0x8000_0005, new byte[] { 1, 2 })!);
-        Assert.Equal([], test.Ask(ModuleMessageKind.Store, 0x8000_0005, default)!);
-        Assert.Null(test.Ask(ModuleMessageKind.Store, 0x8000_0009, default));
+        Assert.Equal([11, 12], test.Ask(ModuleMessageKind.Store, 0x8000_0005, new byte[] { 1, 2 }, KeepingModule.Quota)!);
+        Assert.Equal([], test.Ask(ModuleMessageKind.Store, 0x8000_0005, default, KeepingModule.Quota)!);
+        Assert.Null(test.Ask(ModuleMessageKind.Store, 0x8000_0009, default, KeepingModule.Quota));
+        Assert.Null(test.Ask(ModuleMessageKind.Store, 0x8000_0005, default, KeepingModule.Quota + 1));
         Assert.Null(test.Ask(ModuleMessageKind.Key, 0x8000_0005, default));
-        Assert.Throws<NotSupportedException>(() => test.Ask(ModuleMessageKind.Store, 0x8000_0005, new[] { KeepingModule.Fail }));
+        Assert.Throws<NotSupportedException>(() => test.Ask(ModuleMessageKind.Store, 0x8000_0005, new[] { KeepingModule.Fail }, KeepingModule.Quota));
     }
 
     [Fact]

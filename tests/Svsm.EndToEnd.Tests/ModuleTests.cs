@@ -167,7 +167,7 @@ public sealed class ModuleTests
     {
         using ImageUnderTest image = ImageUnderTest.Build("peers:5", modules:
         [
-            new ModuleOptions { TypeName = "Svsm.TestModule.AskingModule", Protocol = 0x8000_0005, Permissions = ModulePermissions.Store },
+            new ModuleOptions { TypeName = "Svsm.TestModule.AskingModule", Protocol = 0x8000_0005, Permissions = ModulePermissions.Store, StoreQuota = 0x1234 },
             new ModuleOptions { TypeName = "Svsm.TestModule.KeepingModule", Protocol = 0x8000_0006, Permissions = ModulePermissions.KeepStore },
             new ModuleOptions { TypeName = "Svsm.TestModule.KeyModule", Protocol = 0x8000_0007, Permissions = ModulePermissions.Attest },
         ]);

@@ -162,7 +162,8 @@ public sealed class ArchiveReaderTests
         ["permission 2^31"] = bytes => TestArchive.Module(bytes, 1).Permissions = (ModulePermissions)0x8000_0000,
         ["two modules that attest"] = bytes => TestArchive.Module(bytes, 0).Permissions |= ModulePermissions.Attest,
         ["two modules of a service"] = bytes => TestArchive.Module(bytes, 0).Service[15] = TestArchive.Module(bytes, 1).Service[15] = 1,
-        ["reserved of a module"] = bytes => TestArchive.Module(bytes, 1).Reserved = 1ul << 63,
+        ["a quota without a store"] = bytes => TestArchive.Module(bytes, 1).StoreQuota = 1,
+        ["a quota of 2^63"] = bytes => (TestArchive.Module(bytes, 1).Permissions, TestArchive.Module(bytes, 1).StoreQuota) = (ModulePermissions.Store, 1ul << 63),
     };
 
     [Theory]

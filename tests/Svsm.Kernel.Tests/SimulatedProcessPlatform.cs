@@ -213,24 +213,27 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
     /// <summary>The request that was begun and not sent or ended.</summary>
     public (ModuleMessageKind Kind, byte[] Room)? Begun { get; private set; }
 
+    /// <summary>There is no memory for a request.</summary>
+    public bool HasNoRoom { get; set; }
+
     public bool TryBeginRequest(int asking, ModuleMessageKind kind, int length, out Span<byte> room)
     {
         Assert.InRange(length, 0, ModuleMessage.MaxPayload);
-        Begun = Peer == InternalState.Failed ? null : (kind, new byte[length]);
+        Begun = HasNoRoom ? null : (kind, new byte[length]);
         room = Begun?.Room;
         return Begun is not null;
     }
 
-    public bool TrySendRequest(int asking)
+    public InternalState SendRequest(int asking)
     {
-        if (Peer == InternalState.NotFound)
+        if (Peer is InternalState.NotFound or InternalState.Failed)
         {
-            return false;
+            return Peer;
         }
 
         Requests.Add(Begun!.Value);
         Begun = null;
-        return true;
+        return InternalState.Pending;
     }
 
     public InternalState AwaitAnswer(int asking, ModuleMessageKind kind, out ReadOnlySpan<byte> answer)

@@ -472,7 +472,10 @@ public sealed class SystemCallsTests
         _process.Platform.Peer = InternalState.NotFound;
         Assert.Equal(NoFile, _process.Call(PWrite, Store, Buffer, 3, 0));
         _process.Platform.Peer = InternalState.Failed;
+        Assert.Equal(Input, _process.Call(PWrite, Store, Buffer, 3, 0));
+        _process.Platform.HasNoRoom = true;
         Assert.Equal(NoMemory, _process.Call(PWrite, Store, Buffer, 3, 0));
+        _process.Platform.HasNoRoom = false;
         Assert.Empty(_process.Platform.Requests);
         _process.Platform.Peer = InternalState.Pending;
         Assert.Equal(0, _process.Call(PWrite, Store, Nowhere, 0, 0));

@@ -58,20 +58,23 @@ public sealed class KeepingModule : SvsmModule
     /// <summary>First byte of a request over which it fails.</summary>
     public const byte Fail = 0xFA;
 
+    /// <summary>The quota that the image gives whoever asks.</summary>
+    public const long Quota = 0x1234;
+
     /// <summary>First byte of a request that takes its time.</summary>
     public const byte Wait = 0xAA;
 
     protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.Success;
 
-    protected override bool TryServe(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request, out ReadOnlyMemory<byte> answer)
+    protected override bool TryServe(in PeerRequest request, out ReadOnlyMemory<byte> answer)
     {
         answer = default;
-        if (kind != ModuleMessageKind.Store || protocol != 0x8000_0005 || Peers.Ask(ModuleMessageKind.Key, [7], out byte[] key) != PeerResult.Answered)
+        if (request.Kind != ModuleMessageKind.Store || request.Protocol != 0x8000_0005 || request.StoreQuota != Quota || Peers.Ask(ModuleMessageKind.Key, [7], out byte[] key) != PeerResult.Answered)
         {
             return false;
         }
 
-        byte first = request.IsEmpty ? (byte)0 : request.Span[0];
+        byte first = request.Contents.IsEmpty ? (byte)0 : request.Contents.Span[0];
         if (first == Fail)
         {
             throw new NotSupportedException("as asked");
@@ -81,7 +84,7 @@ public sealed class KeepingModule : SvsmModule
         {
         }
 
-        byte[] bytes = request.ToArray();
+        byte[] bytes = request.Contents.ToArray();
         for (int i = 0; i < bytes.Length; i++)
         {
             bytes[i] += key[0];
@@ -98,9 +101,9 @@ public sealed class KeyModule : SvsmModule
 {
     protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
 
-    protected override bool TryServe(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request, out ReadOnlyMemory<byte> answer)
+    protected override bool TryServe(in PeerRequest request, out ReadOnlyMemory<byte> answer)
     {
-        answer = new[] { (byte)(request.Span[0] + 1) };
-        return kind == ModuleMessageKind.Key;
+        answer = new[] { (byte)(request.Contents.Span[0] + 1) };
+        return request.Kind == ModuleMessageKind.Key;
     }
 }

@@ -175,7 +175,7 @@ internal readonly ref struct ArchiveReader
                 module.Watchdog is >= 1 and <= MaxWatchdog &&
                 module.OnFailure is ModuleFailurePolicy.Restart or ModuleFailurePolicy.Retire &&
                 (module.Permissions & ~AllPermissions) == 0 && (module.Permissions & given & Single) == 0 && HasGoodPermissions(module.Permissions) &&
-                module.Reserved == 0;
+                (module.StoreQuota == 0 || (module.Permissions & ModulePermissions.Store) != 0) && module.StoreQuota <= long.MaxValue;
             if (!isGood)
             {
                 return false;

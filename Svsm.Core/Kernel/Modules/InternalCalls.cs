@@ -6,7 +6,7 @@
 // a call like those of the guest, in the same queue, that no vCPU has made.
 //
 //   AskManifest   puts a request for a manifest into the other module's queue, and says how far it is
-//   TryBegin      gives room for a request with contents; TrySend puts it into the queue
+//   TryBegin      gives room for a request with contents; Send puts it into the queue
 //   Await         says how far it is
 //   Advance       has the other module work on it, for a turn, on the CPU of whoever runs the one that asks
 //   End           forgets it, and frees the answer
@@ -129,8 +129,8 @@ internal static unsafe class InternalCalls
     }
 
     /// <summary>Sends the request that <see cref="TryBegin"/> gave room for.</summary>
-    /// <returns>False: there is nobody to answer it.</returns>
-    public static bool TrySend(int asking)
+    /// <returns>Pending: it is sent. NotFound: the image has nobody to answer it. Failed: that module does not run.</returns>
+    public static InternalState Send(int asking)
     {
         ModulePermissions wanted = s_calls.Items[asking].Kind == ModuleMessageKind.Key ? ModulePermissions.Attest : ModulePermissions.KeepStore;
         Span<ModuleRecord> modules = ModuleTable.Modules;
@@ -139,11 +139,11 @@ internal static unsafe class InternalCalls
             // At most one module has it, and not the one that asks.
             if ((modules[i].Entry.Permissions & wanted) != 0)
             {
-                return TryQueue(asking, i, 0);
+                return TryQueue(asking, i, 0) ? InternalState.Pending : InternalState.Failed;
             }
         }
 
-        return false;
+        return InternalState.NotFound;
     }
 
     /// <summary>Says how far the request of a module is.</summary>
@@ -256,6 +256,7 @@ internal static unsafe class InternalCalls
             Sequence = ++record.Sequence,
             Call = version,
             Rcx = (ulong)ModuleTable.Modules[asking].Entry.Protocol,
+            Rdx = ModuleTable.Modules[asking].Entry.StoreQuota,
         };
         record.Process->Give(in message, (byte*)call.Request, (byte*)record.Payload, ModuleMessage.MaxPayload);
         return true;

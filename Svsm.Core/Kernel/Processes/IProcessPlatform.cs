@@ -75,13 +75,13 @@ internal interface IProcessPlatform : IProcessFrames, IGuestMessagePort
     /// <param name="asking">Index of the module that asks.</param>
     /// <param name="kind"><see cref="ModuleMessageKind.Store"/> or <see cref="ModuleMessageKind.Key"/>.</param>
     /// <param name="length">Bytes, at most <see cref="ModuleMessage.MaxPayload"/>.</param>
-    /// <param name="room">Where to; until <see cref="TrySendRequest"/> or <see cref="EndRequest"/>.</param>
+    /// <param name="room">Where to; until <see cref="SendRequest"/> or <see cref="EndRequest"/>.</param>
     /// <returns>False: there is no memory.</returns>
     bool TryBeginRequest(int asking, ModuleMessageKind kind, int length, out Span<byte> room);
 
     /// <summary>Sends the request that <see cref="TryBeginRequest"/> gave room for.</summary>
-    /// <returns>False: there is nobody to answer it.</returns>
-    bool TrySendRequest(int asking);
+    /// <returns>Pending: it is sent. NotFound: the image has nobody to answer it. Failed: that module does not run.</returns>
+    InternalState SendRequest(int asking);
 
     /// <summary>Says how far the request is.</summary>
     /// <param name="asking">Index of the module that asks.</param>

@@ -94,7 +94,7 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
         InternalCalls.TryBegin(asking, kind, length, out room);
 
     /// <inheritdoc/>
-    public readonly bool TrySendRequest(int asking) => InternalCalls.TrySend(asking);
+    public readonly InternalState SendRequest(int asking) => InternalCalls.Send(asking);
 
     /// <inheritdoc/>
     public readonly InternalState AwaitAnswer(int asking, ModuleMessageKind kind, out ReadOnlySpan<byte> answer) => InternalCalls.Await(asking, kind, out answer);

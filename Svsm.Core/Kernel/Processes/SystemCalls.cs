@@ -437,9 +437,14 @@ internal static unsafe class SystemCalls
         }
 
         long result = CopyIn(ref process, ref platform, buffer, room);
-        if (result == 0 && !platform.TrySendRequest(process.Module))
+        if (result == 0)
         {
-            result = Errno.NoFile;
+            result = platform.SendRequest(process.Module) switch
+            {
+                InternalState.Pending => 0,
+                InternalState.NotFound => Errno.NoFile,
+                _ => Errno.Input,
+            };
         }
 
         if (result != 0)

@@ -91,10 +91,11 @@ public sealed class ModuleTest : IDisposable
     /// <param name="kind"><see cref="ModuleMessageKind.Store"/> or <see cref="ModuleMessageKind.Key"/>.</param>
     /// <param name="protocol">Protocol of that module.</param>
     /// <param name="request">The request.</param>
+    /// <param name="storeQuota">Bytes that the module may have in the store.</param>
     /// <returns>The answer, or null: the module serves no such requests.</returns>
-    public byte[]? Ask(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request)
+    public byte[]? Ask(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request, long storeQuota = 0)
     {
-        ModuleMessage answer = Send(new() { Kind = kind, Rcx = protocol, PayloadSize = (uint)request.Length }, out ReadOnlyMemory<byte> contents, request);
+        ModuleMessage answer = Send(new() { Kind = kind, Rcx = protocol, Rdx = (ulong)storeQuota, PayloadSize = (uint)request.Length }, out ReadOnlyMemory<byte> contents, request);
         return (SvsmResultCode)answer.Result == SvsmResultCode.Success ? contents.ToArray() : null;
     }
 
