@@ -99,11 +99,7 @@ public static class VariableJson
                     throw new InvalidDataException($"{what} is there twice");
                 }
 
-                if (KnownVariables.IsSecureBootKey(variable.Id) && !SignatureLists.AreGood(variable.Data, out _))
-                {
-                    throw new InvalidDataException($"{what} is not signature lists with RSA certificates");
-                }
-
+                Check(variable, what);
                 size += variable.Size;
                 if (size > VariableLimits.NonVolatileQuota)
                 {
@@ -114,6 +110,30 @@ public static class VariableJson
             }
 
             return records;
+        }
+    }
+
+    // As if the guest had written it, but for signatures: what the engine relies on, and what firmware would stumble over.
+    private static void Check(Variable variable, string what)
+    {
+        if (VariableProperties.FindDefinedAttributes(variable.Id) is VariableAttributes wanted && variable.Attributes != wanted)
+        {
+            throw new InvalidDataException($"{what} has \"attr\" {(uint)variable.Attributes}; wanted is {(uint)wanted}");
+        }
+
+        if (KnownVariables.IsSecureBootKey(variable.Id) && !SignatureLists.AreGood(variable.Data, out _))
+        {
+            throw new InvalidDataException($"{what} is not signature lists with RSA certificates");
+        }
+
+        if (variable.Id == KnownVariables.PlatformKey && !SignatureLists.IsOneCertificate(variable.Data))
+        {
+            throw new InvalidDataException($"{what} is not one certificate");
+        }
+
+        if (!VariableProperties.IsGood(variable.Id, variable.Data))
+        {
+            throw new InvalidDataException($"{what} has data that it cannot have");
         }
     }
 

@@ -27,6 +27,9 @@ internal sealed record Variable(VariableId Id, VariableAttributes Attributes, by
     /// <summary>Its place in the order of names; of a non-volatile one the number of its record as well. 0: none yet.</summary>
     public uint Number { get; init; }
 
+    /// <summary>Whether the storage has it. A non-volatile one that the engine makes itself when the guest starts is not there until it is written.</summary>
+    public bool IsStored { get; init; }
+
     public bool IsNonVolatile => (Attributes & VariableAttributes.NonVolatile) != 0;
 
     public bool IsAuthenticated => (Attributes & VariableAttributes.TimeBasedAuthenticatedWriteAccess) != 0;

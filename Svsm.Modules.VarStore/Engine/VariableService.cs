@@ -25,19 +25,18 @@ internal readonly record struct VariableInfo(ulong MaxStorage, ulong RemainingSt
 internal sealed class VariableService
 {
     private readonly VariableTable _table;
-    private readonly SecureBoot _secureBoot;
 
     public VariableService(VariableTable table)
     {
         _table = table;
-        _secureBoot = new SecureBoot(table, this);
+        SecureBoot = new SecureBoot(table, this);
     }
 
     public VariablePolicies Policies { get; } = new();
 
     public VariableProperties Properties { get; } = new();
 
-    public SecureBoot SecureBoot => _secureBoot;
+    public SecureBoot SecureBoot { get; }
 
     /// <summary>Whether DXE has ended: policies and properties are enforced.</summary>
     public bool IsEndOfDxe { get; private set; }
@@ -53,7 +52,7 @@ internal sealed class VariableService
         Policies.Clear();
         Properties.Clear();
         _table.DropVolatile();
-        _secureBoot.Start();
+        SecureBoot.Start();
     }
 
     /// <summary>DXE ends. Policies are locked.</summary>
@@ -179,7 +178,7 @@ internal sealed class VariableService
         }
 
         var changes = new VariableChanges();
-        if (_secureBoot.TryProcess(id, attributes, payload, write, changes, out status))
+        if (SecureBoot.TryProcess(id, attributes, payload, write, changes, out status))
         {
             // Its own matter.
         }

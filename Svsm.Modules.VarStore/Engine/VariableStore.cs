@@ -17,7 +17,6 @@
 
 using System;
 using System.Buffers.Binary;
-using System.Collections.Generic;
 
 namespace Svsm.Modules.VarStore;
 
@@ -33,7 +32,7 @@ public enum VariableStoreResult
     /// <summary>The storage did not take a change.</summary>
     StorageFailed,
 
-    /// <summary>The keys for secure boot are none: not signature lists with RSA certificates, none in PK, several in PK, or without a PK.</summary>
+    /// <summary>The keys for secure boot are none: not signature lists with RSA certificates, not one in PK, or too long; dbx also together with what is stored.</summary>
     BadKeys,
 }
 
@@ -53,11 +52,9 @@ public sealed class VariableStore
 
     private readonly VariableMessages _variableMessages;
     private readonly PolicyMessages _policyMessages;
-    private readonly VariableTable _table;
 
-    private VariableStore(VariableTable table, VariableService service)
+    private VariableStore(VariableService service)
     {
-        _table = table;
         Service = service;
         _variableMessages = new(service);
         _policyMessages = new(service.Policies);
@@ -70,8 +67,6 @@ public sealed class VariableStore
     public bool AreDatabaseUpdatesAllowed => Service.SecureBoot.AreUpdatesAllowed;
 
     internal VariableService Service { get; }
-
-    internal IEnumerable<Variable> NonVolatile => _table.NonVolatile;
 
     /// <summary>Opens a store, and has the guest start.</summary>
     /// <param name="storage">Keeps the non-volatile variables.</param>
@@ -93,7 +88,7 @@ public sealed class VariableStore
         if (result == VariableStoreResult.Done)
         {
             service.Start();
-            store = new VariableStore(table, service);
+            store = new VariableStore(service);
         }
 
         return result;

@@ -35,14 +35,9 @@ internal sealed class VariableChanges
 
 internal sealed class VariableTable(IVariableStorage storage)
 {
-    // Non-volatile by its attributes, but every start of the guest begins with a new one.
-    private static bool IsStored(Variable variable) => variable.IsNonVolatile && variable.Id != KnownVariables.CustomMode;
-
     private readonly Dictionary<VariableId, Variable> _variables = [];
     private readonly SortedList<uint, Variable> _volatile = [];
     private readonly SortedList<uint, Variable> _nonVolatile = [];
-
-    public IEnumerable<Variable> NonVolatile => _nonVolatile.Values;
 
     public int NonVolatileSize { get; private set; }
 
@@ -90,7 +85,7 @@ internal sealed class VariableTable(IVariableStorage storage)
                 return false;
             }
 
-            Put(variable);
+            Put(variable with { IsStored = true });
         }
 
         // More than the quota is what another version may have left; it may be read, and less of it be written.
@@ -112,9 +107,11 @@ internal sealed class VariableTable(IVariableStorage storage)
     }
 
     /// <summary>Makes changes.</summary>
+    /// <param name="changes">The changes.</param>
+    /// <param name="isOfGuest">Whether quotas count: they are the guest's.</param>
     /// <returns><see cref="EfiStatus.Success"/>; <see cref="EfiStatus.OutOfResources"/>: a quota; <see cref="EfiStatus.DeviceError"/>: the storage. Nothing
     /// changed unless it is a success.</returns>
-    public EfiStatus Commit(VariableChanges changes)
+    public EfiStatus Commit(VariableChanges changes, bool isOfGuest = true)
     {
         int nonVolatile = NonVolatileSize;
         int @volatile = VolatileSize;
@@ -130,7 +127,13 @@ internal sealed class VariableTable(IVariableStorage storage)
             if (made is not null)
             {
                 bool stays = old is not null && old.IsNonVolatile == made.IsNonVolatile;
-                made = made with { Number = stays ? old!.Number : made.IsNonVolatile ? nextNonVolatile++ : nextVolatile++ };
+                made = made with
+                {
+                    Number = stays ? old!.Number : made.IsNonVolatile ? nextNonVolatile++ : nextVolatile++,
+
+                    // Non-volatile by its attributes, but every start of the guest begins with a new one.
+                    IsStored = made.IsNonVolatile && made.Id != KnownVariables.CustomMode,
+                };
             }
 
             int delta = (made is { IsNonVolatile: true } ? made.Size : 0) - (old is { IsNonVolatile: true } ? old.Size : 0);
@@ -143,7 +146,7 @@ internal sealed class VariableTable(IVariableStorage storage)
         }
 
         // What does not take more is allowed also when there is too much already.
-        if ((grows && nonVolatile > VariableLimits.NonVolatileQuota) || (volatileGrows && @volatile > VariableLimits.VolatileQuota))
+        if (isOfGuest && ((grows && nonVolatile > VariableLimits.NonVolatileQuota) || (volatileGrows && @volatile > VariableLimits.VolatileQuota)))
         {
             return EfiStatus.OutOfResources;
         }
@@ -156,8 +159,8 @@ internal sealed class VariableTable(IVariableStorage storage)
 
         foreach ((Variable? old, Variable? made) in replaced)
         {
-            Variable? storedOld = old is not null && IsStored(old) ? old : null;
-            Variable? storedNew = made is not null && IsStored(made) ? made : null;
+            Variable? storedOld = old is { IsStored: true } ? old : null;
+            Variable? storedNew = made is { IsStored: true } ? made : null;
             if (storedOld is not null || storedNew is not null)
             {
                 VariableRecord.AddChanges(records, storedOld, storedNew);
@@ -194,7 +197,7 @@ internal sealed class VariableTable(IVariableStorage storage)
             Take(old);
         }
 
-        Put(variable with { Number = NextNumber(variable.IsNonVolatile ? _nonVolatile : _volatile) });
+        Put(variable with { Number = NextNumber(variable.IsNonVolatile ? _nonVolatile : _volatile), IsStored = false });
     }
 
     private static uint NextNumber(SortedList<uint, Variable> list) => list.Count == 0 ? 1 : list.Keys[^1] + 1;

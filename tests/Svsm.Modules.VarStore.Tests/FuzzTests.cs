@@ -40,6 +40,13 @@ public sealed class FuzzTests
     public void Messages_AMillion_HaveAnAnswer() => FuzzMessages(2, 1_000_000);
 
     [Fact]
+    public void WellKnownVariables_WithAnyProperty_HaveAnAnswer() => FuzzWellKnown(1, 2_000);
+
+    [Fact]
+    [Trait("Run", "all")]
+    public void WellKnownVariables_WithAMillionProperties_HaveAnAnswer() => FuzzWellKnown(2, 250_000);
+
+    [Fact]
     public void SignedWrites_Changed_AreRefused() => FuzzSignedWrites(1, 5_000);
 
     [Fact]
@@ -163,6 +170,62 @@ public sealed class FuzzTests
         }
     }
 
+    // Guests that lay down properties of variables that UEFI names, and write them short, in every shape that the checks of contents look for.
+    private static void FuzzWellKnown(int seed, int rounds)
+    {
+        string[] names =
+        [
+            "Boot0001", "Driver00Af", "SysPrepFFFF", "PlatformRecovery0000", "Key0001", "BootOrder", "DriverOrder", "Lang", "ConIn", "ConOutDev", "OsIndications", "BootXXXX", "Other",
+        ];
+        byte[][] shapes =
+        [
+            [], [0x7F, 0xFF, 4, 0], [1, 0, 0, 0, 4, 0, 0x4F, 0, 0, 0, 0x7F, 0xFF, 4, 0], [1, 0, 0, 0, 8, 0, 0, 0, 1, 1, 4, 0, 0x7F, 0xFF, 4, 0], [0x65, 0x6E, 0], new byte[10], new byte[22],
+        ];
+        ulong[] sizes = [0, 1, 2, 6, 22, ulong.MaxValue];
+        var random = new Random(seed);
+        var firmware = new TestFirmware();
+        var seen = new HashSet<EfiStatus>();
+        for (int round = 0; round < rounds; round++)
+        {
+            firmware.Store.Reset();
+            var ids = new VariableId[4];
+            for (int i = 0; i < ids.Length; i++)
+            {
+                ids[i] = new(random.Next(8) == 0 ? KnownVariables.ImageSecurity : KnownVariables.Global, names[random.Next(names.Length)]);
+                if (random.Next(4) != 0)
+                {
+                    Assert.Equal(EfiStatus.Success, firmware.Store.Service.Properties.Set(ids[i], new(
+                        random.Next(10) == 0,
+                        random.Next(2) == 0 ? VariableAttributes.None : TestFirmware.NonVolatile,
+                        sizes[random.Next(sizes.Length)],
+                        sizes[random.Next(sizes.Length)])));
+                }
+            }
+
+            firmware.Notify(random.Next(4) == 0 ? TestFirmware.ExitBootServices : TestFirmware.EndOfDxe);
+            for (int i = 0; i < 20; i++)
+            {
+                byte[] data = [.. shapes[random.Next(shapes.Length)]];
+                data = random.Next(3) switch
+                {
+                    0 => data,
+                    1 => data[..random.Next(data.Length + 1)],
+                    _ => [.. data, .. new byte[random.Next(6)]],
+                };
+                if (data.Length != 0 && random.Next(2) == 0)
+                {
+                    data[random.Next(data.Length)] = (byte)s_edges[random.Next(s_edges.Length)];
+                }
+
+                VariableAttributes attributes = random.Next(4) == 0 ? TestFirmware.Volatile : TestFirmware.NonVolatile;
+                seen.Add(firmware.Set(ids[random.Next(ids.Length)], random.Next(4) == 0 ? attributes | TestFirmware.Append : attributes, data));
+            }
+        }
+
+        Assert.Subset(s_statuses, seen);
+        Assert.Superset(new HashSet<EfiStatus> { EfiStatus.Success, EfiStatus.InvalidParameter, EfiStatus.WriteProtected, EfiStatus.NotFound }, seen);
+    }
+
     private static void FuzzSignedWrites(int seed, int rounds)
     {
         var random = new Random(seed);
@@ -179,8 +242,15 @@ public sealed class FuzzTests
         int taken = 0;
         for (int round = 0; round < rounds; round++)
         {
-            byte[] original = good[random.Next(good.Length)];
-            byte[] data = [.. original];
+            byte[] data = [.. good[random.Next(good.Length)]];
+
+            // What is not changed is taken at any time: so it is the changes that are refused.
+            if (round % 100 == 0)
+            {
+                Assert.Equal(EfiStatus.Success, firmware.Set(KnownVariables.Allowed, TestFirmware.Authenticated, data));
+                firmware = new(keys: keys);
+            }
+
             for (int i = 1 + random.Next(3); i > 0; i--)
             {
                 int at = random.Next(4) == 0 ? random.Next(100) : random.Next(data.Length);

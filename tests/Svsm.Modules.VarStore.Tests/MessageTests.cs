@@ -177,6 +177,37 @@ public sealed class MessageTests
     }
 
     [Fact]
+    public void Property_OfAVariableOfUefi_CountsBesideWhatUefiSays()
+    {
+        byte[] OfUefi(string name, params byte[] property) => [.. KnownVariables.Global.ToByteArray(), .. Named(name, property)[16..]];
+        byte[] anything = [1, 0, 0, 0, 0, 0, 0, 0, .. BitConverter.GetBytes(0UL), .. BitConverter.GetBytes(64UL)];
+        byte[] atMost4 = [.. anything[..16], .. BitConverter.GetBytes(4UL)];
+        byte[] readOnly = [1, 0, 1, .. anything[3..]];
+        foreach ((string name, byte[] property) in ((string, byte[])[])[("Boot0001", anything), ("Key0001", anything), ("OsIndications", anything), ("BootOrder", atMost4), ("Timeout", readOnly)])
+        {
+            Assert.Equal(EfiStatus.Success, _firmware.Call(9, OfUefi(name, property), out _));
+            Assert.Equal(EfiStatus.Success, _firmware.Call(10, OfUefi(name, new byte[24]), out byte[] answer));
+            Assert.Equal(property, answer[24..48]);
+        }
+
+        _firmware.Notify(TestFirmware.EndOfDxe);
+        EfiStatus Set(string name, int length, VariableAttributes attributes = TestFirmware.NonVolatile) => _firmware.Set(new VariableId(KnownVariables.Global, name), attributes, new byte[length]);
+        for (int length = 1; length < 8; length++)
+        {
+            Assert.Equal(EfiStatus.InvalidParameter, Set("Boot0001", length));
+            Assert.Equal(EfiStatus.InvalidParameter, Set("Boot0001", length, TestFirmware.NonVolatile | TestFirmware.Append));
+            Assert.Equal(EfiStatus.InvalidParameter, Set("Key0001", length));
+            Assert.Equal(EfiStatus.InvalidParameter, Set("OsIndications", length));
+        }
+
+        Assert.Equal(EfiStatus.InvalidParameter, Set("OsIndications", 8, TestFirmware.Volatile));
+        Assert.Equal(EfiStatus.Success, Set("OsIndications", 8));
+        Assert.Equal(EfiStatus.InvalidParameter, Set("BootOrder", 6));
+        Assert.Equal(EfiStatus.Success, Set("BootOrder", 4));
+        Assert.Equal(EfiStatus.WriteProtected, Set("Timeout", 2));
+    }
+
+    [Fact]
     public void Property_TooMany_IsOutOfResources()
     {
         byte[] property = [1, .. new byte[23]];

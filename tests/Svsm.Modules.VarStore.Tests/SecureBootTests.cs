@@ -247,6 +247,19 @@ public sealed class SecureBootTests
     }
 
     [Fact]
+    public void Custom_AfterExitBootServices_CountsForNothing()
+    {
+        EnterUserMode();
+        Assert.Equal(EfiStatus.Success, _firmware.Set(KnownVariables.CustomMode, Hidden, 1));
+        _firmware.Notify(TestFirmware.ExitBootServices);
+        Assert.Equal(EfiStatus.SecurityViolation, WriteUnsigned(KnownVariables.Allowed, _other.List()));
+        Assert.Equal(EfiStatus.SecurityViolation, WriteUnsigned(KnownVariables.KeyExchangeKeys, _other.List()));
+        Assert.Equal(EfiStatus.SecurityViolation, WriteUnsigned(KnownVariables.PlatformKey, []));
+        Assert.Equal(EfiStatus.Success, Write(KnownVariables.Allowed, _vendor, Hashes(1)));
+        AssertMode(0, 0, 0, 1);
+    }
+
+    [Fact]
     public void Audit_FromSetup_AndAPkDeploys()
     {
         Assert.Equal(EfiStatus.InvalidParameter, _firmware.Set(KnownVariables.AuditMode, TestFirmware.Volatile, 2));
@@ -475,6 +488,55 @@ public sealed class SecureBootTests
         Assert.Equal(_owner.List(), _firmware.Get(KnownVariables.PlatformKey));
         Assert.Null(_firmware.Get(KnownVariables.KeyExchangeKeys));
         Assert.Equal(Hashes(1), _firmware.Get(KnownVariables.Allowed));
+    }
+
+    [Fact]
+    public void Image_Keys_AreTaken_WhenTheGuestHasFilledItsQuota()
+    {
+        int count = 0;
+        while (_firmware.Set($"{count}", TestFirmware.NonVolatile, new byte[0x1000]) == EfiStatus.Success)
+        {
+            count++;
+        }
+
+        while (_firmware.Set($"{count}", TestFirmware.NonVolatile, 1) == EfiStatus.Success)
+        {
+            count++;
+        }
+
+        _firmware = new(_storage, new SecureBootKeys(_owner.Der, _vendor.List(), Hashes(1), Hashes(2)));
+        AssertMode(0, 0, 1, 1);
+        Assert.Equal(Hashes(1), _firmware.Get(KnownVariables.Allowed));
+        Assert.Equal(EfiStatus.OutOfResources, _firmware.Set("more", TestFirmware.NonVolatile, 1));
+        Assert.Equal(EfiStatus.OutOfResources, Write(KnownVariables.Forbidden, _vendor, Hashes(3), TestFirmware.Append));
+
+        // The image's next version may have more of them.
+        _firmware = new(_storage, new SecureBootKeys(_owner.Der, _vendor.List(_other), Hashes(1, 2), Hashes(2, 3)));
+        Assert.Equal([.. Hashes(2), .. Hashes(3)], _firmware.Get(KnownVariables.Forbidden)!);
+        Assert.Equal(EfiStatus.Success, _firmware.Set("0", TestFirmware.NonVolatile));
+        Assert.Equal(EfiStatus.Success, _firmware.Set("1", TestFirmware.NonVolatile));
+        Assert.Equal(EfiStatus.Success, _firmware.Set("more", TestFirmware.NonVolatile, 1));
+    }
+
+    [Fact]
+    public void Image_Forbidden_WithoutRoomInTheGuests_ReplacesThem()
+    {
+        byte[] many = Entries(1300);
+        Assert.Equal(EfiStatus.Success, WriteUnsigned(KnownVariables.Forbidden, many));
+        var keys = new SecureBootKeys(_owner.Der, _vendor.List(), default, Entries(100, 7));
+        _firmware = new(_storage, keys);
+        AssertMode(0, 0, 1, 1);
+        Assert.Equal(Entries(100, 7), _firmware.Get(KnownVariables.Forbidden));
+
+        // What was signed under the image's keys is not given up.
+        Assert.Equal(EfiStatus.Success, Write(KnownVariables.Forbidden, _vendor, many));
+        Assert.Equal(VariableStoreResult.BadKeys, VariableStore.TryOpen(_storage, keys, out _));
+
+        static byte[] Entries(int count, byte fill = 1) =>
+        [
+            .. Hashes()[..16], .. BitConverter.GetBytes(28 + (count * 48)), 0, 0, 0, 0, 48, 0, 0, 0,
+            .. Enumerable.Range(0, count).SelectMany(i => (byte[])[.. TestFirmware.Vendor.ToByteArray(), .. BitConverter.GetBytes(i), .. Enumerable.Repeat(fill, 28)]),
+        ];
     }
 
     [Fact]

@@ -87,6 +87,23 @@ public sealed class VariableJsonTests
         Assert.Equal(EfiStatus.SecurityViolation, firmware.Set(id, TestFirmware.Authenticated, TestSigner.Named("Alice").Write(id, TestFirmware.Authenticated, s_time.AddDays(1), [8])));
     }
 
+    [Fact]
+    public void Import_OfKeysOnly_IsUserMode_AndTheKeyCanGo()
+    {
+        TestSigner owner = TestSigner.Named("Owner");
+        TestStorage storage = Storage(VariableJson.Import(Encoding.UTF8.GetBytes($$"""
+            { "version": 2, "variables": [ { "name": "PK", "guid": "8be4df61-93ca-11d2-aa0d-00e098032b8c", "attr": 39, "data": "{{Convert.ToHexString(owner.List())}}" } ] }
+            """)));
+        var firmware = new TestFirmware(storage);
+        Assert.True(firmware.Store.IsSecureBootOn);
+        Assert.Equal(1, firmware.Flag(KnownVariables.SecureBootEnable));
+
+        // SecureBootEnable, which the engine made itself, goes with it; the storage never had it.
+        Assert.Equal(EfiStatus.Success, firmware.Set(KnownVariables.PlatformKey, TestFirmware.Authenticated, owner.Write(KnownVariables.PlatformKey, TestFirmware.Authenticated, s_time, [])));
+        Assert.Null(firmware.Get(KnownVariables.SecureBootEnable));
+        Assert.False(new TestFirmware(storage).Store.IsSecureBootOn);
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("{")]
@@ -125,6 +142,37 @@ public sealed class VariableJsonTests
         Assert.Contains("signature lists", Refused("{ \"name\": \"PK\", \"guid\": \"8be4df61-93ca-11d2-aa0d-00e098032b8c\", \"attr\": 39, \"data\": \"00\" }"), StringComparison.Ordinal);
         string large = string.Join(", ", Enumerable.Range(0, 4).Select(i => $"{{ \"name\": \"{i}\", {Guid}, \"attr\": 7, \"data\": \"{new string('0', 2 * 65536)}\" }}"));
         Assert.Contains("more than the 262144 bytes", Refused(large), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Import_OfWhatUefiNames_IsAsUefiSays()
+    {
+        const string Global = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+        const string ImageSecurity = "d719b2cb-3d3a-4596-a3bc-dad00e67656f";
+        string Text(string name, string vendor, int attributes, string data) => $"{{ \"name\": \"{name}\", \"guid\": \"{vendor}\", \"attr\": {attributes}, \"data\": \"{data}\" }}";
+        TestSigner owner = TestSigner.Named("Owner");
+        string list = Convert.ToHexString(owner.List());
+        foreach ((string name, string vendor) in ((string, string)[])[("PK", Global), ("KEK", Global), ("db", ImageSecurity), ("dbx", ImageSecurity), ("dbt", ImageSecurity)])
+        {
+            foreach (int attributes in (int[])[3, 7, 35])
+            {
+                Assert.Contains($"'{name}' of {vendor} has \"attr\" {attributes}; wanted is 39", Refused(Text(name, vendor, attributes, list)), StringComparison.Ordinal);
+            }
+
+            Assert.Contains($"'{name}' of {vendor} is not signature lists", Refused(Text(name, vendor, 39, list + "00")), StringComparison.Ordinal);
+        }
+
+        string hash = "2616c4c14c509240aca941f9369343284c0000000000000030000000" + new string('0', 96);
+        foreach (string lists in (string[])[Convert.ToHexString(owner.List(TestSigner.Named("Other"))), hash])
+        {
+            Assert.Contains("is not one certificate", Refused(Text("PK", Global, 39, lists)), StringComparison.Ordinal);
+        }
+
+        // What the engine makes itself, and what a guest could not write either.
+        Assert.Contains($"'SetupMode' of {Global} has \"attr\" 7; wanted is 6", Refused(Text("SetupMode", Global, 7, "00")), StringComparison.Ordinal);
+        Assert.Contains($"'Boot0001' of {Global} has data that it cannot have", Refused(Text("Boot0001", Global, 7, "0100")), StringComparison.Ordinal);
+        Assert.Contains($"'Boot0001' of {Global} has data that it cannot have", Refused(Text("Boot0001", Global, 7, "010000000400")), StringComparison.Ordinal);
+        Assert.Contains($"'Timeout' of {Global} has data that it cannot have", Refused(Text("Timeout", Global, 7, "010000")), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -24,4 +24,27 @@ public sealed class VariableRecordTests
     [InlineData("000001")]
     [InlineData("0000000001")]
     public void TryReadName_OtherLength_IsNoRecord(string name) => Assert.False(VariableRecord.TryReadName(Convert.FromHexString(name), out _));
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(31)]
+    [InlineData(33)]
+    [InlineData(64)]
+    public void Signer_OfAnotherLength_IsDamage(byte length)
+    {
+        var storage = new TestStorage();
+        var id = new VariableId(TestFirmware.Vendor, "Signed");
+        byte[] write = TestSigner.Named("Alice").Write(id, TestFirmware.Authenticated, new(2024, 1, 1), new byte[100]);
+        Assert.Equal(EfiStatus.Success, new TestFirmware(storage).Set(id, TestFirmware.Authenticated, write));
+        Assert.Equal(VariableStoreResult.Done, VariableStore.TryOpen(storage, null, out _));
+        storage.Damage(Assert.Single(storage.Records).Key, record =>
+        {
+            // With what would be a name and data.
+            record.AsSpan(0x28).Fill(1);
+            Assert.Equal(32, record[1]);
+            record[1] = length;
+            return record;
+        });
+        Assert.Equal(VariableStoreResult.Damaged, VariableStore.TryOpen(storage, null, out _));
+    }
 }

@@ -33,9 +33,7 @@ internal sealed class AuthenticatedWrite
     private readonly VariableAttributes _attributes;
     private readonly ReadOnlyMemory<byte> _data;
     private readonly ReadOnlyMemory<byte> _message;
-    private bool _isRead;
     private SignedMessage? _signed;
-    private byte[] _hash = [];
 
     private AuthenticatedWrite(VariableId id, VariableAttributes attributes, ReadOnlyMemory<byte> data, ReadOnlyMemory<byte> message, ReadOnlyMemory<byte> payload)
     {
@@ -69,7 +67,7 @@ internal sealed class AuthenticatedWrite
         return new AuthenticatedWrite(id, attributes, data, data[MessageOffset..end], data[end..]);
     }
 
-    /// <summary>Checks everything but who signed it: form, time, message.</summary>
+    /// <summary>Checks everything but who signed it: form, time, message, signatures.</summary>
     /// <param name="old">The variable as it is; null: there is none.</param>
     public bool IsGood(Variable? old)
     {
@@ -80,24 +78,20 @@ internal sealed class AuthenticatedWrite
             return false;
         }
 
-        if (!_isRead)
+        _signed = SignedMessage.Read(_message);
+        if (_signed is null)
         {
-            _isRead = true;
-            _signed = SignedMessage.Read(_message);
-            if (_signed is not null)
-            {
-                byte[] head = new byte[16 + sizeof(uint)];
-                _id.Vendor.TryWriteBytes(head);
-                BinaryPrimitives.WriteUInt32LittleEndian(head.AsSpan(16), (uint)_attributes);
-                _hash = _signed.Hash.Compute(MemoryMarshal.AsBytes(_id.Name.AsSpan()).ToArray(), head, _data[..EfiTime.Length], Payload);
-            }
+            return false;
         }
 
-        return _signed is not null;
+        byte[] head = new byte[16 + sizeof(uint)];
+        _id.Vendor.TryWriteBytes(head);
+        BinaryPrimitives.WriteUInt32LittleEndian(head.AsSpan(16), (uint)_attributes);
+        return _signed.IsSigned(_signed.Hash.Compute(MemoryMarshal.AsBytes(_id.Name.AsSpan()).ToArray(), head, _data[..EfiTime.Length], Payload));
     }
 
     /// <summary>Whether a certificate, or one that it issued, signed it. Only after <see cref="IsGood"/>.</summary>
-    public bool IsSignedBy(ReadOnlyMemory<byte> trusted) => Certificate.Read(trusted) is Certificate certificate && _signed!.IsSignedBy(_hash, certificate);
+    public bool IsSignedBy(ReadOnlyMemory<byte> trusted) => Certificate.Read(trusted) is Certificate certificate && _signed!.LeadsTo(certificate);
 
     /// <summary>Whether the very owner of a certificate signed it, not one that it issued. Only after <see cref="IsGood"/>.</summary>
     public bool IsSignedByOwner(ReadOnlyMemory<byte> trusted) => _signed!.First.Der.Span.SequenceEqual(trusted.Span) && IsSignedBy(trusted);
@@ -115,7 +109,7 @@ internal sealed class AuthenticatedWrite
         }
 
         signer = HashAlgorithm.Sha256.Compute(_signed.Last.CommonName, HashAlgorithm.Sha256.Compute(_signed.First.Der));
-        return (old is null || signer.AsSpan().SequenceEqual(old.Signer)) && _signed.IsSignedBy(_hash, _signed.First)
+        return (old is null || signer.AsSpan().SequenceEqual(old.Signer)) && _signed.LeadsTo(_signed.First)
             ? EfiStatus.Success
             : EfiStatus.SecurityViolation;
     }

@@ -43,32 +43,10 @@ internal sealed class HashAlgorithm
 
     public byte[] DigestInfoPrefix { get; }
 
-    public static HashAlgorithm? Find(ReadOnlySpan<byte> identifier)
-    {
-        foreach (HashAlgorithm algorithm in s_all)
-        {
-            if (identifier.SequenceEqual(algorithm._identifier))
-            {
-                return algorithm;
-            }
-        }
-
-        return null;
-    }
+    public static HashAlgorithm? Find(ReadOnlySpan<byte> identifier) => Find(identifier, static algorithm => algorithm._identifier);
 
     /// <summary>The hash of an algorithm of signatures with RSA and that hash.</summary>
-    public static HashAlgorithm? FindOfSignature(ReadOnlySpan<byte> identifier)
-    {
-        foreach (HashAlgorithm algorithm in s_all)
-        {
-            if (identifier.SequenceEqual(algorithm._rsaIdentifier))
-            {
-                return algorithm;
-            }
-        }
-
-        return null;
-    }
+    public static HashAlgorithm? FindOfSignature(ReadOnlySpan<byte> identifier) => Find(identifier, static algorithm => algorithm._rsaIdentifier);
 
     /// <summary>Whether an algorithm of a signature is RSA, with this hash or without saying which.</summary>
     public bool IsRsaSignature(ReadOnlySpan<byte> identifier) => identifier.SequenceEqual(s_rsa) || identifier.SequenceEqual(_rsaIdentifier);
@@ -86,5 +64,18 @@ internal sealed class HashAlgorithm
         byte[] hash = new byte[Length];
         digest.DoFinal(hash);
         return hash;
+    }
+
+    private static HashAlgorithm? Find(ReadOnlySpan<byte> identifier, Func<HashAlgorithm, byte[]> identifierOf)
+    {
+        foreach (HashAlgorithm algorithm in s_all)
+        {
+            if (identifier.SequenceEqual(identifierOf(algorithm)))
+            {
+                return algorithm;
+            }
+        }
+
+        return null;
     }
 }

@@ -11,11 +11,12 @@
 //   deployed   there      0        0         1           PK                          PK       PK, KEK            no PK: setup
 //
 // Writing PK means the very owner of its certificate; KEK may have issued the certificate of who signs. In user mode CustomMode = 1, which lasts until the
-// guest starts anew, lets anybody write all of them: that is what the menus of firmware do. In deployed mode there is nobody present who could, and
-// SecureBootEnable cannot be written either. AuditMode and DeployedMode are read-only after ExitBootServices, as UEFI has it; so is CustomMode.
+// guest starts anew or exits boot services, lets anybody write all of them: that is what the menus of firmware do. In deployed mode there is nobody present
+// who could, and SecureBootEnable cannot be written either. AuditMode and DeployedMode are read-only after ExitBootServices, as UEFI has it; so is CustomMode.
 //
 // An image that brings keys begins in deployed mode with them. What has been changed since, signed, stays as long as images bring the same PK, KEK and db;
-// others, and keys that a guest enrolled, are replaced. dbx only grows: what the image forbids is added to what the store does.
+// others, and keys that a guest enrolled, are replaced. dbx only grows: what the image forbids is added to what the store does. Only where the keys are
+// replaced and there is no room for both, the guest's go: nobody signed them whom the image knows. No guest can fill the store so that the keys have no room.
 //
 // Source: UEFI specification 2.10, 32.3 (modes) and 32.6; EDK2 SecurityPkg/Library/AuthVariableLib (AuthVariableLib.c, AuthService.c), where there are setup,
 // user and custom mode, and PcdRequireSelfSignedPk as OVMF has it.
@@ -54,7 +55,8 @@ internal sealed class SecureBoot(VariableTable table, VariableService service)
 
     private bool HasPlatformKey => Mode is PlatformMode.User or PlatformMode.Deployed;
 
-    private bool IsCustom => Mode != PlatformMode.Deployed && Is(KnownVariables.CustomMode);
+    // An operating system cannot see the variable; nor shall it have what firmware left on.
+    private bool IsCustom => !service.IsRuntime && Mode != PlatformMode.Deployed && Is(KnownVariables.CustomMode);
 
     /// <summary>Takes the keys of the image, before the guest starts.</summary>
     public VariableStoreResult Enrol(SecureBootKeys keys)
@@ -66,7 +68,8 @@ internal sealed class SecureBoot(VariableTable table, VariableService service)
 
         var changes = new VariableChanges();
         byte[] hash = lists!.Hash();
-        if (!table.State.ImageKeys.Span.SequenceEqual(hash) || table.Find(KnownVariables.PlatformKey) is null)
+        bool isNew = !table.State.ImageKeys.Span.SequenceEqual(hash) || table.Find(KnownVariables.PlatformKey) is null;
+        if (isNew)
         {
             Replace(changes, KnownVariables.PlatformKey, lists.PlatformKey);
             Replace(changes, KnownVariables.KeyExchangeKeys, lists.KeyExchangeKeys);
@@ -82,23 +85,18 @@ internal sealed class SecureBoot(VariableTable table, VariableService service)
             byte[] all = [.. forbidden?.Data ?? [], .. more];
             if (all.Length > VariableLimits.MaxData)
             {
-                return VariableStoreResult.BadKeys;
+                if (!isNew)
+                {
+                    return VariableStoreResult.BadKeys;
+                }
+
+                all = lists.Forbidden.ToArray();
             }
 
             changes.Set(forbidden is null ? new Variable(KnownVariables.Forbidden, Keys, all) : forbidden with { Data = all });
         }
 
-        if (changes.All.Count == 0)
-        {
-            return VariableStoreResult.Done;
-        }
-
-        return table.Commit(changes) switch
-        {
-            EfiStatus.Success => VariableStoreResult.Done,
-            EfiStatus.DeviceError => VariableStoreResult.StorageFailed,
-            _ => VariableStoreResult.BadKeys,
-        };
+        return changes.All.Count == 0 || table.Commit(changes, isOfGuest: false) == EfiStatus.Success ? VariableStoreResult.Done : VariableStoreResult.StorageFailed;
     }
 
     /// <summary>The guest starts: the mode follows from what is stored.</summary>

@@ -23,10 +23,10 @@ public sealed record SecureBootKeys(ReadOnlyMemory<byte> PlatformKey, ReadOnlyMe
     internal bool TryGetLists(out SecureBootKeys? lists)
     {
         lists = null;
-        if (!TryGetLists(PlatformKey, out ReadOnlyMemory<byte> platformKey, out int count) || count != 1 || SignatureLists.Certificates(platformKey).Count != 1
-            || !TryGetLists(KeyExchangeKeys, out ReadOnlyMemory<byte> keyExchangeKeys, out _)
-            || !TryGetLists(Allowed, out ReadOnlyMemory<byte> allowed, out _)
-            || !TryGetLists(Forbidden, out ReadOnlyMemory<byte> forbidden, out _))
+        if (!TryGetLists(PlatformKey, out ReadOnlyMemory<byte> platformKey) || !SignatureLists.IsOneCertificate(platformKey)
+            || !TryGetLists(KeyExchangeKeys, out ReadOnlyMemory<byte> keyExchangeKeys)
+            || !TryGetLists(Allowed, out ReadOnlyMemory<byte> allowed)
+            || !TryGetLists(Forbidden, out ReadOnlyMemory<byte> forbidden))
         {
             return false;
         }
@@ -42,9 +42,9 @@ public sealed record SecureBootKeys(ReadOnlyMemory<byte> PlatformKey, ReadOnlyMe
         return HashAlgorithm.Sha256.Compute(Length(PlatformKey), PlatformKey, Length(KeyExchangeKeys), KeyExchangeKeys, Length(Allowed), Allowed);
     }
 
-    private static bool TryGetLists(ReadOnlyMemory<byte> bytes, out ReadOnlyMemory<byte> lists, out int count)
+    private static bool TryGetLists(ReadOnlyMemory<byte> bytes, out ReadOnlyMemory<byte> lists)
     {
         lists = Certificate.Read(bytes) is null ? bytes : SignatureLists.OfCertificate(s_owner, bytes.Span);
-        return SignatureLists.AreGood(lists, out count) && lists.Length <= VariableLimits.MaxData;
+        return SignatureLists.AreGood(lists, out _) && lists.Length <= VariableLimits.MaxData;
     }
 }

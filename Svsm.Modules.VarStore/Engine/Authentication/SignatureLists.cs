@@ -93,6 +93,9 @@ internal static class SignatureLists
         return true;
     }
 
+    /// <summary>Whether data is one list with one certificate, with an RSA key: what PK may be. Untrusted.</summary>
+    public static bool IsOneCertificate(ReadOnlyMemory<byte> data) => AreGood(data, out int count) && count == 1 && Certificates(data).Count == 1;
+
     /// <summary>The certificates of lists that <see cref="AreGood"/>; of others, those before the first that is not.</summary>
     public static List<ReadOnlyMemory<byte>> Certificates(ReadOnlyMemory<byte> data)
     {

@@ -31,8 +31,6 @@ internal sealed class VariablePolicy
     public const int HeaderLength = 0x2C;
     public const int StateLength = 18;
 
-    public const uint NoMaxSize = uint.MaxValue;
-
     private const uint Version = 0x1_0000;
     private const int SizeOffset = 4;
     private const int NameOffset = 6;
@@ -83,7 +81,7 @@ internal sealed class VariablePolicy
         BinaryPrimitives.WriteUInt16LittleEndian(entry.AsSpan(SizeOffset), (ushort)entry.Length);
         BinaryPrimitives.WriteUInt16LittleEndian(entry.AsSpan(NameOffset), HeaderLength);
         id.Vendor.TryWriteBytes(entry.AsSpan(VendorOffset));
-        BinaryPrimitives.WriteUInt32LittleEndian(entry.AsSpan(MaxSizeOffset), NoMaxSize);
+        BinaryPrimitives.WriteUInt32LittleEndian(entry.AsSpan(MaxSizeOffset), uint.MaxValue);
         entry[LockOffset] = (byte)PolicyLock.Now;
         MemoryMarshal.AsBytes(id.Name.AsSpan()).CopyTo(entry.AsSpan(HeaderLength));
         return entry;

@@ -2,7 +2,8 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // What UEFI says about the variables that it names itself, enforced from the end of DXE on: attributes, sizes, contents; and that its own GUIDs have no
-// other variables. Firmware may add properties of others before (functions 9 and 10).
+// other variables. Firmware may add properties before (functions 9 and 10), of others, or of these, which then have to keep to both: whatever reads contents
+// below can rely on the size that UEFI says.
 //
 // Source: EDK2 MdeModulePkg/Library/VarCheckUefiLib (the table, the checks of contents) and VarCheckLib (the order of checks).
 
@@ -117,7 +118,17 @@ internal sealed class VariableProperties
         return EfiStatus.Success;
     }
 
+    /// <summary>The property that a variable was given, or what UEFI says; null: neither.</summary>
     public VariableProperty? Find(VariableId id) => _added.TryGetValue(id, out VariableProperty added) ? added : FindDefined(id)?.Property;
+
+    /// <summary>The attributes that a variable has to have because UEFI says so; null: any.</summary>
+    public static VariableAttributes? FindDefinedAttributes(VariableId id) => FindDefined(id)?.Property.Attributes;
+
+    /// <summary>Whether UEFI says nothing about a variable, or that it may hold this.</summary>
+    /// <param name="id">The variable.</param>
+    /// <param name="data">What it is to hold, at least one byte. Untrusted.</param>
+    public static bool IsGood(VariableId id, ReadOnlySpan<byte> data) =>
+        FindDefined(id) is not { } defined || (HasSize(defined.Property, data.Length) && IsGood(defined.Contents, defined.Property, data));
 
     /// <summary>Checks a write.</summary>
     /// <param name="id">The variable.</param>
@@ -128,7 +139,8 @@ internal sealed class VariableProperties
     public EfiStatus Check(VariableId id, VariableAttributes attributes, ReadOnlySpan<byte> data)
     {
         VariableProperty? property = Find(id);
-        if (property is { IsReadOnly: true })
+        VariableProperty? defined = FindDefined(id)?.Property;
+        if (property is { IsReadOnly: true } || defined is { IsReadOnly: true })
         {
             return EfiStatus.WriteProtected;
         }
@@ -139,20 +151,21 @@ internal sealed class VariableProperties
             return EfiStatus.Success;
         }
 
-        if (property is VariableProperty wanted
-            && ((wanted.Attributes != VariableAttributes.None && (attributes & ~VariableAttributes.AppendWrite) != wanted.Attributes)
-                || (!data.IsEmpty && ((ulong)data.Length < wanted.MinSize || (ulong)data.Length > wanted.MaxSize))))
-        {
-            return EfiStatus.InvalidParameter;
-        }
-
         if (property is null && (id.Vendor == KnownVariables.Global || id.Vendor == KnownVariables.ImageSecurity || id.Vendor == KnownVariables.HardwareError))
         {
             return EfiStatus.InvalidParameter;
         }
 
-        return data.IsEmpty || FindDefined(id) is not { } defined || IsGood(defined.Contents, defined.Property, data) ? EfiStatus.Success : EfiStatus.InvalidParameter;
+        return HasAttributes(property, attributes) && HasAttributes(defined, attributes) && (data.IsEmpty || (HasSize(property, data.Length) && IsGood(id, data)))
+            ? EfiStatus.Success
+            : EfiStatus.InvalidParameter;
     }
+
+    private static bool HasAttributes(VariableProperty? property, VariableAttributes attributes) =>
+        property is not { Attributes: not VariableAttributes.None } wanted || (attributes & ~VariableAttributes.AppendWrite) == wanted.Attributes;
+
+    private static bool HasSize(VariableProperty? property, int length) =>
+        property is not VariableProperty wanted || ((ulong)length >= wanted.MinSize && (ulong)length <= wanted.MaxSize);
 
     private static VariableId Global(string name) => new(KnownVariables.Global, name);
 
@@ -180,6 +193,7 @@ internal sealed class VariableProperties
         return null;
     }
 
+    // Of data that has the size.
     private static bool IsGood(Contents contents, VariableProperty property, ReadOnlySpan<byte> data) => contents switch
     {
         Contents.Text => data.Contains((byte)0),

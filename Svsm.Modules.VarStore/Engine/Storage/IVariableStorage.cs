@@ -13,7 +13,10 @@ namespace Svsm.Modules.VarStore;
 /// <param name="Value">What it holds, at most 64 KiB; null in a change: the record is removed.</param>
 public readonly record struct StorageRecord(uint Number, ReadOnlyMemory<byte>? Value);
 
-/// <summary>Keeps non-volatile variables: about 2,000 records, and half a MiB in all, at most.</summary>
+/// <summary>
+/// Keeps non-volatile variables. At most 2048 records, and 513 KiB in all with 36 bytes for each: the guest's quota of 256 KiB, and as much that an image may
+/// bring as keys for secure boot, for which that quota does not count.
+/// </summary>
 public interface IVariableStorage
 {
     /// <summary>Whether what is committed survives the end of the VM: bit 0 of the attestation manifest's flags.</summary>

@@ -1,50 +1,26 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// A storage that ends with its process: for images without one, and for tests. It keeps the numbers only where somebody wants to open it again.
+// A storage that ends with its process: for images without one. Nobody opens it again, so it keeps nothing.
 
 using System;
 using System.Collections.Generic;
-using System.Linq;
 
 namespace Svsm.Modules.VarStore;
 
-/// <summary>Keeps non-volatile variables in memory.</summary>
-/// <param name="keepsRecords">False: nothing is kept, as nobody will ever load it. True: another engine can be opened with it.</param>
-public sealed class MemoryVariableStorage(bool keepsRecords = false) : IVariableStorage
+/// <summary>Keeps non-volatile variables in the memory of the engine alone.</summary>
+public sealed class MemoryVariableStorage : IVariableStorage
 {
-    private readonly Dictionary<uint, byte[]> _records = [];
-
     /// <inheritdoc/>
     public bool IsPersistent => false;
 
     /// <inheritdoc/>
     public bool TryLoad(out IReadOnlyList<StorageRecord> records)
     {
-        records = [.. _records.Select(record => new StorageRecord(record.Key, record.Value))];
+        records = [];
         return true;
     }
 
     /// <inheritdoc/>
-    public bool TryCommit(ReadOnlySpan<StorageRecord> changes)
-    {
-        if (!keepsRecords)
-        {
-            return true;
-        }
-
-        foreach (StorageRecord change in changes)
-        {
-            if (change.Value is ReadOnlyMemory<byte> value)
-            {
-                _records[change.Number] = value.ToArray();
-            }
-            else
-            {
-                _records.Remove(change.Number);
-            }
-        }
-
-        return true;
-    }
+    public bool TryCommit(ReadOnlySpan<StorageRecord> changes) => true;
 }

@@ -4,7 +4,7 @@
 // Records as the storage keeps them, little-endian, for VariableTable.
 //
 //   record 0, the state                  00 u8 version 1 | 01 u8 flags: bit 0 deployed mode | 02 hash of the image's keys that were taken, zero: none (32)
-//   record n, a variable                 00 u8 version 1 | 01 u8 bytes of the signer's hash | 02 u16 bytes of the name, without NUL | 04 u32 attributes
+//   record n, a variable                 00 u8 version 1 | 01 u8 bytes of the signer's hash, 0 or 32 | 02 u16 bytes of the name, without NUL | 04 u32 attributes
 //                                        08 GUID of the vendor | 18 time | 28 signer's hash, name, data
 //
 // A record of more than 64 KiB is two: what is behind goes to record 0x8000_0000 + n. A storage that has names instead of numbers has the number as 4 bytes,
@@ -47,7 +47,6 @@ public static class VariableRecord
     private const int VendorOffset = 8;
     private const int TimeOffset = 0x18;
     private const int HeaderLength = 0x28;
-    private const int MaxSignerLength = 64;
 
     /// <summary>Tells the name of a record in a storage that has names.</summary>
     /// <param name="number">The record's number.</param>
@@ -186,7 +185,7 @@ public static class VariableRecord
         int nameLength = BinaryPrimitives.ReadUInt16LittleEndian(record[NameLengthOffset..]);
         var attributes = (VariableAttributes)BinaryPrimitives.ReadUInt32LittleEndian(record[AttributesOffset..]);
         const VariableAttributes Allowed = VariableAttributes.NonVolatile | VariableAttributes.Access | VariableAttributes.TimeBasedAuthenticatedWriteAccess;
-        if (signerLength > MaxSignerLength || nameLength is 0 or > VariableLimits.MaxNameLength - sizeof(char) || nameLength % sizeof(char) != 0
+        if ((signerLength != 0 && signerLength != HashAlgorithm.Sha256.Length) || nameLength is 0 or > VariableLimits.MaxNameLength - sizeof(char) || nameLength % sizeof(char) != 0
             || (attributes & ~Allowed) != 0 || (attributes & VariableAttributes.NonVolatile) == 0 || (attributes & VariableAttributes.BootServiceAccess) == 0
             || record.Length - HeaderLength - signerLength - nameLength is <= 0 or > VariableLimits.MaxData)
         {
