@@ -26,10 +26,15 @@
 //   another call                                                                  UNSUPPORTED_CALL. COCONUT-SVSM says UNSUPPORTED_PROTOCOL here, and
 //                                                                                 UNSUPPORTED_CALL in its other protocols
 //
+// The module that keeps the store asks for keys of the security processor, and for reports of its own (Svsm.Core/Wire/KeyMessages.cs): the same messages,
+// with the same rules. GuestRequests has them.
+//
 // Source: Secure VM Service Module specification (58019), "Attestation Protocol", as collected from COCONUT-SVSM and Linux.
 
 using System;
 using System.Collections.Generic;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using Org.BouncyCastle.Crypto.Digests;
 using Svsm.Core;
 using Svsm.Wire;
@@ -50,9 +55,35 @@ public sealed class AttestationModule : SvsmModule
     private const uint ServiceManifestVersion = 0;
 
     private ReportSource? _reports;
+    private KeySource? _keys;
 
     /// <inheritdoc/>
-    protected override void Start() => _reports = new ReportSource(SecurityProcessor, Log);
+    protected override void Start()
+    {
+        var requests = new GuestRequests(SecurityProcessor, Log);
+        _reports = new ReportSource(requests);
+        _keys = new KeySource(requests);
+    }
+
+    /// <inheritdoc/>
+    protected override bool TryServe(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request, out ReadOnlyMemory<byte> answer)
+    {
+        answer = default;
+        if (kind != ModuleMessageKind.Key)
+        {
+            return false;
+        }
+
+        byte[] contents = [];
+        KeyStatus status = request.Length == KeyRequest.Length && MemoryMarshal.TryRead(request.Span, out KeyRequest wish) ? Serve(in wish, out contents) : KeyStatus.BadRequest;
+        byte[] bytes = new byte[KeyAnswer.Length + contents.Length];
+        var head = new KeyAnswer { Status = status };
+        MemoryMarshal.Write(bytes, in head);
+        contents.CopyTo(bytes, KeyAnswer.Length);
+        CryptographicOperations.ZeroMemory(contents);
+        answer = bytes;
+        return true;
+    }
 
     /// <inheritdoc/>
     protected override SvsmResult Handle(in SvsmRequest request)
@@ -86,6 +117,46 @@ public sealed class AttestationModule : SvsmModule
         }
     }
 
+    // For the module that keeps the store.
+    private KeyStatus Serve(in KeyRequest wish, out byte[] contents)
+    {
+        contents = [];
+        bool hasReportData = ((ReadOnlySpan<byte>)wish.ReportData).ContainsAnyExcept((byte)0);
+        switch (wish.Kind)
+        {
+            case KeyRequestKind.Derive when !hasReportData && (wish.Fields & ~DerivedKeyFields.All) == 0
+                && (wish.Svn == 0 || wish.Fields.HasFlag(DerivedKeyFields.Svn)) && (wish.Tcb == 0 || wish.Fields.HasFlag(DerivedKeyFields.Tcb)):
+            {
+                byte[] key = new byte[KeyAnswer.KeyLength];
+                GuestRequestResult result = _keys!.TryDerive(wish.Fields, wish.Svn, wish.Tcb, key);
+                contents = result == GuestRequestResult.Success ? key : [];
+                return StatusOf(result);
+            }
+
+            case KeyRequestKind.Report when wish is { Svn: 0, Fields: DerivedKeyFields.None, Tcb: 0 }:
+            {
+                // With zeroes at the end, where the report of a guest's call has the end of a hash: see KeyMessages.
+                Span<byte> reportData = stackalloc byte[ReportSource.ReportDataLength];
+                reportData.Clear();
+                ((ReadOnlySpan<byte>)wish.ReportData).CopyTo(reportData);
+                GuestRequestResult result = _reports!.TryGet(reportData, withCertificates: true, out byte[] report, out byte[] certificates);
+                contents = [.. report, .. certificates];
+                return StatusOf(result);
+            }
+
+            default:
+                return KeyStatus.BadRequest;
+        }
+
+        static KeyStatus StatusOf(GuestRequestResult result) => result switch
+        {
+            GuestRequestResult.Success => KeyStatus.Done,
+            GuestRequestResult.Busy => KeyStatus.Busy,
+            GuestRequestResult.Refused => KeyStatus.Refused,
+            _ => KeyStatus.NoKey,
+        };
+    }
+
     private SvsmResult Attest(in AttestServicesRequest wish, Guid? service, uint version)
     {
         Span<byte> nonce = stackalloc byte[AttestServicesRequest.NonceLength];
@@ -115,10 +186,10 @@ public sealed class AttestationModule : SvsmModule
 
         Span<byte> reportData = stackalloc byte[ReportSource.ReportDataLength];
         Hash(nonce, manifest, reportData);
-        ReportResult result = _reports!.TryGet(reportData, wish.WantsCertificates, out byte[] report, out byte[] certificates);
-        if (result != ReportResult.Success)
+        GuestRequestResult result = _reports!.TryGet(reportData, wish.WantsCertificates, out byte[] report, out byte[] certificates);
+        if (result != GuestRequestResult.Success)
         {
-            return result == ReportResult.Busy ? SvsmResultCode.Busy : SvsmResultCode.InvalidRequest;
+            return result == GuestRequestResult.Busy ? SvsmResultCode.Busy : SvsmResultCode.InvalidRequest;
         }
 
         if (!fits || wish.CertificatesSize < certificates.Length)

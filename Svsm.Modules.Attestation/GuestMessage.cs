@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// A message between a guest and the security processor: a page, which the host carries. For ReportSource.
+// A message between a guest and the security processor: a page, which the host carries. For GuestRequests.
 //
 //   00 tag (32, 16 used) | 20 u64 number | 28 zero (8) | 30 u8 algorithm 1 | 31 u8 header version 1 | 32 u16 header bytes 0x60 |
 //   34 u8 type | 35 u8 version of the type 1 | 36 u16 payload bytes | 38 zero (4) | 3C u8 key | 3D zero (35) | 60 payload
@@ -45,6 +45,9 @@ internal static class GuestMessage
     private const int NonceLength = 12;
     private const int BitsPerByte = 8;
 
+    /// <summary>The type that a page has.</summary>
+    public static byte TypeOf(ReadOnlySpan<byte> page) => page[TypeOffset];
+
     /// <summary>Makes a request.</summary>
     /// <param name="key">The key of VMPL0.</param>
     /// <param name="sequence">Its number. There must never be another message with it.</param>
@@ -72,7 +75,7 @@ internal static class GuestMessage
         text.AsSpan(payload.Length).CopyTo(page);
     }
 
-    /// <summary>Reads an answer.</summary>
+    /// <summary>Reads an answer, or a request.</summary>
     /// <param name="key">The key of VMPL0.</param>
     /// <param name="sequence">The number that it must have.</param>
     /// <param name="type">The type that it must have.</param>

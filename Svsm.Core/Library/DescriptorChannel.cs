@@ -7,6 +7,7 @@
 using System;
 using System.IO;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using System.Text;
 using Svsm.Wire;
 
@@ -79,6 +80,9 @@ internal sealed class DescriptorChannel
 
             rest = rest[(int)count..];
         }
+
+        // It may be an answer to another module, with a key in it.
+        CryptographicOperations.ZeroMemory(message);
     }
 
     private sealed class DescriptorMemory : GuestMemory

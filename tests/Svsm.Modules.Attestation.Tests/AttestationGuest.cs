@@ -100,6 +100,9 @@ internal sealed class AttestationGuest : IDisposable
         return _test.Call(call, rcx: Structure, rdx: ulong.MaxValue, r8: ulong.MaxValue);
     }
 
+    /// <summary>The module as the one that keeps the store has it.</summary>
+    public ModulePeers NewPeers() => new AttestingModule(this);
+
     public SvsmAnswer CallAllServices() => Call(AllServices, NewStructure());
 
     /// <summary>The call succeeded: the report has the hash of nonce and manifest, and the chip signed it.</summary>
@@ -125,4 +128,13 @@ internal sealed class AttestationGuest : IDisposable
     }
 
     public void Dispose() => _test.Dispose();
+
+    private sealed class AttestingModule(AttestationGuest guest) : ModulePeers
+    {
+        public override PeerResult Ask(ModuleMessageKind kind, ReadOnlySpan<byte> request, out byte[] answer)
+        {
+            answer = guest._test.Ask(kind, protocol: 0x8000_0002, request.ToArray()) ?? [];
+            return PeerResult.Answered;
+        }
+    }
 }

@@ -5,6 +5,7 @@ using System;
 using System.Buffers.Binary;
 using System.Linq;
 using System.Security.Cryptography;
+using Svsm.Core;
 using Svsm.Core.Testing;
 using Svsm.Wire;
 using Xunit;
@@ -20,7 +21,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
     private AttestationGuest NewGuest(int reportVersion = 2, ulong sequence = 0)
     {
         var guest = new AttestationGuest(new TestKernel(fixture.Chip, reportVersion, sequence) { HostCertificates = new byte[0x1000] });
-        guest.Services.Services.Add((s_vtpm, [1, 2, 3], Core.ManifestResult.Success));
+        guest.Services.Services.Add((s_vtpm, [1, 2, 3], ManifestResult.Success));
         return guest;
     }
 
@@ -67,7 +68,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
     public void HostStaysBusy_GuestIsToldAndItsNextCallGoesOn()
     {
         using AttestationGuest guest = NewGuest();
-        SetBusy(guest, (2 * ReportSource.MaxSends) + 1);
+        guest.Kernel.SetBusy((2 * GuestRequests.MaxSends) + 1);
         Assert.Equal(SvsmResultCode.Busy, guest.CallAllServices().Code);
         Assert.Equal(SvsmResultCode.Busy, guest.CallAllServices().Code);
         Assert.True(guest.Kernel.IsInFlight);
@@ -82,7 +83,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
     public void HostStaysBusy_AnotherCallerGetsAReportOfItsOwn()
     {
         using AttestationGuest guest = NewGuest();
-        SetBusy(guest, ReportSource.MaxSends);
+        guest.Kernel.SetBusy(GuestRequests.MaxSends);
         Assert.Equal(SvsmResultCode.Busy, guest.CallAllServices().Code);
         guest.NonceBytes = RandomNumberGenerator.GetBytes(64);
         guest.AssertGood(guest.CallAllServices());
@@ -173,7 +174,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
         {
             byte[] payload = new byte[Math.Max(length, room)];
             BinaryPrimitives.WriteInt32LittleEndian(payload.AsSpan(4), size);
-            return Seal(guest, request, 6, payload[..length]);
+            return guest.Kernel.Seal(request, 6, payload[..length]);
         };
         Assert.Equal(SvsmResultCode.InvalidRequest, guest.CallAllServices().Code);
         guest.AssertNothingWritten();
@@ -184,7 +185,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
     public void ReportIsAboutAnotherVmpl_IsNotHandedOn()
     {
         using AttestationGuest guest = NewGuest();
-        guest.Kernel.Instead = request => Seal(guest, request, 6, NewReport(guest, vmpl: 1));
+        guest.Kernel.Instead = request => guest.Kernel.Seal(request, 6, NewReport(guest, vmpl: 1));
         AssertGivenUp(guest);
     }
 
@@ -196,7 +197,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
         {
             byte[] report = NewReport(guest, vmpl: 0);
             report[0x20 + 0x8F] ^= 0x80;
-            return Seal(guest, request, 6, report);
+            return guest.Kernel.Seal(request, 6, report);
         };
         AssertGivenUp(guest);
     }
@@ -205,7 +206,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
     public void AnswerOfAnotherType_KeyIsGivenUp()
     {
         using AttestationGuest guest = NewGuest();
-        guest.Kernel.Instead = request => Seal(guest, request, 4, NewReport(guest, vmpl: 0));
+        guest.Kernel.Instead = request => guest.Kernel.Seal(request, 4, NewReport(guest, vmpl: 0));
         AssertGivenUp(guest);
     }
 
@@ -214,7 +215,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
     public void AnswerOfATest_IsTaken()
     {
         using AttestationGuest guest = NewGuest();
-        guest.Kernel.Instead = request => Seal(guest, request, 6, NewReport(guest, vmpl: 0));
+        guest.Kernel.Instead = request => guest.Kernel.Seal(request, 6, NewReport(guest, vmpl: 0));
         Assert.Equal(SvsmResultCode.Success, guest.CallAllServices().Code);
     }
 
@@ -229,7 +230,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
         {
             byte[] payload = new byte[0x20];
             BinaryPrimitives.WriteUInt32LittleEndian(payload, status);
-            return Seal(guest, request, 6, payload);
+            return guest.Kernel.Seal(request, 6, payload);
         };
         Assert.Equal(SvsmResultCode.InvalidRequest, guest.CallAllServices().Code);
         Assert.Contains($"status 0x{status:X}", Assert.Single(guest.Test.Log).Line, StringComparison.Ordinal);
@@ -249,14 +250,14 @@ public sealed class ReportSourceTests(ChipFixture fixture)
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
-    [InlineData(ReportSource.MaxSends + 1)]
+    [InlineData(GuestRequests.MaxSends + 1)]
     public void ModuleEnds_AtEachStep_NoNumberHasTwoContents(int busy)
     {
         int steps = int.MaxValue;
         for (int step = 0; step < steps; step++)
         {
             using AttestationGuest guest = NewGuest();
-            SetBusy(guest, busy);
+            guest.Kernel.SetBusy(busy);
             guest.Kernel.CrashAt = step;
             try
             {
@@ -295,6 +296,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
         var random = new Random(seed);
         AttestationGuest guest = NewGuest();
         int good = 0;
+        int keys = 0;
         int ended = 0;
         try
         {
@@ -307,7 +309,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
                     guest = NewGuest();
                 }
 
-                SetBusy(guest, random.Next(3) == 0 ? random.Next(2 * ReportSource.MaxSends) : 0);
+                guest.Kernel.SetBusy(random.Next(3) == 0 ? random.Next(2 * GuestRequests.MaxSends) : 0);
                 guest.Kernel.Host.Enqueue(random.Next(40) switch { 0 => HostDeed.Refuse, 1 => HostDeed.DeliverAndSayBusy, _ => HostDeed.Deliver });
                 guest.Kernel.Tamper = random.Next(40) == 0 ? page => page[random.Next(page.Length)] ^= 1 : null;
                 guest.Kernel.CrashAt = random.Next(2) == 0 ? guest.Kernel.Steps + random.Next(16) : -1;
@@ -318,6 +320,14 @@ public sealed class ReportSourceTests(ChipFixture fixture)
 
                 try
                 {
+                    if (random.Next(3) == 0)
+                    {
+                        AttestingResult result = new AttestingPeer(guest.NewPeers()).DeriveKey(DerivedKeyFields.Policy, 0, 0, new byte[32]);
+                        Assert.True(result is AttestingResult.Done or AttestingResult.Busy or AttestingResult.NoKey, result.ToString());
+                        keys += result == AttestingResult.Done ? 1 : 0;
+                        continue;
+                    }
+
                     SvsmAnswer answer = guest.CallAllServices();
                     Assert.True(answer.Code is SvsmResultCode.Success or SvsmResultCode.Busy or SvsmResultCode.InvalidRequest, answer.ToString());
                     good += answer.Code == SvsmResultCode.Success ? 1 : 0;
@@ -336,7 +346,7 @@ public sealed class ReportSourceTests(ChipFixture fixture)
             guest.Dispose();
         }
 
-        Assert.True(good > calls / 4 && ended > calls / 8, $"{good} good, {ended} ended");
+        Assert.True(good > calls / 6 && keys > calls / 10 && ended > calls / 8, $"{good} good, {keys} keys, {ended} ended");
     }
 
     private static SvsmAnswer CallUntilDone(AttestationGuest guest)
@@ -349,15 +359,6 @@ public sealed class ReportSourceTests(ChipFixture fixture)
         while (answer.Code == SvsmResultCode.Busy);
 
         return answer;
-    }
-
-    private static void SetBusy(AttestationGuest guest, int times)
-    {
-        guest.Kernel.Host.Clear();
-        for (int i = 0; i < times; i++)
-        {
-            guest.Kernel.Host.Enqueue(HostDeed.Busy);
-        }
     }
 
     private static void AssertGivenUp(AttestationGuest guest)
@@ -387,20 +388,5 @@ public sealed class ReportSourceTests(ChipFixture fixture)
         BinaryPrimitives.WriteUInt32LittleEndian(payload.AsSpan(0x20 + 0x30), vmpl);
         SHA512.HashData([.. guest.NonceBytes, .. manifest]).CopyTo(payload, 0x20 + 0x50);
         return payload;
-    }
-
-    // An answer by whoever has the key.
-    private static byte[] Seal(AttestationGuest guest, byte[] request, byte type, byte[] payload)
-    {
-        byte[] page = new byte[4096];
-        ulong sequence = BinaryPrimitives.ReadUInt64LittleEndian(request.AsSpan(0x20)) + 1;
-        BinaryPrimitives.WriteUInt64LittleEndian(page.AsSpan(0x20), sequence);
-        new byte[] { 1, 1, 0x60, 0, type, 1 }.CopyTo(page, 0x30);
-        BinaryPrimitives.WriteUInt16LittleEndian(page.AsSpan(0x36), (ushort)payload.Length);
-        byte[] nonce = new byte[12];
-        BinaryPrimitives.WriteUInt64LittleEndian(nonce, sequence);
-        using var cipher = new AesGcm(guest.Kernel.Key, 16);
-        cipher.Encrypt(nonce, payload, page.AsSpan(0x60, payload.Length), page.AsSpan(0, 16), page.AsSpan(0x30, 0x30));
-        return page;
     }
 }

@@ -15,6 +15,7 @@ using System.Collections.Generic;
 using System.Linq;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
+using System.Text;
 using simulator::Svsm.Simulator;
 using Svsm.Core;
 using Svsm.Wire;
@@ -50,12 +51,12 @@ internal sealed class TestKernel : Svsm.Core.SecurityProcessor
     private bool _hasKey = true;
     private bool _inFlight;
 
-    public TestKernel(SimulatedChip chip, int reportVersion = 2, ulong sequence = 0)
+    public TestKernel(SimulatedChip chip, int reportVersion = 2, ulong sequence = 0, string image = "image", ulong policy = 0x3_0000)
     {
         var guest = new GuestContext
         {
-            Policy = 0x3_0000,
-            Digest = SHA384.HashData("image"u8),
+            Policy = policy,
+            Digest = SHA384.HashData(Encoding.ASCII.GetBytes(image)),
             MessageKeys = [_key, .. Enumerable.Range(1, 3).Select(_ => RandomNumberGenerator.GetBytes(32))],
         };
         _messages = new GuestMessages(guest, () => chip, reportVersion, [sequence, 0, 0, 0]);
@@ -153,6 +154,16 @@ internal sealed class TestKernel : Svsm.Core.SecurityProcessor
         Step();
     }
 
+    /// <summary>The host is busy so many times, and then delivers.</summary>
+    public void SetBusy(int times)
+    {
+        Host.Clear();
+        for (int i = 0; i < times; i++)
+        {
+            Host.Enqueue(HostDeed.Busy);
+        }
+    }
+
     /// <summary>No number has been seen with two contents.</summary>
     public void AssertNoNumberTwice()
     {
@@ -160,6 +171,21 @@ internal sealed class TestKernel : Svsm.Core.SecurityProcessor
         {
             Assert.Single(pages.Select(Convert.ToHexString).Distinct());
         }
+    }
+
+    /// <summary>An answer by whoever has the key.</summary>
+    public byte[] Seal(byte[] request, byte type, byte[] payload)
+    {
+        byte[] page = new byte[PageLength];
+        ulong sequence = BinaryPrimitives.ReadUInt64LittleEndian(request.AsSpan(SequenceOffset)) + 1;
+        BinaryPrimitives.WriteUInt64LittleEndian(page.AsSpan(SequenceOffset), sequence);
+        new byte[] { 1, 1, 0x60, 0, type, 1 }.CopyTo(page, 0x30);
+        BinaryPrimitives.WriteUInt16LittleEndian(page.AsSpan(0x36), (ushort)payload.Length);
+        byte[] nonce = new byte[12];
+        BinaryPrimitives.WriteUInt64LittleEndian(nonce, sequence);
+        using var cipher = new AesGcm(_key, 16);
+        cipher.Encrypt(nonce, payload, page.AsSpan(0x60, payload.Length), page.AsSpan(0, 16), page.AsSpan(0x30, 0x30));
+        return page;
     }
 
     private SecurityProcessorResult SendCore(ReadOnlySpan<byte> request, bool withCertificates)

@@ -19,11 +19,11 @@ public sealed class FailingAttestationModule : SvsmModule
     {
         byte[] reportData = new byte[ReportSource.ReportDataLength];
         BitConverter.TryWriteBytes(reportData, request.Rdx);
-        var reports = new ReportSource(new FailingProcessor(SecurityProcessor, request.Rcx), Log);
+        var reports = new ReportSource(new GuestRequests(new FailingProcessor(SecurityProcessor, request.Rcx), Log));
         return reports.TryGet(reportData, withCertificates: true, out byte[] report, out _) switch
         {
-            ReportResult.Success => new SvsmResult(SvsmResultCode.Success) { R8 = (ulong)report.Length },
-            ReportResult.Busy => SvsmResultCode.Busy,
+            GuestRequestResult.Success => new SvsmResult(SvsmResultCode.Success) { R8 = (ulong)report.Length },
+            GuestRequestResult.Busy => SvsmResultCode.Busy,
             _ => SvsmResultCode.InvalidFormat,
         };
     }
