@@ -6,7 +6,7 @@
 //   00 u8 kind | 01 zero | 02 u16 bytes of the name | 04 u32 bytes of the value | 08 u32 the value's place in the entry | 0C u32 namespace |
 //   10 the value's tag (16), or u64 quota and zero (8) | 20 name
 //
-// The value's unit has the number of the operation, counted from 1. A value without bytes has no place and no tag.
+// The value's unit has the number of the operation, counted from 1. A value without bytes has no place and no tag; what is lost has a length all the same.
 
 using System;
 using System.Buffers.Binary;
@@ -54,7 +54,7 @@ internal sealed class Operation
 
     public long Quota { get; init; }
 
-    /// <summary>The value's place in the entry, in bytes.</summary>
+    /// <summary>The value's place in the entry, in bytes; 0 without one.</summary>
     public int Offset { get; set; }
 
     public uint Unit { get; set; }
@@ -107,7 +107,7 @@ internal sealed class Operation
             if (kind is < OperationKind.Put or > OperationKind.Lost || bytes[1] != 0 || nameLength > bytes.Length - HeadLength
                 || (isRecord ? nameLength is 0 or > StoreFormat.MaxNameLength : nameLength != (kind == OperationKind.DefineNamespace ? 16 : 0))
                 || valueLength is < 0 or > StoreFormat.MaxValueLength || (kind is not OperationKind.Put and not OperationKind.Lost && valueLength != 0)
-                || offset < 0 || offset > entryLength - valueLength)
+                || (kind == OperationKind.Put ? offset < 0 || offset > entryLength - valueLength : offset != 0))
             {
                 return false;
             }

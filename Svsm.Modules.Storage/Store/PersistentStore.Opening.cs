@@ -87,26 +87,27 @@ public sealed partial class PersistentStore
             return new StoreOpening(StoreState.DeviceUnusable, $"{Text(access.BlockCount)} blocks of 4096 bytes; a store has at least {Text(StoreFormat.MinBlocks)}");
         }
 
-        Span<byte> id = stackalloc byte[16];
-        if (!hooks.Random(id))
+        const int IdLength = 16;
+        Span<byte> drawn = stackalloc byte[IdLength + (StoreFormat.SlotCount * StoreCipher.SeedLength)];
+        if (!hooks.Random(drawn))
         {
-            return new StoreOpening(StoreState.NoEntropy, "there are no random bytes");
+            return NoEntropy();
         }
 
         var superblock = new Superblock
         {
-            Id = new Guid(id),
+            Id = new Guid(drawn[..IdLength]),
             TotalBlocks = access.BlockCount,
             Start = StoreFormat.FirstBlock,
             Head = StoreFormat.FirstBlock,
         };
         var store = new PersistentStore(access, new StoreCipher(key, superblock.Id, hooks.Observer), hooks, readOnly: false, superblock, slot: StoreFormat.SlotCount - 1);
+        ReadOnlySpan<byte> seeds = drawn[IdLength..];
         for (int i = 0; i < StoreFormat.SlotCount; i++)
         {
-            StoreResult result = store.WriteSuperblock(store._superblock.TotalBlocks);
-            if (result != StoreResult.Done)
+            if (!store.WriteSuperblock(store._superblock.TotalBlocks, NextSeed(ref seeds)))
             {
-                return Failed(result);
+                return SuperblockFailed();
             }
         }
 
@@ -173,11 +174,15 @@ public sealed partial class PersistentStore
             return new StoreOpening(StoreState.WrongKey, "the store has another key", states.IndexOf(SlotState.WrongKey));
         }
 
-        // Making a store writes slot 0, and then slot 1. What was interrupted in the first has left nothing that anybody was told of.
-        return states[1] == SlotState.Zero && !blocks[(int)(StoreFormat.FirstBlock * StoreFormat.BlockSize)..].ContainsAnyExcept((byte)0)
+        return IsFresh(blocks)
             ? new StoreOpening(StoreState.Fresh, "the device has no store")
             : new StoreOpening(StoreState.Damaged, "there is no superblock that is whole", 0);
     }
+
+    /// <summary>Whether the blocks at the beginning of a device, none of which is a whole superblock, are of a device on which a store may be made.</summary>
+    /// <param name="blocks">The superblocks' and the first of the lower half.</param>
+    /// <remarks>Making a store writes slot 0, and then slot 1. What was interrupted in the first has left nothing that anybody was told of.</remarks>
+    internal static bool IsFresh(ReadOnlySpan<byte> blocks) => !blocks[StoreFormat.BlockSize..].ContainsAnyExcept((byte)0);
 
     private StoreOpening ReadLog(StoreVersion? expected, bool isOtherGood)
     {
@@ -222,7 +227,8 @@ public sealed partial class PersistentStore
             return new StoreOpening(StoreState.Damaged, "the log is not the one that the superblock is for", _head);
         }
 
-        // Behind it can be a commit whose superblock was lost, or damaged since. It counts if all of it is there.
+        // Behind it can be a commit whose superblock was lost, or damaged since; and one more, whose superblock takes the place of this one. They count if all
+        // of them is there. Nothing that happens once leads to a third: the superblocks are of old, and then nobody knows whether the end of the log is, too.
         long lastKnown = _head;
         var rewritten = new List<(long Block, byte[] Bytes)>();
         while (_head < End)
@@ -237,6 +243,11 @@ public sealed partial class PersistentStore
             if (result != EntryResult.Read || head.Kind != EntryKind.Commit || head.Generation != _generation + 1)
             {
                 break;
+            }
+
+            if (rewritten.Count == StoreFormat.SlotCount)
+            {
+                return new StoreOpening(StoreState.Damaged, "the superblocks are older than the log can be", block);
             }
 
             if (!TryApply(entry!, operations))
@@ -273,6 +284,12 @@ public sealed partial class PersistentStore
             return new StoreOpening(this, isRepaired: false);
         }
 
+        Span<byte> seed = stackalloc byte[StoreCipher.SeedLength];
+        if (!_hooks.Random(seed))
+        {
+            return NoEntropy();
+        }
+
         // What is told from here on must be there after the next damage, too. An entry that a failed flush left may have been read from memory: written again.
         foreach ((long block, byte[] bytes) in rewritten)
         {
@@ -287,8 +304,7 @@ public sealed partial class PersistentStore
             return new StoreOpening(StoreState.DeviceFailed, "an interrupted commit cannot be finished");
         }
 
-        StoreResult repair = WriteSuperblock(_superblock.TotalBlocks);
-        return repair == StoreResult.Done ? new StoreOpening(this, isRepaired: true) : Failed(repair);
+        return WriteSuperblock(_superblock.TotalBlocks, seed) ? new StoreOpening(this, isRepaired: true) : SuperblockFailed();
 
         // Before each commit, and at the end: so the state on which base entries are built counts, too.
         void NoteExpected()
@@ -399,9 +415,9 @@ public sealed partial class PersistentStore
         return true;
     }
 
-    private static StoreOpening Failed(StoreResult result) => result == StoreResult.NoEntropy
-        ? new StoreOpening(StoreState.NoEntropy, "there are no random bytes")
-        : new StoreOpening(StoreState.DeviceFailed, "a superblock cannot be written", 0);
+    private static StoreOpening NoEntropy() => new(StoreState.NoEntropy, "there are no random bytes");
+
+    private static StoreOpening SuperblockFailed() => new(StoreState.DeviceFailed, "a superblock cannot be written", 0);
 
     private static string Text(IFormattable value) => value.ToString(null, CultureInfo.InvariantCulture);
 }

@@ -4,6 +4,8 @@
 // Writing. A commit is two writes: its entry, flushed; and a superblock in the slot that has not the newest, flushed. When the log is full, the state is
 // written to the other half as base entries, and then both superblocks, before anything is committed behind it: so at any time either superblock leads
 // to every commit that was answered.
+//
+// Seeds are drawn before anything is written: where there are no random bytes, nothing has happened.
 
 using System;
 using System.Collections.Generic;
@@ -29,6 +31,12 @@ public sealed partial class PersistentStore
             return StoreResult.Done;
         }
 
+        Span<byte> seed = stackalloc byte[StoreCipher.SeedLength];
+        if (!_hooks.Random(seed))
+        {
+            return StoreResult.NoEntropy;
+        }
+
         // The lower half grows where it is; the upper one would move.
         if (_superblock.Start != StoreFormat.FirstBlock)
         {
@@ -39,7 +47,7 @@ public sealed partial class PersistentStore
             }
         }
 
-        return WriteSuperblock(_device.BlockCount);
+        return WriteSuperblock(_device.BlockCount, seed) ? StoreResult.Done : StoreResult.DeviceFailed;
     }
 
     internal StoreResult Commit(List<Operation> operations)
@@ -48,6 +56,12 @@ public sealed partial class PersistentStore
         if (usable != StoreResult.Done)
         {
             return usable;
+        }
+
+        Span<byte> seeds = stackalloc byte[2 * StoreCipher.SeedLength];
+        if (!_hooks.Random(seeds))
+        {
+            return StoreResult.NoEntropy;
         }
 
         int length = Entry.Measure(operations);
@@ -68,15 +82,9 @@ public sealed partial class PersistentStore
             throw new InvalidOperationException("The store has less room than its quotas promise.");
         }
 
-        Span<byte> seed = stackalloc byte[StoreCipher.SeedLength];
-        if (!_hooks.Random(seed))
-        {
-            return StoreResult.NoEntropy;
-        }
-
         var head = new EntryHead { Kind = EntryKind.Commit, Generation = _generation + 1, Link = _lastTag };
         Span<byte> bytes = Buffer(length);
-        Entry entry = Entry.Write(_cipher, seed, _head, head, operations, bytes, out UInt128 tag);
+        Entry entry = Entry.Write(_cipher, seeds[..StoreCipher.SeedLength], _head, head, operations, bytes, out UInt128 tag);
         _closed = true;
         if (!_device.TryWrite(_head, bytes) || !_device.TryFlush())
         {
@@ -87,7 +95,7 @@ public sealed partial class PersistentStore
         _lastTag = tag;
         _stateTag = tag;
         _head += blocks;
-        if (WriteSuperblock(_superblock.TotalBlocks) != StoreResult.Done)
+        if (!WriteSuperblock(_superblock.TotalBlocks, seeds[StoreCipher.SeedLength..]))
         {
             // The entry is there, and the next opening finds it.
             return StoreResult.DeviceFailed;
@@ -106,8 +114,15 @@ public sealed partial class PersistentStore
     // one, for there is no room for a second list of them: whatever goes wrong closes the store.
     private StoreResult Compact()
     {
-        _closed = true;
         uint remaining = CountBaseEntries();
+        byte[] drawn = new byte[(remaining + StoreFormat.SlotCount) * StoreCipher.SeedLength];
+        if (!_hooks.Random(drawn))
+        {
+            return StoreResult.NoEntropy;
+        }
+
+        ReadOnlySpan<byte> seeds = drawn;
+        _closed = true;
         long start = _superblock.Start == StoreFormat.FirstBlock ? StoreFormat.FirstBlock + StoreFormat.HalfBlocks(_superblock.TotalBlocks) : StoreFormat.FirstBlock;
         long block = start;
         UInt128 link = _stateTag;
@@ -151,7 +166,7 @@ public sealed partial class PersistentStore
                 length += StoreFormat.Charge(name.Length, value.Length);
                 if (length >= StoreFormat.BaseEntryLength)
                 {
-                    if (!TryWriteBaseEntry(operations, --remaining, ref block, ref link))
+                    if (!TryWriteBaseEntry(operations, --remaining, NextSeed(ref seeds), ref block, ref link))
                     {
                         return StoreResult.DeviceFailed;
                     }
@@ -162,7 +177,7 @@ public sealed partial class PersistentStore
             }
         }
 
-        if ((remaining != 0 && !TryWriteBaseEntry(operations, --remaining, ref block, ref link)) || !_device.TryFlush())
+        if ((remaining != 0 && !TryWriteBaseEntry(operations, --remaining, NextSeed(ref seeds), ref block, ref link)) || !_device.TryFlush())
         {
             return StoreResult.DeviceFailed;
         }
@@ -173,7 +188,7 @@ public sealed partial class PersistentStore
         _lastTag = link;
         for (int i = 0; i < StoreFormat.SlotCount; i++)
         {
-            if (WriteSuperblock(_superblock.TotalBlocks) != StoreResult.Done)
+            if (!WriteSuperblock(_superblock.TotalBlocks, NextSeed(ref seeds)))
             {
                 return StoreResult.DeviceFailed;
             }
@@ -181,6 +196,13 @@ public sealed partial class PersistentStore
 
         _closed = false;
         return StoreResult.Done;
+    }
+
+    private static ReadOnlySpan<byte> NextSeed(ref ReadOnlySpan<byte> seeds)
+    {
+        ReadOnlySpan<byte> seed = seeds[..StoreCipher.SeedLength];
+        seeds = seeds[StoreCipher.SeedLength..];
+        return seed;
     }
 
     private uint CountBaseEntries()
@@ -203,14 +225,8 @@ public sealed partial class PersistentStore
         return length != 0 || count == 0 ? count + 1 : count;
     }
 
-    private bool TryWriteBaseEntry(List<Operation> operations, uint remaining, ref long block, ref UInt128 link)
+    private bool TryWriteBaseEntry(List<Operation> operations, uint remaining, ReadOnlySpan<byte> seed, ref long block, ref UInt128 link)
     {
-        Span<byte> seed = stackalloc byte[StoreCipher.SeedLength];
-        if (!_hooks.Random(seed))
-        {
-            return false;
-        }
-
         var head = new EntryHead { Kind = EntryKind.Base, Generation = _generation, Remaining = remaining, Link = link };
         Span<byte> bytes = Buffer(Entry.Measure(operations));
         Entry entry = Entry.Write(_cipher, seed, block, head, operations, bytes, out link);
@@ -229,14 +245,8 @@ public sealed partial class PersistentStore
     }
 
     // The state as it is in memory, into the slot that has not the newest superblock.
-    private StoreResult WriteSuperblock(long totalBlocks)
+    private bool WriteSuperblock(long totalBlocks, ReadOnlySpan<byte> seed)
     {
-        Span<byte> seed = stackalloc byte[StoreCipher.SeedLength];
-        if (!_hooks.Random(seed))
-        {
-            return StoreResult.NoEntropy;
-        }
-
         Superblock next = _superblock with
         {
             Sequence = _superblock.Sequence + 1,
@@ -252,11 +262,11 @@ public sealed partial class PersistentStore
         {
             // What is on the device is open now, and memory is not what counts any more.
             _closed = true;
-            return StoreResult.DeviceFailed;
+            return false;
         }
 
         (_superblock, _slot) = (next, slot);
-        return StoreResult.Done;
+        return true;
     }
 
     // As many blocks of zeroes as so many bytes take. They are the caller's until it is asked for the next time.

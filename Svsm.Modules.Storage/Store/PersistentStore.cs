@@ -46,12 +46,6 @@ public sealed partial class PersistentStore
     /// <summary>Bytes of the key of a store.</summary>
     public const int KeyLength = StoreCipher.KeyLength;
 
-    /// <summary>The longest name, in bytes.</summary>
-    public const int MaxNameLength = StoreFormat.MaxNameLength;
-
-    /// <summary>The longest value, in bytes.</summary>
-    public const int MaxValueLength = StoreFormat.MaxValueLength;
-
     /// <summary>The smallest device that a store can be made on, in bytes.</summary>
     public const long MinDeviceLength = StoreFormat.MinBlocks * StoreFormat.BlockSize;
 

@@ -7,7 +7,6 @@
 using System;
 using System.Collections.Generic;
 using System.Globalization;
-using System.Linq;
 
 namespace Svsm.Store;
 
@@ -87,7 +86,7 @@ public sealed class StoreSurvey
 
         if (newest is not Superblock found)
         {
-            return blocks.All(value => value == 0)
+            return PersistentStore.IsFresh(blocks)
                 ? new StoreSurvey(StoreState.Fresh, "the device has no store")
                 : new StoreSurvey(StoreState.Damaged, "there is no superblock that is whole");
         }
@@ -101,12 +100,13 @@ public sealed class StoreSurvey
 
         int entries = 0;
         UInt128 link = found.FirstLink;
+        var window = new BlockWindow(access);
         byte[] entry = new byte[StoreFormat.MaxEntryLength];
         long block = found.Start;
         while (block < found.Head)
         {
             Span<byte> first = entry.AsSpan(0, StoreFormat.BlockSize);
-            if (!access.TryRead(block, first))
+            if (!window.TryRead(block, first))
             {
                 return new StoreSurvey(StoreState.DeviceFailed, string.Create(CultureInfo.InvariantCulture, $"block {block} cannot be read"));
             }
@@ -119,7 +119,7 @@ public sealed class StoreSurvey
             }
 
             Span<byte> whole = entry.AsSpan(0, head.Blocks * StoreFormat.BlockSize);
-            if (!access.TryRead(block, whole))
+            if (!window.TryRead(block + 1, whole[StoreFormat.BlockSize..]))
             {
                 return new StoreSurvey(StoreState.DeviceFailed, string.Create(CultureInfo.InvariantCulture, $"block {block} cannot be read"));
             }

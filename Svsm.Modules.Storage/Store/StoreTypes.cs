@@ -85,7 +85,7 @@ public enum StoreResult
     /// <summary>The device failed. After a commit: it may be there or not, which opening the store again decides.</summary>
     DeviceFailed,
 
-    /// <summary>There are no random bytes. Nothing was written.</summary>
+    /// <summary>There are no random bytes. Nothing was written, and the store is as it was.</summary>
     NoEntropy,
 
     /// <summary>The store was opened to be read.</summary>

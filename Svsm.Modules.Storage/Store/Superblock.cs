@@ -16,7 +16,6 @@ namespace Svsm.Store;
 
 internal enum SlotState
 {
-    Zero,
     Invalid,
     OtherVersion,
     WrongKey,
@@ -72,11 +71,6 @@ internal readonly record struct Superblock
     public static SlotState Read(ReadOnlySpan<byte> bytes, out Superblock superblock)
     {
         superblock = default;
-        if (!bytes.ContainsAnyExcept((byte)0))
-        {
-            return SlotState.Zero;
-        }
-
         if (!bytes.StartsWith("SVSMSTOR"u8) || BinaryPrimitives.ReadUInt32LittleEndian(bytes[ChecksumOffset..]) != StoreFormat.Checksum(bytes[..ChecksumOffset]))
         {
             return SlotState.Invalid;

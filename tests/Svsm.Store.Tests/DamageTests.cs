@@ -157,6 +157,43 @@ public sealed class DamageTests : StoreTest
         }
     }
 
+    // One is that of a commit that was interrupted or whose superblock was lost; a second one was committed behind it. A third one has written over an older
+    // superblock than the newest that is here.
+    [Theory]
+    [InlineData(0, StoreState.Opened)]
+    [InlineData(1, StoreState.Opened)]
+    [InlineData(2, StoreState.Opened)]
+    [InlineData(3, StoreState.Damaged)]
+    [InlineData(4, StoreState.Damaged)]
+    public void Superblocks_OfOlderCommits_AreDamageUnlessTheyCanBe(int age, StoreState expected)
+    {
+        var device = new SimulatedDevice(MiB);
+        PersistentStore store = Make(device, (A, 10_000));
+        byte[] superblocks = [];
+        for (int i = 6; i >= 0; i--)
+        {
+            Put(store, A, Name("x"), [(byte)i]);
+            if (i == age)
+            {
+                superblocks = device.Save()[..(2 * Block)];
+            }
+        }
+
+        superblocks.CopyTo(device.Bytes);
+        StoreOpening opening = PersistentStore.Open(device, Key);
+        Assert.Equal(expected, opening.State);
+        if (opening.Store is PersistentStore opened)
+        {
+            Assert.Equal(store.Version, opened.Version);
+            Assert.Equal(age != 0, opening.IsRepaired);
+        }
+        else
+        {
+            // Seven commits behind the definition: the first of those that cannot be.
+            Assert.Equal(2 + 1 + (7 - age) + 2, opening.Block);
+        }
+    }
+
     [Fact]
     public void Superblock_BothLost_IsDamageAndNotFresh()
     {
@@ -206,7 +243,7 @@ public sealed class DamageTests : StoreTest
                     Namespace = (uint)random.Next(3),
                     Name = new byte[kind == OperationKind.DefineNamespace ? 16 : kind == OperationKind.RemoveNamespace ? 0 : random.Next(1, 40)],
                     ValueLength = kind is OperationKind.Put or OperationKind.Lost ? random.Next(300) : 0,
-                    Offset = random.Next(4000),
+                    Offset = kind == OperationKind.Put ? random.Next(4000) : 0,
                 };
                 operation.Write(bytes.AsSpan(length));
                 length += operation.Length;
@@ -220,7 +257,8 @@ public sealed class DamageTests : StoreTest
             if (Operation.TryRead(bytes.AsSpan(0, random.Next(3) == 0 ? random.Next(length) : length), Block, out List<Operation> operations))
             {
                 read++;
-                Assert.All(operations, operation => Assert.True(operation.Offset + operation.ValueLength <= Block && operation.ValueLength >= 0));
+                Assert.All(operations, operation => Assert.True(
+                    (operation.Kind == OperationKind.Put ? operation.Offset + operation.ValueLength <= Block : operation.Offset == 0) && operation.ValueLength is >= 0 and <= StoreFormat.MaxValueLength));
             }
         }
 

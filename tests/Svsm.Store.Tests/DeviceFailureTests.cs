@@ -46,7 +46,9 @@ public sealed class DeviceFailureTests : StoreTest
             StoreState first = PersistentStore.Create(device, Key).State;
             Assert.Equal(seed % 6 == 5 ? StoreState.Opened : StoreState.DeviceFailed, first);
             device.CutPower(random);
+            StoreState surveyed = StoreSurvey.Read(device).State;
             StoreState state = PersistentStore.Open(device, Key).State;
+            Assert.Equal(state, surveyed);
             Assert.True(state == StoreState.Opened || (state == StoreState.Fresh && first != StoreState.Opened), $"seed {seed}: {state}");
             if (state == StoreState.Fresh)
             {
@@ -304,12 +306,16 @@ public sealed class DeviceFailureTests : StoreTest
         }
     }
 
-    [Fact]
-    public void Compact_DamagedValue_IsLostAloneAndStaysAnError()
+    // Of 64 KiB, nothing of which is in the compacted log: what is lost has a length, and no place.
+    [Theory]
+    [InlineData(100)]
+    [InlineData(5000)]
+    [InlineData(65536)]
+    public void Compact_DamagedValue_IsLostAloneAndStaysAnError(int length)
     {
         var device = new SimulatedDevice(MiB);
-        PersistentStore store = Make(device, (A, 10_000), (B, 1000));
-        Put(store, A, Name("x"), Bytes(100, 1));
+        PersistentStore store = Make(device, (A, 100_000), (B, 1000));
+        Put(store, A, Name("x"), Bytes(length, 1));
         Put(store, A, Name("y"), Bytes(100, 2));
 
         // The entry of x is the third; its value ends before the padding.
@@ -354,6 +360,116 @@ public sealed class DeviceFailureTests : StoreTest
         Assert.Equal(0, device.Writes);
         has = true;
         Assert.Equal(StoreResult.Done, Put(store, A, Name("x"), [1]));
+    }
+
+    [Fact]
+    public void Entropy_NoneInACompaction_IsAnErrorAndNothingIsWritten()
+    {
+        bool compacted = false;
+        for (int left = 0; !compacted; left++)
+        {
+            int draws = int.MaxValue;
+            var hooks = new StoreHooks(destination => draws-- > 0 && StoreHooks.Default.Random(destination), null);
+            var device = new SimulatedDevice(MiB);
+            PersistentStore store = PersistentStore.Create(device, Key, hooks).Store!;
+            store.DefineNamespace(A, 180_000);
+            int count = CommitsUntilCompaction();
+            for (int i = 0; i < count; i++)
+            {
+                Assert.Equal(StoreResult.Done, Put(store, A, Name(i % 3), Bytes(50_000, i)));
+            }
+
+            Dictionary<string, string> before = Content(store);
+            draws = left;
+            device.Writes = 0;
+            StoreResult result = Put(store, A, Name(count % 3), Bytes(50_000, count));
+            compacted = result == StoreResult.Done;
+            if (!compacted)
+            {
+                Assert.Equal(StoreResult.NoEntropy, result);
+                Assert.Equal(0, device.Writes);
+                Assert.Equal(before, Content(store));
+                draws = int.MaxValue;
+                Assert.Equal(StoreResult.Done, Put(store, A, Name(count % 3), Bytes(50_000, count)));
+            }
+
+            Assert.True(device.Writes > 4);
+            Assert.Equal(Bytes(50_000, count), Get(Open(device, store.Version), A, Name(count % 3)));
+        }
+
+        static int CommitsUntilCompaction()
+        {
+            var device = new SimulatedDevice(MiB);
+            PersistentStore store = Make(device, (A, 180_000));
+            for (int i = 0; ; i++)
+            {
+                device.Writes = 0;
+                Put(store, A, Name(i % 3), Bytes(50_000, i));
+                if (device.Writes > 2)
+                {
+                    return i;
+                }
+            }
+        }
+    }
+
+    [Fact]
+    public void Entropy_NoneToGrowOrToRepair_IsAnErrorAndNothingIsWritten()
+    {
+        for (int left = 0; left < 2; left++)
+        {
+            // In the upper half: growing is a compaction and a superblock.
+            int draws = int.MaxValue;
+            var hooks = new StoreHooks(destination => draws-- > 0 && StoreHooks.Default.Random(destination), null);
+            var device = new SimulatedDevice(MiB);
+            PersistentStore store = PersistentStore.Create(device, Key, hooks).Store!;
+            store.DefineNamespace(A, 100_000);
+            for (int i = 0; i < 150; i++)
+            {
+                Put(store, A, Name("x"), [(byte)i]);
+            }
+
+            device.Resize(2 * MiB);
+            draws = left;
+            device.Writes = 0;
+            Assert.Equal(StoreResult.NoEntropy, store.Grow());
+            Assert.Equal(0, device.Writes);
+            Assert.Equal([149], Get(store, A, Name("x")));
+            draws = int.MaxValue;
+            Assert.Equal(StoreResult.Done, store.Grow());
+            Assert.Equal(2 * MiB, Open(device).Length);
+
+            device.StepsLeft = 2;
+            Put(store, A, Name("x"), [7]);
+            device.StepsLeft = int.MaxValue;
+            draws = 0;
+            device.Writes = 0;
+            Assert.Equal(StoreState.NoEntropy, PersistentStore.Open(device, Key, null, readOnly: false, hooks).State);
+            Assert.Equal(0, device.Writes);
+            Assert.Equal([7], Get(Open(device), A, Name("x")));
+        }
+    }
+
+    [Fact]
+    public void Survey_ReadsTheLogOnce()
+    {
+        var device = new SimulatedDevice(MiB);
+        PersistentStore store = Make(device, (A, 180_000));
+        for (int i = 0; i < 30; i++)
+        {
+            Put(store, A, Name(i % 4), Bytes(i % 3 == 0 ? 30_000 : 10, i));
+        }
+
+        var seen = new HashSet<long>();
+        device.OnRead = (sector, bytes) =>
+        {
+            for (long i = sector; i < sector + (bytes.Length / device.SectorSize); i++)
+            {
+                // The first block of the lower half is read with the superblocks, too.
+                Assert.True(seen.Add(i) || i * device.SectorSize / 4096 == 2);
+            }
+        };
+        Assert.Empty(StoreSurvey.Read(device).Findings);
     }
 
     [Fact]
