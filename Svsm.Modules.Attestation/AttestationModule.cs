@@ -66,16 +66,16 @@ public sealed class AttestationModule : SvsmModule
     }
 
     /// <inheritdoc/>
-    protected override bool TryServe(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request, out ReadOnlyMemory<byte> answer)
+    protected override bool TryServe(in PeerRequest request, out ReadOnlyMemory<byte> answer)
     {
         answer = default;
-        if (kind != ModuleMessageKind.Key)
+        if (request.Kind != ModuleMessageKind.Key)
         {
             return false;
         }
 
         byte[] contents = [];
-        KeyStatus status = request.Length == KeyRequest.Length && MemoryMarshal.TryRead(request.Span, out KeyRequest wish) ? Serve(in wish, out contents) : KeyStatus.BadRequest;
+        KeyStatus status = request.Contents.Length == KeyRequest.Length && MemoryMarshal.TryRead(request.Contents.Span, out KeyRequest wish) ? Serve(in wish, out contents) : KeyStatus.BadRequest;
         byte[] bytes = new byte[KeyAnswer.Length + contents.Length];
         var head = new KeyAnswer { Status = status };
         MemoryMarshal.Write(bytes, in head);
