@@ -67,11 +67,39 @@ public sealed partial class PersistentStore
     /// <summary>Makes an empty store on a device that has none.</summary>
     /// <param name="device">The device, zero. All of it becomes the store.</param>
     /// <param name="key">The key, 32 random bytes.</param>
+    /// <param name="origin">Where the key comes from: kept with the store, where anybody can read it.</param>
     /// <returns>The store, of generation 0, or why there is none: among others <see cref="StoreState.NotFresh"/>.</returns>
     /// <remarks>If power fails, there is a store, or the device still counts as fresh.</remarks>
-    public static StoreOpening Create(IBlockDevice device, ReadOnlySpan<byte> key) => Create(device, key, StoreHooks.Default);
+    public static StoreOpening Create(IBlockDevice device, ReadOnlySpan<byte> key, StoreKeyOrigin origin = default) => Create(device, key, StoreHooks.Default, origin);
 
-    internal static StoreOpening Create(IBlockDevice device, ReadOnlySpan<byte> key, StoreHooks hooks)
+    /// <summary>Reads where the key of a store comes from, for whoever makes the key anew.</summary>
+    /// <param name="device">The device.</param>
+    /// <param name="origin">What the newest superblock says. Nothing vouches for it: a false one leads to a key that does not open the store.</param>
+    /// <returns>False: there is no superblock that is whole, or the device fails. Opening says which, with any key.</returns>
+    public static bool TryReadKeyOrigin(IBlockDevice device, out StoreKeyOrigin origin)
+    {
+        origin = default;
+        byte[] blocks = new byte[StoreFormat.SlotCount * StoreFormat.BlockSize];
+        if (BlockAccess.Create(device) is not BlockAccess access || access.BlockCount < StoreFormat.SlotCount || !access.TryRead(0, blocks))
+        {
+            return false;
+        }
+
+        ulong? newest = null;
+        for (int slot = 0; slot < StoreFormat.SlotCount; slot++)
+        {
+            if (Superblock.Read(blocks.AsSpan(slot * StoreFormat.BlockSize, Superblock.Length), out Superblock superblock) == SlotState.Valid
+                && !(superblock.Sequence < newest))
+            {
+                newest = superblock.Sequence;
+                origin = superblock.KeyOrigin;
+            }
+        }
+
+        return newest is not null;
+    }
+
+    internal static StoreOpening Create(IBlockDevice device, ReadOnlySpan<byte> key, StoreHooks hooks, StoreKeyOrigin origin = default)
     {
         StoreOpening opening = Open(device, key, expected: null, readOnly: false, hooks);
         if (opening.State != StoreState.Fresh)
@@ -100,6 +128,7 @@ public sealed partial class PersistentStore
             TotalBlocks = access.BlockCount,
             Start = StoreFormat.FirstBlock,
             Head = StoreFormat.FirstBlock,
+            KeyOrigin = origin,
         };
         var store = new PersistentStore(access, new StoreCipher(key, superblock.Id, hooks.Observer), hooks, readOnly: false, superblock, slot: StoreFormat.SlotCount - 1);
         ReadOnlySpan<byte> seeds = drawn[IdLength..];

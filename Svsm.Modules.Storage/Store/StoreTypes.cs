@@ -15,13 +15,18 @@ namespace Svsm.Store;
 /// </param>
 public readonly record struct StoreVersion(ulong Generation, string Root);
 
+/// <summary>Where the key of a store comes from, if a chip derives it: with which versions. Public, and kept with the store.</summary>
+/// <param name="Svn">Security version of the guest.</param>
+/// <param name="Tcb">TCB version of the chip.</param>
+public readonly record struct StoreKeyOrigin(uint Svn, ulong Tcb);
+
 /// <summary>What opening or creating a store came to.</summary>
 public enum StoreState
 {
     /// <summary>The store is open.</summary>
     Opened,
 
-    /// <summary>The device has no store: it is zero. Only <see cref="PersistentStore.Create(IBlockDevice, ReadOnlySpan{byte})"/> makes one.</summary>
+    /// <summary>The device has no store: it is zero. Only <see cref="PersistentStore.Create(IBlockDevice, ReadOnlySpan{byte}, StoreKeyOrigin)"/> makes one.</summary>
     Fresh,
 
     /// <summary>To create: the device has something on it.</summary>

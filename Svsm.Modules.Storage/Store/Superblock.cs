@@ -5,7 +5,8 @@
 //
 //   00 "SVSMSTOR" | 08 u32 version 1 | 0C zero (4) | 10 store id (16) | 20 key check (16) | 30 u64 sequence | 38 u64 generation |
 //   40 u64 blocks of the store | 48 u64 first block of the log | 50 u64 block behind the log | 58 zero (8) | 60 first link (16) |
-//   70 tag of the last entry (16) | 80 seed (20) | 94 zero (76) | E0 tag (16) | F0 zero (12) | FC u32 CRC-32C of 00 to FB
+//   70 tag of the last entry (16) | 80 seed (20) | 94 u32 SVN of the key |
+//   98 u64 TCB of the key | A0 zero (64) | E0 tag (16) | F0 zero (12) | FC u32 CRC-32C of 00 to FB
 //
 // The tag is that of unit 0 of the seed, over no text and the bytes 00 to DF. Magic, version and checksum are where they are in every version.
 
@@ -38,6 +39,8 @@ internal readonly record struct Superblock
     private const int FirstLinkOffset = 0x60;
     private const int LastTagOffset = 0x70;
     private const int SeedOffset = 0x80;
+    private const int KeySvnOffset = 0x94;
+    private const int KeyTcbOffset = 0x98;
     private const int TagOffset = 0xE0;
     private const int ChecksumOffset = 0xFC;
 
@@ -60,6 +63,9 @@ internal readonly record struct Superblock
     public UInt128 FirstLink { get; init; }
 
     public UInt128 LastTag { get; init; }
+
+    /// <summary>Where the key comes from. It never changes.</summary>
+    public StoreKeyOrigin KeyOrigin { get; init; }
 
     /// <summary>Whether the two are of the same log, which may have grown in between.</summary>
     public bool IsOfLog(in Superblock other) => Id == other.Id && Start == other.Start && FirstLink == other.FirstLink;
@@ -91,6 +97,7 @@ internal readonly record struct Superblock
             Head = BinaryPrimitives.ReadInt64LittleEndian(bytes[HeadOffset..]),
             FirstLink = BinaryPrimitives.ReadUInt128LittleEndian(bytes[FirstLinkOffset..]),
             LastTag = BinaryPrimitives.ReadUInt128LittleEndian(bytes[LastTagOffset..]),
+            KeyOrigin = new(BinaryPrimitives.ReadUInt32LittleEndian(bytes[KeySvnOffset..]), BinaryPrimitives.ReadUInt64LittleEndian(bytes[KeyTcbOffset..])),
         };
 
         // The numbers of our own superblocks are always so. Whoever has no key is spared an overflow.
@@ -133,6 +140,8 @@ internal readonly record struct Superblock
         BinaryPrimitives.WriteInt64LittleEndian(block[HeadOffset..], Head);
         BinaryPrimitives.WriteUInt128LittleEndian(block[FirstLinkOffset..], FirstLink);
         BinaryPrimitives.WriteUInt128LittleEndian(block[LastTagOffset..], LastTag);
+        BinaryPrimitives.WriteUInt32LittleEndian(block[KeySvnOffset..], KeyOrigin.Svn);
+        BinaryPrimitives.WriteUInt64LittleEndian(block[KeyTcbOffset..], KeyOrigin.Tcb);
         seed.CopyTo(block[SeedOffset..]);
         UInt128 tag = cipher.ForSeed(seed).Seal(0, block[..TagOffset], [], []);
         BinaryPrimitives.WriteUInt128LittleEndian(block[TagOffset..], tag);

@@ -16,6 +16,7 @@ using System.Linq;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
+using simulator::Svsm.Igvm;
 using simulator::Svsm.Simulator;
 using Svsm.Core;
 using Svsm.Wire;
@@ -51,11 +52,12 @@ internal sealed class TestKernel : Svsm.Core.SecurityProcessor
     private bool _hasKey = true;
     private bool _inFlight;
 
-    public TestKernel(SimulatedChip chip, int reportVersion = 2, ulong sequence = 0, string image = "image", ulong policy = 0x3_0000)
+    public TestKernel(SimulatedChip chip, int reportVersion = 2, ulong sequence = 0, string image = "image", ulong policy = 0x3_0000, IgvmSnpIdBlock? idBlock = null)
     {
         var guest = new GuestContext
         {
             Policy = policy,
+            IdBlock = idBlock,
             Digest = SHA384.HashData(Encoding.ASCII.GetBytes(image)),
             MessageKeys = [_key, .. Enumerable.Range(1, 3).Select(_ => RandomNumberGenerator.GetBytes(32))],
         };

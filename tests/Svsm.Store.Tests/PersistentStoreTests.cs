@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Linq;
 using Xunit;
@@ -36,6 +37,38 @@ public sealed class PersistentStoreTests : StoreTest
         Assert.Equal(new NamespaceUsage(B, 50_000, 32 + 5 + 16, 1), opened.Namespaces[1]);
         Assert.Equal(StoreResult.Done, opened.Verify(out IReadOnlyList<StoreFinding> findings));
         Assert.Empty(findings);
+    }
+
+    [Fact]
+    public void KeyOrigin_StaysWithTheStore_AndIsVouchedFor()
+    {
+        var origin = new StoreKeyOrigin(0x1234_5678, 0xDB18_0000_0000_0504);
+        var device = new SimulatedDevice(4 * MiB);
+        Assert.False(PersistentStore.TryReadKeyOrigin(device, out StoreKeyOrigin read));
+        PersistentStore store = PersistentStore.Create(device, Key, origin).Store!;
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.Equal(StoreResult.Done, store.DefineNamespace(new Guid(i, 0, 0, new byte[8]), MiB / 16));
+            Assert.True(PersistentStore.TryReadKeyOrigin(device, out read));
+            Assert.Equal(origin, read);
+        }
+
+        // Whatever a host says instead, with a good checksum in both superblocks: the key vouches for it, too.
+        byte[] block = new byte[4096];
+        for (int slot = 0; slot < 2; slot++)
+        {
+            device.TryRead(slot * 8, block);
+            block[0x94] ^= 1;
+            BinaryPrimitives.WriteUInt32LittleEndian(block.AsSpan(0xFC), StoreFormat.Checksum(block.AsSpan(0, 0xFC)));
+            device.TryWrite(slot * 8, block);
+        }
+
+        Assert.True(PersistentStore.TryReadKeyOrigin(device, out read));
+        Assert.Equal(origin.Svn ^ 1, read.Svn);
+        Assert.Equal(StoreState.Damaged, PersistentStore.Open(device, Key).State);
+
+        device.ReadsFail = true;
+        Assert.False(PersistentStore.TryReadKeyOrigin(device, out read));
     }
 
     [Fact]
