@@ -93,6 +93,12 @@ public sealed partial class PersistentStore
         _stateTag = superblock.FirstLink;
     }
 
+    /// <summary>Tells what a record takes of its namespace's quota.</summary>
+    /// <param name="nameLength">Bytes of its name.</param>
+    /// <param name="valueLength">Bytes of its value.</param>
+    /// <returns>Bytes.</returns>
+    public static long Charge(int nameLength, int valueLength) => StoreFormat.Charge(nameLength, valueLength);
+
     /// <summary>Which store it is: drawn when it was made.</summary>
     public Guid Id => _superblock.Id;
 
@@ -121,23 +127,12 @@ public sealed partial class PersistentStore
     /// <returns><see cref="StoreResult.Done"/>; <see cref="StoreResult.NoRoom"/>; and what a commit can come to.</returns>
     public StoreResult DefineNamespace(Guid id, long quota)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(quota);
-        Namespace? existing = Find(id);
-        if (existing?.Quota == quota)
+        if (Find(id)?.Quota == quota)
         {
             return _closed ? StoreResult.Closed : StoreResult.Done;
         }
 
-        // Records that exceed a lowered quota take their place all the same.
-        long others = _namespaces.Values.Where(space => space != existing).Sum(space => Math.Max(space.Quota, space.Used) + StoreFormat.NamespaceCharge);
-        long own = Math.Max(quota, existing?.Used ?? 0);
-        if ((existing is null && _namespaces.Count == StoreFormat.MaxNamespaces) || own > Capacity - others - StoreFormat.NamespaceCharge)
-        {
-            return StoreResult.NoRoom;
-        }
-
-        uint number = existing?.Number ?? (_namespaces.Count == 0 ? 1 : _namespaces.Keys.Max() + 1);
-        return Commit([new Operation { Kind = OperationKind.DefineNamespace, Namespace = number, Name = id.ToByteArray(), Quota = quota }]);
+        return Definition(id, quota) is Operation definition ? Commit([definition]) : StoreResult.NoRoom;
     }
 
     /// <summary>Removes a namespace with all its records. A commit of its own.</summary>
@@ -151,7 +146,20 @@ public sealed partial class PersistentStore
     /// <param name="id">The namespace.</param>
     /// <returns>Null: there is no such namespace.</returns>
     /// <remarks>A commit invalidates every other transaction of the store.</remarks>
-    public StoreTransaction? Begin(Guid id) => Find(id) is Namespace space ? new StoreTransaction(this, space, _generation) : null;
+    public StoreTransaction? Begin(Guid id) => Find(id) is Namespace space ? new StoreTransaction(this, space, null, _generation) : null;
+
+    /// <summary>Begins a transaction on one namespace whose commit makes the namespace as well, or changes its quota.</summary>
+    /// <param name="id">The namespace.</param>
+    /// <param name="quota">What its records may take together, in bytes, from this transaction on.</param>
+    /// <returns>Null: there is no room for this quota, or for one more namespace.</returns>
+    /// <remarks>A commit invalidates every other transaction of the store.</remarks>
+    public StoreTransaction? Begin(Guid id, long quota)
+    {
+        Namespace? space = Find(id);
+        return space?.Quota == quota ? new StoreTransaction(this, space, null, _generation)
+            : Definition(id, quota) is Operation definition ? new StoreTransaction(this, space ?? new Namespace(definition.Namespace, id), definition, _generation)
+            : null;
+    }
 
     /// <summary>Reads everything that counts, and compares it with what was written.</summary>
     /// <param name="findings">What is not; values name their record.</param>
@@ -214,6 +222,24 @@ public sealed partial class PersistentStore
 
         bytes = text;
         return StoreResult.Done;
+    }
+
+    // What gives a namespace a quota. Null: there is no room for it.
+    private Operation? Definition(Guid id, long quota)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(quota);
+        Namespace? existing = Find(id);
+
+        // Records that exceed a lowered quota take their place all the same.
+        long others = _namespaces.Values.Where(space => space != existing).Sum(space => Math.Max(space.Quota, space.Used) + StoreFormat.NamespaceCharge);
+        long own = Math.Max(quota, existing?.Used ?? 0);
+        if ((existing is null && _namespaces.Count == StoreFormat.MaxNamespaces) || own > Capacity - others - StoreFormat.NamespaceCharge)
+        {
+            return null;
+        }
+
+        uint number = existing?.Number ?? (_namespaces.Count == 0 ? 1 : _namespaces.Keys.Max() + 1);
+        return new Operation { Kind = OperationKind.DefineNamespace, Namespace = number, Name = id.ToByteArray(), Quota = quota };
     }
 
     private Namespace? Find(Guid id) => _namespaces.Values.FirstOrDefault(space => space.Id == id);

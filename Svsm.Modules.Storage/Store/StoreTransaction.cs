@@ -12,6 +12,7 @@ public sealed class StoreTransaction
 {
     private readonly PersistentStore _store;
     private readonly Namespace _space;
+    private readonly Operation? _definition;
     private readonly ulong _generation;
 
     // A name, and its new value; null: it goes.
@@ -22,13 +23,18 @@ public sealed class StoreTransaction
     private int _operationsLength;
     private int _valuesLength;
 
-    internal StoreTransaction(PersistentStore store, Namespace space, ulong generation)
+    // A definition is the first operation of the commit: the space gets its quota from it, or is not there before.
+    internal StoreTransaction(PersistentStore store, Namespace space, Operation? definition, ulong generation)
     {
         _store = store;
         _space = space;
+        _definition = definition;
         _generation = generation;
         _used = space.Used;
+        _operationsLength = definition?.Length ?? 0;
     }
+
+    private long Quota => _definition?.Quota ?? _space.Quota;
 
     /// <summary>All names, the changes of this transaction included, in the order of their bytes.</summary>
     public IReadOnlyList<byte[]> Names
@@ -110,7 +116,7 @@ public sealed class StoreTransaction
         long used = _used - CurrentCharge(name) + charge;
 
         // Whoever is above a lowered quota may still take less.
-        if (used > _space.Quota && used > _used)
+        if (used > Quota && used > _used)
         {
             return StoreResult.QuotaExceeded;
         }
@@ -148,7 +154,7 @@ public sealed class StoreTransaction
     }
 
     private List<Operation> Operations() =>
-        [.. _changes.Where(change => IsOperation(change.Key, change.Value)).Select(change => new Operation
+        [.. _definition is null ? (ReadOnlySpan<Operation>)[] : [_definition], .. _changes.Where(change => IsOperation(change.Key, change.Value)).Select(change => new Operation
         {
             Kind = change.Value is null ? OperationKind.Delete : OperationKind.Put,
             Namespace = _space.Number,

@@ -14,7 +14,6 @@ using System;
 using System.Collections.Generic;
 using System.Globalization;
 using System.IO;
-using System.Linq;
 using System.Text.Json;
 
 namespace Svsm.Modules.VarStore.Desk;
@@ -31,19 +30,13 @@ public static class VariableJson
     /// <exception cref="InvalidDataException">A record is none, or has a name that JSON cannot have: half of a surrogate pair.</exception>
     public static byte[] Export(IReadOnlyList<StorageRecord> records)
     {
-        ArgumentNullException.ThrowIfNull(records);
-        if (!VariableRecord.TryRead(records, out List<Variable> variables, out _))
-        {
-            throw new InvalidDataException("the storage has records that are no variables");
-        }
-
         using var stream = new MemoryStream();
         using (var writer = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true }))
         {
             writer.WriteStartObject();
             writer.WriteNumber("version", Version);
             writer.WriteStartArray("variables");
-            foreach (Variable variable in variables.OrderBy(variable => variable.Number))
+            foreach (Variable variable in VariableEdits.Read(records, out _))
             {
                 Write(writer, variable);
             }
@@ -82,7 +75,6 @@ public static class VariableJson
 
             var records = new List<StorageRecord>();
             var known = new HashSet<VariableId>();
-            int size = 0;
             foreach (JsonElement element in variables.EnumerateArray())
             {
                 Variable variable = Read(element, $"variable {known.Count + 1}");
@@ -93,47 +85,16 @@ public static class VariableJson
                     continue;
                 }
 
-                string what = $"variable '{variable.Id.Name}' of {variable.Id.Vendor}";
+                VariableEdits.Check(variable);
                 if (!known.Add(variable.Id))
                 {
-                    throw new InvalidDataException($"{what} is there twice");
-                }
-
-                Check(variable, what);
-                size += variable.Size;
-                if (size > VariableLimits.NonVolatileQuota)
-                {
-                    throw new InvalidDataException($"with {what} it is more than the {VariableLimits.NonVolatileQuota} bytes that a store has");
+                    throw new InvalidDataException($"variable '{StoredVariable.Display(variable.Id.Name)}' of {variable.Id.Vendor} is there twice");
                 }
 
                 VariableRecord.AddChanges(records, null, variable with { Number = (uint)known.Count });
             }
 
             return records;
-        }
-    }
-
-    // As if the guest had written it, but for signatures: what the engine relies on, and what firmware would stumble over.
-    private static void Check(Variable variable, string what)
-    {
-        if (VariableProperties.FindDefinedAttributes(variable.Id) is VariableAttributes wanted && variable.Attributes != wanted)
-        {
-            throw new InvalidDataException($"{what} has \"attr\" {(uint)variable.Attributes}; wanted is {(uint)wanted}");
-        }
-
-        if (KnownVariables.IsSecureBootKey(variable.Id) && !SignatureLists.AreGood(variable.Data, out _))
-        {
-            throw new InvalidDataException($"{what} is not signature lists with RSA certificates");
-        }
-
-        if (variable.Id == KnownVariables.PlatformKey && !SignatureLists.IsOneCertificate(variable.Data))
-        {
-            throw new InvalidDataException($"{what} is not one certificate");
-        }
-
-        if (!VariableProperties.IsGood(variable.Id, variable.Data))
-        {
-            throw new InvalidDataException($"{what} has data that it cannot have");
         }
     }
 
@@ -175,31 +136,18 @@ public static class VariableJson
         }
 
         string name = ReadText(element, "name", what) ?? throw new InvalidDataException($"{what} has no \"name\"");
-        what = $"variable '{name}'";
-        if (name.Length == 0 || name.Contains('\0', StringComparison.Ordinal) || Variable.NameLength(name) > VariableLimits.MaxNameLength)
-        {
-            throw new InvalidDataException($"{what}: a name of {name.Length} characters; wanted are 1 to {(VariableLimits.MaxNameLength / sizeof(char)) - 1}, none of them 0");
-        }
-
+        what = $"variable '{StoredVariable.Display(name)}'";
         if (!Guid.TryParseExact(ReadText(element, "guid", what), "D", out Guid vendor))
         {
             throw new InvalidDataException($"{what} has no \"guid\" of the form 01234567-89ab-cdef-0123-456789abcdef");
         }
 
-        const VariableAttributes Needed = VariableAttributes.NonVolatile | VariableAttributes.BootServiceAccess;
-        const VariableAttributes Allowed = Needed | VariableAttributes.RuntimeAccess | VariableAttributes.TimeBasedAuthenticatedWriteAccess;
-        if (!element.TryGetProperty("attr", out JsonElement attr) || attr.ValueKind != JsonValueKind.Number || !attr.TryGetUInt32(out uint attributes)
-            || (attributes & ~(uint)Allowed) != 0 || (attributes & (uint)Needed) != (uint)Needed)
+        if (!element.TryGetProperty("attr", out JsonElement attr) || attr.ValueKind != JsonValueKind.Number || !attr.TryGetUInt32(out uint attributes))
         {
-            throw new InvalidDataException($"{what} has \"attr\" {(attr.ValueKind == JsonValueKind.Undefined ? "not at all" : attr.GetRawText())}; wanted are 3 and any of 4 and 32");
+            throw new InvalidDataException($"{what} has no \"attr\" that is a number");
         }
 
         byte[] data = ReadHex(element, "data", what) ?? [];
-        if (data.Length is 0 or > VariableLimits.MaxData)
-        {
-            throw new InvalidDataException($"{what} has {data.Length} bytes of data; wanted are 1 to {VariableLimits.MaxData}");
-        }
-
         byte[]? time = ReadHex(element, "time", what);
         byte[]? digest = ReadHex(element, "digest", what);
         if (time is not null && time.Length != EfiTime.Length)

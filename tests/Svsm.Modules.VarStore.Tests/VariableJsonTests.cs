@@ -126,12 +126,17 @@ public sealed class VariableJsonTests
         Assert.Contains("wanted are 1 to 511", Refused($"{{ \"name\": \"\", {Guid}, \"attr\": 7, \"data\": \"00\" }}"), StringComparison.Ordinal);
         Assert.Contains("512 characters", Refused($"{{ \"name\": \"{new string('n', 512)}\", {Guid}, \"attr\": 7, \"data\": \"00\" }}"), StringComparison.Ordinal);
         Assert.Contains("'A' has no \"guid\"", Refused("{ \"name\": \"A\", \"guid\": \"1234\" }"), StringComparison.Ordinal);
-        foreach (string attributes in (string[])["0", "1", "6", "15", "71", "135", "-1", "1e99", "\"7\""])
+        foreach (string attributes in (string[])["0", "1", "6", "15", "71", "135"])
         {
-            Assert.Contains($"\"attr\" {attributes}; wanted", Refused($"{{ \"name\": \"A\", {Guid}, \"attr\": {attributes}, \"data\": \"00\" }}"), StringComparison.Ordinal);
+            Assert.Contains($"attributes {attributes}; wanted", Refused($"{{ \"name\": \"A\", {Guid}, \"attr\": {attributes}, \"data\": \"00\" }}"), StringComparison.Ordinal);
         }
 
-        Assert.Contains("not at all", Refused($"{{ \"name\": \"A\", {Guid}, \"data\": \"00\" }}"), StringComparison.Ordinal);
+        foreach (string attributes in (string[])["-1", "1e99", "\"7\""])
+        {
+            Assert.Contains("no \"attr\"", Refused($"{{ \"name\": \"A\", {Guid}, \"attr\": {attributes}, \"data\": \"00\" }}"), StringComparison.Ordinal);
+        }
+
+        Assert.Contains("no \"attr\"", Refused($"{{ \"name\": \"A\", {Guid}, \"data\": \"00\" }}"), StringComparison.Ordinal);
         Assert.Contains("0 bytes of data", Refused($"{{ \"name\": \"A\", {Guid}, \"attr\": 7 }}"), StringComparison.Ordinal);
         Assert.Contains("hexadecimal", Refused($"{{ \"name\": \"A\", {Guid}, \"attr\": 7, \"data\": \"0\" }}"), StringComparison.Ordinal);
         Assert.Contains("65537 bytes", Refused($"{{ \"name\": \"A\", {Guid}, \"attr\": 7, \"data\": \"{new string('0', 2 * 65537)}\" }}"), StringComparison.Ordinal);
@@ -140,8 +145,7 @@ public sealed class VariableJsonTests
         string good = $"{{ \"name\": \"A\", {Guid}, \"attr\": 7, \"data\": \"00\" }}";
         Assert.Contains("twice", Refused($"{good}, {good}"), StringComparison.Ordinal);
         Assert.Contains("signature lists", Refused("{ \"name\": \"PK\", \"guid\": \"8be4df61-93ca-11d2-aa0d-00e098032b8c\", \"attr\": 39, \"data\": \"00\" }"), StringComparison.Ordinal);
-        string large = string.Join(", ", Enumerable.Range(0, 4).Select(i => $"{{ \"name\": \"{i}\", {Guid}, \"attr\": 7, \"data\": \"{new string('0', 2 * 65536)}\" }}"));
-        Assert.Contains("more than the 262144 bytes", Refused(large), StringComparison.Ordinal);
+        Assert.Contains("'\\u001b[2J' of", Refused($"{{ \"name\": \"\\u001b[2J\", {Guid}, \"attr\": 7 }}"), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -156,7 +160,7 @@ public sealed class VariableJsonTests
         {
             foreach (int attributes in (int[])[3, 7, 35])
             {
-                Assert.Contains($"'{name}' of {vendor} has \"attr\" {attributes}; wanted is 39", Refused(Text(name, vendor, attributes, list)), StringComparison.Ordinal);
+                Assert.Contains($"'{name}' of {vendor} has attributes {attributes}; wanted is 39", Refused(Text(name, vendor, attributes, list)), StringComparison.Ordinal);
             }
 
             Assert.Contains($"'{name}' of {vendor} is not signature lists", Refused(Text(name, vendor, 39, list + "00")), StringComparison.Ordinal);
@@ -169,7 +173,7 @@ public sealed class VariableJsonTests
         }
 
         // What the engine makes itself, and what a guest could not write either.
-        Assert.Contains($"'SetupMode' of {Global} has \"attr\" 7; wanted is 6", Refused(Text("SetupMode", Global, 7, "00")), StringComparison.Ordinal);
+        Assert.Contains($"'SetupMode' of {Global} has attributes 7; wanted is 6", Refused(Text("SetupMode", Global, 7, "00")), StringComparison.Ordinal);
         Assert.Contains($"'Boot0001' of {Global} has data that it cannot have", Refused(Text("Boot0001", Global, 7, "0100")), StringComparison.Ordinal);
         Assert.Contains($"'Boot0001' of {Global} has data that it cannot have", Refused(Text("Boot0001", Global, 7, "010000000400")), StringComparison.Ordinal);
         Assert.Contains($"'Timeout' of {Global} has data that it cannot have", Refused(Text("Timeout", Global, 7, "010000")), StringComparison.Ordinal);

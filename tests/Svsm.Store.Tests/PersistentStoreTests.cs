@@ -253,6 +253,35 @@ public sealed class PersistentStoreTests : StoreTest
     }
 
     [Fact]
+    public void Begin_WithAQuota_MakesItWithTheCommit()
+    {
+        var device = new SimulatedDevice(MiB);
+        PersistentStore store = Make(device);
+        StoreTransaction transaction = store.Begin(A, 100)!;
+        Assert.Equal(StoreResult.NotFound, transaction.TryGet(Name("x"), out _));
+        Assert.Equal(StoreResult.Done, transaction.Put(Name("x"), [1]));
+        Assert.Equal(StoreResult.QuotaExceeded, transaction.Put(Name("y"), new byte[64]));
+        Assert.Empty(store.Namespaces);
+        Assert.Empty(Open(device).Namespaces);
+        Assert.Equal(StoreResult.Done, transaction.Commit(out StoreVersion version));
+        Assert.Equal(1ul, version.Generation);
+        Assert.Equal(new NamespaceUsage(A, 100, 49, 1), Assert.Single(Open(device).Namespaces));
+
+        // Another quota, the same one, and one without room.
+        transaction = store.Begin(A, 200)!;
+        Assert.Equal([Name("x")], transaction.Names);
+        Assert.Equal(StoreResult.Done, transaction.Put(Name("y"), new byte[64]));
+        Assert.Equal(StoreResult.Done, transaction.Commit(out version));
+        Assert.Equal((2ul, 200), (version.Generation, Open(device).Namespaces[0].Quota));
+        Assert.Equal(StoreResult.Done, store.Begin(A, 200)!.Commit(out version));
+        Assert.Equal(2ul, version.Generation);
+        Assert.Equal(StoreResult.Done, store.Begin(A, 300)!.Commit(out version));
+        Assert.Equal((3ul, 300), (version.Generation, Open(device).Namespaces[0].Quota));
+        Assert.Null(store.Begin(B, store.Capacity));
+        Assert.Equal([1], Get(Open(device), A, Name("x")));
+    }
+
+    [Fact]
     public void DefineNamespace_TooMany_IsNoRoom()
     {
         PersistentStore store = Make(new SimulatedDevice(4 * MiB));

@@ -124,6 +124,25 @@ internal sealed class VariableProperties
     /// <summary>The attributes that a variable has to have because UEFI says so; null: any.</summary>
     public static VariableAttributes? FindDefinedAttributes(VariableId id) => FindDefined(id)?.Property.Attributes;
 
+    /// <summary>The vendor of a variable that UEFI or EDK2 names so; null: they name none.</summary>
+    public static Guid? FindDefinedVendor(string name)
+    {
+        if (FindDefined(Global(name)) is not null)
+        {
+            return KnownVariables.Global;
+        }
+
+        foreach (VariableId id in s_named.Keys)
+        {
+            if (id.Name == name)
+            {
+                return id.Vendor;
+            }
+        }
+
+        return null;
+    }
+
     /// <summary>Whether UEFI says nothing about a variable, or that it may hold this.</summary>
     /// <param name="id">The variable.</param>
     /// <param name="data">What it is to hold, at least one byte. Untrusted.</param>
