@@ -27,6 +27,7 @@ public abstract class SvsmModule : IDisposable
     private SecurityProcessor? _securityProcessor;
     private ServiceManifests? _services;
     private ModulePeers? _peers;
+    private ModuleStore? _store;
     private SvsmDisks? _disks;
 
     /// <summary>The guest's memory.</summary>
@@ -48,6 +49,10 @@ public abstract class SvsmModule : IDisposable
     /// <summary>The other modules, for a module with the permission to ask them.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
     protected ModulePeers Peers => _peers ?? throw NotStarted();
+
+    /// <summary>The module's part of the store, for a module with the permission to have one.</summary>
+    /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
+    protected ModuleStore Store => _store ??= new ModuleStore(Peers);
 
     /// <summary>The SVSM's own disks, for the module that keeps the store.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks; or it is a test without disks.</exception>

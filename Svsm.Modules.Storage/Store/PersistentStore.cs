@@ -117,7 +117,8 @@ public sealed partial class PersistentStore
 
     internal ulong Generation => _generation;
 
-    internal bool IsClosed => _closed;
+    /// <summary>A commit has failed on the device: what is there, opening it again finds out. Everything else is refused.</summary>
+    public bool IsClosed => _closed;
 
     private long End => _superblock.Start + StoreFormat.HalfBlocks(_superblock.TotalBlocks);
 

@@ -20,7 +20,8 @@
 // The image may bring keys for secure boot: the files /secureboot/PK, KEK, db and dbx, signature lists or a certificate in DER each. Bad ones end the module
 // when it starts: better no variables than secure boot that nobody asked for.
 //
-// Manifest, version 0: u32 0 | u32 flags: bit 0 variables survive the VM, bit 1 secure boot is on, bit 2 db and dbx can change.
+// Manifest, version 0: u32 0 | u32 flags: bit 0 variables survive the VM, bit 1 secure boot is on, bit 2 db and dbx can change, bit 3 an older state of
+// them would have been refused.
 //
 // Source: the draft of the UEFI MM protocol as COCONUT-SVSM kernel/src/protocols/uefivars.rs and EDK2 OvmfPkg/VirtMmCommunicationDxe/Svsm.c have it.
 
@@ -44,20 +45,22 @@ public sealed class VarStoreModule : SvsmModule
     private const uint PersistentFlag = 1;
     private const uint SecureBootFlag = 2;
     private const uint UpdatesFlag = 4;
+    private const uint RollbackFlag = 8;
     private const string KeyFolder = "/secureboot/";
 
     private readonly byte[] _message = new byte[MaxBufferLength];
-    private readonly IVariableStorage _storage;
+    private IVariableStorage? _storage;
     private SecureBootKeys? _keys;
     private VariableStore? _store;
+    private bool _detectsRollback;
 
-    /// <summary>Makes the module of an image, whose variables end with the VM.</summary>
+    /// <summary>Makes the module of an image.</summary>
     public VarStoreModule()
-        : this(new MemoryVariableStorage(), null)
+        : this(null, null)
     {
     }
 
-    internal VarStoreModule(IVariableStorage storage, SecureBootKeys? keys)
+    internal VarStoreModule(IVariableStorage? storage, SecureBootKeys? keys)
     {
         _storage = storage;
         _keys = keys;
@@ -67,6 +70,7 @@ public sealed class VarStoreModule : SvsmModule
     protected override void Start()
     {
         _keys ??= ReadKeys();
+        _storage ??= FindStorage();
         VariableStoreResult result = VariableStore.TryOpen(_storage, _keys, out _store);
         if (result != VariableStoreResult.Done)
         {
@@ -96,7 +100,7 @@ public sealed class VarStoreModule : SvsmModule
         }
 
         byte[] bytes = new byte[ManifestLength];
-        uint flags = (_storage.IsPersistent ? PersistentFlag : 0) | (_store!.IsSecureBootOn ? SecureBootFlag : 0) | (_store.AreDatabaseUpdatesAllowed ? UpdatesFlag : 0);
+        uint flags = (_storage!.IsPersistent ? PersistentFlag : 0) | (_store!.IsSecureBootOn ? SecureBootFlag : 0) | (_store.AreDatabaseUpdatesAllowed ? UpdatesFlag : 0) | (_detectsRollback ? RollbackFlag : 0);
         BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(sizeof(uint)), flags);
         manifest = bytes;
         return true;
@@ -104,6 +108,19 @@ public sealed class VarStoreModule : SvsmModule
 
     /// <inheritdoc/>
     protected override void Reset() => _store!.Reset();
+
+    // Where the image keeps a store that is not open, there are no variables: never none in the place of those that were.
+    private IVariableStorage FindStorage()
+    {
+        StoreStatus status = Store.TryDescribe(out StoreDescription description);
+        _detectsRollback = status == StoreStatus.Done && description.IsRollbackDetected;
+        return status switch
+        {
+            StoreStatus.Done => new StoredVariables(Store, Log),
+            StoreStatus.NotThere => new MemoryVariableStorage(),
+            _ => throw new InvalidOperationException($"the stored variables cannot be had: {status}"),
+        };
+    }
 
     private static SecureBootKeys? ReadKeys()
     {

@@ -12,8 +12,11 @@
 // A command has more time here than elsewhere: it does not hold the guest's processor, and the time in which others had it counts as well. An RSA key
 // that is tried again is the same work again. What ends is TPM_RC_RETRY before the watchdog of the module, which takes the TPM away.
 //
-// The TPM lives as long as the process: its seeds are made when it starts, and a verifier can tell (bit 0 of the firmware version). When the
-// guest starts anew it is powered on anew, which is what a reset of the machine does to a TPM. The module is not to be restarted after a failure
+// In an image that keeps a store the TPM survives: its state is written before the answer to a command that changed it leaves. If that store cannot be
+// opened there is no TPM: never a new one in the place of the old one. In an image without a store the TPM lives as long as the process: its seeds are
+// made when it starts, and a verifier can tell (bit 0 of the firmware version).
+//
+// When the guest starts anew it is powered on anew, which is what a reset of the machine does to a TPM. The module is not to be restarted after a failure
 // (its item in the package says so): a fresh TPM under a running guest would have PCRs that anybody could fill again.
 //
 // Source: Secure VM Service Module specification, "vTPM Protocol".
@@ -58,13 +61,30 @@ public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
     /// <inheritdoc/>
     protected override void Start()
     {
-        TpmOpenResult result = Tpm.TryManufacture(new TpmPlatform(this, this, Storage: null) { MessageSize = VtpmProtocol.MaxCommandSize, CommandMilliseconds = CommandMilliseconds }, out _tpm);
-        if (result != TpmOpenResult.Done)
+        // Before there are callers: nothing that could be answered. The process ends, and the guest has no TPM.
+        StoreStatus status = Store.TryDescribe(out StoreDescription description);
+        if (status is not (StoreStatus.Done or StoreStatus.NotThere))
         {
-            // Before there are callers: nothing that could be answered. The process ends, and the guest has no TPM.
-            throw new InvalidOperationException($"the TPM cannot be made: {result}");
+            throw new InvalidOperationException($"the TPM's state cannot be had: {status}");
         }
 
+        ITpmStorage? storage = status == StoreStatus.Done ? new StoredState(Store) : null;
+        var platform = new TpmPlatform(this, this, storage) { MessageSize = VtpmProtocol.MaxCommandSize, CommandMilliseconds = CommandMilliseconds };
+        TpmOpenResult result = storage is null ? TpmOpenResult.NotManufactured : Tpm.TryOpen(platform, out _tpm);
+        bool isNew = result == TpmOpenResult.NotManufactured;
+        if (isNew)
+        {
+            result = Tpm.TryManufacture(platform, out _tpm);
+        }
+
+        if (result != TpmOpenResult.Done)
+        {
+            throw new InvalidOperationException($"the TPM cannot be {(isNew ? "made" : "opened")}: {result}");
+        }
+
+        Log.Information(
+            storage is null ? "a new TPM, which ends with the VM"
+            : (isNew ? "a new TPM, stored" : "the stored TPM") + (description.IsRollbackDetected ? "" : "; an older state of it cannot be told"));
         _protocol = new VtpmProtocol(_tpm!, this);
     }
 

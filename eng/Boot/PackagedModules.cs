@@ -20,13 +20,16 @@ internal static class PackagedModules
     };
 
     /// <summary>The virtual TPM: the package Svsm.Modules.Vtpm.</summary>
-    public static ModuleOptions Vtpm => Stateful("Svsm.Modules.Vtpm.VtpmModule", SvsmProtocol.Vtpm, "c476f1eb-0123-45a5-9641-b4e7dde5bfe3");
+    public static ModuleOptions Vtpm => Stateful("Svsm.Modules.Vtpm.VtpmModule", SvsmProtocol.Vtpm, "c476f1eb-0123-45a5-9641-b4e7dde5bfe3", ModuleOptions.DefaultStoreQuota);
 
     /// <summary>UEFI variables: the package Svsm.Modules.VarStore.</summary>
-    public static ModuleOptions VarStore => Stateful("Svsm.Modules.VarStore.VarStoreModule", SvsmProtocol.UefiMm, "a4453a59-9e1b-4787-a033-1986d6adbe55");
+    public static ModuleOptions VarStore => Stateful("Svsm.Modules.VarStore.VarStoreModule", SvsmProtocol.UefiMm, "a4453a59-9e1b-4787-a033-1986d6adbe55", 768 << 10);
+
+    /// <summary>The persistent store: the package Svsm.Modules.Storage.</summary>
+    public static ModuleOptions Storage => Stateful("Svsm.Modules.Storage.StorageModule", (SvsmProtocol)0x8000_5302, "d76e4d24-880d-433f-93a9-11c5fd9a2e0b", 0) with { Permissions = ModulePermissions.KeepStore };
 
     // What keeps state that must not be forgotten is not started anew.
-    private static ModuleOptions Stateful(string typeName, SvsmProtocol protocol, string service) => new()
+    private static ModuleOptions Stateful(string typeName, SvsmProtocol protocol, string service, long quota) => new()
     {
         TypeName = typeName,
         Protocol = (uint)protocol,
@@ -35,5 +38,7 @@ internal static class PackagedModules
         MemoryLimit = 8 << 20,
         Watchdog = 60_000,
         OnFailure = ModuleFailurePolicy.Retire,
+        Permissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest | ModulePermissions.Store,
+        StoreQuota = quota,
     };
 }

@@ -14,10 +14,11 @@ namespace Svsm.EndToEnd.Tests;
 /// <summary>The limits that modules are tested with are those that images have from the packages.</summary>
 public sealed class PackagedModuleTests
 {
-    private static readonly string[] s_metadata = ["Include", "Type", "HeapLimit", "MemoryLimit", "Watchdog", "OnFailure", "Permissions"];
+    private static readonly string[] s_metadata = ["Include", "Type", "HeapLimit", "MemoryLimit", "Watchdog", "OnFailure", "Permissions", "StoreQuota"];
 
     [Theory]
     [InlineData("AttestationItem")]
+    [InlineData("StorageItem")]
     [InlineData("VtpmItem")]
     [InlineData("VarStoreItem")]
     public void ItemOfThePackage_IsWhatIsTested(string name)
@@ -25,6 +26,7 @@ public sealed class PackagedModuleTests
         ModuleOptions options = name switch
         {
             "AttestationItem" => PackagedModules.Attestation,
+            "StorageItem" => PackagedModules.Storage,
             "VtpmItem" => PackagedModules.Vtpm,
             _ => PackagedModules.VarStore,
         };
@@ -37,8 +39,9 @@ public sealed class PackagedModuleTests
         Assert.Equal(options.Watchdog, (uint?)item.Attribute("Watchdog") ?? ModuleOptions.DefaultWatchdog);
         Assert.Equal(options.OnFailure, Enum.Parse<ModuleFailurePolicy>((string?)item.Attribute("OnFailure") ?? nameof(ModuleFailurePolicy.Restart)));
         Assert.Equal(options.Permissions, Enum.Parse<ModulePermissions>(((string?)item.Attribute("Permissions") ?? "ReadGuest;WriteGuest").Replace(';', ',')));
+        Assert.Equal(options.StoreQuota, (long)(Bytes(item, "StoreQuota") ?? ((options.Permissions & ModulePermissions.Store) != 0 ? ModuleOptions.DefaultStoreQuota : 0ul)));
     }
 
     private static ulong? Bytes(XElement item, string name) =>
-        (string?)item.Attribute(name) is string text ? ulong.Parse(text.Replace("MiB", "", StringComparison.Ordinal), null) << 20 : null;
+        (string?)item.Attribute(name) is string text ? ulong.Parse(text[..^3], null) << (text.EndsWith("KiB", StringComparison.Ordinal) ? 10 : 20) : null;
 }

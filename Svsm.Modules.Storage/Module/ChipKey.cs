@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System.Diagnostics;
+using System.Threading;
+using Svsm.Core;
+using Svsm.Store;
+using Svsm.StoreKeys;
+
+namespace Svsm.Modules.Storage;
+
+/// <summary>The key of a store, and where it comes from.</summary>
+internal readonly record struct KeyOfStore(byte[] Key, StoreKeyOrigin Origin);
+
+/// <summary>Gets the key of the store.</summary>
+/// <param name="peers">The other modules: the one that attests.</param>
+/// <param name="origin">Where the key of the store on the disk comes from, as it says; null: there is no store, and a key for a new one is wanted.</param>
+/// <param name="why">Why there is none.</param>
+/// <returns>The key; null: there is none.</returns>
+internal delegate KeyOfStore? StoreKeySource(ModulePeers peers, StoreKeyOrigin? origin, out string why);
+
+/// <summary>Keys that the security processor derives: <see cref="StoreKey"/>.</summary>
+internal static class ChipKey
+{
+    // Nobody waits for the store but the boot. Hosts limit how often guests ask, and mean seconds.
+    private const int MaxMilliseconds = 60_000;
+    private const int PauseMilliseconds = 50;
+
+    private delegate AttestingResult Wish();
+
+    public static KeyOfStore? TryGet(ModulePeers peers, StoreKeyOrigin? origin, out string why)
+    {
+        var peer = new AttestingPeer(peers);
+        LaunchIdentity? identity = null;
+        AttestingResult result = Ask(() => LaunchIdentity.TryGet(peer, out identity));
+        StoreKeyOrigin used = origin ?? identity?.NewOrigin ?? default;
+        byte[] key = new byte[StoreKey.Length];
+        if (result == AttestingResult.Done)
+        {
+            result = Ask(() => StoreKey.Derive(peer, identity!, used, key));
+        }
+
+        why = result switch
+        {
+            AttestingResult.Done => "",
+            AttestingResult.NotThere => "the image has no module that attests, which the key comes from",
+            AttestingResult.NoKey => "the key of VMPL0 is lost, and with it the way to the security processor",
+            AttestingResult.Busy => $"the host says that the security processor is busy, for {MaxMilliseconds} ms",
+            AttestingResult.Refused => $"the security processor derives none for SVN {used.Svn} and TCB 0x{used.Tcb:X}, with which the store's key was made",
+            _ => "the module that attests failed",
+        };
+        return result == AttestingResult.Done ? new KeyOfStore(key, used) : null;
+    }
+
+    private static AttestingResult Ask(Wish wish)
+    {
+        long start = Stopwatch.GetTimestamp();
+        AttestingResult result = wish();
+        while (result == AttestingResult.Busy && Stopwatch.GetElapsedTime(start).TotalMilliseconds < MaxMilliseconds)
+        {
+            Thread.Sleep(PauseMilliseconds);
+            result = wish();
+        }
+
+        return result;
+    }
+}

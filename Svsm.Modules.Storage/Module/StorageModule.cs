@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The module that keeps the store: a process with the SVSM's disk, the key, and the store of Svsm.Modules.Storage/Store. Other modules reach their part of it
+// through the kernel (SvsmModule.Store). It serves no guest; its protocol is a name.
+//
+// It is started before those who ask it. Start finds the disk, gets the key and opens the store. A store that is not there, is damaged, has another key or
+// is older than what is known is never replaced by a new one: it is not open, which whoever asks is told, so the TPM and the variables do not start, and
+// the log says why. A new store is made on one kind of disk alone: one that was marked for it (svsm store prepare).
+//
+// Manifest, version 0, 64 bytes: u32 0 | u32 flags | 08 id of the store (16) | 18 u64 generation with which it was opened | 20 its root (32)
+//   flags: bit 0 the store is open, bit 1 an older state would have been refused, bit 2 the store was made by this VM
+//   All zero behind the flags if it is not open.
+
+using System;
+using System.Buffers.Binary;
+using System.Security.Cryptography;
+using Svsm.Core;
+using Svsm.Store;
+using Svsm.Wire;
+
+namespace Svsm.Modules.Storage;
+
+/// <summary>Keeps the store of the other modules.</summary>
+[SvsmProtocol(ProtocolNumber, Service = "d76e4d24-880d-433f-93a9-11c5fd9a2e0b")]
+public sealed class StorageModule : SvsmModule
+{
+    /// <summary>The protocol that is its name: of the range that the specification leaves to vendors, and no guest can call it.</summary>
+    public const uint ProtocolNumber = 0x8000_5302;
+
+    private const int TimeoutMilliseconds = 20_000;
+    private const int ManifestLength = 64;
+    private const uint OpenFlag = 1;
+    private const uint CreatedFlag = 4;
+
+    private readonly StoreKeySource _keys;
+    private readonly int _timeout;
+    private readonly byte[] _manifest = new byte[ManifestLength];
+    private StoreKeeper? _keeper;
+
+    /// <summary>Makes the module of an image.</summary>
+    public StorageModule()
+        : this(ChipKey.TryGet, TimeoutMilliseconds)
+    {
+    }
+
+    internal StorageModule(StoreKeySource keys, int timeoutMilliseconds) => (_keys, _timeout) = (keys, timeoutMilliseconds);
+
+    /// <inheritdoc/>
+    protected override void Start()
+    {
+        int slot = 0;
+        while (!VirtioDisk.IsThere(Disks, slot))
+        {
+            if (++slot == SvsmDisks.MaxDisks)
+            {
+                Log.Error("the store is not open: the host gives the SVSM no virtio disk of version 2");
+                return;
+            }
+        }
+
+        var disk = new VirtioDisk(Disks, slot, _timeout);
+        StoreKeyOrigin? origin = PersistentStore.TryReadKeyOrigin(disk, out StoreKeyOrigin there) ? there : null;
+        if (_keys(Peers, origin, out string why) is not KeyOfStore key)
+        {
+            Log.Error($"the store is not open: there is no key. {why}");
+            return;
+        }
+
+        StoreOpening opening = PersistentStore.Open(disk, key.Key);
+        bool isNew = opening.State == StoreState.Fresh && PreparedDevice.IsPrepared(disk);
+        if (isNew)
+        {
+            opening = PersistentStore.Create(disk, key.Key, key.Origin);
+        }
+
+        if (opening.Store is not PersistentStore store)
+        {
+            string failure = disk.Failure.Length == 0 ? "" : $"; the disk: {disk.Failure}";
+            string block = opening.Block is long number ? $" (block {number})" : "";
+            Log.Error($"the store is not open: {opening.State}, {opening.Detail}{block}{failure}");
+            CryptographicOperations.ZeroMemory(key.Key);
+            return;
+        }
+
+        StoreResult grown = store.Grow();
+        if (grown != StoreResult.Done)
+        {
+            Log.Warning($"the store did not grow with its disk: {grown}");
+        }
+
+        _keeper = new StoreKeeper(store, disk, key.Key, Log);
+        Describe(store, isNew);
+        Log.Information($"store {store.Id} {(isNew ? "made" : opening.IsRepaired ? "open, and repaired" : "open")}: generation {_keeper.Version.Generation}; an older state of it cannot be told");
+    }
+
+    /// <inheritdoc/>
+    protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
+
+    /// <inheritdoc/>
+    protected override bool TryServe(in PeerRequest request, out ReadOnlyMemory<byte> answer)
+    {
+        answer = default;
+        if (request.Kind != ModuleMessageKind.Store)
+        {
+            return false;
+        }
+
+        answer = _keeper is null ? StoreServer.Refuse(StoreStatus.NotOpen) : _keeper.Answer(in request);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    protected override bool TryGetManifest(uint version, out ReadOnlyMemory<byte> manifest)
+    {
+        manifest = _manifest;
+        return version == 0;
+    }
+
+    private void Describe(PersistentStore store, bool isNew)
+    {
+        Span<byte> manifest = _manifest;
+        BinaryPrimitives.WriteUInt32LittleEndian(manifest[4..], OpenFlag | (isNew ? CreatedFlag : 0));
+        store.Id.TryWriteBytes(manifest[8..]);
+        BinaryPrimitives.WriteUInt64LittleEndian(manifest[0x18..], store.Version.Generation);
+        Convert.FromHexString(store.Version.Root).CopyTo(manifest[0x20..]);
+    }
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The store behind the requests of the other modules: each has a namespace, which is called after its protocol, with the quota that the image gives it.
+//
+// When the device has failed in a commit, only the device knows whether it happened. Then the store is opened again at once, as what it was before or
+// what it should be now, and not as something older; and what the commit was to change is compared. If that fails as well, the module that asked gets
+// Failed, and no commit until it has looked (List). Other modules go on as soon as the store can be opened.
+
+using System;
+using System.Collections.Generic;
+using Svsm.Core;
+using Svsm.Store;
+
+namespace Svsm.Modules.Storage;
+
+internal sealed class StoreKeeper : StoreServer
+{
+    private readonly IBlockDevice _device;
+    private readonly byte[] _key;
+    private readonly ModuleLog _log;
+
+    // Namespaces that are there with the quota of the image.
+    private readonly HashSet<uint> _ready = [];
+
+    // Protocols of modules whose last commit may have happened or not.
+    private readonly HashSet<uint> _unsure = [];
+
+    private PersistentStore _store;
+    private StoreVersion _version;
+    private bool _isLost;
+
+    /// <summary>Serves a store.</summary>
+    /// <param name="store">The store, open.</param>
+    /// <param name="device">Its device.</param>
+    /// <param name="key">Its key, to open it again.</param>
+    /// <param name="log">The log.</param>
+    public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, ModuleLog log)
+    {
+        (_store, _device, _key, _log) = (store, device, key, log);
+        _version = store.Version;
+    }
+
+    /// <summary>The version that the last commit led to.</summary>
+    public StoreVersion Version => _version;
+
+    protected override StoreStatus Get(in PeerRequest request, ReadOnlySpan<byte> name, out byte[] value)
+    {
+        value = [];
+        StoreStatus status = TryBegin(in request, out StoreTransaction? transaction);
+        return status == StoreStatus.Done ? Translate(transaction!.TryGet(name, out value)) : status;
+    }
+
+    protected override StoreStatus List(in PeerRequest request, out IReadOnlyList<byte[]> names)
+    {
+        names = [];
+        StoreStatus status = TryBegin(in request, out StoreTransaction? transaction);
+        if (status == StoreStatus.Done)
+        {
+            names = transaction!.Names;
+            _unsure.Remove(request.Protocol);
+        }
+
+        return status;
+    }
+
+    protected override StoreStatus Commit(in PeerRequest request, IReadOnlyList<StoreChange> changes)
+    {
+        if (_unsure.Contains(request.Protocol))
+        {
+            return StoreStatus.Failed;
+        }
+
+        StoreStatus status = TryBegin(in request, out StoreTransaction? transaction);
+        if (status != StoreStatus.Done)
+        {
+            return status;
+        }
+
+        foreach (StoreChange change in changes)
+        {
+            StoreResult result = change.Value is ReadOnlyMemory<byte> value ? transaction!.Put(change.Name.Span, value.Span) : transaction!.Delete(change.Name.Span);
+            if (result is not (StoreResult.Done or StoreResult.NotFound))
+            {
+                return Translate(result);
+            }
+        }
+
+        StoreResult committed = transaction!.Commit(out StoreVersion version);
+        if (committed == StoreResult.Done)
+        {
+            _version = version;
+            return StoreStatus.Done;
+        }
+
+        return committed == StoreResult.DeviceFailed ? FindOut(in request, changes) : Translate(committed);
+    }
+
+    protected override StoreStatus Describe(in PeerRequest request, out StoreDescription description)
+    {
+        description = default;
+        StoreStatus status = TryBegin(in request, out _);
+        if (status == StoreStatus.Done)
+        {
+            Guid id = ModuleNamespaces.IdOf(request.Protocol);
+            foreach (NamespaceUsage space in _store.Namespaces)
+            {
+                if (space.Id == id)
+                {
+                    description = new(space.Quota, space.Used, IsRollbackDetected: false);
+                }
+            }
+        }
+
+        return status;
+    }
+
+    // The device has failed in a commit.
+    private StoreStatus FindOut(in PeerRequest request, IReadOnlyList<StoreChange> changes)
+    {
+        StoreVersion before = _version;
+        if (TryBegin(in request, out StoreTransaction? transaction) != StoreStatus.Done)
+        {
+            _unsure.Add(request.Protocol);
+            return StoreStatus.Failed;
+        }
+
+        if (_version == before)
+        {
+            return StoreStatus.DeviceFailed;
+        }
+
+        // One more commit: this one, unless another machine goes on from a copy of the device.
+        var last = new Dictionary<string, StoreChange>();
+        foreach (StoreChange change in changes)
+        {
+            last[Convert.ToHexString(change.Name.Span)] = change;
+        }
+
+        foreach (StoreChange change in last.Values)
+        {
+            StoreResult result = transaction!.TryGet(change.Name.Span, out byte[] value);
+            bool isThere = change.Value is ReadOnlyMemory<byte> wanted ? result == StoreResult.Done && value.AsSpan().SequenceEqual(wanted.Span) : result == StoreResult.NotFound;
+            if (!isThere)
+            {
+                Lose("it has gone on without this machine");
+                return StoreStatus.Failed;
+            }
+        }
+
+        return StoreStatus.Done;
+    }
+
+    private StoreStatus TryBegin(in PeerRequest request, out StoreTransaction? transaction)
+    {
+        transaction = null;
+        if (!TryOpenAgain())
+        {
+            return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
+        }
+
+        Guid id = ModuleNamespaces.IdOf(request.Protocol);
+        if (!_ready.Contains(request.Protocol))
+        {
+            StoreResult result = _store.DefineNamespace(id, request.StoreQuota);
+            if (result != StoreResult.Done)
+            {
+                if (result == StoreResult.NoRoom)
+                {
+                    _log.Error($"the store has no room for {request.StoreQuota} bytes of the module with protocol 0x{request.Protocol:X}: it has {_store.Capacity} for all");
+                }
+
+                return Translate(result);
+            }
+
+            _version = _store.Version;
+            _ready.Add(request.Protocol);
+        }
+
+        transaction = _store.Begin(id);
+        return transaction is null ? StoreStatus.Failed : StoreStatus.Done;
+    }
+
+    private bool TryOpenAgain()
+    {
+        if (!_store.IsClosed || _isLost)
+        {
+            return !_isLost;
+        }
+
+        StoreOpening opening = PersistentStore.Open(_device, _key, _version);
+        if (opening.Store is PersistentStore store)
+        {
+            if (store.Version.Generation > _version.Generation + 1)
+            {
+                Lose("it has gone on without this machine");
+                return false;
+            }
+
+            _log.Warning($"the store was opened again: generation {store.Version.Generation}");
+            (_store, _version) = (store, store.Version);
+            return true;
+        }
+
+        // Whatever is no failure of the device will not get better: it is another device, or an older state of this one.
+        if (opening.State is not (StoreState.DeviceFailed or StoreState.NoEntropy or StoreState.DeviceUnusable))
+        {
+            Lose($"{opening.State}, {opening.Detail}");
+        }
+
+        return false;
+    }
+
+    private void Lose(string why)
+    {
+        _isLost = true;
+        _log.Error($"the store is not what it was, and is not used any more: {why}");
+    }
+
+    private static StoreStatus Translate(StoreResult result) => result switch
+    {
+        StoreResult.Done => StoreStatus.Done,
+        StoreResult.NotFound => StoreStatus.NotFound,
+        StoreResult.QuotaExceeded or StoreResult.NoRoom => StoreStatus.QuotaExceeded,
+        StoreResult.NameInvalid => StoreStatus.NameInvalid,
+        StoreResult.ValueTooLong => StoreStatus.ValueTooLong,
+        StoreResult.TransactionTooLarge => StoreStatus.TooLarge,
+        StoreResult.Damaged => StoreStatus.Damaged,
+        _ => StoreStatus.DeviceFailed,
+    };
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Runtime.InteropServices;
+using System.Text;
+using Svsm.Store;
+using Xunit;
+
+namespace Svsm.EndToEnd.Tests;
+
+/// <summary>A disk for the SVSM's store, in a folder that goes with it.</summary>
+internal sealed class TestStoreDisk : IDisposable
+{
+    private const int Length = 8 << 20;
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("svsm-store-").FullName;
+
+    /// <summary>Makes an empty one.</summary>
+    public TestStoreDisk() => File.WriteAllBytes(Path, new byte[Length]);
+
+    public string Path => System.IO.Path.Combine(_folder, "disk");
+
+    /// <summary>Marks it as one on which a store may be made.</summary>
+    public void Prepare()
+    {
+        using var file = new FileStream(Path, FileMode.Open);
+        Assert.Equal(StoreState.Fresh, PreparedDevice.Prepare(new FileDevice(file)));
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private sealed class FileDevice(FileStream file) : IBlockDevice
+    {
+        public int SectorSize => 512;
+
+        public long SectorCount => file.Length / SectorSize;
+
+        public bool TryRead(long sector, Span<byte> destination)
+        {
+            file.Position = sector * SectorSize;
+            file.ReadExactly(destination);
+            return true;
+        }
+
+        public bool TryWrite(long sector, ReadOnlySpan<byte> source)
+        {
+            file.Position = sector * SectorSize;
+            file.Write(source);
+            return true;
+        }
+
+        public bool TryFlush()
+        {
+            file.Flush();
+            return true;
+        }
+    }
+}
+
+/// <summary>What a guest types to a virtual TPM and to UEFI variables, and what it must be answered.</summary>
+internal sealed class StorageSession
+{
+    private const ulong Message = 0x200_0000;
+    private const ulong Buffer = 0x208_0000;
+    private const uint Index = 0x0150_0000;
+
+    private static readonly byte[] s_password = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
+    private static readonly Guid s_vendor = new("12345678-9abc-def0-1234-56789abcdef0");
+
+    private readonly StringBuilder _typed = new();
+    private readonly List<string> _answers = [];
+
+    public string Typed => _typed.ToString();
+
+    public void Startup() => Run(0x8001, 0x144, [0, 0]);
+
+    public void DefineNv(ushort size) => Run(0x8002, 0x12A, [0x40, 0, 0, 1, .. s_password, 0, 0, 0, 14, .. Number(Index), 0, 0x0B, .. Number(0x0206_0006u), 0, 0, .. Number(size)]);
+
+    public void WriteNv(byte[] data) => Run(0x8002, 0x137, [.. Number(Index), .. Number(Index), .. s_password, .. Number((ushort)data.Length), .. data, 0, 0]);
+
+    public void ReadNv(ushort size, byte[] wanted) => Run(0x8002, 0x14E, [.. Number(Index), .. Number(Index), .. s_password, .. Number(size), 0, 0], (4 + 16, wanted));
+
+    public void SetVariable(string name, byte[] data) => Send(Access(3, name, 7, data));
+
+    public void GetVariable(string name, byte[] wanted) => Send(Access(1, name, 0, new byte[wanted.Length]), (76 + ((name.Length + 1) * 2), wanted));
+
+    /// <summary>Compares the last lines of the guest's console with what they should be.</summary>
+    public void Check(string console)
+    {
+        string[] lines = console.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        Assert.Equal(_answers, lines[^_answers.Count..]);
+    }
+
+    private static byte[] Number(uint value) => [(byte)(value >> 24), (byte)(value >> 16), (byte)(value >> 8), (byte)value];
+
+    private static byte[] Number(ushort value) => [(byte)(value >> 8), (byte)value];
+
+    private static byte[] Access(ulong function, string name, uint attributes, byte[] data)
+    {
+        byte[] nameBytes = MemoryMarshal.AsBytes((name + '\0').AsSpan()).ToArray();
+        byte[] message = [.. new byte[76], .. nameBytes, .. data];
+        new Guid("ed32d533-99e6-4209-9cc0-2d72cdd998a7").TryWriteBytes(message);
+        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(16), message.Length - 24);
+        BinaryPrimitives.WriteUInt64LittleEndian(message.AsSpan(24), function);
+        s_vendor.TryWriteBytes(message.AsSpan(40));
+        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(56), data.Length);
+        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(64), nameBytes.Length);
+        BinaryPrimitives.WriteUInt32LittleEndian(message.AsSpan(72), attributes);
+        return message;
+    }
+
+    // A TPM command, which must succeed, and bytes of the buffer afterwards.
+    private void Run(ushort tag, uint code, byte[] rest, (int Offset, byte[] Wanted)? then = null)
+    {
+        byte[] command = [.. Number(tag), .. Number((uint)rest.Length + 10), .. Number(code), .. rest];
+        byte[] buffer = [8, 0, 0, 0, 0, 0, 0, 0, 0, .. command];
+        BinaryPrimitives.WriteInt32LittleEndian(buffer.AsSpan(5), command.Length);
+        Write(Buffer, buffer);
+        _typed.Append(null, $"call 2 1 0x{Buffer:X}\n");
+        _answers.Add($"Success RCX=0x{Buffer:X} RDX=0x0 R8=0x0 R9=0x0");
+        Expect(Buffer + 4 + 6, [0, 0, 0, 0]);
+        if (then is (int offset, byte[] wanted))
+        {
+            Expect(Buffer + (ulong)offset, wanted);
+        }
+    }
+
+    // A message of the variable driver, which must succeed, and bytes of the message afterwards.
+    private void Send(byte[] message, (int Offset, byte[] Wanted)? then = null)
+    {
+        Write(Message, message);
+        _typed.Append(null, $"call 4 1 0x{Message:X} 0x10000\n");
+        _answers.Add($"Success RCX=0x{Message:X} RDX=0x10000 R8=0x0 R9=0x0");
+        Expect(Message + 32, new byte[8]);
+        if (then is (int offset, byte[] wanted))
+        {
+            Expect(Message + (ulong)offset, wanted);
+        }
+    }
+
+    private void Write(ulong address, byte[] bytes)
+    {
+        const int Line = 64;
+        for (int at = 0; at < bytes.Length; at += Line)
+        {
+            _typed.Append(null, $"write 0x{address + (ulong)at:X} 0x{Convert.ToHexStringLower(bytes.AsSpan(at, Math.Min(Line, bytes.Length - at)))}\n");
+        }
+    }
+
+    private void Expect(ulong address, byte[] wanted)
+    {
+        const int Line = 32;
+        for (int at = 0; at < wanted.Length; at += Line)
+        {
+            byte[] part = wanted[at..Math.Min(at + Line, wanted.Length)];
+            _typed.Append(null, $"read 0x{address + (ulong)at:X} {part.Length}\n");
+            _answers.Add(Convert.ToHexStringLower(part));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+extern alias simulator;
+
+using System;
+using System.IO;
+using System.Threading.Tasks;
+using simulator::Svsm.Simulator;
+using Svsm.Core;
+using Xunit;
+
+namespace Svsm.Modules.Storage.Tests;
+
+/// <summary>
+/// The SVSM's disks on the desk: the device of the simulated machine behind its registers in slot 0, and the memory that both reach. A test sees each
+/// access, and changes what the driver gets.
+/// </summary>
+internal sealed class DeskDisks : SvsmDisks, IDeviceMemory, IDisposable
+{
+    public const ulong Address = 0x8_0000_0000;
+
+    private readonly byte[] _memory = new byte[MemoryLength];
+    private readonly SvsmDisk _disk;
+    private readonly VirtioMmioTransport _transport;
+
+    public DeskDisks(SvsmDisk disk)
+    {
+        _disk = disk;
+        disk.Open();
+        _transport = new VirtioMmioTransport(disk, this);
+    }
+
+    /// <summary>What the driver reads of a register, if not what the device says.</summary>
+    public Func<int, uint, uint>? OnRegister { get; set; }
+
+    /// <summary>Called before each access of the driver to the memory.</summary>
+    public Action<byte[]>? BeforeMemory { get; set; }
+
+    /// <summary>Called before each access of the driver to a register or the memory; what it throws, the driver gets.</summary>
+    public Action? BeforeAccess { get; set; }
+
+    public byte[] Memory => _memory;
+
+    public override ulong MemoryAddress => Address;
+
+    public override uint ReadRegister(int disk, int register)
+    {
+        Assert.InRange(disk, 0, MaxDisks - 1);
+        Assert.True(register is >= 0 and < 0x1000 && register % 4 == 0);
+        BeforeAccess?.Invoke();
+        uint value = disk == 0 ? (uint)_transport.Read((ulong)register, sizeof(uint)) : uint.MaxValue;
+        return OnRegister?.Invoke(register, value) ?? value;
+    }
+
+    public override void WriteRegister(int disk, int register, uint value)
+    {
+        Assert.Equal(0, disk);
+        BeforeAccess?.Invoke();
+        Task task = _transport.WriteAsync((ulong)register, sizeof(uint), value);
+        Assert.True(task.IsCompletedSuccessfully);
+    }
+
+    public override void ReadMemory(int offset, Span<byte> destination)
+    {
+        BeforeAccess?.Invoke();
+        BeforeMemory?.Invoke(_memory);
+        _memory.AsSpan(offset, destination.Length).CopyTo(destination);
+    }
+
+    public override void WriteMemory(int offset, ReadOnlySpan<byte> source)
+    {
+        BeforeAccess?.Invoke();
+        source.CopyTo(_memory.AsSpan(offset, source.Length));
+    }
+
+    public void Dispose() => _disk.Close();
+
+    Task<byte[]?> IDeviceMemory.ReadAsync(ulong gpa, int length) =>
+        Task.FromResult(IsInside(gpa, length) ? _memory.AsSpan((int)(gpa - Address), length).ToArray() : null);
+
+    Task<bool> IDeviceMemory.WriteAsync(ulong gpa, ReadOnlyMemory<byte> bytes)
+    {
+        if (IsInside(gpa, bytes.Length))
+        {
+            bytes.Span.CopyTo(_memory.AsSpan((int)(gpa - Address)));
+        }
+
+        return Task.FromResult(IsInside(gpa, bytes.Length));
+    }
+
+    private static bool IsInside(ulong gpa, int length) => gpa >= Address && gpa - Address <= MemoryLength - (ulong)length;
+}
+
+/// <summary>A disk that a test watches and spoils.</summary>
+internal sealed class SpoiltDisk(string path) : SvsmDisk(path)
+{
+    /// <summary>Called for every request; what it returns is what the device gives back, null: it never does.</summary>
+    public Func<BlockRequest, BlockCompletion?, BlockCompletion?>? OnRequest { get; set; }
+
+    /// <summary>Whether requests get no further.</summary>
+    public Func<BlockRequest, bool>? IsLost { get; set; }
+
+    public int Writes { get; private set; }
+
+    public int Flushes { get; private set; }
+
+    public int Reads { get; private set; }
+
+    public override BlockCompletion? Handle(BlockRequest request)
+    {
+        Writes += request.Operation == BlockOperation.Write ? 1 : 0;
+        Flushes += request.Operation == BlockOperation.Flush ? 1 : 0;
+        Reads += request.Operation == BlockOperation.Read ? 1 : 0;
+        BlockCompletion? completion = IsLost?.Invoke(request) == true ? null : base.Handle(request);
+        return OnRequest is null ? completion : OnRequest(request, completion);
+    }
+}
+
+/// <summary>A disk with a file of its own, in a folder that goes with it.</summary>
+internal sealed class TestDisk : IDisposable
+{
+    public TestDisk(int length = 2 << 20)
+    {
+        Folder = Directory.CreateTempSubdirectory("svsm-storage-").FullName;
+        Path = System.IO.Path.Combine(Folder, "disk");
+        File.WriteAllBytes(Path, new byte[length]);
+        Open();
+    }
+
+    public string Folder { get; }
+
+    public string Path { get; }
+
+    public SpoiltDisk Device { get; private set; } = null!;
+
+    public DeskDisks Disks { get; private set; } = null!;
+
+    /// <summary>The machine starts again: a device that knows nothing, with the same file.</summary>
+    public void Restart()
+    {
+        Disks.Dispose();
+        Open();
+    }
+
+    public void Dispose()
+    {
+        Disks.Dispose();
+        Directory.Delete(Folder, recursive: true);
+    }
+
+    private void Open()
+    {
+        Device = new SpoiltDisk(Path);
+        Disks = new DeskDisks(Device);
+    }
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+extern alias simulator;
+
+using System;
+using System.Buffers.Binary;
+using System.Linq;
+using simulator::Svsm.Simulator;
+using Svsm.Core;
+using Svsm.Core.Testing;
+using Svsm.Modules.Vtpm;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Modules.Storage.Tests;
+
+/// <summary>The virtual TPM with its state in the store, over restarts.</summary>
+public sealed class StoredTpmTests : IDisposable
+{
+    private const uint Index = 0x0150_0000;
+    private const ulong Address = 0x1_0000;
+    private const uint Tpm = 2;
+
+    private readonly TestDisk _disk = new();
+
+    public void Dispose() => _disk.Dispose();
+
+    [Fact]
+    public void Nv_AndSeeds_SurviveARestart()
+    {
+        TestImage.Prepare(_disk);
+        byte[] key;
+        byte[] data = [.. Enumerable.Range(0, 512).Select(i => (byte)i)];
+        using (var image = new TestImage(_disk))
+        using (var tpm = new TestVtpm(image))
+        {
+            Assert.Contains("a new TPM, stored; an older state of it cannot be told", tpm.Log, StringComparison.Ordinal);
+            key = tpm.EndorsementKey;
+            tpm.Startup();
+            tpm.Define(Index, 512);
+            tpm.Write(Index, data, 0);
+
+            // A write of the same changes one or two pieces: two writes to the disk, whatever the state's size.
+            (int writes, int flushes) = (_disk.Device.Writes, _disk.Device.Flushes);
+            data[500] = 77;
+            tpm.Write(Index, data, 0);
+            Assert.Equal((2, 2), (_disk.Device.Writes - writes, _disk.Device.Flushes - flushes));
+        }
+
+        for (int i = 0; i < 3; i++)
+        {
+            _disk.Restart();
+            using var image = new TestImage(_disk);
+            using var tpm = new TestVtpm(image);
+            Assert.Contains("the stored TPM", tpm.Log, StringComparison.Ordinal);
+            Assert.Equal(key, tpm.EndorsementKey);
+            tpm.Startup();
+            Assert.Equal(data, tpm.Read(Index, 512));
+            Assert.Equal(0u, tpm.Firmware & 1);
+        }
+    }
+
+    [Fact]
+    public void WithoutAStore_TheTpmEndsWithTheVm()
+    {
+        using var module = new ModuleTest(new VtpmModule());
+        Assert.Contains("a new TPM, which ends with the VM", module.Log[0].Line, StringComparison.Ordinal);
+    }
+
+    // A store that cannot be had is no reason for a new TPM.
+    [Fact]
+    public void StoreThatIsNotOpen_IsNoTpm()
+    {
+        TestImage.Prepare(_disk);
+        using (var image = new TestImage(_disk))
+        using (new TestVtpm(image))
+        {
+        }
+
+        using var other = new TestImage(_disk, new byte[32]);
+        Assert.Contains("NotOpen", Assert.Throws<InvalidOperationException>(() => new TestVtpm(other)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void StateWithPiecesLost_IsNoTpm()
+    {
+        var store = new TestStore();
+        using (var tpm = new TestVtpm(store))
+        {
+            tpm.Startup();
+            tpm.Define(Index, 2000);
+            tpm.Write(Index, new byte[1000], 0);
+        }
+
+        using (var tpm = new TestVtpm(store))
+        {
+            tpm.Startup();
+            Assert.Equal(new byte[1000], tpm.Read(Index, 1000));
+        }
+
+        Assert.True(store.Records.Count > 3);
+        foreach (string name in store.Records.Keys.ToArray())
+        {
+            var damaged = new TestStore();
+            Assert.Equal(StoreStatus.Done, Copy(store, damaged, name));
+            Assert.Contains("StorageFailed", Assert.Throws<InvalidOperationException>(() => new ModuleTest(new VtpmModule(), peers: damaged)).Message, StringComparison.Ordinal);
+        }
+    }
+
+    // Power goes at each write and flush of the disk while a counter counts: what was answered is there after the restart, and at most one more.
+    [Fact]
+    public void PowerThatGoes_LosesNothingThatWasAnswered()
+    {
+        TestImage.Prepare(_disk);
+        ulong answered = 0;
+        using (var image = new TestImage(_disk, timeout: 2))
+        using (var tpm = new TestVtpm(image))
+        {
+            tpm.Startup();
+            tpm.DefineCounter(Index);
+            Assert.True(tpm.TryIncrement(Index));
+            answered = tpm.Counter(Index);
+        }
+
+        var random = new Random(1);
+        int lost = 0;
+        for (int i = 0; i < 200; i++)
+        {
+            _disk.Restart();
+            using var image = new TestImage(_disk, timeout: 2);
+            using var tpm = new TestVtpm(image);
+            tpm.Startup();
+            ulong there = tpm.Counter(Index);
+            Assert.InRange(there, answered, answered + 1);
+            answered = there;
+
+            int left = random.Next(30);
+            bool isOff = false;
+            _disk.Device.IsLost = request => isOff |= request.Operation is BlockOperation.Write or BlockOperation.Flush && left-- == 0;
+            while (!isOff && tpm.TryIncrement(Index))
+            {
+                answered++;
+            }
+
+            lost += isOff ? 1 : 0;
+        }
+
+        Assert.Equal(200, lost);
+    }
+
+    private static StoreStatus Copy(TestStore from, TestStore to, string without)
+    {
+        var module = new Copier();
+        using var test = new ModuleTest(module, peers: to);
+        return module.Part.Commit([.. from.Records.Where(record => record.Key != without).Select(record => StoreChange.Put(Convert.FromHexString(record.Key), record.Value))]);
+    }
+
+    private sealed class Copier : SvsmModule
+    {
+        public ModuleStore Part => Store;
+
+        protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
+    }
+
+    private sealed class TestVtpm(ModulePeers peers) : IDisposable
+    {
+        private static readonly byte[] s_password = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
+
+        private readonly ModuleTest _test = new(new VtpmModule(), peers: peers);
+
+        public TestVtpm(TestImage image)
+            : this(image.Peers(Tpm))
+        {
+        }
+
+        public string Log => string.Join('\n', _test.Log.Select(line => line.Line));
+
+        public byte[] EndorsementKey => _test.GetManifest(0)!;
+
+        // TPM_PT_FIRMWARE_VERSION_2.
+        public uint Firmware => BinaryPrimitives.ReadUInt32BigEndian(Run(0x8001, 0x17A, [0, 0, 0, 6, 0, 0, 0x01, 0x0C, 0, 0, 0, 1]).AsSpan(13));
+
+        public void Startup() => Run(0x8001, 0x144, [0, 0]);
+
+        public void Define(uint index, ushort size) => DefineSpace(index, 0x0206_0006, size);
+
+        public void DefineCounter(uint index) => DefineSpace(index, 0x0206_0016, 8);
+
+        public void Write(uint index, byte[] data, ushort offset) =>
+            Run(0x8002, 0x137, [.. Number(index), .. Number(index), .. s_password, .. Number((ushort)data.Length), .. data, .. Number(offset)]);
+
+        public byte[] Read(uint index, ushort size) =>
+            Run(0x8002, 0x14E, [.. Number(index), .. Number(index), .. s_password, .. Number(size), 0, 0])[6..(6 + size)];
+
+        public bool TryIncrement(uint index) => Send(0x8002, 0x134, [.. Number(index), .. Number(index), .. s_password], out _) == 0;
+
+        public ulong Counter(uint index) => BinaryPrimitives.ReadUInt64BigEndian(Read(index, 8));
+
+        public void Dispose() => _test.Dispose();
+
+        private static byte[] Number(uint value) => [(byte)(value >> 24), (byte)(value >> 16), (byte)(value >> 8), (byte)value];
+
+        private static byte[] Number(ushort value) => [(byte)(value >> 8), (byte)value];
+
+        // Owner's and the index's own authorisation write and read, without dictionary attack protection.
+        private void DefineSpace(uint index, uint attributes, ushort size) =>
+            Run(0x8002, 0x12A, [0x40, 0, 0, 1, .. s_password, 0, 0, 0, 14, .. Number(index), 0, 0x0B, .. Number(attributes), 0, 0, .. Number(size)]);
+
+        private byte[] Run(ushort tag, uint code, byte[] rest)
+        {
+            uint result = Send(tag, code, rest, out byte[] response);
+            Assert.True(result == 0, $"0x{code:X}: 0x{result:X}");
+            return response;
+        }
+
+        private uint Send(ushort tag, uint code, byte[] rest, out byte[] response)
+        {
+            byte[] command = [.. Number(tag), .. Number((uint)rest.Length + 10), .. Number(code), .. rest];
+            byte[] buffer = new byte[9 + command.Length];
+            BinaryPrimitives.WriteUInt32LittleEndian(buffer, 8);
+            BinaryPrimitives.WriteInt32LittleEndian(buffer.AsSpan(5), command.Length);
+            command.CopyTo(buffer, 9);
+            _test.Memory.GuestWrite(new(Address), buffer);
+            Assert.Equal(SvsmResultCode.Success, _test.Call(1, Address).Code);
+            int size = BinaryPrimitives.ReadInt32LittleEndian(_test.Memory.GuestRead(new(Address), 4));
+            byte[] answer = _test.Memory.GuestRead(new(Address + 4), size);
+            response = answer[10..];
+            return BinaryPrimitives.ReadUInt32BigEndian(answer.AsSpan(6));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+extern alias simulator;
+
+using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.Linq;
+using System.Runtime.InteropServices;
+using simulator::Svsm.Simulator;
+using Svsm.Core;
+using Svsm.Core.Testing;
+using Svsm.Modules.VarStore;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Modules.Storage.Tests;
+
+/// <summary>UEFI variables in the store, over restarts.</summary>
+public sealed class StoredVariablesTests : IDisposable
+{
+    private const uint UefiMm = 4;
+    private const long Quota = 768 << 10;
+
+    private readonly TestDisk _disk = new(8 << 20);
+
+    public void Dispose() => _disk.Dispose();
+
+    [Fact]
+    public void NonVolatileVariables_SurviveARestart()
+    {
+        TestImage.Prepare(_disk);
+        using (var image = new TestImage(_disk))
+        using (var firmware = new TestFirmware(image))
+        {
+            Assert.Contains("UEFI variables: stored", firmware.Log, StringComparison.Ordinal);
+            Assert.Equal(EfiStatus.Success, firmware.Set("A", 7, [1, 2, 3]));
+            Assert.Equal(EfiStatus.Success, firmware.Set("Large", 7, new byte[0x1_0000]));
+            Assert.Equal(EfiStatus.Success, firmware.Set("Gone", 7, [5]));
+            Assert.Equal(EfiStatus.Success, firmware.Set("Gone", 7, []));
+            Assert.Equal(EfiStatus.Success, firmware.Set("Volatile", 6, [4]));
+            Assert.Equal(5u, firmware.Flags);
+        }
+
+        for (int i = 0; i < 2; i++)
+        {
+            _disk.Restart();
+            using var image = new TestImage(_disk);
+            using var firmware = new TestFirmware(image);
+            Assert.Equal([1, 2, 3], firmware.Get("A", 3));
+            Assert.Equal(new byte[0x1_0000], firmware.Get("Large", 0x1_0000));
+            Assert.Null(firmware.Get("Gone", 1));
+            Assert.Null(firmware.Get("Volatile", 1));
+        }
+    }
+
+    [Fact]
+    public void StoreThatIsNotOpen_IsNoVariables()
+    {
+        TestImage.Prepare(_disk);
+        using (new TestImage(_disk))
+        {
+        }
+
+        using var other = new TestImage(_disk, new byte[32]);
+        Assert.Contains("NotOpen", Assert.Throws<InvalidOperationException>(() => new TestFirmware(other)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void RecordThatIsNoVariable_IsNoVariables()
+    {
+        var store = new TestStore { Quota = Quota };
+        using (new ModuleTest(new Writer(StoreChange.Put("abcd"u8.ToArray(), new byte[3])), peers: store))
+        {
+        }
+
+        Assert.Throws<InvalidOperationException>(() => new ModuleTest(new VarStoreModule(), peers: store));
+    }
+
+    // The store did something, and nobody knows what: after that nothing is changed any more.
+    [Theory]
+    [InlineData(StoreStatus.DeviceFailed, EfiStatus.Success)]
+    [InlineData(StoreStatus.QuotaExceeded, EfiStatus.Success)]
+    [InlineData(StoreStatus.Failed, EfiStatus.DeviceError)]
+    public void ChangeThatIsNotStored_IsADeviceError(StoreStatus failure, EfiStatus afterwards)
+    {
+        var store = new TestStore { Quota = Quota };
+        using (var firmware = new TestFirmware(store))
+        {
+            Assert.Equal(EfiStatus.Success, firmware.Set("A", 7, [1]));
+            store.Failure = failure;
+            Assert.Equal(EfiStatus.DeviceError, firmware.Set("A", 7, [2]));
+            Assert.Equal([1], firmware.Get("A", 1));
+            store.Failure = StoreStatus.Done;
+            Assert.Equal(afterwards, firmware.Set("A", 7, [3]));
+        }
+
+        using var next = new TestFirmware(store);
+        Assert.Equal([afterwards == EfiStatus.Success ? (byte)3 : (byte)1], next.Get("A", 1)!);
+        Assert.Equal(EfiStatus.Success, next.Set("A", 7, [4]));
+    }
+
+    // Power goes at any write or flush: each answered change is there, and nothing is half there.
+    [Fact]
+    public void PowerThatGoes_LosesNothingThatWasAnswered()
+    {
+        TestImage.Prepare(_disk);
+        var random = new Random(1);
+        var model = new Dictionary<string, byte[]>();
+        for (int i = 0; i < 200; i++)
+        {
+            using (var image = new TestImage(_disk, timeout: 2))
+            using (var firmware = new TestFirmware(image))
+            {
+                (string Name, byte[] Data)? tried = null;
+                int left = random.Next(20);
+                bool isOff = false;
+                _disk.Device.IsLost = request => isOff |= request.Operation is BlockOperation.Write or BlockOperation.Flush && left-- == 0;
+                while (!isOff)
+                {
+                    (string Name, byte[] Data) change = ("V" + random.Next(8), new byte[random.Next(4) == 0 ? 0 : random.Next(3000)]);
+                    random.NextBytes(change.Data);
+                    EfiStatus status = firmware.Set(change.Name, 7, change.Data);
+                    if (status == EfiStatus.DeviceError)
+                    {
+                        tried = change;
+                    }
+                    else if (status == EfiStatus.Success)
+                    {
+                        Apply(model, change);
+                    }
+                    else
+                    {
+                        Assert.Equal((EfiStatus.NotFound, 0), (status, change.Data.Length));
+                    }
+                }
+
+                _disk.Restart();
+                using var again = new TestImage(_disk, timeout: 2);
+                using var next = new TestFirmware(again);
+                if (tried is (string, byte[]) unsure && !IsSame(model, next))
+                {
+                    Apply(model, unsure);
+                }
+
+                Assert.True(IsSame(model, next));
+            }
+
+            _disk.Restart();
+        }
+
+        Assert.InRange(model.Count, 2, 8);
+    }
+
+    private static void Apply(Dictionary<string, byte[]> model, (string Name, byte[] Data) change)
+    {
+        model.Remove(change.Name);
+        if (change.Data.Length != 0)
+        {
+            model.Add(change.Name, change.Data);
+        }
+    }
+
+    private static bool IsSame(Dictionary<string, byte[]> model, TestFirmware firmware) => Enumerable.Range(0, 8).All(i =>
+    {
+        byte[]? there = firmware.Get("V" + i, 3000);
+        return model.TryGetValue("V" + i, out byte[]? wanted) ? there is not null && there.AsSpan().SequenceEqual(wanted) : there is null;
+    });
+
+    private sealed class Writer(StoreChange change) : SvsmModule
+    {
+        protected override void Start() => Assert.Equal(StoreStatus.Done, Store.Commit(change));
+
+        protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
+    }
+
+    private sealed class TestFirmware(ModulePeers peers) : IDisposable
+    {
+        private const ulong Address = 0x1_0000;
+        private const int Buffer = 0x2_0000;
+
+        private static readonly Guid s_vendor = new("12345678-9abc-def0-1234-56789abcdef0");
+        private readonly ModuleTest _test = new(new VarStoreModule(), 0x10_0000, peers: peers);
+
+        public TestFirmware(TestImage image)
+            : this(image.Peers(UefiMm, Quota))
+        {
+        }
+
+        public string Log => string.Join('\n', _test.Log.Select(line => line.Line));
+
+        public uint Flags => BinaryPrimitives.ReadUInt32LittleEndian(_test.GetManifest(0)!.AsSpan(4));
+
+        public EfiStatus Set(string name, uint attributes, byte[] data) => Call(Access(3, name, attributes, data), out _);
+
+        public byte[]? Get(string name, int room)
+        {
+            EfiStatus status = Call(Access(1, name, 0, new byte[room]), out byte[] answer);
+            Assert.True(status is EfiStatus.Success or EfiStatus.NotFound);
+            int length = (int)BinaryPrimitives.ReadUInt64LittleEndian(answer.AsSpan(56));
+            int start = 76 + ((name.Length + 1) * 2);
+            return status == EfiStatus.Success ? answer[start..(start + length)] : null;
+        }
+
+        public void Dispose() => _test.Dispose();
+
+        private static byte[] Access(ulong function, string name, uint attributes, byte[] data)
+        {
+            byte[] nameBytes = MemoryMarshal.AsBytes((name + '\0').AsSpan()).ToArray();
+            byte[] message = [.. new byte[76], .. nameBytes, .. data];
+            new Guid("ed32d533-99e6-4209-9cc0-2d72cdd998a7").TryWriteBytes(message);
+            BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(16), message.Length - 24);
+            BinaryPrimitives.WriteUInt64LittleEndian(message.AsSpan(24), function);
+            s_vendor.TryWriteBytes(message.AsSpan(40));
+            BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(56), data.Length);
+            BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(64), nameBytes.Length);
+            BinaryPrimitives.WriteUInt32LittleEndian(message.AsSpan(72), attributes);
+            return message;
+        }
+
+        private EfiStatus Call(byte[] message, out byte[] answer)
+        {
+            _test.Memory.GuestWrite(new(Address), message);
+            Assert.Equal(SvsmResultCode.Success, _test.Call(1, Address, Buffer).Code);
+            answer = _test.Memory.GuestRead(new(Address), message.Length);
+            return (EfiStatus)BinaryPrimitives.ReadUInt64LittleEndian(answer.AsSpan(32));
+        }
+    }
+}
