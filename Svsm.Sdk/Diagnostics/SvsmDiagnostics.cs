@@ -560,6 +560,30 @@ public static class SvsmDiagnostics
         "A store cannot have this size",
         "Give another --size; a store never becomes smaller.");
 
+    /// <summary>A record of the namespace of variables that is none. Raised by svsm vars.</summary>
+    public static readonly SvsmDiagnostic StoredVariablesUnknown = new(
+        "SVSM7010",
+        "A store has variables of another version",
+        "Take the svsm tool of the release that wrote them.");
+
+    /// <summary>No variable of this name, or several. Raised by svsm vars.</summary>
+    public static readonly SvsmDiagnostic VariableNotFound = new(
+        "SVSM7011",
+        "A store has no such variable",
+        "'svsm vars list' shows names and GUIDs; name the GUID with --guid.");
+
+    /// <summary>Attributes, size, contents, a file of variables that is none. Raised by svsm vars.</summary>
+    public static readonly SvsmDiagnostic VariableInvalid = new(
+        "SVSM7012",
+        "A variable cannot be stored as asked",
+        "Correct what the message names; docs/uefi-variables.md says what a variable may be.");
+
+    /// <summary>No room in the store, or in one commit. Raised by svsm vars.</summary>
+    public static readonly SvsmDiagnostic StoreFull = new(
+        "SVSM7013",
+        "A store has no room for a change",
+        "Make the store larger with 'svsm store resize', or change less at a time.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)

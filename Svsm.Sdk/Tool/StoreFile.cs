@@ -58,6 +58,32 @@ internal sealed class StoreFile : IBlockDevice, IDisposable
             string.Create(CultureInfo.InvariantCulture, $"'{path}' has {bytes.Length} bytes"), "32 bytes, or 64 hexadecimal digits");
     }
 
+    /// <summary>The message for what opening or surveying a store came to.</summary>
+    public static SvsmDiagnostic DiagnosticOf(StoreState state) => state switch
+    {
+        StoreState.Damaged => SvsmDiagnostics.StoreDamaged,
+        StoreState.Truncated => SvsmDiagnostics.StoreTruncated,
+        StoreState.Older or StoreState.Forked => SvsmDiagnostics.StoreNotCurrent,
+        StoreState.WrongKey => SvsmDiagnostics.StoreKeyWrong,
+        StoreState.UnknownVersion => SvsmDiagnostics.StoreVersionUnknown,
+        StoreState.Fresh or StoreState.DeviceUnusable => SvsmDiagnostics.StoreMissing,
+        _ => SvsmDiagnostics.StoreFileFailed,
+    };
+
+    /// <summary>The error that there is no store in the file, or none that can be used.</summary>
+    public SvsmDiagnosticException Unusable(StoreOpening opening) => Unusable(opening.State, opening.Detail, opening.Block);
+
+    /// <summary>The error that there is no store in the file, or none that can be used.</summary>
+    public SvsmDiagnosticException Unusable(StoreState state, string detail, long? block = null) => DiagnosticOf(state).Error(
+        $"'{Path}': {(block is long at ? $"block {Units.Number(at)}: " : "")}{detail}{(state == StoreState.DeviceFailed && LastError.Length != 0 ? $": {LastError}" : "")}",
+        state switch
+        {
+            StoreState.WrongKey => "the key with which the store was made",
+            StoreState.UnknownVersion => "a store of version 1",
+            StoreState.DeviceFailed or StoreState.NoEntropy => "a file that can be read and written",
+            _ => "a whole store",
+        });
+
     /// <summary>Changes the length of the file.</summary>
     public void SetLength(long length)
     {

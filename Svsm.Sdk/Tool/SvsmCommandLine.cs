@@ -69,6 +69,7 @@ internal static class SvsmCommandLine
         new Command("tpm", "The virtual TPM as a program of its own.") { TpmServe(console), TpmManufacture(console) },
         new Command("module", "Modules on the desk.") { ModuleRun(console) },
         new Command("store", "The persistent store of an SVSM, in a file.") { StoreCreate(console), StoreInspect(console), StoreVerify(console), StoreResize(console) },
+        new Command("vars", "UEFI variables in the store of an SVSM.") { VarsList(console), VarsGet(console), VarsSet(console), VarsDelete(console), VarsExport(console), VarsImport(console) },
     };
 
     private static Command AttestVerify(ToolConsole console)
@@ -133,8 +134,7 @@ internal static class SvsmCommandLine
     {
         Argument<string> file = StoreFile();
         Option<long> size = Size();
-        Option<string?> key = StoreKey();
-        key.Required = true;
+        Option<string?> key = RequiredStoreKey();
         Option<bool> json = Json();
         var command = new Command("create", "Makes a file with an empty store.") { file, size, key, json };
         command.SetAction(parsed => StoreCommand.Create(console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(size), parsed.GetRequiredValue(key)!, parsed.GetValue(json)));
@@ -190,6 +190,110 @@ internal static class SvsmCommandLine
         var command = new Command("resize", "Makes the file of a store longer, and with its key the store, too.") { file, size, key, json };
         command.SetAction(parsed => StoreCommand.Resize(console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(size), parsed.GetValue(key), parsed.GetValue(json)));
         return command;
+    }
+
+    private static Command VarsList(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Option<string?> key = RequiredStoreKey();
+        Option<bool> json = Json();
+        var command = new Command("list", "Lists variables.") { file, key, json };
+        command.SetAction(parsed => VarsCommand.List(console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(key)!, parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command VarsGet(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Argument<string> name = VariableName();
+        Option<string?> key = RequiredStoreKey();
+        Option<Guid?> guid = VariableGuid();
+        var output = new Option<string?>("--output", "-o") { Description = "where the data goes", HelpName = "FILE" };
+        Option<bool> json = Json();
+        var command = new Command("get", "Shows a variable.") { file, name, key, guid, output, json };
+        command.SetAction(parsed => VarsCommand.Get(
+            console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(key)!, parsed.GetRequiredValue(name), parsed.GetValue(guid), parsed.GetValue(output), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command VarsSet(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Argument<string> name = VariableName();
+        Option<string?> key = RequiredStoreKey();
+        Option<Guid?> guid = VariableGuid();
+        var data = new Option<string?>("--data") { Description = "file with its data", HelpName = "FILE" };
+        var hex = new Option<string?>("--hex") { Description = "its data, two hexadecimal digits for each byte", HelpName = "HEX" };
+        var attributes = new Option<uint?>("--attributes") { Description = "its attributes, the number in UEFI; by default those that it has, or that UEFI says, or 7", HelpName = "NUMBER" };
+        Option<bool> json = Json();
+        var command = new Command("set", "Gives a variable a value.") { file, name, key, guid, data, hex, attributes, json };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(data) is null == result.GetValue(hex) is null)
+            {
+                result.AddError("Give either --data or --hex.");
+            }
+            else if (result.GetValue(hex) is string digits && !Units.TryReadHex(digits, new byte[digits.Length / 2]))
+            {
+                result.AddError($"Option '--hex' is '{digits}'; it must be two hexadecimal digits for each byte.");
+            }
+        });
+        command.SetAction(parsed => VarsCommand.Set(
+            console,
+            parsed.GetRequiredValue(file),
+            parsed.GetRequiredValue(key)!,
+            parsed.GetRequiredValue(name),
+            parsed.GetValue(guid),
+            parsed.GetValue(attributes),
+            parsed.GetValue(hex) is string digits ? Convert.FromHexString(digits) : ImageFile.Read(parsed.GetValue(data)!),
+            parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command VarsDelete(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Argument<string> name = VariableName();
+        Option<string?> key = RequiredStoreKey();
+        Option<Guid?> guid = VariableGuid();
+        Option<bool> json = Json();
+        var command = new Command("delete", "Removes a variable.") { file, name, key, guid, json };
+        command.SetAction(parsed => VarsCommand.Delete(
+            console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(key)!, parsed.GetRequiredValue(name), parsed.GetValue(guid), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command VarsExport(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Option<string?> key = RequiredStoreKey();
+        var output = new Option<string>("--output", "-o") { Description = "where the variables go", HelpName = "JSON", Required = true };
+        Option<bool> json = Json();
+        var command = new Command("export", "Writes all variables to a JSON file of virt-firmware and QEMU.") { file, key, output, json };
+        command.SetAction(parsed => VarsCommand.Export(console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(key)!, parsed.GetRequiredValue(output), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command VarsImport(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        var input = new Argument<string>("JSON") { Description = "a JSON file of virt-firmware, QEMU or svsm vars export" };
+        Option<string?> key = RequiredStoreKey();
+        Option<bool> json = Json();
+        var command = new Command("import", "Replaces all variables by those of a JSON file.") { file, input, key, json };
+        command.SetAction(parsed => VarsCommand.Import(console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(key)!, parsed.GetRequiredValue(input), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Argument<string> VariableName() => new("NAME") { Description = "name of the variable, as UEFI or svsm vars list has it" };
+
+    private static Option<Guid?> VariableGuid() => new("--guid") { Description = "GUID of the variable's vendor; needed if several have one of this name", HelpName = "GUID" };
+
+    private static Option<string?> RequiredStoreKey()
+    {
+        Option<string?> key = StoreKey();
+        key.Required = true;
+        return key;
     }
 
     private static Argument<string> StoreFile() => new("FILE") { Description = "the file of the store: the raw disk of a machine's SVSM" };

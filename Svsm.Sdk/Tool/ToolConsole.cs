@@ -88,6 +88,39 @@ internal sealed class ToolConsole
         _output.Write('\n');
     }
 
+    /// <summary>Writes what became of a file: a line for each property, or one JSON object.</summary>
+    public void Report(bool json, string path, (string Name, string Value)[] texts, (string Name, long Value)[] numbers)
+    {
+        if (json)
+        {
+            WriteJson(writer =>
+            {
+                writer.WriteString("file", Path.GetFileName(path));
+                foreach ((string name, string value) in texts)
+                {
+                    writer.WriteString(name, value);
+                }
+
+                foreach ((string name, long value) in numbers)
+                {
+                    writer.WriteNumber(name, value);
+                }
+            });
+            return;
+        }
+
+        _output.Write($"file {path}\n");
+        foreach ((string name, string value) in texts)
+        {
+            _output.Write($"{name} {value}\n");
+        }
+
+        foreach ((string name, long value) in numbers)
+        {
+            _output.Write($"{name} {Units.Number(value)}\n");
+        }
+    }
+
     /// <summary>Does something that can take a second, and shows on a terminal that it does.</summary>
     public T Work<T>(string what, Func<T> work)
     {

@@ -38,12 +38,12 @@ internal static class StoreCommand
             {
                 file.SetLength(length);
                 StoreOpening opening = PersistentStore.Create(file, key);
-                PersistentStore store = opening.Store ?? throw Unusable(file, opening.State, opening.Detail, opening.Block);
+                PersistentStore store = opening.Store ?? throw file.Unusable(opening);
                 (id, version) = (store.Id, store.Version);
             }
 
             Rename(newPath, path);
-            Report(console, json, [("file", path), ("store", id.ToString()), ("root", version.Root)], [("generation", (long)version.Generation), ("byteLength", length)]);
+            console.Report(json, path, [("store", id.ToString()), ("root", version.Root)], [("generation", (long)version.Generation), ("byteLength", length)]);
             return ExitStatus.Success;
         }
         catch
@@ -60,14 +60,14 @@ internal static class StoreCommand
         StoreSurvey survey = StoreSurvey.Read(file);
         if (survey.State != StoreState.Opened)
         {
-            throw Unusable(file, survey.State, survey.Detail, block: null);
+            throw file.Unusable(survey.State, survey.Detail);
         }
 
         PersistentStore? store = null;
         if (keyPath is not null)
         {
             StoreOpening opening = PersistentStore.Open(file, StoreFile.ReadKey(keyPath), readOnly: true);
-            store = opening.Store ?? throw Unusable(file, opening.State, opening.Detail, opening.Block);
+            store = opening.Store ?? throw file.Unusable(opening);
         }
 
         ulong generation = store?.Version.Generation ?? survey.Generation;
@@ -158,7 +158,7 @@ internal static class StoreCommand
             {
                 if (store.Verify(out IReadOnlyList<StoreFinding> values) != StoreResult.Done)
                 {
-                    throw Unusable(file, StoreState.DeviceFailed, "a value cannot be read", block: null);
+                    throw file.Unusable(StoreState.DeviceFailed, "a value cannot be read");
                 }
 
                 findings.AddRange(values.Select(finding => (SvsmDiagnostics.StoreDamaged, (long?)finding.Block, finding.Text)));
@@ -190,11 +190,11 @@ internal static class StoreCommand
         {
             if (state is StoreState.Damaged or StoreState.Truncated or StoreState.Older or StoreState.Forked)
             {
-                findings.Add((DiagnosticOf(state), block, detail));
+                findings.Add((StoreFile.DiagnosticOf(state), block, detail));
             }
             else if (state != StoreState.Opened)
             {
-                throw Unusable(file, state, detail, block);
+                throw file.Unusable(state, detail, block);
             }
         }
 
@@ -235,7 +235,7 @@ internal static class StoreCommand
         StoreSurvey survey = StoreSurvey.Read(file);
         if (survey.State != StoreState.Opened)
         {
-            throw Unusable(file, survey.State, survey.Detail, block: null);
+            throw file.Unusable(survey.State, survey.Detail);
         }
 
         long before = file.Length;
@@ -253,7 +253,7 @@ internal static class StoreCommand
         {
             // A wrong key, or damage, before anything has changed.
             StoreOpening opening = PersistentStore.Open(file, key);
-            PersistentStore store = opening.Store ?? throw Unusable(file, opening.State, opening.Detail, opening.Block);
+            PersistentStore store = opening.Store ?? throw file.Unusable(opening);
             file.SetLength(length);
             StoreResult result = store.Grow();
             if (result != StoreResult.Done)
@@ -265,44 +265,14 @@ internal static class StoreCommand
                     file.SetLength(before);
                 }
 
-                throw Unusable(file, result == StoreResult.NoEntropy ? StoreState.NoEntropy : StoreState.DeviceFailed, "the store could not be made larger", block: null);
+                throw file.Unusable(result == StoreResult.NoEntropy ? StoreState.NoEntropy : StoreState.DeviceFailed, "the store could not be made larger");
             }
 
             storeLength = store.Length;
         }
 
-        Report(console, json, [("file", path), ("store", survey.Id.ToString())], [("byteLength", storeLength), ("fileLength", length)]);
+        console.Report(json, path, [("store", survey.Id.ToString())], [("byteLength", storeLength), ("fileLength", length)]);
         return ExitStatus.Success;
-    }
-
-    private static void Report(ToolConsole console, bool json, (string Name, string Value)[] texts, (string Name, long Value)[] numbers)
-    {
-        if (json)
-        {
-            console.WriteJson(writer =>
-            {
-                foreach ((string name, string value) in texts)
-                {
-                    writer.WriteString(name, name == "file" ? Path.GetFileName(value) : value);
-                }
-
-                foreach ((string name, long value) in numbers)
-                {
-                    writer.WriteNumber(name, value);
-                }
-            });
-            return;
-        }
-
-        foreach ((string name, string value) in texts)
-        {
-            console.Output.Write($"{name} {value}\n");
-        }
-
-        foreach ((string name, long value) in numbers)
-        {
-            console.Output.Write($"{name} {Units.Number(value)}\n");
-        }
     }
 
     // Fails if the path is taken: what is there is not ours.
@@ -317,27 +287,6 @@ internal static class StoreCommand
             throw SvsmDiagnostics.StoreFileFailed.Error($"'{to}': {e.Message}", "a path where nothing is", e);
         }
     }
-
-    private static SvsmDiagnostic DiagnosticOf(StoreState state) => state switch
-    {
-        StoreState.Damaged => SvsmDiagnostics.StoreDamaged,
-        StoreState.Truncated => SvsmDiagnostics.StoreTruncated,
-        StoreState.Older or StoreState.Forked => SvsmDiagnostics.StoreNotCurrent,
-        StoreState.WrongKey => SvsmDiagnostics.StoreKeyWrong,
-        StoreState.UnknownVersion => SvsmDiagnostics.StoreVersionUnknown,
-        StoreState.Fresh or StoreState.DeviceUnusable => SvsmDiagnostics.StoreMissing,
-        _ => SvsmDiagnostics.StoreFileFailed,
-    };
-
-    private static SvsmDiagnosticException Unusable(StoreFile file, StoreState state, string detail, long? block) => DiagnosticOf(state).Error(
-        $"'{file.Path}': {(block is long at ? $"block {Units.Number(at)}: " : "")}{detail}{(state == StoreState.DeviceFailed && file.LastError.Length != 0 ? $": {file.LastError}" : "")}",
-        state switch
-        {
-            StoreState.WrongKey => "the key with which the store was made",
-            StoreState.UnknownVersion => "a store of version 1",
-            StoreState.DeviceFailed or StoreState.NoEntropy => "a file that can be read and written",
-            _ => "a whole store",
-        });
 
     private static SvsmDiagnosticException InvalidSize(long length, long least) => SvsmDiagnostics.StoreSizeInvalid.Error(
         $"{Units.Number(length)} bytes", $"a multiple of {Units.Number(BlockLength)}, {Units.Number(least)} to {Units.Number(PersistentStore.MaxDeviceLength)}");
