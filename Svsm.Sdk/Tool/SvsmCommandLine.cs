@@ -68,7 +68,7 @@ internal static class SvsmCommandLine
         RunCommandLine.Create(),
         new Command("tpm", "The virtual TPM as a program of its own.") { TpmServe(console), TpmManufacture(console) },
         new Command("module", "Modules on the desk.") { ModuleRun(console) },
-        new Command("store", "The persistent store of an SVSM, in a file.") { StoreCreate(console), StoreInspect(console), StoreVerify(console), StoreResize(console) },
+        new Command("store", "The persistent store of an SVSM, in a file.") { StoreCreate(console), StorePrepare(console), StoreInspect(console), StoreVerify(console), StoreResize(console) },
         new Command("vars", "UEFI variables in the store of an SVSM.") { VarsList(console), VarsGet(console), VarsSet(console), VarsDelete(console), VarsExport(console), VarsImport(console) },
     };
 
@@ -138,6 +138,16 @@ internal static class SvsmCommandLine
         Option<bool> json = Json();
         var command = new Command("create", "Makes a file with an empty store.") { file, size, key, json };
         command.SetAction(parsed => StoreCommand.Create(console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(size), parsed.GetRequiredValue(key)!, parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command StorePrepare(ToolConsole console)
+    {
+        Argument<string> file = StoreFile();
+        Option<long> size = Size();
+        Option<bool> json = Json();
+        var command = new Command("prepare", "Makes a file on which an SVSM makes its store, with a key that it alone has.") { file, size, json };
+        command.SetAction(parsed => StoreCommand.Prepare(console, parsed.GetRequiredValue(file), parsed.GetRequiredValue(size), parsed.GetValue(json)));
         return command;
     }
 

@@ -35,6 +35,9 @@ public enum MachineStop
     /// <summary>It was stopped from outside, with <see cref="MachineTest.StopAsync"/>.</summary>
     Stopped = (int)StopReason.Stopped,
 
+    /// <summary>The host cut the power: <see cref="Attack.CutPower"/>.</summary>
+    PowerOff = (int)StopReason.PowerOff,
+
     /// <summary>The time was up.</summary>
     Timeout = 0x100,
 

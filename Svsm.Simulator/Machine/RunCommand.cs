@@ -45,6 +45,9 @@ public static class RunExitStatus
     /// <summary>The guest asked for a reset, which this machine does not do.</summary>
     public const int Reset = 72;
 
+    /// <summary>The host cut the power, as it was told to.</summary>
+    public const int PowerOff = 73;
+
     /// <summary>The time was up; as with timeout(1).</summary>
     public const int Timeout = 124;
 
@@ -155,6 +158,7 @@ public sealed record RunCommand
         MachineStop.Violation => RunExitStatus.Violation,
         MachineStop.Shutdown => RunExitStatus.Shutdown,
         MachineStop.Reset => RunExitStatus.Reset,
+        MachineStop.PowerOff => RunExitStatus.PowerOff,
         MachineStop.Timeout => RunExitStatus.Timeout,
         MachineStop.QemuFailed => RunExitStatus.Qemu,
         _ => RunExitStatus.Simulator,

@@ -63,6 +63,9 @@ public enum AttackAction : uint
 
     /// <summary>Intercepts RDTSC and RDTSCP on all vCPUs from then on: they are #VC.</summary>
     InterceptTimeStampCounter = 12,
+
+    /// <summary>Ends the machine, as a loss of power does.</summary>
+    PowerOff = 13,
 }
 
 /// <summary>What came of an attack.</summary>

@@ -149,6 +149,9 @@ public enum StopReason : uint
 
     /// <summary>The machine asked for the end (<c>CommandKind.Stop</c>); a report of each vCPU says where it was.</summary>
     Stopped = 7,
+
+    /// <summary>The host cut the power (<c>AttackAction.PowerOff</c>).</summary>
+    PowerOff = 8,
 }
 
 /// <summary>What a violation is.</summary>

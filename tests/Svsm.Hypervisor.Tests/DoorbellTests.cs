@@ -246,6 +246,17 @@ public sealed unsafe class DoorbellTests
         Assert.True(machine.Machine.Interrupts.Withholds);
     }
 
+    [Fact]
+    public void Attacks_PowerOff_EndsTheRun()
+    {
+        using var machine = new TestMachine();
+        Attacks attacks = machine.Machine.Attacks;
+        Assert.True(attacks.TryAdd(Attack(AttackAction.PowerOff, first: 2)));
+        Assert.True(attacks.AfterExit(machine.Cpu, 0, 0x72));
+        Assert.False(attacks.AfterExit(machine.Cpu, 0, 0x72));
+        Assert.Equal(StopReason.PowerOff, machine.Cpu.StopRequest.Reason);
+    }
+
     private static LaunchAttack Attack(AttackAction action, ulong first) => new()
     {
         Action = action,

@@ -19,12 +19,22 @@ public sealed class ModuleImageTests(Workspace workspace)
     [InlineData]
     [InlineData("--vtpm")]
     [InlineData("--attestation")]
-    [InlineData("--vtpm", "--attestation")]
+    [InlineData("--variables")]
+    [InlineData("--vtpm", "--attestation", "--variables", "--storage")]
     public async Task Template_WithModules_ReferencesTheirPackages(params string[] options)
     {
         string project = await workspace.NewProjectAsync("Acme.Svsm", options: options);
 
-        string[] wanted = [.. options.Select(option => option == "--vtpm" ? "Svsm.Modules.Vtpm" : "Svsm.Modules.Attestation").Order(StringComparer.Ordinal)];
+        string[] wanted = 
+        [
+            .. options.Select(option => option switch
+            {
+                "--vtpm" => "Svsm.Modules.Vtpm",
+                "--variables" => "Svsm.Modules.VarStore",
+                "--storage" => "Svsm.Modules.Storage",
+                _ => "Svsm.Modules.Attestation",
+            }).Order(StringComparer.Ordinal),
+        ];
         var file = XDocument.Load(Path.Combine(project, "Acme.Svsm.csproj"));
         Assert.Equal(wanted, file.Descendants("PackageReference").Select(reference => (string?)reference.Attribute("Include")).Order(StringComparer.Ordinal));
     }
@@ -271,10 +281,20 @@ public sealed class ModuleImageTests(Workspace workspace)
         (await workspace.RunAsync(image, "build")).MustSucceed();
 
         Assert.Matches(@"Svsm\.Modules\.Vtpm\.Engine [0-9]+, .*Acme\.Echo [0-9]+, ", File.ReadAllText(Path.Combine(image, "bin/Debug/net10.0/FullImage.modules.txt")));
-        CommandResult run = (await workspace.RunAsync(image, "run", "--no-build")).MustSucceed();
+        (await workspace.RunToolAsync(image, "store", "prepare", "state.img", "--size", "16MiB")).MustSucceed();
+        CommandResult run = (await workspace.RunAsync(image, "run", "--no-build", "--", "--svsm-disk", "state.img")).MustSucceed();
         Assert.Contains("Svsm.Modules.Attestation.AttestationModule: serves protocol 0x1,", run.Output, StringComparison.Ordinal);
         Assert.Contains("Svsm.Modules.Vtpm.VtpmModule: serves protocol 0x2,", run.Output, StringComparison.Ordinal);
+        Assert.Contains("Svsm.Modules.VarStore.VarStoreModule: serves protocol 0x4,", run.Output, StringComparison.Ordinal);
         Assert.Contains("Acme.Echo.EchoModule: serves protocol 0x80000001,", run.Output, StringComparison.Ordinal);
+        Assert.Contains("a new TPM, stored", run.Output, StringComparison.Ordinal);
+
+        // The store is there the next time; and without its disk there is no other TPM in its place.
+        run = (await workspace.RunAsync(image, "run", "--no-build", "--", "--svsm-disk", "state.img")).MustSucceed();
+        Assert.Contains("the stored TPM", run.Output, StringComparison.Ordinal);
+        run = (await workspace.RunAsync(image, "run", "--no-build")).MustSucceed();
+        Assert.Contains("the store is not open: the host gives the SVSM no virtio disk", run.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("VtpmModule: serves", run.Output, StringComparison.Ordinal);
 
         string commands = Path.Combine(image, "commands.txt");
         File.WriteAllText(commands, "call 0\n");

@@ -29,6 +29,7 @@ public sealed class RunCommandTests : IDisposable
     [InlineData(StopReason.Violation, 1, RunExitStatus.Violation)]
     [InlineData(StopReason.Shutdown, 0, RunExitStatus.Shutdown)]
     [InlineData(StopReason.Reset, 0xCF9, RunExitStatus.Reset)]
+    [InlineData(StopReason.PowerOff, 0, RunExitStatus.PowerOff)]
     [InlineData(StopReason.HypervisorFault, 0, RunExitStatus.Simulator)]
     [InlineData(StopReason.BadLaunch, 0, RunExitStatus.Simulator)]
     public async Task RunAsync_End_GivesStatus(StopReason reason, ulong detail, int status)

@@ -79,6 +79,23 @@ public sealed class StoreCommandTests : ToolTest
         AssertError(await Run("store", "create", At("no/such/folder"), "--size", "1MiB", "--key", At("key")), "SVSM7001");
     }
 
+    [Fact]
+    public async Task Prepare_MakesAFileForAStore()
+    {
+        Outcome outcome = await Run("store", "prepare", At("disk"), "--size", "1MiB", "--json");
+        Assert.Equal((ExitStatus.Success, ""), (outcome.Status, outcome.Error));
+        Assert.Equal(["file", "byteLength"], Names(outcome.Json));
+        byte[] bytes = await File.ReadAllBytesAsync(At("disk"), TestContext.Current.CancellationToken);
+        Assert.Equal((1 << 20, "SVSMPREP"), (bytes.Length, System.Text.Encoding.ASCII.GetString(bytes[..8])));
+        Assert.False(bytes.AsSpan(8).ContainsAnyExcept((byte)0));
+        AssertError(await Run("store", "inspect", At("disk")), "SVSM7008");
+        AssertError(await Run("store", "verify", At("disk"), "--key", At("key")), "SVSM7008");
+        AssertError(await Run("store", "prepare", At("disk"), "--size", "1MiB"), "SVSM7001");
+        AssertError(await Run("store", "prepare", At("small"), "--size", "4096"), "SVSM7009");
+        Assert.False(File.Exists(At("small")));
+        AssertPlain((await Run("store", "prepare", At("other-disk"), "--size", "1MiB")).Output);
+    }
+
     [Theory]
     [InlineData("1048575")]
     [InlineData("1020KiB")]

@@ -20,31 +20,52 @@ internal static class StoreCommand
     /// <summary>Makes a file with an empty store. A file that is there stays as it is.</summary>
     public static int Create(ToolConsole console, string path, long length, string keyPath, bool json)
     {
+        StoreVersion version = default;
+        Guid id = default;
+        Make(path, length, file =>
+        {
+            StoreOpening opening = PersistentStore.Create(file, StoreFile.ReadKey(keyPath));
+            PersistentStore store = opening.Store ?? throw file.Unusable(opening);
+            (id, version) = (store.Id, store.Version);
+        });
+        console.Report(json, path, [("store", id.ToString()), ("root", version.Root)], [("generation", (long)version.Generation), ("byteLength", length)]);
+        return ExitStatus.Success;
+    }
+
+    /// <summary>Makes a file on which an SVSM makes its store, with a key that it alone has. A file that is there stays as it is.</summary>
+    public static int Prepare(ToolConsole console, string path, long length, bool json)
+    {
+        Make(path, length, file =>
+        {
+            StoreState state = PreparedDevice.Prepare(file);
+            if (state != StoreState.Fresh)
+            {
+                throw file.Unusable(StoreState.DeviceFailed, "the mark cannot be written", block: 0);
+            }
+        });
+        console.Report(json, path, [], [("byteLength", length)]);
+        return ExitStatus.Success;
+    }
+
+    // Under another name until it is whole, in the same folder: a name is all that changes then.
+    private static void Make(string path, long length, Action<StoreFile> fill)
+    {
         if (length < PersistentStore.MinDeviceLength || length > PersistentStore.MaxDeviceLength || length % BlockLength != 0)
         {
             throw InvalidSize(length, PersistentStore.MinDeviceLength);
         }
 
-        byte[] key = StoreFile.ReadKey(keyPath);
-
-        // Under another name until it is whole, in the same folder: a name is all that changes then.
         string newPath = $"{path}.{Guid.NewGuid():N}.new";
         StoreFile file = StoreFile.Create(newPath);
         try
         {
-            StoreVersion version;
-            Guid id;
             using (file)
             {
                 file.SetLength(length);
-                StoreOpening opening = PersistentStore.Create(file, key);
-                PersistentStore store = opening.Store ?? throw file.Unusable(opening);
-                (id, version) = (store.Id, store.Version);
+                fill(file);
             }
 
             Rename(newPath, path);
-            console.Report(json, path, [("store", id.ToString()), ("root", version.Root)], [("generation", (long)version.Generation), ("byteLength", length)]);
-            return ExitStatus.Success;
         }
         catch
         {

@@ -48,7 +48,7 @@ internal sealed unsafe class Attacks
     /// <returns>False when it is malformed or one too many.</returns>
     public bool TryAdd(LaunchAttack attack)
     {
-        if (_count == Max || attack.Action is < AttackAction.Remap or > AttackAction.InterceptTimeStampCounter || attack.Trigger > AttackTrigger.Validated
+        if (_count == Max || attack.Action is < AttackAction.Remap or > AttackAction.PowerOff || attack.Trigger > AttackTrigger.Validated
             || attack.Repeat == 0 || attack.First == 0
             || (attack.Action is AttackAction.Answer && attack.Gpa > Amd64.PageSize - sizeof(ulong))
             || (attack.Action is AttackAction.Answer or AttackAction.Ignore && attack.Trigger is not (AttackTrigger.GhcbPage or AttackTrigger.GhcbMsr)))
@@ -257,6 +257,9 @@ internal sealed unsafe class Attacks
                 }
 
                 break;
+            case AttackAction.PowerOff:
+                Tell(index, AttackOutcome.Done);
+                return cpu.Stop(StopReason.PowerOff, 0);
             case AttackAction.InterceptTimeStampCounter:
                 _machine.InterceptTimeStampCounter();
                 outcome = AttackOutcome.Done;

@@ -58,6 +58,7 @@ public sealed class Attack
         ["hv-garbage"] = ("writes any vector and flags into the #HV doorbell page and rings", choice => RingDoorbell((uint)choice.Word(), choice.Exit() with { Repeat = 100 })),
         ["hv-withhold"] = ("never tells the SVSM of an event", choice => WithholdEvents(choice.Exit())),
         ["intercept-tsc"] = ("intercepts RDTSC and RDTSCP", choice => InterceptTimeStampCounter(choice.Exit())),
+        ["power-off"] = ("cuts the power after an exit of the SVSM", choice => CutPower(choice.Exit())),
         ["parameters"] = ("corrupts the parameter pages of the launch", choice => CorruptParameters(choice.Word())),
         ["cpuid"] = ("fills the CPUID page with other values", choice => CorruptCpuid(choice.Word())),
         ["start-twice"] = ("runs the VMSA of a vCPU on a second one as well", choice => StartTwice(1, choice.Exit())),
@@ -219,6 +220,11 @@ public sealed class Attack
     /// <param name="time">When.</param>
     /// <returns>The attack.</returns>
     public static Attack InterceptTimeStampCounter(AttackTime time) => Make("intercept-tsc", AttackAction.InterceptTimeStampCounter, time);
+
+    /// <summary>Cuts the power: the run ends with <see cref="MachineStop.PowerOff"/>, and what was not on a disk is gone.</summary>
+    /// <param name="time">When.</param>
+    /// <returns>The attack.</returns>
+    public static Attack CutPower(AttackTime time) => Make("power-off", AttackAction.PowerOff, time);
 
     /// <summary>Runs a VMPL of the vCPU in place of the one that exited.</summary>
     /// <param name="vmpl">VMPL, 0 to 3. The one that exited: it is resumed, as if the other had run.</param>

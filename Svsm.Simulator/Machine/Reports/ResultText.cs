@@ -61,6 +61,7 @@ internal static class ResultText
         MachineStop.HypervisorFault => "The hypervisor of the simulator failed. This is a fault of the simulator.",
         MachineStop.BadLaunch => "The hypervisor refused the launch. This is a fault of the simulator.",
         MachineStop.Stopped => "The run was stopped.",
+        MachineStop.PowerOff => "The host cut the power.",
         MachineStop.Timeout => "The time was up.",
         MachineStop.QemuFailed => "QEMU failed.",
         MachineStop.LinkBroken => "The link to the hypervisor broke. This is a fault of the simulator.",
