@@ -386,6 +386,12 @@ public static class SvsmDiagnostics
         "A file for modules cannot be what its item says",
         "Correct the item: <SvsmFile Include=\"...\" Path=\"/folder/name\" Module=\"...\" />.");
 
+    /// <summary>A SvsmSecureBootKey item, or several together. Raised by Svsm.Builder and Svsm.Sdk.Tasks.</summary>
+    public static readonly SvsmDiagnostic SecureBootKeyInvalid = new(
+        "SVSM4009",
+        "A key for secure boot cannot be what its item says",
+        "Correct the item: <SvsmSecureBootKey Include=\"...\" Variable=\"PK\" />.");
+
     /// <summary>A call whose result says whether it worked, as a statement. Raised by Svsm.Core.Analyzers.</summary>
     public static readonly SvsmDiagnostic ResultIgnored = new(
         "SVSM5001",

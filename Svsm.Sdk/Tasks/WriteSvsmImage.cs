@@ -85,6 +85,9 @@ public sealed class WriteSvsmImage : SvsmTask
     /// <summary>Files that modules may open, with the metadata that <see cref="FileItems"/> tells (items SvsmFile).</summary>
     public ITaskItem[] Files { get; set; } = [];
 
+    /// <summary>Keys for secure boot, with the metadata that <see cref="SecureBootKeyItems"/> tells (items SvsmSecureBootKey).</summary>
+    public ITaskItem[] SecureBootKeys { get; set; } = [];
+
     /// <summary>The launch digests, in the order of <see cref="HostFlavours"/>.</summary>
     [Output]
     public string[] LaunchDigests { get; private set; } = [];
@@ -110,7 +113,7 @@ public sealed class WriteSvsmImage : SvsmTask
             },
             Firmware = Firmware.Length == 0 ? default : Read(nameof(Firmware), Firmware[0]),
             Modules = modules,
-            Files = [.. ReadModuleProgram(), .. FileItems.Read(Files, Modules, modules)],
+            Files = [.. ReadModuleProgram(), .. FileItems.Read(Files, Modules, modules), .. SecureBootKeyFiles.Write(SecureBootKeyItems.Read(SecureBootKeys), modules)],
         };
         ImmutableArray<WrittenSvsmImage> written = SvsmImageWriter.WriteFiles(options, OutputDirectory, ImageName, flavours);
         foreach (HostFlavour flavour in flavours.Where(flavour => flavour is HostFlavour.HyperV or HostFlavour.Vanadium))

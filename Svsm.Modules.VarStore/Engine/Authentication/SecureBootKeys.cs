@@ -14,9 +14,6 @@ namespace Svsm.Modules.VarStore;
 /// <param name="Forbidden">dbx; empty: none.</param>
 public sealed record SecureBootKeys(ReadOnlyMemory<byte> PlatformKey, ReadOnlyMemory<byte> KeyExchangeKeys, ReadOnlyMemory<byte> Allowed, ReadOnlyMemory<byte> Forbidden)
 {
-    // Who has put a certificate into a list: the service of UEFI variables of an SVSM.
-    private static readonly Guid s_owner = new("a4453a59-9e1b-4787-a033-1986d6adbe55");
-
     /// <summary>The keys as signature lists.</summary>
     /// <param name="lists">The lists; null if there are none.</param>
     /// <returns>False: one of them is neither lists nor a certificate with an RSA key, or too long; or PK is not one certificate.</returns>
@@ -44,7 +41,7 @@ public sealed record SecureBootKeys(ReadOnlyMemory<byte> PlatformKey, ReadOnlyMe
 
     private static bool TryGetLists(ReadOnlyMemory<byte> bytes, out ReadOnlyMemory<byte> lists)
     {
-        lists = Certificate.Read(bytes) is null ? bytes : SignatureLists.OfCertificate(s_owner, bytes.Span);
+        lists = Certificate.Read(bytes) is null ? bytes : SignatureLists.OfCertificate(SignatureLists.ServiceOwner, bytes.Span);
         return SignatureLists.AreGood(lists, out _) && lists.Length <= VariableLimits.MaxData;
     }
 }

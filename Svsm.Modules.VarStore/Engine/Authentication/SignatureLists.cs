@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Signature lists: what PK, KEK, db, dbx and dbt hold, one behind the other.
+// Signature lists: what PK, KEK, db, dbx and dbt hold, one behind the other. For the engine, and for the image builder, which has this source as well.
 //
 //   00 GUID of the kind | 10 u32 bytes of the list | 14 u32 bytes of a header, 0 for all kinds that there are | 18 u32 bytes of an entry
 //   1C entries: GUID of the owner (16), then a hash, key or certificate
@@ -48,6 +48,9 @@ internal static class SignatureLists
         new("826ca512-cf10-4ac9-b187-be01496631bd"), new("c1c41626-504c-4092-aca9-41f936934328"), new("ff3e5307-9fd0-48c9-85f1-8ad56c701e01"),
         new("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a"), new("3c5766e8-269c-4e34-aa14-ed776e85b3b6"), s_x509,
     ];
+
+    /// <summary>Who has put a certificate of an image into a list, unless its owner is told: the service of UEFI variables of an SVSM.</summary>
+    public static readonly Guid ServiceOwner = new("a4453a59-9e1b-4787-a033-1986d6adbe55");
 
     /// <summary>What <c>SignatureSupport</c> says.</summary>
     public static byte[] Supported
