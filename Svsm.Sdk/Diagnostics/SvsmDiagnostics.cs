@@ -590,6 +590,30 @@ public static class SvsmDiagnostics
         "A store has no room for a change",
         "Make the store larger with 'svsm store resize', or change less at a time.");
 
+    /// <summary>No PEM, no private key, another curve. Raised by svsm keys.</summary>
+    public static readonly SvsmDiagnostic BrokerKeyUnusable = new(
+        "SVSM7050",
+        "A file has no key of a broker",
+        "Make one: openssl ecparam -name secp384r1 -genkey -noout -out FILE.");
+
+    /// <summary>No such folder, or another broker has it. Raised by svsm keys.</summary>
+    public static readonly SvsmDiagnostic BrokerStateUnusable = new(
+        "SVSM7051",
+        "The folder of a broker cannot be used",
+        "Correct the path, or end the other broker.");
+
+    /// <summary>A URL or socket that is taken or cannot be had. Raised by svsm keys.</summary>
+    public static readonly SvsmDiagnostic BrokerAddressUnusable = new(
+        "SVSM7052",
+        "The broker or its proxy cannot listen there",
+        "Give an address that is free and that the user may have.");
+
+    /// <summary>A secret must not be lost under a new one. Raised by svsm keys.</summary>
+    public static readonly SvsmDiagnostic BrokerFileFailed = new(
+        "SVSM7053",
+        "The file of a broker cannot be written",
+        "Correct the path; a secret that is there already is never replaced.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)

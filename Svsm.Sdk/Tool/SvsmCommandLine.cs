@@ -70,6 +70,7 @@ internal static class SvsmCommandLine
         new Command("module", "Modules on the desk.") { ModuleRun(console) },
         new Command("store", "The persistent store of an SVSM, in a file.") { StoreCreate(console), StorePrepare(console), StoreInspect(console), StoreVerify(console), StoreResize(console) },
         new Command("vars", "UEFI variables in the store of an SVSM.") { VarsList(console), VarsGet(console), VarsSet(console), VarsDelete(console), VarsExport(console), VarsImport(console) },
+        new Command("keys", "Keys of stores from a broker.") { KeysPin(console), KeysSecret(console), KeysServe(console), KeysProxy(console) },
     };
 
     private static Command AttestVerify(ToolConsole console)
@@ -305,6 +306,87 @@ internal static class SvsmCommandLine
         key.Required = true;
         return key;
     }
+
+    private static Command KeysPin(ToolConsole console)
+    {
+        Option<string> key = BrokerKey();
+        var trustee = new Option<bool>("--trustee") { Description = "the broker is Trustee: the key signs secrets, not answers, and nobody keeps versions" };
+        Option<string> output = Output("where the file goes");
+        var command = new Command("pin", "Makes the file of an image that trusts a broker.") { key, trustee, output };
+        command.SetAction(parsed => KeysCommand.Pin(console, parsed.GetRequiredValue(key), parsed.GetValue(trustee), parsed.GetRequiredValue(output)));
+        return command;
+    }
+
+    private static Command KeysSecret(ToolConsole console)
+    {
+        Option<string> key = BrokerKey();
+        var movable = new Option<bool>("--movable") { Description = "the key of the store is of this secret alone, so that the store goes from chip to chip" };
+        Option<string> output = Output("where the secret goes: REPOSITORY.TYPE.TAG.secret in the broker's folder");
+        var command = new Command("secret", "Makes a secret for the store of a VM.") { key, movable, output };
+        command.SetAction(parsed => KeysCommand.Secret(console, parsed.GetRequiredValue(key), parsed.GetValue(movable), parsed.GetRequiredValue(output)));
+        return command;
+    }
+
+    private static Command KeysServe(ToolConsole console)
+    {
+        Option<string> key = BrokerKey();
+        var state = new Option<string>("--state") { Description = "folder with secrets, and the last versions of stores", HelpName = "DIR", Required = true };
+        var ark = new Option<string>("--ark") { Description = "the root that you trust: AMD's certificate, or its SHA-256, 64 hexadecimal digits", HelpName = "FILE|HEX", Required = true };
+        var reference = new Option<string[]>("--reference") { Description = "an image that gets secrets: NAME.reference-values.json of its build; can be given several times", HelpName = "FILE", Required = true };
+        var certificates = new Option<string[]>("--certificates") { Description = "certificates of chips whose hosts give none; can be given several times", HelpName = "FILE" };
+        var listen = new Option<string>("--listen") { Description = "the URL to listen on", HelpName = "URL", DefaultValueFactory = _ => "http://127.0.0.1:8080/" };
+        var command = new Command("serve", "Gives secrets to images that prove what they are, and keeps the last version of each store.") { key, state, ark, reference, certificates, listen };
+        command.SetAction((parsed, cancellationToken) => KeysCommand.ServeAsync(
+            console,
+            new BrokerPlan(
+                parsed.GetRequiredValue(key),
+                parsed.GetRequiredValue(state),
+                parsed.GetRequiredValue(ark),
+                parsed.GetRequiredValue(reference),
+                parsed.GetValue(certificates) ?? [],
+                parsed.GetRequiredValue(listen)),
+            cancellationToken));
+        return command;
+    }
+
+    private static Command KeysProxy(ToolConsole console)
+    {
+        var socket = new Option<string>("--unix") { Description = "Unix socket for the channel of an SVSM", HelpName = "PATH", Required = true };
+        var broker = new Option<Uri>("--broker")
+        {
+            Description = "URL of the broker: svsm keys serve, or Trustee",
+            HelpName = "URL",
+            Required = true,
+            CustomParser = result =>
+            {
+                // A path without a slash at its end would lose its last part.
+                string text = result.Tokens[0].Value;
+                if (Uri.TryCreate(text.EndsWith('/') ? text : text + "/", UriKind.Absolute, out Uri? uri) && (uri.Scheme == Uri.UriSchemeHttp || uri.Scheme == Uri.UriSchemeHttps))
+                {
+                    return uri;
+                }
+
+                result.AddError($"Option '--broker' is '{text}'; it must be a URL such as http://broker.example:8080/.");
+                return null!;
+            },
+        };
+        var resource = new Option<string>("--resource") { Description = "the secret of this VM: REPOSITORY/TYPE/TAG", HelpName = "NAME", Required = true };
+        resource.Validators.Add(result =>
+        {
+            if (result.Tokens is [var token] && !Svsm.Keys.BrokerState.IsResource(token.Value))
+            {
+                result.AddError($"Option '--resource' is '{token.Value}'; it must be three names with slashes between, of letters, digits, '-' and '_'.");
+            }
+        });
+        var command = new Command("proxy", "Carries messages between an SVSM of this host and a broker.") { socket, broker, resource };
+        command.SetAction((parsed, cancellationToken) => KeysCommand.ProxyAsync(
+            console, parsed.GetRequiredValue(socket), parsed.GetRequiredValue(broker), parsed.GetRequiredValue(resource), cancellationToken));
+        return command;
+    }
+
+    private static Option<string> BrokerKey() => new("--key") { Description = "EC private key on curve P-384 of the broker", HelpName = "PEM", Required = true };
+
+    private static Option<string> Output(string description) => new("--output", "-o") { Description = description, HelpName = "FILE", Required = true };
 
     private static Argument<string> StoreFile() => new("FILE") { Description = "the file of the store: the raw disk of a machine's SVSM" };
 

@@ -66,7 +66,8 @@ internal static class AttestCommand
         return failed ? ExitStatus.Difference : ExitStatus.Success;
     }
 
-    private static TrustedRoot ReadRoot(string ark)
+    /// <summary>The trusted root: a certificate's file, or its fingerprint.</summary>
+    public static TrustedRoot ReadRoot(string ark)
     {
         byte[] fingerprint = new byte[TrustedRoot.FingerprintLength];
         if (Units.TryReadHex(ark, fingerprint))
