@@ -20,6 +20,9 @@ internal static class VariableLimits
     /// <summary>A name, with its NUL: what Linux takes.</summary>
     public const int MaxNameLength = 1024;
 
+    /// <summary>The highest number that a guest's variable gets: behind it is room for those that the engine makes itself, in front of the rests of large ones.</summary>
+    public const uint MaxNumber = 0x7FFF_FF00;
+
     /// <summary>All policies together.</summary>
     public const int PolicyQuota = 0x1_0000;
 

@@ -109,7 +109,7 @@ internal sealed class VariableTable(IVariableStorage storage)
     /// <summary>Makes changes.</summary>
     /// <param name="changes">The changes.</param>
     /// <param name="isOfGuest">Whether quotas count: they are the guest's.</param>
-    /// <returns><see cref="EfiStatus.Success"/>; <see cref="EfiStatus.OutOfResources"/>: a quota; <see cref="EfiStatus.DeviceError"/>: the storage. Nothing
+    /// <returns><see cref="EfiStatus.Success"/>; <see cref="EfiStatus.OutOfResources"/>: a quota, or the guest has used up the numbers; <see cref="EfiStatus.DeviceError"/>: the storage. Nothing
     /// changed unless it is a success.</returns>
     public EfiStatus Commit(VariableChanges changes, bool isOfGuest = true)
     {
@@ -117,6 +117,7 @@ internal sealed class VariableTable(IVariableStorage storage)
         int @volatile = VolatileSize;
         bool grows = false;
         bool volatileGrows = false;
+        bool hasNumbers = true;
         var replaced = new List<(Variable? Old, Variable? New)>();
         uint nextVolatile = NextNumber(_volatile);
         uint nextNonVolatile = NextNumber(_nonVolatile);
@@ -127,6 +128,7 @@ internal sealed class VariableTable(IVariableStorage storage)
             if (made is not null)
             {
                 bool stays = old is not null && old.IsNonVolatile == made.IsNonVolatile;
+                hasNumbers &= stays || (made.IsNonVolatile ? nextNonVolatile : nextVolatile) <= VariableLimits.MaxNumber;
                 made = made with
                 {
                     Number = stays ? old!.Number : made.IsNonVolatile ? nextNonVolatile++ : nextVolatile++,
@@ -146,7 +148,7 @@ internal sealed class VariableTable(IVariableStorage storage)
         }
 
         // What does not take more is allowed also when there is too much already.
-        if (isOfGuest && ((grows && nonVolatile > VariableLimits.NonVolatileQuota) || (volatileGrows && @volatile > VariableLimits.VolatileQuota)))
+        if (isOfGuest && (!hasNumbers || (grows && nonVolatile > VariableLimits.NonVolatileQuota) || (volatileGrows && @volatile > VariableLimits.VolatileQuota)))
         {
             return EfiStatus.OutOfResources;
         }

@@ -25,6 +25,25 @@ public sealed class VariableRecordTests
     [InlineData("0000000001")]
     public void TryReadName_OtherLength_IsNoRecord(string name) => Assert.False(VariableRecord.TryReadName(Convert.FromHexString(name), out _));
 
+    // A guest that makes and deletes variables for days uses numbers up: it gets an error, and no number twice.
+    [Fact]
+    public void Numbers_UsedUp_AreOutOfResources_ButForTheImagesKeys()
+    {
+        var storage = new TestStorage();
+        new TestFirmware(storage).Set("A", TestFirmware.NonVolatile, 1);
+        (uint number, byte[] record) = Assert.Single(storage.Records);
+        Assert.True(storage.TryCommit([new(number, null), new(VariableLimits.MaxNumber, record)]));
+        var firmware = new TestFirmware(storage);
+        Assert.Equal(EfiStatus.OutOfResources, firmware.Set("B", TestFirmware.NonVolatile, 1));
+        Assert.Equal(EfiStatus.Success, firmware.Set("B", TestFirmware.Volatile, 1));
+        Assert.Equal(EfiStatus.Success, firmware.Set("A", TestFirmware.NonVolatile, 2));
+        Assert.Equal(VariableStoreResult.Done, VariableStore.TryOpen(storage, new SecureBootKeys(TestSigner.Named("Owner").Der, default, default, default), out _));
+        firmware = new TestFirmware(storage);
+        Assert.True(firmware.Store.IsSecureBootOn);
+        Assert.Equal([2], firmware.Get("A"));
+        Assert.All(storage.Records.Keys, kept => Assert.InRange(kept, 0u, 0x7FFF_FFFFu));
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(31)]

@@ -30,7 +30,7 @@ internal static class VarsCommand
     public static int List(ToolConsole console, string path, string keyPath, bool json)
     {
         using StoreFile file = StoreFile.OpenToRead(path);
-        IReadOnlyList<StorageRecord> records = Load(file, OpenToRead(file, keyPath));
+        IReadOnlyList<StorageRecord> records = Load(file, keyPath);
         IReadOnlyList<StoredVariable> variables = Read(file, records);
         bool isDeployed = VariableEdits.IsDeployed(records);
         if (json)
@@ -70,7 +70,7 @@ internal static class VarsCommand
     public static int Get(ToolConsole console, string path, string keyPath, string name, Guid? vendor, string? output, bool json)
     {
         using StoreFile file = StoreFile.OpenToRead(path);
-        StoredVariable variable = Find(file, Read(file, Load(file, OpenToRead(file, keyPath))), name, vendor) ?? throw NotFound(file, name, vendor);
+        StoredVariable variable = Find(file, Read(file, Load(file, keyPath)), name, vendor) ?? throw NotFound(file, name, vendor);
         if (output is not null)
         {
             ImageFile.Write(output, variable.Data.ToArray());
@@ -137,7 +137,7 @@ internal static class VarsCommand
     public static int Export(ToolConsole console, string path, string keyPath, string output, bool json)
     {
         using StoreFile file = StoreFile.OpenToRead(path);
-        IReadOnlyList<StorageRecord> records = Load(file, OpenToRead(file, keyPath));
+        IReadOnlyList<StorageRecord> records = Load(file, keyPath);
         int count = Read(file, records).Count;
         byte[] variables;
         try
@@ -176,7 +176,21 @@ internal static class VarsCommand
         ToolConsole console, string path, string keyPath, bool json, Func<StoreFile, IReadOnlyList<StorageRecord>, IReadOnlyList<StoredVariable>, IReadOnlyList<StorageRecord>> edit)
     {
         using StoreFile file = StoreFile.OpenToWrite(path);
-        PersistentStore store = OpenToRead(file, keyPath);
+        byte[] key = StoreFile.ReadKey(keyPath);
+        try
+        {
+            return Edit(console, file, key, json, edit);
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(key);
+        }
+    }
+
+    private static int Edit(
+        ToolConsole console, StoreFile file, byte[] key, bool json, Func<StoreFile, IReadOnlyList<StorageRecord>, IReadOnlyList<StoredVariable>, IReadOnlyList<StorageRecord>> edit)
+    {
+        PersistentStore store = Open(file, key, readOnly: true);
         if (store.Verify(out IReadOnlyList<StoreFinding> findings) != StoreResult.Done)
         {
             throw file.Unusable(StoreState.DeviceFailed, "a value cannot be read");
@@ -199,38 +213,47 @@ internal static class VarsCommand
         }
         catch (InvalidDataException e)
         {
-            throw SvsmDiagnostics.VariableInvalid.Error($"'{path}': {e.Message}", "a variable that a guest could have written", e);
+            throw SvsmDiagnostics.VariableInvalid.Error($"'{file.Path}': {e.Message}", "a variable that a guest could have written", e);
         }
 
         if (changes.Length != 0)
         {
-            store = Open(file, keyPath, readOnly: false);
+            store = Open(file, key, readOnly: false);
             var storage = new StoreVariableStorage(store);
             if (!storage.TryCommit(changes))
             {
                 throw storage.Result switch
                 {
                     StoreResult.NoRoom => SvsmDiagnostics.StoreFull.Error(
-                        $"'{path}' has {Units.Number(store.Capacity)} bytes for the quotas of all modules, and too few left for the variables", "room for them"),
-                    StoreResult.TransactionTooLarge => SvsmDiagnostics.StoreFull.Error($"{Units.Number(changes.Length)} records of '{path}' would change at once", "at most 256 KiB of them in one commit"),
+                        $"'{file.Path}' has {Units.Number(store.Capacity)} bytes for the quotas of all modules, and too few left for the variables", "room for them"),
+                    StoreResult.TransactionTooLarge => SvsmDiagnostics.StoreFull.Error($"{Units.Number(changes.Length)} records of '{file.Path}' would change at once", "at most 256 KiB of them in one commit"),
                     StoreResult.NoEntropy => file.Unusable(StoreState.NoEntropy, "there are no random bytes"),
                     _ => file.Unusable(StoreState.DeviceFailed, "the variables could not be written"),
                 };
             }
         }
 
-        console.Report(json, path, [("root", store.Version.Root)], [("generation", (long)store.Version.Generation), ("variables", count), ("changes", changes.Length)]);
+        console.Report(json, file.Path, [("root", store.Version.Root)], [("generation", (long)store.Version.Generation), ("variables", count), ("changes", changes.Length)]);
         return ExitStatus.Success;
     }
 
-    private static PersistentStore OpenToRead(StoreFile file, string keyPath) => Open(file, keyPath, readOnly: true);
+    private static PersistentStore Open(StoreFile file, byte[] key, bool readOnly)
+    {
+        StoreOpening opening = PersistentStore.Open(file, key, readOnly: readOnly);
+        return opening.Store ?? throw file.Unusable(opening);
+    }
 
-    private static PersistentStore Open(StoreFile file, string keyPath, bool readOnly)
+    private static IReadOnlyList<StorageRecord> Load(StoreFile file, string keyPath)
     {
         byte[] key = StoreFile.ReadKey(keyPath);
-        StoreOpening opening = PersistentStore.Open(file, key, readOnly: readOnly);
-        CryptographicOperations.ZeroMemory(key);
-        return opening.Store ?? throw file.Unusable(opening);
+        try
+        {
+            return Load(file, Open(file, key, readOnly: true));
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(key);
+        }
     }
 
     private static IReadOnlyList<StorageRecord> Load(StoreFile file, PersistentStore store)
