@@ -257,7 +257,7 @@ public sealed partial class PersistentStore
         }
 
         // Behind it can be a commit whose superblock was lost, or damaged since; and one more, whose superblock takes the place of this one. They count if all
-        // of them is there. Nothing that happens once leads to a third: the superblocks are of old, and then nobody knows whether the end of the log is, too.
+        // of each is there. Nothing that happens once leads to a third: the superblocks are of old, and then nobody knows whether the end of the log is, too.
         long lastKnown = _head;
         var rewritten = new List<(long Block, byte[] Bytes)>();
         while (_head < End)

@@ -12,6 +12,8 @@ using simulator::Svsm.Simulator;
 using Svsm.Core;
 using Svsm.Core.Testing;
 using Svsm.Modules.VarStore;
+using Svsm.Modules.VarStore.Desk;
+using Svsm.Store;
 using Svsm.Wire;
 using Xunit;
 
@@ -52,6 +54,39 @@ public sealed class StoredVariablesTests : IDisposable
             Assert.Equal(new byte[0x1_0000], firmware.Get("Large", 0x1_0000));
             Assert.Null(firmware.Get("Gone", 1));
             Assert.Null(firmware.Get("Volatile", 1));
+        }
+    }
+
+    // svsm vars, on the disk of an image that is not running.
+    [Fact]
+    public void VariablesOfAGuest_AreReadAndEditedOnTheDesk()
+    {
+        TestImage.Prepare(_disk);
+        using (var image = new TestImage(_disk))
+        using (var firmware = new TestFirmware(image))
+        {
+            Assert.Equal(EfiStatus.Success, firmware.Set("A", 7, [1, 2, 3]));
+            Assert.Equal(EfiStatus.Success, firmware.Set("B", 7, new byte[0x1_0000]));
+        }
+
+        _disk.Restart();
+        PersistentStore store = PersistentStore.Open(new VirtioDisk(_disk.Disks, 0, 50), TestImage.Key).Store!;
+        var storage = new StoreVariableStorage(store);
+        Assert.True(storage.TryLoad(out IReadOnlyList<StorageRecord> records));
+        StoredVariable a = VariableEdits.List(records)[0];
+        Assert.Equal(["A", "B"], VariableEdits.List(records).Select(variable => variable.Name));
+        Assert.Equal([1, 2, 3], a.Data.ToArray());
+        IReadOnlyList<StorageRecord> after = VariableEdits.Delete(VariableEdits.Set(records, a.Vendor, "C", null, new byte[] { 4 }), a.Vendor, "B");
+        Assert.True(storage.TryCommit(VariableEdits.Changes(records, after)));
+        Assert.Equal(Quota, Assert.Single(store.Namespaces).Quota);
+
+        _disk.Restart();
+        using (var image = new TestImage(_disk))
+        using (var firmware = new TestFirmware(image))
+        {
+            Assert.Equal([1, 2, 3], firmware.Get("A", 3));
+            Assert.Null(firmware.Get("B", 1));
+            Assert.Equal([4], firmware.Get("C", 1));
         }
     }
 
