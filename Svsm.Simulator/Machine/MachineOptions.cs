@@ -120,6 +120,12 @@ public sealed record MachineOptions
     /// </summary>
     public IReadOnlyList<SvsmDisk> SvsmDisks { get; init; } = [];
 
+    /// <summary>
+    /// The channel of the SVSM: a Unix socket that somebody listens on, such as <c>svsm keys proxy</c>. It is a virtio console behind the disks of the SVSM, and
+    /// counts with them. Null = there is none.
+    /// </summary>
+    public string? SvsmChannel { get; init; }
+
     /// <summary>A network card of the guest, the virtio device of PCI behind the disks; null = none.</summary>
     public MachineNetwork? Network { get; init; }
 
@@ -149,4 +155,6 @@ public sealed record MachineOptions
 
     // A test decides when the time is up.
     internal TimeProvider TimeProvider { get; init; } = TimeProvider.System;
+
+    internal int SvsmDeviceCount => SvsmDisks.Count + (SvsmChannel is null ? 0 : 1);
 }

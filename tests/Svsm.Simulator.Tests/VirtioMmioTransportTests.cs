@@ -29,7 +29,7 @@ public sealed class VirtioMmioTransportTests : IDisposable
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-test-");
     private readonly byte[] _contents = RandomNumberGenerator.GetBytes(16 * 512);
-    private readonly Memory _memory = new();
+    private readonly DeviceMemory _memory = new();
     private readonly SvsmDisk _disk;
     private readonly VirtioMmioTransport _transport;
     private ushort _offered;
@@ -165,8 +165,8 @@ public sealed class VirtioMmioTransportTests : IDisposable
     {
         await StartAsync();
         SetHeader(0, sector: 0);
-        Describe(0, mistake == "private header" ? (ulong)Memory.Length : Header, mistake == "short header" ? 15u : mistake == "empty" ? 0u : 16u, Next, mistake == "far next" ? (ushort)8 : (ushort)1);
-        Describe(1, mistake == "private data" ? (ulong)Memory.Length - 1 : Data, mistake == "long" ? uint.MaxValue : 513, Writable, 0);
+        Describe(0, mistake == "private header" ? (ulong)DeviceMemory.Length : Header, mistake == "short header" ? 15u : mistake == "empty" ? 0u : 16u, Next, mistake == "far next" ? (ushort)8 : (ushort)1);
+        Describe(1, mistake == "private data" ? (ulong)DeviceMemory.Length - 1 : Data, mistake == "long" ? uint.MaxValue : 513, Writable, 0);
         switch (mistake)
         {
             case "loop":
@@ -292,26 +292,5 @@ public sealed class VirtioMmioTransportTests : IDisposable
     {
         ReadOnlySpan<byte> element = _memory.Bytes.AsSpan(Used + 4 + (index % 8 * 8), 8);
         return (BinaryPrimitives.ReadUInt32LittleEndian(element), BinaryPrimitives.ReadUInt32LittleEndian(element[4..]), BinaryPrimitives.ReadUInt16LittleEndian(_memory.Bytes.AsSpan(Used + 2)));
-    }
-
-    private sealed class Memory : IDeviceMemory
-    {
-        public const int Length = 0x1_0000;
-
-        public byte[] Bytes { get; } = new byte[Length];
-
-        public Task<byte[]?> ReadAsync(ulong gpa, int length) =>
-            Task.FromResult(gpa <= Length && (ulong)length <= Length - gpa ? Bytes.AsSpan((int)gpa, length).ToArray() : null);
-
-        public Task<bool> WriteAsync(ulong gpa, ReadOnlyMemory<byte> bytes)
-        {
-            bool reached = gpa <= Length && (ulong)bytes.Length <= Length - gpa;
-            if (reached)
-            {
-                bytes.CopyTo(Bytes.AsMemory((int)gpa));
-            }
-
-            return Task.FromResult(reached);
-        }
     }
 }

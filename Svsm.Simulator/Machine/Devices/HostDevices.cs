@@ -27,22 +27,31 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
     private readonly MemoryMappedFile _file;
     private readonly MemoryMappedViewAccessor _window;
     private readonly IReadOnlyList<SvsmDisk> _disks;
+    private readonly VirtioConsole? _channel;
     private readonly VirtioMmioTransport[] _transports;
 
-    // Throws SvsmDiagnosticException when a disk cannot be had.
-    public HostDevices(IReadOnlyList<SvsmDisk> disks, string folder)
+    // Throws SvsmDiagnosticException when a disk or the channel cannot be had.
+    public HostDevices(MachineOptions options, string folder)
     {
-        _disks = disks;
-        _transports = [.. disks.Select(disk => new VirtioMmioTransport(disk, this))];
+        _disks = options.SvsmDisks;
+        _channel = options.SvsmChannel is string path ? new VirtioConsole(path) : null;
+        _transports = [.. _disks.Select(disk => new VirtioMmioTransport(disk, this))];
+        if (_channel is not null)
+        {
+            _transports = [.. _transports, new VirtioMmioTransport(_channel, this)];
+        }
+
         _file = Machine.WithFile("a temporary file, writable", Path.Combine(folder, WindowFileName), path =>
             MemoryMappedFile.CreateFromFile(path, FileMode.CreateNew, mapName: null, Link.WindowLength));
         _window = _file.CreateViewAccessor(0, Link.WindowLength);
         try
         {
-            foreach (SvsmDisk disk in disks)
+            foreach (SvsmDisk disk in _disks)
             {
                 disk.Open();
             }
+
+            _channel?.Open();
         }
         catch
         {
@@ -54,7 +63,7 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
     // Sends a command to the hypervisor and waits until it is done. Set before the first access.
     public Func<CommandHeader, Task<bool>>? Command { get; set; }
 
-    public static IEnumerable<string> Arguments(MachineOptions options) => options.SvsmDisks.Count == 0
+    public static IEnumerable<string> Arguments(MachineOptions options) => options.SvsmDeviceCount == 0
         ? []
         :
         [
@@ -76,6 +85,8 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
         {
             value = transport.Read(access.Offset, size);
         }
+
+        await transport.PollAsync().ConfigureAwait(false);
 
         return new DeviceAnswer { Value = value, Interrupt = transport.Interrupts ? 1u : 0u };
     }
@@ -122,6 +133,7 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
             disk.Close();
         }
 
+        _channel?.Dispose();
         _window.Dispose();
         _file.Dispose();
     }

@@ -89,10 +89,10 @@ internal static class QemuDevices
                 string.Create(CultureInfo.InvariantCulture, $"{count} disks and network cards"), string.Create(CultureInfo.InvariantCulture, $"at most {MachineOptions.MaxDeviceCount}"));
         }
 
-        if (options.SvsmDisks.Count > MachineOptions.MaxSvsmDiskCount)
+        if (options.SvsmDeviceCount > MachineOptions.MaxSvsmDiskCount)
         {
             throw SvsmDiagnostics.RunOptionInvalid.Error(
-                string.Create(CultureInfo.InvariantCulture, $"{options.SvsmDisks.Count} disks of the SVSM"), string.Create(CultureInfo.InvariantCulture, $"at most {MachineOptions.MaxSvsmDiskCount}"));
+                string.Create(CultureInfo.InvariantCulture, $"{options.SvsmDisks.Count} disks of the SVSM{(options.SvsmChannel is null ? "" : " and its channel")}"), string.Create(CultureInfo.InvariantCulture, $"at most {MachineOptions.MaxSvsmDiskCount}"));
         }
 
         if (count != 0 && options.CountInstructions)

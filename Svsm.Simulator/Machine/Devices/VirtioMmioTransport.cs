@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// A virtio-mmio transport of version 2 with one block device, as a VMM plays it: registers, and one split virtqueue in the guest's shared pages.
-// Requests are handled while the driver's write to QueueNotify is: when that is done, so are they.
+// A virtio-mmio transport of version 2 with a device behind it, as a VMM plays it: registers, and the device's split virtqueues in the guest's shared pages.
+// Requests are handled while the driver's write to QueueNotify is: when that is done, so are they, unless the device has nothing for them yet; these are when it
+// has something and the driver touches a register.
 //
 //   0x000 magic, version, device, vendor     0x030 queue: select, most, length; 0x044 ready     0x080 addresses of its parts
 //   0x010 features and their selectors       0x050 notify; 0x060 interrupt status, acknowledge   0x0FC generation of the configuration
-//                                            0x070 status                                        0x100 configuration of the disk
+//                                            0x070 status                                        0x100 configuration of the device
 //
 // The driver is hostile: what it has wrong in its queue sets DEVICE_NEEDS_RESET, and the device does nothing more until it is reset.
 //
-// Source: Virtual I/O Device (VIRTIO) 1.2, 2.7 (split virtqueue), 4.2.2 (registers), 5.2.4 (configuration), 5.2.6 (requests).
+// Source: Virtual I/O Device (VIRTIO) 1.2, 2.7 (split virtqueue), 4.2.2 (registers).
 
 using System;
 using System.Buffers.Binary;
@@ -35,12 +36,8 @@ internal sealed class VirtioMmioTransport
 
     private const uint Magic = 0x7472_6976;
     private const uint Version = 2;
-    private const uint BlockDevice = 2;
     private const uint Vendor = 0x4D53_5653;
 
-    private const ulong FeatureReadOnly = 1ul << 5;
-    private const ulong FeatureBlockSize = 1ul << 6;
-    private const ulong FeatureFlush = 1ul << 9;
     private const ulong FeatureVersion1 = 1ul << 32;
     private const ulong FeatureAccessPlatform = 1ul << 33;
     private const ulong NeededFeatures = FeatureVersion1 | FeatureAccessPlatform;
@@ -52,7 +49,6 @@ internal sealed class VirtioMmioTransport
     private const uint InterruptConfiguration = 2;
 
     private const int Configuration = 0x100;
-    private const int ConfigurationLength = 0x18;
 
     private const ushort DescriptorNext = 1;
     private const ushort DescriptorWrite = 2;
@@ -60,11 +56,11 @@ internal sealed class VirtioMmioTransport
     private const int RingHeaderLength = 4;
     private const int UsedElementLength = 8;
     private const ushort NoInterrupt = 1;
-    private const int RequestHeaderLength = 16;
     private const int MaxRequestLength = 1 << 20;
 
-    private readonly SvsmDisk _disk;
+    private readonly VirtioDevice _device;
     private readonly IDeviceMemory _memory;
+    private readonly Queue[] _queues;
 
     private uint _deviceFeaturesSelect;
     private uint _driverFeaturesSelect;
@@ -72,29 +68,40 @@ internal sealed class VirtioMmioTransport
     private uint _queueSelect;
     private uint _interruptStatus;
     private byte _status;
-    private ushort _queueLength;
-    private bool _queueReady;
-    private ulong _descriptors;
-    private ulong _available;
-    private ulong _used;
-    private ushort _taken;
-    private ushort _givenBack;
 
     public VirtioMmioTransport(SvsmDisk disk, IDeviceMemory memory)
+        : this(new VirtioBlock(disk), memory)
     {
-        _disk = disk;
+    }
+
+    public VirtioMmioTransport(VirtioDevice device, IDeviceMemory memory)
+    {
+        _device = device;
         _memory = memory;
+        _queues = new Queue[device.QueueCount];
     }
 
     // The level of the interrupt line.
     public bool Interrupts => _interruptStatus != 0;
 
-    private ulong OfferedFeatures => NeededFeatures | FeatureBlockSize | FeatureFlush | (_disk.ReadOnly ? FeatureReadOnly : 0);
+    private ulong OfferedFeatures => NeededFeatures | _device.Features;
 
     public ulong Read(ulong offset, int size)
     {
         ulong value = offset >= Configuration ? ReadConfiguration(offset - Configuration, size) : size == sizeof(uint) ? ReadRegister(offset) : 0;
-        return _disk.ReadRegister(offset, value);
+        return _device.ReadRegister(offset, value);
+    }
+
+    // The driver has touched a register: what the device has had in between goes to requests that wait for it.
+    public async Task PollAsync()
+    {
+        for (int queue = 0; queue < _queues.Length; queue++)
+        {
+            if (_device.HasNews(queue))
+            {
+                await HandleQueueAsync(queue).ConfigureAwait(false);
+            }
+        }
     }
 
     // The registers have 32 bits; writes of another size, and to the configuration, are lost.
@@ -121,13 +128,13 @@ internal sealed class VirtioMmioTransport
                 _queueSelect = value;
                 break;
             case 0x038 when CanSetUp && value is > 0 and <= MaxQueueLength && (value & (value - 1)) == 0:
-                _queueLength = (ushort)value;
+                _queues[_queueSelect].Length = (ushort)value;
                 break;
-            case 0x044 when _queueSelect == 0:
-                _queueReady = value == 1;
+            case 0x044 when HasQueue:
+                _queues[_queueSelect].IsReady = value == 1;
                 break;
-            case 0x050 when value == 0:
-                await HandleQueueAsync().ConfigureAwait(false);
+            case 0x050 when value < (uint)_queues.Length:
+                await HandleQueueAsync((int)value).ConfigureAwait(false);
                 break;
             case 0x064:
                 _interruptStatus &= ~value;
@@ -136,41 +143,42 @@ internal sealed class VirtioMmioTransport
                 WriteStatus((byte)value);
                 break;
             case 0x080 or 0x084 when CanSetUp:
-                SetHalf(ref _descriptors, offset == 0x084, value);
+                SetHalf(ref _queues[_queueSelect].Descriptors, offset == 0x084, value);
                 break;
             case 0x090 or 0x094 when CanSetUp:
-                SetHalf(ref _available, offset == 0x094, value);
+                SetHalf(ref _queues[_queueSelect].Available, offset == 0x094, value);
                 break;
             case 0x0A0 or 0x0A4 when CanSetUp:
-                SetHalf(ref _used, offset == 0x0A4, value);
+                SetHalf(ref _queues[_queueSelect].Used, offset == 0x0A4, value);
                 break;
         }
     }
 
-    private bool CanSetUp => _queueSelect == 0 && !_queueReady;
+    private bool HasQueue => _queueSelect < (uint)_queues.Length;
+
+    private bool CanSetUp => HasQueue && !_queues[_queueSelect].IsReady;
 
     private uint ReadRegister(ulong offset) => offset switch
     {
         0x000 => Magic,
         0x004 => Version,
-        0x008 => BlockDevice,
+        0x008 => _device.Kind,
         0x00C => Vendor,
         0x010 => _deviceFeaturesSelect <= 1 ? (uint)(OfferedFeatures >> (32 * (int)_deviceFeaturesSelect)) : 0,
-        0x034 => _queueSelect == 0 ? MaxQueueLength : 0u,
-        0x044 => _queueSelect == 0 && _queueReady ? 1u : 0u,
+        0x034 => HasQueue ? MaxQueueLength : 0u,
+        0x044 => HasQueue && _queues[_queueSelect].IsReady ? 1u : 0u,
         0x060 => _interruptStatus,
         0x070 => _status,
         _ => 0,
     };
 
-    // u64 number of sectors, u32 longest segment, u32 most segments, 4 bytes of geometry, u32 bytes per block.
     private ulong ReadConfiguration(ulong offset, int size)
     {
-        Span<byte> configuration = stackalloc byte[ConfigurationLength + sizeof(ulong)];
+        const int MaxLength = VirtioDevice.MaxConfiguration;
+        Span<byte> configuration = stackalloc byte[MaxLength + sizeof(ulong)];
         configuration.Clear();
-        BinaryPrimitives.WriteUInt64LittleEndian(configuration, _disk.SectorCount);
-        BinaryPrimitives.WriteUInt32LittleEndian(configuration[0x14..], SvsmDisk.SectorLength);
-        ulong value = offset < ConfigurationLength ? BinaryPrimitives.ReadUInt64LittleEndian(configuration[(int)offset..]) : 0;
+        _device.ReadConfiguration(configuration[..MaxLength]);
+        ulong value = offset < MaxLength ? BinaryPrimitives.ReadUInt64LittleEndian(configuration[(int)offset..]) : 0;
         return size == sizeof(ulong) ? value : value & ((1ul << (8 * size)) - 1);
     }
 
@@ -181,13 +189,7 @@ internal sealed class VirtioMmioTransport
             _driverFeatures = 0;
             _interruptStatus = 0;
             _status = 0;
-            _queueReady = false;
-            _queueLength = 0;
-            _descriptors = 0;
-            _available = 0;
-            _used = 0;
-            _taken = 0;
-            _givenBack = 0;
+            Array.Clear(_queues);
             return;
         }
 
@@ -196,14 +198,14 @@ internal sealed class VirtioMmioTransport
         _status |= (byte)(value & ~StatusNeedsReset & (acceptable ? 0xFF : ~(StatusFeaturesOk | StatusDriverOk)));
     }
 
-    private async Task HandleQueueAsync()
+    private async Task HandleQueueAsync(int queue)
     {
-        if ((_status & (StatusDriverOk | StatusNeedsReset)) != StatusDriverOk || !_queueReady || _queueLength == 0)
+        if ((_status & (StatusDriverOk | StatusNeedsReset)) != StatusDriverOk || !_queues[queue].IsReady || _queues[queue].Length == 0)
         {
             return;
         }
 
-        if (!await TryHandleQueueAsync().ConfigureAwait(false))
+        if (!await TryHandleQueueAsync(queue).ConfigureAwait(false))
         {
             _status |= StatusNeedsReset;
             _interruptStatus |= InterruptConfiguration;
@@ -211,43 +213,42 @@ internal sealed class VirtioMmioTransport
     }
 
     // False when the driver has made a mistake.
-    private async Task<bool> TryHandleQueueAsync()
+    private async Task<bool> TryHandleQueueAsync(int queue)
     {
         // Read once, as are all descriptors: what the driver changes meanwhile it changes for the next time.
-        byte[]? available = await _memory.ReadAsync(_available, RingHeaderLength + (_queueLength * sizeof(ushort))).ConfigureAwait(false);
-        byte[]? descriptors = await _memory.ReadAsync(_descriptors, _queueLength * DescriptorLength).ConfigureAwait(false);
+        ushort length = _queues[queue].Length;
+        byte[]? available = await _memory.ReadAsync(_queues[queue].Available, RingHeaderLength + (length * sizeof(ushort))).ConfigureAwait(false);
+        byte[]? descriptors = await _memory.ReadAsync(_queues[queue].Descriptors, length * DescriptorLength).ConfigureAwait(false);
         if (available is null || descriptors is null)
         {
             return false;
         }
 
         ushort offered = BinaryPrimitives.ReadUInt16LittleEndian(available.AsSpan(2));
-        if ((ushort)(offered - _taken) > _queueLength)
+        if ((ushort)(offered - _queues[queue].Taken) > length)
         {
             return false;
         }
 
-        ushort before = _givenBack;
-        while (_taken != offered)
+        ushort before = _queues[queue].GivenBack;
+        while (_queues[queue].Taken != offered && _device.CanHandle(queue))
         {
-            ushort head = BinaryPrimitives.ReadUInt16LittleEndian(available.AsSpan(RingHeaderLength + (_taken % _queueLength * sizeof(ushort))));
-            _taken++;
-            if (!TryWalk(descriptors, head, out List<(ulong Gpa, int Length)> readable, out List<(ulong Gpa, int Length)> writable)
-                || await GatherAsync(readable).ConfigureAwait(false) is not { Length: >= RequestHeaderLength } input
-                || Length(writable) is not (> 0 and int room))
+            ushort head = BinaryPrimitives.ReadUInt16LittleEndian(available.AsSpan(RingHeaderLength + (_queues[queue].Taken % length * sizeof(ushort))));
+            _queues[queue].Taken++;
+            if (!TryWalk(descriptors, length, head, out List<(ulong Gpa, int Length)> readable, out List<(ulong Gpa, int Length)> writable)
+                || await GatherAsync(readable).ConfigureAwait(false) is not { } input
+                || !_device.TryHandle(queue, input, Length(writable), head, out VirtioCompletion? completion))
             {
                 return false;
             }
 
-            var request = new BlockRequest(
-                (BlockOperation)BinaryPrimitives.ReadUInt32LittleEndian(input), BinaryPrimitives.ReadUInt64LittleEndian(input.AsSpan(8)), input.AsMemory(RequestHeaderLength), room - 1, head);
-            if (_disk.Handle(request) is { } completion && !await TryGiveBackAsync(completion, writable, room).ConfigureAwait(false))
+            if (completion is { } done && !await TryGiveBackAsync(queue, done, writable).ConfigureAwait(false))
             {
                 return false;
             }
         }
 
-        if (_givenBack != before && (BinaryPrimitives.ReadUInt16LittleEndian(available) & NoInterrupt) == 0)
+        if (_queues[queue].GivenBack != before && (BinaryPrimitives.ReadUInt16LittleEndian(available) & NoInterrupt) == 0)
         {
             _interruptStatus |= InterruptUsed;
         }
@@ -255,15 +256,15 @@ internal sealed class VirtioMmioTransport
         return true;
     }
 
-    private bool TryWalk(byte[] descriptors, ushort head, out List<(ulong Gpa, int Length)> readable, out List<(ulong Gpa, int Length)> writable)
+    private static bool TryWalk(byte[] descriptors, ushort queueLength, ushort head, out List<(ulong Gpa, int Length)> readable, out List<(ulong Gpa, int Length)> writable)
     {
         readable = [];
         writable = [];
         long total = 0;
         ushort index = head;
-        for (int i = 0; i < _queueLength; i++)
+        for (int i = 0; i < queueLength; i++)
         {
-            if (index >= _queueLength)
+            if (index >= queueLength)
             {
                 return false;
             }
@@ -307,10 +308,10 @@ internal sealed class VirtioMmioTransport
         return all;
     }
 
-    private async Task<bool> TryGiveBackAsync(BlockCompletion completion, List<(ulong Gpa, int Length)> writable, int room)
+    private async Task<bool> TryGiveBackAsync(int queue, VirtioCompletion completion, List<(ulong Gpa, int Length)> writable)
     {
-        // Data from the start on, the status in the last byte; what is between stays as it is.
-        ReadOnlyMemory<byte> data = completion.Data[..Math.Min(completion.Data.Length, room - 1)];
+        // What is between data and last byte stays as it is.
+        ReadOnlyMemory<byte> data = completion.Data;
         foreach ((ulong gpa, int length) in writable)
         {
             int count = Math.Min(data.Length, length);
@@ -322,8 +323,8 @@ internal sealed class VirtioMmioTransport
             data = data[count..];
         }
 
-        (ulong last, int lastLength) = writable[^1];
-        if (!await _memory.WriteAsync(last + (ulong)lastLength - 1, new[] { (byte)completion.Status }).ConfigureAwait(false))
+        if (completion.Last is byte value && writable is [.., (ulong last, int lastLength)]
+            && !await _memory.WriteAsync(last + (ulong)lastLength - 1, new[] { value }).ConfigureAwait(false))
         {
             return false;
         }
@@ -332,10 +333,11 @@ internal sealed class VirtioMmioTransport
         BinaryPrimitives.WriteUInt32LittleEndian(element, completion.Id);
         BinaryPrimitives.WriteUInt32LittleEndian(element.AsSpan(sizeof(uint)), completion.Length);
         byte[] index = new byte[sizeof(ushort)];
-        BinaryPrimitives.WriteUInt16LittleEndian(index, (ushort)(_givenBack + 1));
-        bool done = await _memory.WriteAsync(_used + (ulong)(RingHeaderLength + (_givenBack % _queueLength * UsedElementLength)), element).ConfigureAwait(false)
-            && await _memory.WriteAsync(_used + sizeof(ushort), index).ConfigureAwait(false);
-        _givenBack++;
+        ushort givenBack = _queues[queue].GivenBack;
+        BinaryPrimitives.WriteUInt16LittleEndian(index, (ushort)(givenBack + 1));
+        bool done = await _memory.WriteAsync(_queues[queue].Used + (ulong)(RingHeaderLength + (givenBack % _queues[queue].Length * UsedElementLength)), element).ConfigureAwait(false)
+            && await _memory.WriteAsync(_queues[queue].Used + sizeof(ushort), index).ConfigureAwait(false);
+        _queues[queue].GivenBack++;
         return done;
     }
 
@@ -352,4 +354,15 @@ internal sealed class VirtioMmioTransport
 
     private static void SetHalf(ref ulong value, bool upper, uint half) =>
         value = upper ? (value & uint.MaxValue) | ((ulong)half << 32) : (value & ~(ulong)uint.MaxValue) | half;
+
+    private struct Queue
+    {
+        public ushort Length;
+        public bool IsReady;
+        public ulong Descriptors;
+        public ulong Available;
+        public ulong Used;
+        public ushort Taken;
+        public ushort GivenBack;
+    }
 }

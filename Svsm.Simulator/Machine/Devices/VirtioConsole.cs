@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The channel of the SVSM: a virtio console with one port, as QEMU has it with virtio-serial-device, virtconsole and a chardev of a Unix socket. What the
+// driver sends goes to the socket; what comes from there waits in it until the driver has given room. A socket whose other end is gone takes everything and
+// gives nothing.
+//
+// The machine can reach the guest's memory while the guest waits for a device, and at no other time: so what has come is given when the driver touches a
+// register, for example the one of interrupts, which a driver without interrupts reads while it waits.
+//
+// Source: Virtual I/O Device (VIRTIO) 1.2, 5.3 (console device).
+
+using System;
+using System.IO;
+using System.Net.Sockets;
+using Svsm.Diagnostics;
+
+namespace Svsm.Simulator;
+
+internal sealed class VirtioConsole(string path) : VirtioDevice, IDisposable
+{
+    private const int ReceiveQueue = 0;
+
+    // Whoever is at the other end and does not read for so long is gone.
+    private const int SendTimeoutMilliseconds = 10_000;
+
+    private Socket? _socket;
+
+    public override uint Kind => 3;
+
+    public override ulong Features => 0;
+
+    public override int QueueCount => 2;
+
+    // Throws SvsmDiagnosticException when nobody listens there.
+    public void Open()
+    {
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { SendTimeout = SendTimeoutMilliseconds };
+        try
+        {
+            socket.Connect(new UnixDomainSocketEndPoint(path));
+            _socket = socket;
+        }
+        catch (Exception e) when (e is SocketException or ArgumentException or IOException)
+        {
+            socket.Dispose();
+            throw SvsmDiagnostics.RunOptionInvalid.Error($"the SVSM's channel '{path}': {e.Message.TrimEnd('.')}", "a Unix socket that somebody listens on, such as svsm keys proxy", e);
+        }
+    }
+
+    public override bool HasNews(int queue) => queue == ReceiveQueue && CanHandle(queue);
+
+    public override bool CanHandle(int queue)
+    {
+        try
+        {
+            return queue != ReceiveQueue || _socket is { Available: > 0 };
+        }
+        catch (SocketException)
+        {
+            Dispose();
+            return false;
+        }
+    }
+
+    public override bool TryHandle(int queue, ReadOnlyMemory<byte> input, int room, ushort id, out VirtioCompletion? completion)
+    {
+        bool isReceive = queue == ReceiveQueue;
+        completion = null;
+        if (isReceive ? room == 0 || !input.IsEmpty : room != 0 || input.IsEmpty)
+        {
+            return false;
+        }
+
+        byte[] data = new byte[room];
+        int length = 0;
+        try
+        {
+            if (isReceive)
+            {
+                length = _socket?.Receive(data) ?? 0;
+            }
+            else
+            {
+                for (ReadOnlyMemory<byte> rest = input; !rest.IsEmpty && _socket is not null;)
+                {
+                    rest = rest[_socket.Send(rest.Span)..];
+                }
+            }
+        }
+        catch (SocketException)
+        {
+            Dispose();
+        }
+
+        completion = new() { Data = data.AsMemory(0, length), Length = (uint)length, Id = id };
+        return true;
+    }
+
+    public void Dispose()
+    {
+        _socket?.Dispose();
+        _socket = null;
+    }
+}
