@@ -234,7 +234,7 @@ public sealed class AttestationModule : SvsmModule
     {
         table = [];
         int left = MaxManifestLength;
-        var services = new List<(Guid Service, byte[] Manifest)>();
+        var services = new List<ServiceManifest>();
         foreach (Guid service in Services.List())
         {
             // A service without a manifest is in the table all the same.
@@ -251,7 +251,7 @@ public sealed class AttestationModule : SvsmModule
                 return SvsmResultCode.InvalidRequest;
             }
 
-            services.Add((service, manifest));
+            services.Add(new(service, manifest));
         }
 
         table = ServicesManifest.Make(services);

@@ -16,20 +16,23 @@ using System.Collections.Generic;
 
 namespace Svsm.Modules.Attestation;
 
+/// <summary>A service, and its manifest; empty: it has none.</summary>
+internal sealed record ServiceManifest(Guid Service, byte[] Manifest);
+
 internal static class ServicesManifest
 {
-    public static readonly Guid TableId = new("63849ebb-3d92-4670-a1ff-58f9c94b87bb");
+    public static readonly Guid TableId = new(0x63849ebb, 0x3d92, 0x4670, 0xa1, 0xff, 0x58, 0xf9, 0xc9, 0x4b, 0x87, 0xbb); // 63849ebb-3d92-4670-a1ff-58f9c94b87bb
 
     private const int EntryLength = 24;
     private const int GuidLength = 16;
 
-    public static byte[] Make(IReadOnlyList<(Guid Service, byte[] Manifest)> services)
+    public static byte[] Make(IReadOnlyList<ServiceManifest> services)
     {
         int at = EntryLength * (services.Count + 1);
         int length = at;
-        foreach ((_, byte[] manifest) in services)
+        foreach (ServiceManifest service in services)
         {
-            length += manifest.Length;
+            length += service.Manifest.Length;
         }
 
         byte[] table = new byte[length];

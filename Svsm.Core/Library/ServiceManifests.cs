@@ -50,10 +50,11 @@ internal sealed class DescriptorManifests : ServiceManifests
 
     public override IReadOnlyList<Guid> List()
     {
-        var services = new List<Guid>();
-        foreach (ServiceEntry entry in ReadList())
+        ServiceEntry[] entries = ReadList();
+        var services = new Guid[entries.Length];
+        for (int i = 0; i < services.Length; i++)
         {
-            services.Add(GuidOf(in entry));
+            services[i] = GuidOf(in entries[i]);
         }
 
         return services;

@@ -10,7 +10,11 @@ namespace Svsm.Modules.VarStore;
 /// <summary>What names a variable: the vendor's GUID and a name, compared bit by bit.</summary>
 /// <param name="Vendor">GUID of the vendor.</param>
 /// <param name="Name">The name without its NUL: any 16-bit units but 0.</param>
-internal readonly record struct VariableId(Guid Vendor, string Name);
+internal sealed record VariableId(Guid Vendor, string Name)
+{
+    /// <summary>Where there is none.</summary>
+    public static readonly VariableId None = new(Guid.Empty, "");
+}
 
 /// <summary>A variable.</summary>
 internal sealed record Variable(VariableId Id, VariableAttributes Attributes, byte[] Data)

@@ -44,11 +44,11 @@ public sealed class VariableStore
 
     private const int PayloadLengthOffset = 16;
 
-    private static readonly Guid s_variables = new("ed32d533-99e6-4209-9cc0-2d72cdd998a7");
-    private static readonly Guid s_policies = new("da1b0d11-d1a7-46c4-9dc9-f3714875c6eb");
-    private static readonly Guid s_endOfDxe = new("02ce967a-dd7e-4ffc-9ee7-810cf0470880");
-    private static readonly Guid s_readyToBoot = new("7ce88fb3-4bd7-4679-87a8-a8d8dee50d2b");
-    private static readonly Guid s_exitBootServices = new("27abf055-b1b8-4c26-8048-748f37baa2df");
+    private static readonly Guid s_variables = new(0xed32d533, 0x99e6, 0x4209, 0x9c, 0xc0, 0x2d, 0x72, 0xcd, 0xd9, 0x98, 0xa7); // ed32d533-99e6-4209-9cc0-2d72cdd998a7
+    private static readonly Guid s_policies = new(0xda1b0d11, 0xd1a7, 0x46c4, 0x9d, 0xc9, 0xf3, 0x71, 0x48, 0x75, 0xc6, 0xeb); // da1b0d11-d1a7-46c4-9dc9-f3714875c6eb
+    private static readonly Guid s_endOfDxe = new(0x02ce967a, 0xdd7e, 0x4ffc, 0x9e, 0xe7, 0x81, 0x0c, 0xf0, 0x47, 0x08, 0x80); // 02ce967a-dd7e-4ffc-9ee7-810cf0470880
+    private static readonly Guid s_readyToBoot = new(0x7ce88fb3, 0x4bd7, 0x4679, 0x87, 0xa8, 0xa8, 0xd8, 0xde, 0xe5, 0x0d, 0x2b); // 7ce88fb3-4bd7-4679-87a8-a8d8dee50d2b
+    private static readonly Guid s_exitBootServices = new(0x27abf055, 0xb1b8, 0x4c26, 0x80, 0x48, 0x74, 0x8f, 0x37, 0xba, 0xa2, 0xdf); // 27abf055-b1b8-4c26-8048-748f37baa2df
 
     private readonly VariableMessages _variableMessages;
     private readonly PolicyMessages _policyMessages;

@@ -12,12 +12,15 @@ using System.Collections.Generic;
 
 namespace Svsm.Modules.VarStore;
 
+/// <summary>A variable that is written, or removed: null.</summary>
+internal sealed record VariableChange(VariableId Id, Variable? Variable);
+
 /// <summary>What one call changes.</summary>
 internal sealed class VariableChanges
 {
-    private readonly List<(VariableId Id, Variable? Variable)> _changes = [];
+    private readonly List<VariableChange> _changes = [];
 
-    public IReadOnlyList<(VariableId Id, Variable? Variable)> All => _changes;
+    public IReadOnlyList<VariableChange> All => _changes;
 
     /// <summary>What the store is to remember; null: what it did.</summary>
     public StoreState? State { get; set; }
@@ -29,7 +32,7 @@ internal sealed class VariableChanges
     private void Change(VariableId id, Variable? variable)
     {
         _changes.RemoveAll(change => change.Id == id);
-        _changes.Add((id, variable));
+        _changes.Add(new(id, variable));
     }
 }
 
@@ -95,9 +98,9 @@ internal sealed class VariableTable(IVariableStorage storage)
     /// <summary>Drops what does not survive a start of the guest.</summary>
     public void DropVolatile()
     {
-        foreach (Variable variable in (Variable[])[.. _volatile.Values])
+        while (_volatile.Count != 0)
         {
-            Take(variable);
+            Take(_volatile.Values[^1]);
         }
 
         if (Find(KnownVariables.CustomMode) is Variable customMode)
@@ -118,7 +121,7 @@ internal sealed class VariableTable(IVariableStorage storage)
         bool grows = false;
         bool volatileGrows = false;
         bool hasNumbers = true;
-        var replaced = new List<(Variable? Old, Variable? New)>();
+        var replaced = new List<Replacement>();
         uint nextVolatile = NextNumber(_volatile);
         uint nextNonVolatile = NextNumber(_nonVolatile);
         foreach ((VariableId id, Variable? wanted) in changes.All)
@@ -144,7 +147,7 @@ internal sealed class VariableTable(IVariableStorage storage)
             @volatile += volatileDelta;
             grows |= delta > 0;
             volatileGrows |= volatileDelta > 0;
-            replaced.Add((old, made));
+            replaced.Add(new(old, made));
         }
 
         // What does not take more is allowed also when there is too much already.
@@ -233,4 +236,6 @@ internal sealed class VariableTable(IVariableStorage storage)
             VolatileSize -= variable.Size;
         }
     }
+
+    private sealed record Replacement(Variable? Old, Variable? New);
 }

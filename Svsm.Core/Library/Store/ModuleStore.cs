@@ -59,7 +59,7 @@ public enum StoreStatus
 }
 
 /// <summary>A change of a record.</summary>
-public readonly struct StoreChange
+public sealed class StoreChange
 {
     private StoreChange(ReadOnlyMemory<byte> name, ReadOnlyMemory<byte>? value) => (Name, Value) = (name, value);
 
@@ -187,7 +187,7 @@ public sealed class ModuleStore
     public StoreStatus Commit(params ReadOnlySpan<StoreChange> changes)
     {
         int total = 0;
-        foreach (ref readonly StoreChange change in changes)
+        foreach (StoreChange change in changes)
         {
             if (change.Name.Length is 0 or > MaxNameLength)
             {
@@ -213,7 +213,7 @@ public sealed class ModuleStore
 
         var writer = new Writer(this);
         Span<byte> head = stackalloc byte[StoreMessages.ChangeHeaderLength];
-        foreach (ref readonly StoreChange change in changes)
+        foreach (StoreChange change in changes)
         {
             ReadOnlySpan<byte> value = change.Value.GetValueOrDefault().Span;
             head[0] = change.Value is null ? StoreMessages.Delete : StoreMessages.Put;

@@ -27,7 +27,7 @@ internal sealed class AuthenticatedWrite
     private const int MessageOffset = 0x28;
     private const ushort GuidType = 0x0EF1;
 
-    private static readonly Guid s_pkcs7 = new("4aafd29d-68df-49ee-8aa9-347d375665a7");
+    private static readonly Guid s_pkcs7 = new(0x4aafd29d, 0x68df, 0x49ee, 0x8a, 0xa9, 0x34, 0x7d, 0x37, 0x56, 0x65, 0xa7); // 4aafd29d-68df-49ee-8aa9-347d375665a7
 
     private readonly VariableId _id;
     private readonly VariableAttributes _attributes;

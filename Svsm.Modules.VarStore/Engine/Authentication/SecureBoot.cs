@@ -22,7 +22,6 @@
 // user and custom mode, and PcdRequireSelfSignedPk as OVMF has it.
 
 using System;
-using System.Linq;
 
 namespace Svsm.Modules.VarStore;
 
@@ -223,7 +222,7 @@ internal sealed class SecureBoot(VariableTable table, VariableService service)
             return true;
         }
 
-        return KnownVariables.IsDatabase(id) && SignatureLists.Certificates(table.Find(KnownVariables.KeyExchangeKeys)?.Data).Any(write.IsSignedBy);
+        return KnownVariables.IsDatabase(id) && SignatureLists.Certificates(table.Find(KnownVariables.KeyExchangeKeys)?.Data).Exists(write.IsSignedBy);
     }
 
     private EfiStatus ProcessMode(VariableId id, VariableAttributes attributes, ReadOnlySpan<byte> value, VariableChanges changes)

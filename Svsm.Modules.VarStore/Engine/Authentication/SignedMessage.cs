@@ -273,7 +273,7 @@ internal sealed class SignedMessage
     }
 
     /// <summary>A certificate of a chain, and how many others an issuer of it has to allow between itself and the signer's.</summary>
-    private readonly record struct Link(Certificate Certificate, int Between);
+    private sealed record Link(Certificate Certificate, int Between);
 
     private sealed record Signer(Certificate Certificate, ReadOnlyMemory<byte> Signature, ReadOnlyMemory<byte> Attributes, ReadOnlyMemory<byte> MessageDigest)
     {

@@ -170,7 +170,7 @@ internal sealed class PolicyMessages(VariablePolicies policies)
         }
 
         policy.Entry.AsSpan(ofState ? VariablePolicy.HeaderLength : 0, ofState ? VariablePolicy.StateLength : VariablePolicy.HeaderLength).CopyTo(entry);
-        string? told = ofState ? policy.State!.Value.Name : policy.Name;
+        string? told = ofState ? policy.State!.Name : policy.Name;
         int needed = told is null ? 0 : Variable.NameLength(told);
         BinaryPrimitives.WriteInt32LittleEndian(body[InfoToldLengthOffset..], needed);
         if ((uint)needed > toldLength)

@@ -95,7 +95,7 @@ internal sealed class VariableMessages(VariableService service)
     // What both a get and a set have. The data is behind the name, as long as is said.
     private static EfiStatus ReadAccess(ReadOnlySpan<byte> body, out VariableId id, out int dataOffset, out int dataSize)
     {
-        id = default;
+        id = VariableId.None;
         dataOffset = 0;
         dataSize = 0;
         if (body.Length < AccessNameOffset)
@@ -133,7 +133,7 @@ internal sealed class VariableMessages(VariableService service)
 
     private static EfiStatus ReadNamed(ReadOnlySpan<byte> body, int nameOffset, out VariableId id)
     {
-        id = default;
+        id = VariableId.None;
         if (body.Length < nameOffset)
         {
             return EfiStatus.BadBufferSize;

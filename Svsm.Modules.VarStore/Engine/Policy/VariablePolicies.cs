@@ -267,7 +267,7 @@ internal sealed class VariablePolicies
         {
             PolicyLock.Now => true,
             PolicyLock.OnCreate => find(id) is not null,
-            PolicyLock.OnVariableState => find(policy.State!.Value) is { Data: [byte value] } && value == policy.StateValue,
+            PolicyLock.OnVariableState => find(policy.State!) is { Data: [byte value] } && value == policy.StateValue,
             _ => false,
         };
         return isLocked ? EfiStatus.WriteProtected : EfiStatus.Success;

@@ -19,7 +19,7 @@ namespace Svsm.Modules.VarStore;
 /// <param name="Attributes">The attributes that it has to have; 0: any.</param>
 /// <param name="MinSize">Fewest bytes.</param>
 /// <param name="MaxSize">Most bytes.</param>
-internal readonly record struct VariableProperty(bool IsReadOnly, VariableAttributes Attributes, ulong MinSize, ulong MaxSize);
+internal sealed record VariableProperty(bool IsReadOnly, VariableAttributes Attributes, ulong MinSize, ulong MaxSize);
 
 internal sealed class VariableProperties
 {
@@ -38,57 +38,57 @@ internal sealed class VariableProperties
     private const byte EndOfDevicePath = 0x7F;
     private const byte EndOfWholeDevicePath = 0xFF;
 
-    private static readonly Dictionary<VariableId, (VariableProperty Property, Contents Contents)> s_named = new()
+    private static readonly Dictionary<VariableId, Definition> s_named = new()
     {
-        [Global("LangCodes")] = (new(false, Volatile, 1, ulong.MaxValue), Contents.Text),
-        [Global("Lang")] = (new(false, NonVolatile, 1, ulong.MaxValue), Contents.Text),
-        [Global("Timeout")] = (new(false, NonVolatile, 2, 2), Contents.Any),
-        [Global("PlatformLangCodes")] = (new(false, Volatile, 1, ulong.MaxValue), Contents.Text),
-        [Global("PlatformLang")] = (new(false, NonVolatile, 1, ulong.MaxValue), Contents.Text),
-        [Global("ConIn")] = (new(false, NonVolatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
-        [Global("ConOut")] = (new(false, NonVolatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
-        [Global("ErrOut")] = (new(false, NonVolatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
-        [Global("ConInDev")] = (new(false, Volatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
-        [Global("ConOutDev")] = (new(false, Volatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
-        [Global("ErrOutDev")] = (new(false, Volatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
-        [Global("BootOrder")] = (new(false, NonVolatile, 2, ulong.MaxValue), Contents.Units),
-        [Global("BootNext")] = (new(false, NonVolatile, 2, 2), Contents.Any),
-        [Global("BootCurrent")] = (new(false, Volatile, 2, 2), Contents.Any),
-        [Global("BootOptionSupport")] = (new(false, Volatile, 4, 4), Contents.Any),
-        [Global("DriverOrder")] = (new(false, NonVolatile, 2, ulong.MaxValue), Contents.Units),
-        [Global("SysPrepOrder")] = (new(false, NonVolatile, 2, ulong.MaxValue), Contents.Units),
-        [Global("HwErrRecSupport")] = (new(false, NonVolatile, 2, 2), Contents.Any),
-        [KnownVariables.SetupMode] = (new(true, Volatile, 1, 1), Contents.Any),
-        [KnownVariables.AuditMode] = (new(false, Volatile, 1, 1), Contents.Any),
-        [KnownVariables.DeployedMode] = (new(false, Volatile, 1, 1), Contents.Any),
-        [KnownVariables.KeyExchangeKeys] = (new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
-        [KnownVariables.PlatformKey] = (new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
-        [KnownVariables.SignatureSupport] = (new(true, Volatile, 16, ulong.MaxValue), Contents.Units),
-        [KnownVariables.SecureBoot] = (new(true, Volatile, 1, 1), Contents.Any),
-        [Global("KEKDefault")] = (new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
-        [Global("PKDefault")] = (new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
-        [Global("dbDefault")] = (new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
-        [Global("dbxDefault")] = (new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
-        [Global("dbtDefault")] = (new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
-        [Global("OsIndicationsSupported")] = (new(false, Volatile, 8, 8), Contents.Any),
-        [Global("OsIndications")] = (new(false, NonVolatile, 8, 8), Contents.Any),
-        [KnownVariables.VendorKeys] = (new(true, Volatile, 1, 1), Contents.Any),
-        [KnownVariables.Allowed] = (new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
-        [KnownVariables.Forbidden] = (new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
-        [KnownVariables.Timestamps] = (new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
-        [KnownVariables.SecureBootEnable] = (new(false, VariableAttributes.NonVolatile | VariableAttributes.BootServiceAccess, 1, 1), Contents.Any),
-        [KnownVariables.CustomMode] = (new(false, VariableAttributes.NonVolatile | VariableAttributes.BootServiceAccess, 1, 1), Contents.Any),
-        [KnownVariables.VendorKeysNv] = (new(true, Authenticated & ~VariableAttributes.RuntimeAccess, 1, 1), Contents.Any),
+        [Global("LangCodes")] = new(new(false, Volatile, 1, ulong.MaxValue), Contents.Text),
+        [Global("Lang")] = new(new(false, NonVolatile, 1, ulong.MaxValue), Contents.Text),
+        [Global("Timeout")] = new(new(false, NonVolatile, 2, 2), Contents.Any),
+        [Global("PlatformLangCodes")] = new(new(false, Volatile, 1, ulong.MaxValue), Contents.Text),
+        [Global("PlatformLang")] = new(new(false, NonVolatile, 1, ulong.MaxValue), Contents.Text),
+        [Global("ConIn")] = new(new(false, NonVolatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
+        [Global("ConOut")] = new(new(false, NonVolatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
+        [Global("ErrOut")] = new(new(false, NonVolatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
+        [Global("ConInDev")] = new(new(false, Volatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
+        [Global("ConOutDev")] = new(new(false, Volatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
+        [Global("ErrOutDev")] = new(new(false, Volatile, DevicePathHeader, ulong.MaxValue), Contents.DevicePath),
+        [Global("BootOrder")] = new(new(false, NonVolatile, 2, ulong.MaxValue), Contents.Units),
+        [Global("BootNext")] = new(new(false, NonVolatile, 2, 2), Contents.Any),
+        [Global("BootCurrent")] = new(new(false, Volatile, 2, 2), Contents.Any),
+        [Global("BootOptionSupport")] = new(new(false, Volatile, 4, 4), Contents.Any),
+        [Global("DriverOrder")] = new(new(false, NonVolatile, 2, ulong.MaxValue), Contents.Units),
+        [Global("SysPrepOrder")] = new(new(false, NonVolatile, 2, ulong.MaxValue), Contents.Units),
+        [Global("HwErrRecSupport")] = new(new(false, NonVolatile, 2, 2), Contents.Any),
+        [KnownVariables.SetupMode] = new(new(true, Volatile, 1, 1), Contents.Any),
+        [KnownVariables.AuditMode] = new(new(false, Volatile, 1, 1), Contents.Any),
+        [KnownVariables.DeployedMode] = new(new(false, Volatile, 1, 1), Contents.Any),
+        [KnownVariables.KeyExchangeKeys] = new(new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
+        [KnownVariables.PlatformKey] = new(new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
+        [KnownVariables.SignatureSupport] = new(new(true, Volatile, 16, ulong.MaxValue), Contents.Units),
+        [KnownVariables.SecureBoot] = new(new(true, Volatile, 1, 1), Contents.Any),
+        [Global("KEKDefault")] = new(new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
+        [Global("PKDefault")] = new(new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
+        [Global("dbDefault")] = new(new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
+        [Global("dbxDefault")] = new(new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
+        [Global("dbtDefault")] = new(new(true, Volatile, 1, ulong.MaxValue), Contents.Any),
+        [Global("OsIndicationsSupported")] = new(new(false, Volatile, 8, 8), Contents.Any),
+        [Global("OsIndications")] = new(new(false, NonVolatile, 8, 8), Contents.Any),
+        [KnownVariables.VendorKeys] = new(new(true, Volatile, 1, 1), Contents.Any),
+        [KnownVariables.Allowed] = new(new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
+        [KnownVariables.Forbidden] = new(new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
+        [KnownVariables.Timestamps] = new(new(false, Authenticated, 1, ulong.MaxValue), Contents.Any),
+        [KnownVariables.SecureBootEnable] = new(new(false, VariableAttributes.NonVolatile | VariableAttributes.BootServiceAccess, 1, 1), Contents.Any),
+        [KnownVariables.CustomMode] = new(new(false, VariableAttributes.NonVolatile | VariableAttributes.BootServiceAccess, 1, 1), Contents.Any),
+        [KnownVariables.VendorKeysNv] = new(new(true, Authenticated & ~VariableAttributes.RuntimeAccess, 1, 1), Contents.Any),
     };
 
     // Followed by four hexadecimal digits.
-    private static readonly Dictionary<string, (VariableProperty Property, Contents Contents)> s_numbered = new()
+    private static readonly Dictionary<string, Definition> s_numbered = new()
     {
-        ["Boot"] = (new(false, NonVolatile, LoadOptionHeader, ulong.MaxValue), Contents.LoadOption),
-        ["Driver"] = (new(false, NonVolatile, LoadOptionHeader, ulong.MaxValue), Contents.LoadOption),
-        ["SysPrep"] = (new(false, NonVolatile, LoadOptionHeader, ulong.MaxValue), Contents.LoadOption),
-        ["Key"] = (new(false, NonVolatile, KeyOptionHeader, KeyOptionHeader + (3 * KeyLength)), Contents.KeyOption),
-        ["PlatformRecovery"] = (new(false, Volatile, LoadOptionHeader, ulong.MaxValue), Contents.LoadOption),
+        ["Boot"] = new(new(false, NonVolatile, LoadOptionHeader, ulong.MaxValue), Contents.LoadOption),
+        ["Driver"] = new(new(false, NonVolatile, LoadOptionHeader, ulong.MaxValue), Contents.LoadOption),
+        ["SysPrep"] = new(new(false, NonVolatile, LoadOptionHeader, ulong.MaxValue), Contents.LoadOption),
+        ["Key"] = new(new(false, NonVolatile, KeyOptionHeader, KeyOptionHeader + (3 * KeyLength)), Contents.KeyOption),
+        ["PlatformRecovery"] = new(new(false, Volatile, LoadOptionHeader, ulong.MaxValue), Contents.LoadOption),
     };
 
     private readonly Dictionary<VariableId, VariableProperty> _added = [];
@@ -119,7 +119,7 @@ internal sealed class VariableProperties
     }
 
     /// <summary>The property that a variable was given, or what UEFI says; null: neither.</summary>
-    public VariableProperty? Find(VariableId id) => _added.TryGetValue(id, out VariableProperty added) ? added : FindDefined(id)?.Property;
+    public VariableProperty? Find(VariableId id) => _added.TryGetValue(id, out VariableProperty? added) ? added : FindDefined(id)?.Property;
 
     /// <summary>The attributes that a variable has to have because UEFI says so; null: any.</summary>
     public static VariableAttributes? FindDefinedAttributes(VariableId id) => FindDefined(id)?.Property.Attributes;
@@ -188,9 +188,9 @@ internal sealed class VariableProperties
 
     private static VariableId Global(string name) => new(KnownVariables.Global, name);
 
-    private static (VariableProperty Property, Contents Contents)? FindDefined(VariableId id)
+    private static Definition? FindDefined(VariableId id)
     {
-        if (s_named.TryGetValue(id, out (VariableProperty Property, Contents Contents) named))
+        if (s_named.TryGetValue(id, out Definition? named))
         {
             return named;
         }
@@ -206,7 +206,7 @@ internal sealed class VariableProperties
                 }
             }
 
-            return s_numbered.TryGetValue(id.Name[..^Digits], out (VariableProperty Property, Contents Contents) numbered) ? numbered : null;
+            return s_numbered.TryGetValue(id.Name[..^Digits], out Definition? numbered) ? numbered : null;
         }
 
         return null;
@@ -258,4 +258,6 @@ internal sealed class VariableProperties
 
         return false;
     }
+
+    private sealed record Definition(VariableProperty Property, Contents Contents);
 }

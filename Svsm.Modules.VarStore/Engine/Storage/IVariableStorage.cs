@@ -11,7 +11,7 @@ namespace Svsm.Modules.VarStore;
 /// <summary>A record of the storage.</summary>
 /// <param name="Number">Its number. 0 is the state of the store, others are variables, from 0x8000_0001 on what of a large one does not fit into a record.</param>
 /// <param name="Value">What it holds, at most 64 KiB; null in a change: the record is removed.</param>
-public readonly record struct StorageRecord(uint Number, ReadOnlyMemory<byte>? Value);
+public sealed record StorageRecord(uint Number, ReadOnlyMemory<byte>? Value);
 
 /// <summary>
 /// Keeps non-volatile variables. At most 2048 records, and 513 KiB in all with 36 bytes for each: the guest's quota of 256 KiB, and as much that an image may

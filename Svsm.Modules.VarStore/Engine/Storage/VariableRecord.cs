@@ -22,7 +22,7 @@ namespace Svsm.Modules.VarStore;
 /// <summary>What a store remembers beside variables.</summary>
 /// <param name="IsDeployed">Whether it was in deployed mode.</param>
 /// <param name="ImageKeys">Hash of the image's keys that were taken last; zero: none.</param>
-internal readonly record struct StoreState(bool IsDeployed, ReadOnlyMemory<byte> ImageKeys)
+internal sealed record StoreState(bool IsDeployed, ReadOnlyMemory<byte> ImageKeys)
 {
     public const int HashLength = 32;
 
@@ -112,12 +112,12 @@ public static class VariableRecord
     {
         variables = [];
         state = StoreState.New;
-        var rests = new Dictionary<uint, ReadOnlyMemory<byte>>();
+        var rests = new Dictionary<uint, StorageRecord>();
         foreach (StorageRecord record in records)
         {
             if ((record.Number & RestNumber) != 0)
             {
-                rests.Add(record.Number & ~RestNumber, record.Value.GetValueOrDefault());
+                rests.Add(record.Number & ~RestNumber, record);
             }
         }
 
@@ -133,14 +133,14 @@ public static class VariableRecord
             }
             else if ((record.Number & RestNumber) == 0)
             {
-                if (rests.Remove(record.Number, out ReadOnlyMemory<byte> rest))
+                if (rests.Remove(record.Number, out StorageRecord? rest))
                 {
                     if (value.Length != MaxLength)
                     {
                         return false;
                     }
 
-                    value = (byte[])[.. value, .. rest.Span];
+                    value = (byte[])[.. value, .. rest.Value.GetValueOrDefault().Span];
                 }
 
                 if (!TryRead(record.Number, value, out Variable? variable))
