@@ -42,6 +42,7 @@
 //   tpm            calls to the virtual TPM, on all vCPUs at once as well; exit status 0 if all answers are right
 //   tpm-rsa        the virtual TPM makes an RSA key; exit status 0 if it does
 //   persist:N      tells what the last run has left in the virtual TPM and the UEFI variables, and writes N times; exit status 0 if they are there
+//   firmware       a boot of firmware with UEFI variables, which prints the boot options that it finds; exit status 0 if all answers are right
 //   attest:N       N times on all vCPUs: reports of the attestation protocol, of which the last ones are printed; exit status 0 if there were all
 //   attest-none:N  N times: a report that there is not; exit status 0 if there is none
 //   attest-fail:N  the module for tests ends at steps 1 to N of a request; exit status 0 if the next one goes on
@@ -257,6 +258,10 @@ internal static unsafe class Commands
         else if (text.StartsWith("persist:"u8))
         {
             PersistCalls.Run(Parse(text.Slice("persist:"u8.Length)));
+        }
+        else if (text.SequenceEqual("firmware"u8))
+        {
+            FirmwareCalls.Run();
         }
         else if (text.StartsWith("attest:"u8))
         {

@@ -49,6 +49,23 @@ public sealed class StorageTests : IDisposable
         Assert.Contains("UEFI variables: stored, secure boot off", log, StringComparison.Ordinal);
     }
 
+    // The boot options that firmware makes and an operating system adds to, by the messages of EDK2's variable driver (ProbeGuest/FirmwareCalls.cs).
+    [Fact]
+    public async Task BootOptions_OfFirmwareAndSystem_SurviveARestart()
+    {
+        using ImageUnderTest image = Build(command: "firmware");
+        _disk.Prepare();
+        string[] visible =
+        [
+            "SetupMode", "AuditMode", "DeployedMode", "SecureBoot", "VendorKeys", "SignatureSupport", "OsIndicationsSupported", "BootOptionSupport",
+            "PlatformLangCodes", "BootCurrent", "Timeout", "PlatformLang", "Boot0000", "BootOrder",
+        ];
+        string[] first = await BootAsync(image);
+        Assert.Equal(["no BootOrder", .. visible.Select(name => "visible " + name)], first);
+        string[] second = await BootAsync(image);
+        Assert.Equal(["BootOrder 0001 0000", "Boot0001 Linux", "Boot0000 UEFI disk", .. visible.Append("Boot0001").Select(name => "visible " + name)], second);
+    }
+
     // Without a disk, or with an empty one: no TPM and no variables, and the log says why.
     [Theory]
     [InlineData(false, "the store is not open: the host gives the SVSM no virtio disk of version 2")]
@@ -89,6 +106,16 @@ public sealed class StorageTests : IDisposable
         await RunAsync(image, session, 1);
     }
 
+    // What firmware tells.
+    private async Task<string[]> BootAsync(ImageUnderTest image)
+    {
+        const string Line = "firmware: ";
+        MachineResult result = await ImageUnderTest.RunAsync(Options(image, 1) with { SvsmDisks = [new SvsmDisk(_disk.Path)] });
+        string console = result.ConsoleText((int)Vmpl.Vmpl2);
+        Assert.True(result.ExitStatus == 0, result + "\n" + console + "\n" + result.ConsoleText((int)Vmpl.Vmpl0));
+        return [.. console.Split('\n', StringSplitOptions.TrimEntries).Where(line => line.StartsWith(Line, StringComparison.Ordinal)).Select(line => line[Line.Length..])];
+    }
+
     private async Task<MachineResult> RunAsync(ImageUnderTest image, StorageSession session, int vcpuCount)
     {
         MachineResult result = await ImageUnderTest.RunAsync(Options(image, vcpuCount) with { SvsmDisks = [new SvsmDisk(_disk.Path)], Typed = session.Typed });
@@ -99,7 +126,7 @@ public sealed class StorageTests : IDisposable
 
     private static MachineOptions Options(ImageUnderTest image, int vcpuCount) => image.Options() with { VcpuCount = vcpuCount };
 
-    private static ImageUnderTest Build(uint watchdog = 60_000) => ImageUnderTest.Build(
-        "", modules: [PackagedModules.Attestation, PackagedModules.Storage with { Watchdog = watchdog }, PackagedModules.VarStore, PackagedModules.Vtpm],
+    private static ImageUnderTest Build(string command = "", uint watchdog = 60_000) => ImageUnderTest.Build(
+        command, modules: [PackagedModules.Attestation, PackagedModules.Storage with { Watchdog = watchdog }, PackagedModules.VarStore, PackagedModules.Vtpm],
         program: File.ReadAllBytes(ImageUnderTest.PathOf("TestStorage")));
 }
