@@ -48,8 +48,8 @@ public abstract class ModulePeers
 // Outside of an image the descriptor is not open, and the kernel gives it to modules with the permission only.
 internal sealed class DescriptorPeers : ModulePeers
 {
-    // One for all: every allocation brings the next collection nearer.
-    private readonly byte[] _buffer = new byte[ModuleMessage.MaxPayload];
+    // One for all answers: every allocation brings the next collection nearer. Most modules ask nobody.
+    private byte[]? _buffer;
 
     public override PeerResult Ask(ModuleMessageKind kind, ReadOnlySpan<byte> request, out byte[] answer)
     {
@@ -71,6 +71,7 @@ internal sealed class DescriptorPeers : ModulePeers
             };
         }
 
+        _buffer ??= new byte[ModuleMessage.MaxPayload];
         nint length = Descriptor.ReadAt(descriptor, _buffer, 0);
         if (length < 0)
         {

@@ -91,7 +91,7 @@ public sealed class StorageModule : SvsmModule
 
         _keeper = new StoreKeeper(store, disk, key.Key, Log);
         Describe(store, isNew);
-        Log.Information($"store {store.Id} {(isNew ? "made" : opening.IsRepaired ? "open, and repaired" : "open")}: generation {_keeper.Version.Generation}; an older state of it cannot be told");
+        Log.Information($"store {store.Id} {(isNew ? "made" : opening.IsRepaired ? "open, and repaired" : "open")}: generation {store.Version.Generation}; an older state of it cannot be told");
     }
 
     /// <inheritdoc/>

@@ -20,14 +20,10 @@ internal sealed class StoreKeeper : StoreServer
     private readonly byte[] _key;
     private readonly ModuleLog _log;
 
-    // Namespaces that are there with the quota of the image.
-    private readonly HashSet<uint> _ready = [];
-
     // Protocols of modules whose last commit may have happened or not.
-    private readonly HashSet<uint> _unsure = [];
+    private readonly List<uint> _unsure = [];
 
     private PersistentStore _store;
-    private StoreVersion _version;
     private bool _isLost;
 
     /// <summary>Serves a store.</summary>
@@ -35,14 +31,7 @@ internal sealed class StoreKeeper : StoreServer
     /// <param name="device">Its device.</param>
     /// <param name="key">Its key, to open it again.</param>
     /// <param name="log">The log.</param>
-    public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, ModuleLog log)
-    {
-        (_store, _device, _key, _log) = (store, device, key, log);
-        _version = store.Version;
-    }
-
-    /// <summary>The version that the last commit led to.</summary>
-    public StoreVersion Version => _version;
+    public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, ModuleLog log) => (_store, _device, _key, _log) = (store, device, key, log);
 
     protected override StoreStatus Get(in PeerRequest request, ReadOnlySpan<byte> name, out byte[] value)
     {
@@ -86,30 +75,17 @@ internal sealed class StoreKeeper : StoreServer
             }
         }
 
-        StoreResult committed = transaction!.Commit(out StoreVersion version);
-        if (committed == StoreResult.Done)
-        {
-            _version = version;
-            return StoreStatus.Done;
-        }
-
+        StoreResult committed = transaction!.Commit();
         return committed == StoreResult.DeviceFailed ? FindOut(in request, changes) : Translate(committed);
     }
 
     protected override StoreStatus Describe(in PeerRequest request, out StoreDescription description)
     {
         description = default;
-        StoreStatus status = TryBegin(in request, out _);
+        StoreStatus status = TryBegin(in request, out StoreTransaction? transaction);
         if (status == StoreStatus.Done)
         {
-            Guid id = ModuleNamespaces.IdOf(request.Protocol);
-            foreach (NamespaceUsage space in _store.Namespaces)
-            {
-                if (space.Id == id)
-                {
-                    description = new(space.Quota, space.Used, IsRollbackDetected: false);
-                }
-            }
+            description = new(request.StoreQuota, transaction!.Used, IsRollbackDetected: false);
         }
 
         return status;
@@ -118,14 +94,14 @@ internal sealed class StoreKeeper : StoreServer
     // The device has failed in a commit.
     private StoreStatus FindOut(in PeerRequest request, IReadOnlyList<StoreChange> changes)
     {
-        StoreVersion before = _version;
+        StoreVersion before = _store.Version;
         if (TryBegin(in request, out StoreTransaction? transaction) != StoreStatus.Done)
         {
             _unsure.Add(request.Protocol);
             return StoreStatus.Failed;
         }
 
-        if (_version == before)
+        if (_store.Version == before)
         {
             return StoreStatus.DeviceFailed;
         }
@@ -159,26 +135,21 @@ internal sealed class StoreKeeper : StoreServer
             return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
         }
 
+        // The first commit makes the namespace, or gives it the quota that it has now. A disk may have been made larger meanwhile.
         Guid id = ModuleNamespaces.IdOf(request.Protocol);
-        if (!_ready.Contains(request.Protocol))
+        transaction = _store.Begin(id, request.StoreQuota);
+        if (transaction is null && _store.Grow() == StoreResult.Done)
         {
-            StoreResult result = _store.DefineNamespace(id, request.StoreQuota);
-            if (result != StoreResult.Done)
-            {
-                if (result == StoreResult.NoRoom)
-                {
-                    _log.Error($"the store has no room for {request.StoreQuota} bytes of the module with protocol 0x{request.Protocol:X}: it has {_store.Capacity} for all");
-                }
-
-                return Translate(result);
-            }
-
-            _version = _store.Version;
-            _ready.Add(request.Protocol);
+            transaction = _store.Begin(id, request.StoreQuota);
         }
 
-        transaction = _store.Begin(id);
-        return transaction is null ? StoreStatus.Failed : StoreStatus.Done;
+        if (transaction is null)
+        {
+            _log.Error($"the store has no room for {request.StoreQuota} bytes of the module with protocol 0x{request.Protocol:X}: it has {_store.Capacity} for all");
+            return StoreStatus.QuotaExceeded;
+        }
+
+        return StoreStatus.Done;
     }
 
     private bool TryOpenAgain()
@@ -188,17 +159,18 @@ internal sealed class StoreKeeper : StoreServer
             return !_isLost;
         }
 
-        StoreOpening opening = PersistentStore.Open(_device, _key, _version);
+        StoreVersion done = _store.Version;
+        StoreOpening opening = PersistentStore.Open(_device, _key, done);
         if (opening.Store is PersistentStore store)
         {
-            if (store.Version.Generation > _version.Generation + 1)
+            if (store.Version.Generation > done.Generation + 1)
             {
                 Lose("it has gone on without this machine");
                 return false;
             }
 
             _log.Warning($"the store was opened again: generation {store.Version.Generation}");
-            (_store, _version) = (store, store.Version);
+            _store = store;
             return true;
         }
 

@@ -7,12 +7,14 @@
 // length that is used: a request is done if the device has given back exactly that one, with the number of bytes that it must have written. A device that
 // does anything else, or nothing for too long, is reset, and the request has failed. The next request sets the device up anew.
 //
-//   0x000 u64 address, u32 length, u16 flags, u16 next: descriptors of the request, of the data, of the status
-//   0x080 u16 flags, u16 index, u16 ring[8]: what the driver offers
-//   0x0C0 u32 operation, u32 zero, u64 sector: the request
-//   0x100 u16 flags, u16 index, (u32 id, u32 length) ring[8]: what the device gives back
-//   0x180 u8 status
-//   0x1000 data, 48 KiB
+//   0x000 u16 flags, u16 index, (u32 id, u32 length) ring[8]: what the device gives back
+//   0x080 u8 status; what follows is the driver's
+//   0x090 u64 address, u32 length, u16 flags, u16 next: descriptors of the request, of the data, of the status
+//   0x110 u16 flags, u16 index, u16 ring[8]: what the driver offers
+//   0x130 u32 operation, u32 zero, u64 sector: the request
+//   0x140 data, 48 KiB
+//
+// So what the driver says is one copy, with the data of a write, and what the device says is another one.
 //
 // Source: Virtual I/O Device (VIRTIO) 1.2, 2.7 (split virtqueue), 3.1 (initialization), 4.2 (virtio over MMIO), 5.2 (block device).
 
@@ -78,13 +80,13 @@ internal sealed class VirtioDisk(SvsmDisks disks, int slot, int timeoutMilliseco
     private const ushort Writable = 2;
     private const ushort NoInterrupt = 1;
 
-    private const int AvailableOffset = 0x080;
-    private const int RequestOffset = 0x0C0;
-    private const int OfferLength = 0x0D0;
-    private const int UsedOffset = 0x100;
-    private const int StatusOffset = 0x180;
-    private const int AnswerLength = StatusOffset + 1 - UsedOffset;
-    private const int DataOffset = 0x1000;
+    private const int UsedOffset = 0;
+    private const int StatusOffset = 0x080;
+    private const int AnswerLength = StatusOffset + 1;
+    private const int DescriptorsOffset = 0x090;
+    private const int AvailableOffset = 0x110;
+    private const int RequestOffset = 0x130;
+    private const int DataOffset = 0x140;
     private const int RequestLength = 16;
     private const int RingOffset = 4;
     private const int UsedElementLength = 8;
@@ -93,8 +95,10 @@ internal sealed class VirtioDisk(SvsmDisks disks, int slot, int timeoutMilliseco
     private const int Looks = 64;
     private const int CapacityReads = 8;
 
-    private readonly byte[] _offer = new byte[OfferLength];
+    // From the status on.
+    private readonly byte[] _offer = new byte[DataOffset - StatusOffset + MaxTransfer];
     private readonly byte[] _answer = new byte[AnswerLength];
+    private ulong _memory;
     private bool _isReady;
     private ushort _count;
 
@@ -163,8 +167,7 @@ internal sealed class VirtioDisk(SvsmDisks disks, int slot, int timeoutMilliseco
 
         try
         {
-            disks.WriteMemory(DataOffset, source);
-            Offer(operation, sector, source.Length + destination.Length);
+            Offer(operation, sector, source, destination.Length);
             disks.WriteRegister(slot, QueueNotify, 0);
             if (!TryAwait((uint)destination.Length + 1))
             {
@@ -181,34 +184,37 @@ internal sealed class VirtioDisk(SvsmDisks disks, int slot, int timeoutMilliseco
     }
 
     // Descriptor 0 is the request, the last one the status; there is one request, and it is the first of all in each round of the ring.
-    private void Offer(uint operation, long sector, int length)
+    private void Offer(uint operation, long sector, ReadOnlySpan<byte> source, int room)
     {
-        ulong memory = disks.MemoryAddress;
+        int length = source.Length + room;
         int last = length == 0 ? 1 : 2;
-        Describe(0, memory + RequestOffset, RequestLength, Next, 1);
+        Describe(0, RequestOffset, RequestLength, Next, 1);
         if (length != 0)
         {
-            Describe(1, memory + DataOffset, length, (ushort)(Next | (operation == ReadOperation ? Writable : 0)), 2);
+            Describe(1, DataOffset, length, (ushort)(Next | (operation == ReadOperation ? Writable : 0)), 2);
         }
 
-        Describe(last, memory + StatusOffset, 1, Writable, 0);
+        Describe(last, StatusOffset, 1, Writable, 0);
 
-        Span<byte> available = _offer.AsSpan(AvailableOffset);
+        Span<byte> available = At(AvailableOffset);
         BinaryPrimitives.WriteUInt16LittleEndian(available, NoInterrupt);
         BinaryPrimitives.WriteUInt16LittleEndian(available[sizeof(ushort)..], (ushort)(_count + 1));
         BinaryPrimitives.WriteUInt16LittleEndian(available[(RingOffset + (_count % Entries * sizeof(ushort)))..], 0);
-        BinaryPrimitives.WriteUInt32LittleEndian(_offer.AsSpan(RequestOffset), operation);
-        BinaryPrimitives.WriteInt64LittleEndian(_offer.AsSpan(RequestOffset + 8), sector);
+        BinaryPrimitives.WriteUInt32LittleEndian(At(RequestOffset), operation);
+        BinaryPrimitives.WriteInt64LittleEndian(At(RequestOffset + 8), sector);
 
         // A status that no device gives: whoever gives the request back without one has not done it.
-        disks.WriteMemory(StatusOffset, [0xFF]);
-        disks.WriteMemory(0, _offer);
+        _offer[0] = 0xFF;
+        source.CopyTo(At(DataOffset));
+        disks.WriteMemory(StatusOffset, _offer.AsSpan(0, DataOffset - StatusOffset + source.Length));
     }
 
-    private void Describe(int index, ulong address, int length, ushort flags, ushort next)
+    private Span<byte> At(int offset) => _offer.AsSpan(offset - StatusOffset);
+
+    private void Describe(int index, int offset, int length, ushort flags, ushort next)
     {
-        Span<byte> descriptor = _offer.AsSpan(index * DescriptorLength, DescriptorLength);
-        BinaryPrimitives.WriteUInt64LittleEndian(descriptor, address);
+        Span<byte> descriptor = At(DescriptorsOffset + (index * DescriptorLength));
+        BinaryPrimitives.WriteUInt64LittleEndian(descriptor, _memory + (ulong)offset);
         BinaryPrimitives.WriteInt32LittleEndian(descriptor[8..], length);
         BinaryPrimitives.WriteUInt16LittleEndian(descriptor[12..], flags);
         BinaryPrimitives.WriteUInt16LittleEndian(descriptor[14..], next);
@@ -315,13 +321,12 @@ internal sealed class VirtioDisk(SvsmDisks disks, int slot, int timeoutMilliseco
 
         _count = 0;
         Array.Clear(_offer);
-        disks.WriteMemory(0, _offer);
-        disks.WriteMemory(UsedOffset, new byte[AnswerLength]);
-        ulong memory = disks.MemoryAddress;
+        disks.WriteMemory(0, new byte[DataOffset]);
+        _memory = disks.MemoryAddress;
         disks.WriteRegister(slot, QueueLength, Entries);
-        Place(QueueDescriptors, memory);
-        Place(QueueDriver, memory + AvailableOffset);
-        Place(QueueDevice, memory + UsedOffset);
+        Place(QueueDescriptors, _memory + DescriptorsOffset);
+        Place(QueueDriver, _memory + AvailableOffset);
+        Place(QueueDevice, _memory + UsedOffset);
         disks.WriteRegister(slot, QueueReady, 1);
         disks.WriteRegister(slot, StatusRegister, Acknowledge | Driver | FeaturesOk | DriverOk);
         return disks.ReadRegister(slot, StatusRegister) == (Acknowledge | Driver | FeaturesOk | DriverOk) || Fail("it does not start");

@@ -9,7 +9,6 @@
 
 using System;
 using System.Collections.Generic;
-using System.Linq;
 
 namespace Svsm.Store;
 
@@ -19,7 +18,7 @@ public sealed partial class PersistentStore
     /// <returns><see cref="StoreResult.Done"/>, and what a commit can come to.</returns>
     public StoreResult Grow()
     {
-        StoreResult usable = Usable();
+        StoreResult usable = TryBegin();
         if (usable != StoreResult.Done)
         {
             return usable;
@@ -52,7 +51,7 @@ public sealed partial class PersistentStore
 
     internal StoreResult Commit(List<Operation> operations)
     {
-        StoreResult usable = Usable();
+        StoreResult usable = TryBegin();
         if (usable != StoreResult.Done)
         {
             return usable;
@@ -126,16 +125,18 @@ public sealed partial class PersistentStore
         long start = _superblock.Start == StoreFormat.FirstBlock ? StoreFormat.FirstBlock + StoreFormat.HalfBlocks(_superblock.TotalBlocks) : StoreFormat.FirstBlock;
         long block = start;
         UInt128 link = _stateTag;
-        List<Operation> operations =
-        [
-            .. _namespaces.Values.OrderBy(space => space.Number).Select(space => new Operation
+        List<Operation> operations = [];
+        foreach (Namespace space in _namespaces.Values)
+        {
+            operations.Add(new Operation
             {
                 Kind = OperationKind.DefineNamespace,
                 Namespace = space.Number,
                 Name = space.Id.ToByteArray(),
                 Quota = space.Quota,
-            }),
-        ];
+            });
+        }
+
         int length = 0;
         foreach (Namespace space in _namespaces.Values)
         {
@@ -283,5 +284,15 @@ public sealed partial class PersistentStore
         return _oneBlock;
     }
 
-    private StoreResult Usable() => _closed ? StoreResult.Closed : _readOnly ? StoreResult.ReadOnly : StoreResult.Done;
+    // Whether there may be a change; what it is made to is kept.
+    private StoreResult TryBegin()
+    {
+        if (_closed)
+        {
+            return StoreResult.Closed;
+        }
+
+        (_doneGeneration, _doneTag) = (_generation, _stateTag);
+        return _readOnly ? StoreResult.ReadOnly : StoreResult.Done;
+    }
 }

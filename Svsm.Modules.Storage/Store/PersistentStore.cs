@@ -11,7 +11,6 @@ using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Globalization;
-using System.Linq;
 using System.Security.Cryptography;
 using System.Text;
 using Org.BouncyCastle.Crypto.Digests;
@@ -56,7 +55,7 @@ public sealed partial class PersistentStore
     private readonly StoreCipher _cipher;
     private readonly StoreHooks _hooks;
     private readonly bool _readOnly;
-    private readonly Dictionary<uint, Namespace> _namespaces = [];
+    private readonly SortedList<uint, Namespace> _namespaces = [];
 
     // The newest superblock, and the slot that has it.
     private Superblock _superblock;
@@ -71,6 +70,10 @@ public sealed partial class PersistentStore
 
     // The tag of the last commit: the last entry's, except behind base entries.
     private UInt128 _stateTag;
+
+    // The state of the last commit that is done, while another one is made.
+    private ulong _doneGeneration;
+    private UInt128 _doneTag;
 
     // Set as long as memory and device may differ: an exception in between leaves it so.
     private bool _closed;
@@ -102,8 +105,8 @@ public sealed partial class PersistentStore
     /// <summary>Which store it is: drawn when it was made.</summary>
     public Guid Id => _superblock.Id;
 
-    /// <summary>The state that the last commit left.</summary>
-    public StoreVersion Version => VersionOf(_generation, _stateTag);
+    /// <summary>The state that the last commit left which was done. What one came to that failed, opening the store again finds out.</summary>
+    public StoreVersion Version => _closed ? VersionOf(_doneGeneration, _doneTag) : VersionOf(_generation, _stateTag);
 
     /// <summary>Bytes of the device that the store uses.</summary>
     public long Length => _superblock.TotalBlocks * StoreFormat.BlockSize;
@@ -112,8 +115,19 @@ public sealed partial class PersistentStore
     public long Capacity => StoreFormat.Capacity(_superblock.TotalBlocks);
 
     /// <summary>All namespaces, in the order in which they were made.</summary>
-    public IReadOnlyList<NamespaceUsage> Namespaces =>
-        [.. _namespaces.Values.OrderBy(space => space.Number).Select(space => new NamespaceUsage(space.Id, space.Quota, space.Used, space.Records.Count))];
+    public IReadOnlyList<NamespaceUsage> Namespaces
+    {
+        get
+        {
+            var usages = new List<NamespaceUsage>();
+            foreach (Namespace space in _namespaces.Values)
+            {
+                usages.Add(new NamespaceUsage(space.Id, space.Quota, space.Used, space.Records.Count));
+            }
+
+            return usages;
+        }
+    }
 
     internal ulong Generation => _generation;
 
@@ -232,18 +246,34 @@ public sealed partial class PersistentStore
         Namespace? existing = Find(id);
 
         // Records that exceed a lowered quota take their place all the same.
-        long others = _namespaces.Values.Where(space => space != existing).Sum(space => Math.Max(space.Quota, space.Used) + StoreFormat.NamespaceCharge);
+        long others = 0;
+        foreach (Namespace space in _namespaces.Values)
+        {
+            others += space != existing ? Math.Max(space.Quota, space.Used) + StoreFormat.NamespaceCharge : 0;
+        }
+
         long own = Math.Max(quota, existing?.Used ?? 0);
         if ((existing is null && _namespaces.Count == StoreFormat.MaxNamespaces) || own > Capacity - others - StoreFormat.NamespaceCharge)
         {
             return null;
         }
 
-        uint number = existing?.Number ?? (_namespaces.Count == 0 ? 1 : _namespaces.Keys.Max() + 1);
+        uint number = existing?.Number ?? (_namespaces.Count == 0 ? 1 : _namespaces.Keys[^1] + 1);
         return new Operation { Kind = OperationKind.DefineNamespace, Namespace = number, Name = id.ToByteArray(), Quota = quota };
     }
 
-    private Namespace? Find(Guid id) => _namespaces.Values.FirstOrDefault(space => space.Id == id);
+    private Namespace? Find(Guid id)
+    {
+        foreach (Namespace space in _namespaces.Values)
+        {
+            if (space.Id == id)
+            {
+                return space;
+            }
+        }
+
+        return null;
+    }
 
     private StoreVersion VersionOf(ulong generation, UInt128 tag)
     {
@@ -261,7 +291,7 @@ public sealed partial class PersistentStore
     }
 
     // Names are bytes; those that read as text are shown so.
-    private static string Display(byte[] name) => name.All(value => value is > 0x20 and < 0x7F)
+    private static string Display(byte[] name) => !name.AsSpan().ContainsAnyExceptInRange((byte)0x21, (byte)0x7E)
         ? $"'{Encoding.ASCII.GetString(name)}'"
         : string.Create(CultureInfo.InvariantCulture, $"0x{Convert.ToHexStringLower(name)}");
 }

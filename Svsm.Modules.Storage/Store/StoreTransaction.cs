@@ -3,7 +3,6 @@
 
 using System;
 using System.Collections.Generic;
-using System.Linq;
 
 namespace Svsm.Store;
 
@@ -36,14 +35,33 @@ public sealed class StoreTransaction
 
     private long Quota => _definition?.Quota ?? _space.Quota;
 
+    /// <summary>What the records take, the changes of this transaction included: each 32 bytes, its name, and its value rounded up to 16.</summary>
+    public long Used => _used;
+
     /// <summary>All names, the changes of this transaction included, in the order of their bytes.</summary>
     public IReadOnlyList<byte[]> Names
     {
         get
         {
             CheckCurrent();
-            byte[][] names = [.. _space.Records.Keys.Where(name => !_changes.ContainsKey(name)), .. _changes.Where(change => change.Value is not null).Select(change => change.Key)];
-            Array.Sort(names, (x, y) => x.AsSpan().SequenceCompareTo(y));
+            var names = new List<byte[]>();
+            foreach (byte[] name in _space.Records.Keys)
+            {
+                if (!_changes.ContainsKey(name))
+                {
+                    names.Add(name);
+                }
+            }
+
+            foreach ((byte[] name, byte[]? value) in _changes)
+            {
+                if (value is not null)
+                {
+                    names.Add(name);
+                }
+            }
+
+            names.Sort((x, y) => x.AsSpan().SequenceCompareTo(y));
             return names;
         }
     }
@@ -98,16 +116,13 @@ public sealed class StoreTransaction
     }
 
     /// <summary>Makes the changes permanent, all at once. Without changes nothing is written.</summary>
-    /// <param name="version">The state of the store afterwards, if it is done.</param>
     /// <returns><see cref="StoreResult.Done"/>: it is there after any loss of power. <see cref="StoreResult.NoEntropy"/>, <see cref="StoreResult.ReadOnly"/>,
     /// <see cref="StoreResult.Closed"/>: nothing changed. <see cref="StoreResult.DeviceFailed"/>: the store is closed.</returns>
-    public StoreResult Commit(out StoreVersion version)
+    public StoreResult Commit()
     {
         CheckCurrent();
         List<Operation> operations = Operations();
-        StoreResult result = operations.Count == 0 ? StoreResult.Done : _store.Commit(operations);
-        version = result == StoreResult.Done ? _store.Version : default;
-        return result;
+        return operations.Count == 0 ? StoreResult.Done : _store.Commit(operations);
     }
 
     private StoreResult Change(byte[] name, byte[]? value)
@@ -153,15 +168,32 @@ public sealed class StoreTransaction
         return _space.Records.TryGetValue(name, out StoredValue? stored) ? StoreFormat.Charge(name.Length, stored.Length) : 0;
     }
 
-    private List<Operation> Operations() =>
-        [.. _definition is null ? (ReadOnlySpan<Operation>)[] : [_definition], .. _changes.Where(change => IsOperation(change.Key, change.Value)).Select(change => new Operation
+    // Without LINQ: in an image, looking up how to do that costs more than all else that a commit does.
+    private List<Operation> Operations()
+    {
+        var operations = new List<Operation>();
+        if (_definition is not null)
         {
-            Kind = change.Value is null ? OperationKind.Delete : OperationKind.Put,
-            Namespace = _space.Number,
-            Name = change.Key,
-            ValueLength = change.Value?.Length ?? 0,
-            Value = change.Value,
-        })];
+            operations.Add(_definition);
+        }
+
+        foreach ((byte[] name, byte[]? value) in _changes)
+        {
+            if (IsOperation(name, value))
+            {
+                operations.Add(new Operation
+                {
+                    Kind = value is null ? OperationKind.Delete : OperationKind.Put,
+                    Namespace = _space.Number,
+                    Name = name,
+                    ValueLength = value?.Length ?? 0,
+                    Value = value,
+                });
+            }
+        }
+
+        return operations;
+    }
 
     private void CheckCurrent()
     {

@@ -98,7 +98,7 @@ public sealed class StoreVariableStorage(PersistentStore store) : IVariableStora
             }
         }
 
-        Result = transaction.Commit(out _);
+        Result = transaction.Commit();
         return Result == StoreResult.Done;
     }
 }

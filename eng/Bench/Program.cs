@@ -58,6 +58,7 @@ Counters idle = RunImage("exit:0");
 if (args[1] == "modules")
 {
     PrintModuleFigures();
+    PrintStorageFigures();
     return exceeded == 0 ? 0 : 1;
 }
 
@@ -95,6 +96,7 @@ Console.WriteLine("    (VMPL2 to VMPL0 and back without a call, with every exit 
 Print("  exits per VMPL round trip", PerCall(vmplTrips.Exits - idle.Exits));
 
 PrintModuleFigures();
+PrintStorageFigures();
 await PrintLinuxAsync([]);
 
 if (args[1] == "all")
@@ -141,6 +143,67 @@ void PrintModuleFigures()
     Print("  frames when idle beyond shared text", tpm.Frames - idle.Frames, limit: MaxIdleFrames);
 }
 
+// What persists: the store with its disk, the virtual TPM, the UEFI variables, in one image. The guest types its calls, so the image, and with it the key
+// of the store, is the same in all runs; each figure is the difference between two of them.
+void PrintStorageFigures()
+{
+    const double MaxWriteInstructions = 40_000;
+    const double MaxOpening = 100_000_000;
+    const double MaxMemoryFrames = 2048;
+    const double MaxGrowth = 500_000;
+    const int Records = 10_000;
+    const int Few = 2;
+    const int Many = 6;
+    string disk = Path.Combine(folder, "store.img");
+    string storage = Path.Combine(repository, "artifacts", "obj", "Svsm.TestStorage", "release", "modules", "modules.elf");
+
+    Counters tpm = RunProgramOf("Svsm.TestTpm", "--vtpm", "exit:0");
+    double without = ImageBytes();
+    WriteImage(["", "--storage", storage]);
+    Console.WriteLine();
+    Console.WriteLine("Persistence (store, virtual TPM, UEFI variables)");
+    Print("growth beyond the image with virtual TPM, bytes", ImageBytes() - without, limit: MaxGrowth);
+    Console.WriteLine("    (attestation, which the key comes through, included)");
+
+    Prepare();
+    Counters made = Boot("call 2 0");
+    Counters empty = Boot("call 2 0");
+    Print("first start: the store is made, TPM and all", made.Vmpl0Ticks - empty.Vmpl0Ticks);
+    Boot(TypedStorage.Startup + TypedStorage.DefineNv);
+    Counters few = Boot(TypedStorage.Startup + TypedStorage.WriteNv(Few));
+    Counters many = Boot(TypedStorage.Startup + TypedStorage.WriteNv(Many));
+    Print("committed NV write of 512 bytes", (many.Vmpl0Ticks - few.Vmpl0Ticks) / (Many - Few), limit: MaxWriteInstructions);
+    Console.WriteLine("    (two writes of the disk and two flushes: StoredTpmTests)");
+    few = Boot(TypedStorage.SetVariable(Few));
+    many = Boot(TypedStorage.SetVariable(Many));
+    Print("variable of 64 KiB, set", (many.Vmpl0Ticks - few.Vmpl0Ticks) / (Many - Few));
+    few = Boot(TypedStorage.GetVariable(Few));
+    many = Boot(TypedStorage.GetVariable(Many));
+    Print("variable of 64 KiB, get", (many.Vmpl0Ticks - few.Vmpl0Ticks) / (Many - Few));
+
+    Prepare();
+    Boot("call 2 0");
+    empty = Boot("call 2 0");
+    Boot($"call 0x80000010 1 {Records}");
+    Counters full = Boot("call 2 0");
+    Print("opening a store of 10,000 records, more than an empty one", full.Vmpl0Ticks - empty.Vmpl0Ticks, limit: MaxOpening);
+    Print("  frames of its module then", full.StorageFrames, limit: MaxMemoryFrames);
+
+    void Prepare()
+    {
+        File.Delete(disk);
+        byte[] contents = new byte[16 << 20];
+        "SVSMPREP"u8.CopyTo(contents);
+        File.WriteAllBytes(disk, contents);
+    }
+
+    Counters Boot(string typed)
+    {
+        string[] lines = [.. typed.Split('\n', StringSplitOptions.RemoveEmptyEntries).SelectMany(line => (string[])["--type", line])];
+        return RunFile(["--svsm-disk", disk, .. lines]);
+    }
+}
+
 double ImageBytes() => new FileInfo(Path.Combine(folder, "images", "boot.igvm")).Length;
 
 Counters RunModules(string command) => RunProgramOf("Svsm.TestModules", "--test-module", command);
@@ -152,8 +215,15 @@ Counters RunImage(string command, params ReadOnlySpan<string> options) => RunBui
 
 Counters RunBuilt(ReadOnlySpan<string> image, ReadOnlySpan<string> options)
 {
+    WriteImage(image);
+    return RunFile(options);
+}
+
+void WriteImage(ReadOnlySpan<string> image) => Run(folder, null, [Path.Combine(boot, "Svsm.Boot.dll"), Path.Combine(folder, "images"), .. image]);
+
+Counters RunFile(ReadOnlySpan<string> options)
+{
     string target = Path.Combine(folder, "images");
-    Run(folder, null, [Path.Combine(boot, "Svsm.Boot.dll"), target, .. image]);
     string output = Run(
         folder, null, [Path.Combine(boot, "svsm-simulator.dll"), "run", Path.Combine(target, "boot.igvm"), "--icount", "--json", "--timeout", "300", .. options]);
     using JsonDocument json = JsonDocument.Parse(output);
@@ -172,7 +242,12 @@ Counters RunBuilt(ReadOnlySpan<string> image, ReadOnlySpan<string> options)
         };
     }
 
-    return counters with { Frames = json.RootElement.GetProperty("svsm").GetProperty("framesInUse").GetDouble() };
+    Match storage = Regex.Match(output, "StorageModule: serves protocol 0x[0-9a-f]+, ([0-9]+) frames");
+    return counters with
+    {
+        Frames = json.RootElement.GetProperty("svsm").GetProperty("framesInUse").GetDouble(),
+        StorageFrames = storage.Success ? double.Parse(storage.Groups[1].ValueSpan, CultureInfo.InvariantCulture) : 0,
+    };
 }
 
 // A run that makes 1000 exits at least.
@@ -361,4 +436,4 @@ static string RunProgram(string program, string folder, Dictionary<string, strin
 }
 
 /// <summary>Sums over all vCPUs.</summary>
-internal readonly record struct Counters(double Vmpl0Ticks, double Vmpl2Ticks, double Vmpl0VmgExits, double PValidates, double Exits, double HypervisorTicks, double Frames);
+internal readonly record struct Counters(double Vmpl0Ticks, double Vmpl2Ticks, double Vmpl0VmgExits, double PValidates, double Exits, double HypervisorTicks, double Frames, double StorageFrames);

@@ -28,6 +28,15 @@ internal static class PackagedModules
     /// <summary>The persistent store: the package Svsm.Modules.Storage.</summary>
     public static ModuleOptions Storage => Stateful("Svsm.Modules.Storage.StorageModule", (SvsmProtocol)0x8000_5302, "d76e4d24-880d-433f-93a9-11c5fd9a2e0b", 0) with { Permissions = ModulePermissions.KeepStore };
 
+    /// <summary>The test module that fills its part of the store.</summary>
+    public static ModuleOptions Filling => new()
+    {
+        TypeName = "Svsm.TestModule.FillingModule",
+        Protocol = 0x8000_0010,
+        Permissions = ModulePermissions.Store,
+        StoreQuota = 2 << 20,
+    };
+
     // What keeps state that must not be forgotten is not started anew.
     private static ModuleOptions Stateful(string typeName, SvsmProtocol protocol, string service, long quota) => new()
     {

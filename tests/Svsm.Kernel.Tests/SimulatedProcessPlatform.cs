@@ -224,6 +224,23 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
         return Begun is not null;
     }
 
+    /// <summary>Room for what follows an answer, as long as it says.</summary>
+    public byte[] AnswerRoom { get; private set; } = [];
+
+    public bool TryBeginAnswer(int module, int length, out byte* room)
+    {
+        Assert.InRange(length, 1, ModuleMessage.MaxPayload);
+        room = null;
+        if (HasNoRoom)
+        {
+            return false;
+        }
+
+        AnswerRoom = GC.AllocateArray<byte>(length, pinned: true);
+        room = (byte*)Unsafe.AsPointer(ref AnswerRoom[0]);
+        return true;
+    }
+
     public InternalState SendRequest(int asking)
     {
         if (Peer is InternalState.NotFound or InternalState.Failed)

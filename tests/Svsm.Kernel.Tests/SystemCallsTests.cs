@@ -229,7 +229,7 @@ public sealed class SystemCallsTests
         ulong source = _process.Map(18);
         foreach (int piece in (int[])[1, 63, 64, 65, 4096, 0x1_0040])
         {
-            byte[] room = TakeManifest();
+            TakeManifest();
             _process.Write(source, ManifestAnswer(length));
             _process.Write(source + 64, payload);
             int whole = 64 + length;
@@ -242,8 +242,7 @@ public sealed class SystemCallsTests
             }
 
             Assert.Equal((CallResult.Answered, false), (result, _process.Process.HasRequest));
-            Assert.Equal(payload, room[..length]);
-            Assert.All(room[length..], b => Assert.Equal(0, b));
+            Assert.Equal(payload, _process.Platform.AnswerRoom);
         }
     }
 
@@ -264,7 +263,7 @@ public sealed class SystemCallsTests
     [Fact]
     public void Write_ManifestFromABadAddress_IsNotLost()
     {
-        byte[] room = TakeManifest();
+        TakeManifest();
         _process.Write(BufferEnd - 68, ManifestAnswer(8));
         _process.Write(BufferEnd - 4, [1, 2, 3, 4]);
 
@@ -273,7 +272,25 @@ public sealed class SystemCallsTests
         Assert.Equal(Fault, _process.Call(Write, Answers, Nowhere, 4));
         Assert.Equal(4, _process.Call(Write, Answers, BufferEnd - 4, 4));
         Assert.Equal(CallResult.Answered, _process.Serve(Write, Answers, BufferEnd - 4, 4));
-        Assert.Equal([1, 2, 3, 4, 1, 2, 3, 4, 0], room[..9]);
+        Assert.Equal([1, 2, 3, 4, 1, 2, 3, 4], _process.Platform.AnswerRoom);
+    }
+
+    // The answer is taken, and whoever asked is told that there is none.
+    [Fact]
+    public void Write_ManifestWithoutRoomForIt_HasFailed()
+    {
+        TakeManifest();
+        _process.Platform.HasNoRoom = true;
+        _process.Write(Buffer, ManifestAnswer(100));
+        Assert.Equal(64, _process.Call(Write, Answers, Buffer, 64));
+        Assert.Equal(60, _process.Call(Write, Answers, Nowhere, 60));
+        Assert.Equal(CallResult.Answered, _process.Serve(Write, Answers, Buffer, 40));
+        Assert.Equal(((ulong)SvsmResultCode.InvalidRequest, 0u, false), (_process.Process.Answer.Result, _process.Process.Answer.PayloadSize, _process.Process.HasRequest));
+        _process.Platform.HasNoRoom = false;
+        TakeManifest();
+        _process.Write(Buffer, ManifestAnswer(3));
+        Assert.Equal(CallResult.Answered, _process.Serve(Write, Answers, Buffer, 67));
+        Assert.Equal(3u, _process.Process.Answer.PayloadSize);
     }
 
     [Theory]
@@ -397,7 +414,7 @@ public sealed class SystemCallsTests
         byte[] contents = GC.AllocateArray<byte>(5000, pinned: true);
         new Random(1).NextBytes(contents);
         ModuleMessage request = Request with { Kind = ModuleMessageKind.Store, PayloadSize = 5000 };
-        _process.Process.Give(in request, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref contents[0]), null, 0);
+        _process.Process.Give(in request, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref contents[0]), 0);
         Assert.Equal(64, _process.Call(Read, Requests, Buffer, 8192));
         Assert.Equal(request, _process.Read<ModuleMessage>(Buffer));
 
@@ -417,7 +434,7 @@ public sealed class SystemCallsTests
     {
         byte[] contents = GC.AllocateArray<byte>(10, pinned: true);
         ModuleMessage request = Request with { Kind = ModuleMessageKind.Store, PayloadSize = 10 };
-        _process.Process.Give(in request, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref contents[0]), null, 0);
+        _process.Process.Give(in request, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref contents[0]), 0);
         Assert.Equal(64, _process.Call(Read, Requests, Buffer, 64));
         Assert.Equal(9, _process.Call(Read, Requests, Buffer, 9));
         Assert.Equal(CallResult.Ended, _process.Serve(Write, Answers, Buffer, 64));
@@ -1270,13 +1287,10 @@ public sealed class SystemCallsTests
 
     private static ModuleMessage ManifestAnswer(int size) => new() { Kind = ModuleMessageKind.Manifest, Sequence = 8, PayloadSize = (uint)size };
 
-    private unsafe byte[] TakeManifest()
+    private unsafe void TakeManifest()
     {
-        byte[] room = GC.AllocateArray<byte>(ModuleMessage.MaxPayload, pinned: true);
-        _process.Process.Give(
-            new ModuleMessage { Kind = ModuleMessageKind.Manifest, Sequence = 8 }, null, (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref room[0]), room.Length);
+        _process.Process.Give(new ModuleMessage { Kind = ModuleMessageKind.Manifest, Sequence = 8 }, null, ModuleMessage.MaxPayload);
         Assert.Equal(64, _process.Call(Read, Requests, Buffer + Page.Size, 64));
-        return room;
     }
 
     private void Take()

@@ -39,7 +39,7 @@ public sealed class StorageModuleTests : IDisposable
         _disk.Restart();
         using (var image = new TestImage(_disk))
         {
-            Assert.Contains("open: generation 3", image.Log, StringComparison.Ordinal);
+            Assert.Contains("open: generation 2", image.Log, StringComparison.Ordinal);
             Assert.Equal(1, image.Manifest[4]);
             ModuleStore store = image.Store(2);
             Assert.Equal(StoreStatus.Done, store.List(out IReadOnlyList<byte[]> names));
@@ -79,6 +79,23 @@ public sealed class StorageModuleTests : IDisposable
         Assert.Equal(StoreStatus.QuotaExceeded, greedy.Commit(Put("x", 1)));
         Assert.Contains("no room for 1048576 bytes of the module with protocol 0x2", image.Log, StringComparison.Ordinal);
         Assert.Equal(StoreStatus.Done, image.Store(4, 1000).Commit(Put("x", 1)));
+    }
+
+    // The disk is made larger while the machine runs.
+    [Fact]
+    public void QuotaBeyondTheDisk_IsThereWhenTheDiskHasGrown()
+    {
+        TestImage.Prepare(_disk);
+        using var image = new TestImage(_disk);
+        ModuleStore greedy = image.Store(2, 1 << 20);
+        Assert.Equal(StoreStatus.QuotaExceeded, greedy.Commit(Put("x", 1)));
+        using (var file = new FileStream(_disk.Path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
+        {
+            file.SetLength(8 << 20);
+        }
+
+        Assert.Equal(StoreStatus.Done, greedy.Commit(Put("x", 1)));
+        AssertHas(greedy, "x", 1);
     }
 
     [Fact]

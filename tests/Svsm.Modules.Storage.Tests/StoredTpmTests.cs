@@ -61,6 +61,36 @@ public sealed class StoredTpmTests : IDisposable
         }
     }
 
+    // A host that restarts the machine gets no more tries, and the clock does not go back.
+    [Fact]
+    public void FailedTries_AndClock_SurviveARestart()
+    {
+        TestImage.Prepare(_disk);
+        ulong clock;
+        using (var image = new TestImage(_disk))
+        using (var tpm = new TestVtpm(image))
+        {
+            tpm.Startup();
+            tpm.DefineProtected(Index);
+            Assert.Equal(0u, tpm.FailedTries);
+            Assert.NotEqual(0u, tpm.TryRead(Index));
+            Assert.NotEqual(0u, tpm.TryRead(Index));
+            Assert.Equal(2u, tpm.FailedTries);
+            clock = tpm.Clock;
+        }
+
+        _disk.Restart();
+        using (var image = new TestImage(_disk))
+        using (var tpm = new TestVtpm(image))
+        {
+            tpm.Startup();
+
+            // One more for an end without TPM2_Shutdown, after a try.
+            Assert.InRange(tpm.FailedTries, 2u, 3u);
+            Assert.True(tpm.Clock >= clock, $"{tpm.Clock} {clock}");
+        }
+    }
+
     [Fact]
     public void WithoutAStore_TheTpmEndsWithTheVm()
     {
@@ -184,6 +214,18 @@ public sealed class StoredTpmTests : IDisposable
         public void Startup() => Run(0x8001, 0x144, [0, 0]);
 
         public void Define(uint index, ushort size) => DefineSpace(index, 0x0206_0006, size);
+
+        // Of whoever knows a password that nobody gives; wrong ones count.
+        public void DefineProtected(uint index) =>
+            Run(0x8002, 0x12A, [0x40, 0, 0, 1, .. s_password, 0, 4, 1, 2, 3, 4, 0, 14, .. Number(index), 0, 0x0B, .. Number(0x0004_0004u), 0, 0, .. Number((ushort)8)]);
+
+        public uint TryRead(uint index) => Send(0x8002, 0x14E, [.. Number(index), .. Number(index), .. s_password, .. Number((ushort)8), 0, 0], out _);
+
+        // TPM_PT_LOCKOUT_COUNTER.
+        public uint FailedTries => BinaryPrimitives.ReadUInt32BigEndian(Run(0x8001, 0x17A, [0, 0, 0, 6, 0, 0, 0x02, 0x0E, 0, 0, 0, 1]).AsSpan(13));
+
+        // TPMS_TIME_INFO: time, clock.
+        public ulong Clock => BinaryPrimitives.ReadUInt64BigEndian(Run(0x8001, 0x181, []).AsSpan(8));
 
         public void DefineCounter(uint index) => DefineSpace(index, 0x0206_0016, 8);
 

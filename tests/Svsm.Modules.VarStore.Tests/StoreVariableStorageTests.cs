@@ -114,7 +114,7 @@ public sealed class StoreVariableStorageTests
         StoreTransaction transaction = _store.Begin(s_namespace)!;
         transaction.Delete(VariableRecord.NameOf(1));
         Assert.Equal(StoreResult.Done, transaction.Put("abc"u8, [1]));
-        Assert.Equal(StoreResult.Done, transaction.Commit(out _));
+        Assert.Equal(StoreResult.Done, transaction.Commit());
         Assert.False(_storage.TryLoad(out _));
         Assert.Equal(StoreResult.NameInvalid, _storage.Result);
     }

@@ -190,11 +190,12 @@ public sealed class DeviceFailureTests : StoreTest
             PersistentStore store = Make(device, (A, 10_000));
             Put(store, A, Name("x"), [1]);
             device.StepsLeft = steps;
+            StoreVersion before = store.Version;
             StoreTransaction transaction = store.Begin(A)!;
             transaction.Put(Name("x"), [2]);
-            Assert.Equal(StoreResult.DeviceFailed, transaction.Commit(out StoreVersion version));
-            Assert.Equal(default, version);
-            Assert.Equal(StoreResult.Closed, transaction.Commit(out _));
+            Assert.Equal(StoreResult.DeviceFailed, transaction.Commit());
+            Assert.Equal(before, store.Version);
+            Assert.Equal(StoreResult.Closed, transaction.Commit());
             Assert.Equal(StoreResult.Closed, store.Begin(A)!.TryGet(Name("x"), out _));
             Assert.Equal(StoreResult.Closed, store.DefineNamespace(B, 5));
             Assert.Equal(StoreResult.Closed, store.Grow());

@@ -22,7 +22,8 @@ public sealed class PersistentStoreTests : StoreTest
         Assert.Equal(StoreResult.Done, transaction.Put(Name("large"), Bytes(65536, 1)));
         Assert.Equal(StoreResult.Done, transaction.Put(Name("empty"), []));
         Assert.Equal(StoreResult.Done, transaction.Put(Bytes(1024, 2), Bytes(17, 3)));
-        Assert.Equal(StoreResult.Done, transaction.Commit(out StoreVersion version));
+        Assert.Equal(StoreResult.Done, transaction.Commit());
+        StoreVersion version = store.Version;
         Assert.Equal(3UL, version.Generation);
         Assert.Equal(StoreResult.Done, Put(store, B, Name("large"), Bytes(5, 4)));
 
@@ -111,7 +112,8 @@ public sealed class PersistentStoreTests : StoreTest
         transaction.Put(Name("x"), [1]);
         transaction.Delete(Name("x"));
         device.Writes = 0;
-        Assert.Equal(StoreResult.Done, transaction.Commit(out StoreVersion version));
+        Assert.Equal(StoreResult.Done, transaction.Commit());
+        StoreVersion version = store.Version;
         Assert.Equal((0, store.Version), (device.Writes, version));
     }
 
@@ -122,7 +124,7 @@ public sealed class PersistentStoreTests : StoreTest
         StoreTransaction transaction = store.Begin(A)!;
         Put(store, A, Name("x"), [1]);
         Assert.Throws<InvalidOperationException>(() => transaction.Put(Name("y"), [1]));
-        Assert.Throws<InvalidOperationException>(() => transaction.Commit(out _));
+        Assert.Throws<InvalidOperationException>(() => transaction.Commit());
     }
 
     [Fact]
@@ -143,7 +145,7 @@ public sealed class PersistentStoreTests : StoreTest
         Assert.Equal(StoreResult.TransactionTooLarge, transaction.Put(Name(3), new byte[rest + 1]));
         Assert.Equal(StoreResult.Done, transaction.Put(Name(3), new byte[rest]));
         Assert.Equal(StoreResult.TransactionTooLarge, transaction.Put(Name(4), []));
-        Assert.Equal(StoreResult.Done, transaction.Commit(out _));
+        Assert.Equal(StoreResult.Done, transaction.Commit());
         Assert.Equal(4, store.Namespaces[0].Records);
     }
 
@@ -160,7 +162,7 @@ public sealed class PersistentStoreTests : StoreTest
         }
 
         Assert.Equal(StoreResult.Done, transaction.Put(Name(1), [1]));
-        Assert.Equal(StoreResult.Done, transaction.Commit(out _));
+        Assert.Equal(StoreResult.Done, transaction.Commit());
         Assert.Equal(new NamespaceUsage(A, 200_000, StoreFormat.Charge(Name(1).Length, 1), 1), store.Namespaces[0]);
     }
 
@@ -178,7 +180,7 @@ public sealed class PersistentStoreTests : StoreTest
         Assert.Equal(StoreResult.QuotaExceeded, transaction.Put(Name("x"), new byte[976]));
         Assert.Equal(StoreResult.Done, transaction.Put(Name("x"), new byte[960 - 32]));
         Assert.Equal(StoreResult.QuotaExceeded, transaction.Put(Name("y"), [1]));
-        Assert.Equal(StoreResult.Done, transaction.Commit(out _));
+        Assert.Equal(StoreResult.Done, transaction.Commit());
         Assert.Equal(StoreResult.QuotaExceeded, Put(store, A, Name("y"), [1]));
 
         // The other one can take all that it was promised, and change it for ever.
@@ -212,7 +214,7 @@ public sealed class PersistentStoreTests : StoreTest
                 result = transaction.Put(Name($"{number++:00000}"), i % 2 == 0 ? [] : [1]);
             }
 
-            Assert.Equal(StoreResult.Done, transaction.Commit(out _));
+            Assert.Equal(StoreResult.Done, transaction.Commit());
         }
 
         Assert.True(store.Namespaces[0].Used > store.Capacity - 64 - 64);
@@ -263,7 +265,8 @@ public sealed class PersistentStoreTests : StoreTest
         Assert.Equal(StoreResult.QuotaExceeded, transaction.Put(Name("y"), new byte[64]));
         Assert.Empty(store.Namespaces);
         Assert.Empty(Open(device).Namespaces);
-        Assert.Equal(StoreResult.Done, transaction.Commit(out StoreVersion version));
+        Assert.Equal(StoreResult.Done, transaction.Commit());
+        StoreVersion version = store.Version;
         Assert.Equal(1ul, version.Generation);
         Assert.Equal(new NamespaceUsage(A, 100, 49, 1), Assert.Single(Open(device).Namespaces));
 
@@ -271,11 +274,14 @@ public sealed class PersistentStoreTests : StoreTest
         transaction = store.Begin(A, 200)!;
         Assert.Equal([Name("x")], transaction.Names);
         Assert.Equal(StoreResult.Done, transaction.Put(Name("y"), new byte[64]));
-        Assert.Equal(StoreResult.Done, transaction.Commit(out version));
+        Assert.Equal(StoreResult.Done, transaction.Commit());
+        version = store.Version;
         Assert.Equal((2ul, 200), (version.Generation, Open(device).Namespaces[0].Quota));
-        Assert.Equal(StoreResult.Done, store.Begin(A, 200)!.Commit(out version));
+        Assert.Equal(StoreResult.Done, store.Begin(A, 200)!.Commit());
+        version = store.Version;
         Assert.Equal(2ul, version.Generation);
-        Assert.Equal(StoreResult.Done, store.Begin(A, 300)!.Commit(out version));
+        Assert.Equal(StoreResult.Done, store.Begin(A, 300)!.Commit());
+        version = store.Version;
         Assert.Equal((3ul, 300), (version.Generation, Open(device).Namespaces[0].Quota));
         Assert.Null(store.Begin(B, store.Capacity));
         Assert.Equal([1], Get(Open(device), A, Name("x")));
@@ -307,7 +313,7 @@ public sealed class PersistentStoreTests : StoreTest
                 Assert.Equal(StoreResult.Done, transaction.Put(Name(i), Bytes(100 + (i % 100), i)));
             }
 
-            Assert.Equal(StoreResult.Done, transaction.Commit(out _));
+            Assert.Equal(StoreResult.Done, transaction.Commit());
         }
 
         // Enough commits for a compacted log with a tail.

@@ -176,7 +176,7 @@ public sealed class PowerCutTests : StoreTest
             }
         }
 
-        return transaction.Commit(out _);
+        return transaction.Commit();
     }
 
     private static bool Same(Dictionary<string, string> one, Dictionary<string, string> other) =>

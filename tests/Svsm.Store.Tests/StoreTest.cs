@@ -53,14 +53,14 @@ public abstract class StoreTest
     {
         StoreTransaction transaction = store.Begin(space)!;
         StoreResult result = transaction.Put(name, value);
-        return result == StoreResult.Done ? transaction.Commit(out _) : result;
+        return result == StoreResult.Done ? transaction.Commit() : result;
     }
 
     internal static StoreResult Delete(PersistentStore store, Guid space, byte[] name)
     {
         StoreTransaction transaction = store.Begin(space)!;
         StoreResult result = transaction.Delete(name);
-        return result == StoreResult.Done ? transaction.Commit(out _) : result;
+        return result == StoreResult.Done ? transaction.Commit() : result;
     }
 
     internal static byte[] Get(PersistentStore store, Guid space, byte[] name)

@@ -255,7 +255,7 @@ public sealed class VarsCommandTests : ToolTest
             Assert.Equal(StoreResult.Done, store.DefineNamespace(space, 50_000));
             StoreTransaction transaction = store.Begin(space)!;
             Assert.Equal(StoreResult.Done, transaction.Put("x"u8, Enumerable.Repeat((byte)0x5A, 30_000).ToArray()));
-            Assert.Equal(StoreResult.Done, transaction.Commit(out _));
+            Assert.Equal(StoreResult.Done, transaction.Commit());
         });
 
         // The value of another module.
@@ -285,7 +285,7 @@ public sealed class VarsCommandTests : ToolTest
             {
                 StoreTransaction transaction = store.Begin(ModuleNamespaces.IdOf(4), 1000)!;
                 Assert.Equal(StoreResult.Done, transaction.Put(name, value));
-                Assert.Equal(StoreResult.Done, transaction.Commit(out _));
+                Assert.Equal(StoreResult.Done, transaction.Commit());
             });
             await Fails("SVSM7010", "list");
             await Fails("SVSM7010", "get", "A");
@@ -297,7 +297,7 @@ public sealed class VarsCommandTests : ToolTest
             {
                 StoreTransaction transaction = store.Begin(ModuleNamespaces.IdOf(4))!;
                 transaction.Delete(name);
-                Assert.Equal(StoreResult.Done, transaction.Commit(out _));
+                Assert.Equal(StoreResult.Done, transaction.Commit());
             });
         }
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The console: a 16550 UART that the host plays, byte by byte through the GHCB page. What is written there is public: Diagnostics/Log.cs says what.
+// The console: a 16550 UART that the host plays, as many bytes at a time through the GHCB page as its FIFO has. What is written there is public:
+// Diagnostics/Log.cs says what.
 //
 // Nothing that the host answers has an effect: a transmitter that never gets ready is waited for a bounded number of times.
 // Before the GHCB page is registered, text is dropped.
@@ -20,8 +21,12 @@ internal static class Console
     private const ulong TransmitterEmpty = 0x20;
     private const int MaxPolls = 1000;
     private const int PortShift = 16;
+    private const ushort FifoControl = 2;
+    private const byte EnableFifo = 1;
+    private const int FifoLength = Host.MaxPortBytes;
 
     private static ushort s_port;
+    private static bool s_hasFifo;
 
     /// <summary>Sets the port of the UART's data register.</summary>
     public static void Initialize(ushort port) => s_port = port;
@@ -35,16 +40,23 @@ internal static class Console
             return;
         }
 
-        for (int i = 0; i < text.Length; i++)
+        if (!s_hasFifo)
         {
-            Send(text[i]);
+            s_hasFifo = true;
+            _ = Host.TryWritePort((ushort)(s_port + FifoControl), [EnableFifo]);
         }
 
-        Send((byte)'\r');
-        Send((byte)'\n');
+        for (; text.Length > FifoLength; text = text.Slice(FifoLength))
+        {
+            Send(text.Slice(0, FifoLength));
+        }
+
+        Send(text);
+        Send("\r\n"u8);
     }
 
-    private static void Send(byte value)
+    // As much as the transmitter takes at once.
+    private static void Send(ReadOnlySpan<byte> bytes)
     {
         GhcbRequest poll = new()
         {
@@ -65,15 +77,7 @@ internal static class Console
             }
         }
 
-        GhcbRequest send = new()
-        {
-            ExitCode = GhcbExitCode.Ioio,
-            Info1 = ((ulong)s_port << PortShift) | (ulong)IoioInfo.Size8,
-            Sent = GhcbRegisters.Rax,
-            Rax = value,
-        };
-
         // There is nobody to tell: the console is how one would.
-        _ = Host.TryExchange(in send, out _);
+        _ = bytes.Length == 0 || Host.TryWritePort(s_port, bytes);
     }
 }

@@ -48,9 +48,6 @@ internal static unsafe class InternalCalls
 {
     // SAFETY (whole class): pages of requests and answers are mapped from KernelPages.Allocate to Free.
 
-    /// <summary>Pages that a request or an answer may need.</summary>
-    public const int Pages = ModuleMessage.MaxPayload / Page.Size;
-
     private static OwnedArray<InternalCall, KernelHeap> s_calls;
     private static int s_first;
 
@@ -118,7 +115,7 @@ internal static unsafe class InternalCalls
     {
         room = default;
         End(asking);
-        if (KernelPages.Allocate(Pages, out KernelPages pages) != MemoryError.None)
+        if (KernelPages.Allocate(PagesOf(length), out KernelPages pages) != MemoryError.None)
         {
             return false;
         }
@@ -208,8 +205,8 @@ internal static unsafe class InternalCalls
         }
 
         ref InternalCall mine = ref s_calls.Items[asking];
-        Free(mine.Request);
-        Free(mine.Answer);
+        Free(mine.Request, mine.RequestLength);
+        Free(mine.Answer, mine.AnswerLength);
         mine = default;
     }
 
@@ -217,14 +214,8 @@ internal static unsafe class InternalCalls
     /// <param name="record">The module that was asked.</param>
     /// <param name="number">Number of the call.</param>
     /// <param name="version">Version of the manifest, if it is one that is wanted.</param>
-    /// <returns>False: there is no memory for an answer. Nothing was given then, or if nobody wants it any more.</returns>
-    public static bool TryGive(ref ModuleRecord record, int number, uint version)
+    public static void Give(ref ModuleRecord record, int number, uint version)
     {
-        if (KernelPages.Allocate(Pages, out KernelPages pages) != MemoryError.None)
-        {
-            return false;
-        }
-
         // From here on the request is the other module's, whatever becomes of the one that asks. Unless that is gone already.
         int asking = number - s_first;
         InternalCall call = default;
@@ -243,12 +234,11 @@ internal static unsafe class InternalCalls
         record.Lock.Release(LockRank.Modules);
         if (!isWanted)
         {
-            pages.Dispose();
-            return true;
+            return;
         }
 
-        record.Payload = pages.Release();
         record.RequestPayload = call.Request;
+        record.RequestLength = call.RequestLength;
         ModuleMessage message = new()
         {
             Kind = call.Kind,
@@ -258,7 +248,22 @@ internal static unsafe class InternalCalls
             Rcx = (ulong)ModuleTable.Modules[asking].Entry.Protocol,
             Rdx = ModuleTable.Modules[asking].Entry.StoreQuota,
         };
-        record.Process->Give(in message, (byte*)call.Request, (byte*)record.Payload, ModuleMessage.MaxPayload);
+        record.Process->Give(in message, (byte*)call.Request, ModuleMessage.MaxPayload);
+    }
+
+    /// <summary>Gives room for what follows the answer of a module: see <see cref="IProcessPlatform.TryBeginAnswer"/>.</summary>
+    public static bool TryBeginAnswer(int module, int length, out byte* room)
+    {
+        ref ModuleRecord record = ref ModuleTable.Modules[module];
+        room = null;
+        if (KernelPages.Allocate(PagesOf(length), out KernelPages pages) != MemoryError.None)
+        {
+            return false;
+        }
+
+        record.Payload = pages.Release();
+        record.PayloadLength = length;
+        room = (byte*)record.Payload;
         return true;
     }
 
@@ -276,15 +281,18 @@ internal static unsafe class InternalCalls
 
     /// <summary>Frees pages of a request or an answer; they may have had secrets in them.</summary>
     /// <param name="address">Their address; 0: there are none.</param>
-    public static void Free(ulong address)
+    /// <param name="length">Bytes that they were allocated for.</param>
+    public static void Free(ulong address, int length)
     {
         if (address != 0)
         {
-            KernelPages pages = KernelPages.Adopt(address, Pages);
-            pages.Bytes.Clear();
+            KernelPages pages = KernelPages.Adopt(address, PagesOf(length));
+            pages.Bytes.Slice(0, length).Clear();
             pages.Dispose();
         }
     }
+
+    private static int PagesOf(int length) => length <= Page.Size ? 1 : (length + Page.Size - 1) / Page.Size;
 
     private static bool TryQueue(int asking, int server, uint version)
     {

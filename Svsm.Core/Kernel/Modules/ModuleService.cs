@@ -121,8 +121,14 @@ internal unsafe struct ModuleRecord
     /// <summary>Address of the pages for what follows the answer of the process; 0: there are none.</summary>
     public ulong Payload;
 
+    /// <summary>Bytes that they are for.</summary>
+    public int PayloadLength;
+
     /// <summary>Address of the pages of what follows the request that the process has; 0: there are none.</summary>
     public ulong RequestPayload;
+
+    /// <summary>Bytes that they are for.</summary>
+    public int RequestLength;
 
     /// <summary>The process; null: there is none.</summary>
     public Process* Process;
@@ -370,12 +376,7 @@ internal static unsafe class ModuleService
         record.Ticks = 0;
         if (InternalCalls.IsInternal(vcpu))
         {
-            // Without memory for the largest answer it is not asked: it would end when it has one.
-            if (!InternalCalls.TryGive(ref record, vcpu, (uint)request.Rcx))
-            {
-                FailCurrent(ref record);
-            }
-
+            InternalCalls.Give(ref record, vcpu, (uint)request.Rcx);
             return true;
         }
 
@@ -437,8 +438,8 @@ internal static unsafe class ModuleService
 
     private static void FreePayload(ref ModuleRecord record)
     {
-        InternalCalls.Free(record.Payload);
-        InternalCalls.Free(record.RequestPayload);
+        InternalCalls.Free(record.Payload, record.PayloadLength);
+        InternalCalls.Free(record.RequestPayload, record.RequestLength);
         record.Payload = 0;
         record.RequestPayload = 0;
     }

@@ -83,6 +83,13 @@ internal interface IProcessPlatform : IProcessFrames, IGuestMessagePort
     /// <returns>Pending: it is sent. NotFound: the image has nobody to answer it. Failed: that module does not run.</returns>
     InternalState SendRequest(int asking);
 
+    /// <summary>Gives room for what follows the answer of a module to another one.</summary>
+    /// <param name="module">Index of the module that answers.</param>
+    /// <param name="length">Bytes, 1 to <see cref="ModuleMessage.MaxPayload"/>.</param>
+    /// <param name="room">Where to; until the answer is there or the process is over.</param>
+    /// <returns>False: there is no memory.</returns>
+    unsafe bool TryBeginAnswer(int module, int length, out byte* room);
+
     /// <summary>Says how far the request is.</summary>
     /// <param name="asking">Index of the module that asks.</param>
     /// <param name="kind">What it wanted.</param>

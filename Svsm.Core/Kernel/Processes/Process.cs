@@ -153,7 +153,7 @@ internal unsafe struct Process
     /// <summary>What follows the request: as many bytes as that says.</summary>
     public byte* RequestPayload;
 
-    /// <summary>Where what follows an answer goes: <see cref="PayloadRoom"/> bytes.</summary>
+    /// <summary>Where what follows an answer goes; null: its head is not there yet, or nothing follows it.</summary>
     public byte* Payload;
 
     /// <summary>Most bytes that may follow the answer; 0: none.</summary>
@@ -161,6 +161,9 @@ internal unsafe struct Process
 
     /// <summary>Bytes of it that are there.</summary>
     public int PayloadOffset;
+
+    /// <summary>There is no memory for what follows the answer: it is taken, and kept nowhere.</summary>
+    public bool DropsPayload;
 
     /// <summary>There is a request that is not answered.</summary>
     public bool HasRequest;
@@ -260,7 +263,7 @@ internal unsafe struct Process
         where TPlatform : IProcessPlatform => Memory.Destroy(ref platform);
 
     /// <summary>Gives it a request that nothing follows, nor its answer. It has none.</summary>
-    public void Give(in ModuleMessage request) => Give(in request, null, null, 0);
+    public void Give(in ModuleMessage request) => Give(in request, null, 0);
 
     /// <summary>Bytes of the request, and what follows it.</summary>
     public readonly int WholeRequest => ModuleMessage.Length + (int)Request.PayloadSize;
@@ -268,12 +271,12 @@ internal unsafe struct Process
     /// <summary>Gives it a request. It has none.</summary>
     /// <param name="request">The request.</param>
     /// <param name="requestPayload">What follows it, as many bytes as it says, until the answer is there or the process is over.</param>
-    /// <param name="payload">Where what follows the answer goes, until the answer is there or the process is over.</param>
-    /// <param name="payloadRoom">Bytes there; 0: nothing may follow.</param>
-    public void Give(in ModuleMessage request, byte* requestPayload, byte* payload, int payloadRoom)
+    /// <param name="payloadRoom">Most bytes that may follow the answer.</param>
+    public void Give(in ModuleMessage request, byte* requestPayload, int payloadRoom)
     {
         RequestPayload = requestPayload;
-        Payload = payload;
+        Payload = null;
+        DropsPayload = false;
         PayloadRoom = payloadRoom;
         PayloadOffset = 0;
         Request = request;

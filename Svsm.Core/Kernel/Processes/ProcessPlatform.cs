@@ -94,6 +94,9 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
         InternalCalls.TryBegin(asking, kind, length, out room);
 
     /// <inheritdoc/>
+    public readonly unsafe bool TryBeginAnswer(int module, int length, out byte* room) => InternalCalls.TryBeginAnswer(module, length, out room);
+
+    /// <inheritdoc/>
     public readonly InternalState SendRequest(int asking) => InternalCalls.Send(asking);
 
     /// <inheritdoc/>

@@ -47,7 +47,7 @@ internal static unsafe class SystemCalls
     // SAFETY (whole class): the registers lie in a page that exists as long as the process does.
 
     /// <summary>Bytes that are copied at a time.</summary>
-    private const int PieceLength = 512;
+    private const int PieceLength = 2048;
 
     // The longest line of ModuleLog, its level and its end.
     private const int MaxLine = 244;
@@ -252,8 +252,14 @@ internal static unsafe class SystemCalls
             return CallResult.Ended;
         }
 
-        // SAFETY: the room that was given with the request; the offset and the rest together are not above it.
-        result = CopyIn(ref process, ref platform, buffer + (ulong)head, new Span<byte>(process.Payload + process.PayloadOffset, (int)rest));
+        // Room of the size that the head says. Without memory for it the answer is dropped, and the request has failed; the module has done nothing wrong.
+        if (hasHead && answer.PayloadSize != 0 && process.Payload == null && !process.DropsPayload)
+        {
+            process.DropsPayload = !platform.TryBeginAnswer(process.Module, (int)answer.PayloadSize, out process.Payload);
+        }
+
+        // SAFETY: the offset and the rest together are not above the bytes that there is room for; nothing is copied where there is none.
+        result = rest == 0 || process.DropsPayload ? 0 : CopyIn(ref process, ref platform, buffer + (ulong)head, new Span<byte>(process.Payload + process.PayloadOffset, (int)rest));
         if (result != 0)
         {
             // The head is taken: it is not written again.
@@ -265,6 +271,12 @@ internal static unsafe class SystemCalls
         if (!hasHead || (uint)process.PayloadOffset != answer.PayloadSize)
         {
             return CallResult.Done;
+        }
+
+        if (process.DropsPayload)
+        {
+            answer.Result = (ulong)SvsmResultCode.InvalidRequest;
+            answer.PayloadSize = 0;
         }
 
         process.HasRequest = false;
@@ -493,37 +505,12 @@ internal static unsafe class SystemCalls
         return result == 0 ? sizeof(uint) : result;
     }
 
-    // Through a buffer of the kernel's own: shared memory is copied once, whatever the copy to the process does.
+    // Bytes that the kernel does not look at: whatever the host does to them meanwhile, the process has one copy.
     private static long CopyDiskMemory<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, Span<byte> shared, bool isWrite)
         where TPlatform : IProcessPlatform
     {
-        Span<byte> piece = stackalloc byte[PieceLength];
-        for (int done = 0; done < shared.Length; done += PieceLength)
-        {
-            Span<byte> there = shared.Slice(done, Math.Min(PieceLength, shared.Length - done));
-            Span<byte> here = piece.Slice(0, there.Length);
-            long result;
-            if (isWrite)
-            {
-                result = CopyIn(ref process, ref platform, buffer + (ulong)done, here);
-                if (result == 0)
-                {
-                    here.CopyTo(there);
-                }
-            }
-            else
-            {
-                there.CopyTo(here);
-                result = CopyOut(ref process, ref platform, buffer + (ulong)done, here);
-            }
-
-            if (result != 0)
-            {
-                return result;
-            }
-        }
-
-        return shared.Length;
+        long result = isWrite ? CopyIn(ref process, ref platform, buffer, shared) : CopyOut(ref process, ref platform, buffer, shared);
+        return result == 0 ? shared.Length : result;
     }
 
     // The call is made anew when the process goes on: RIP is behind SYSCALL, and RAX still the number.

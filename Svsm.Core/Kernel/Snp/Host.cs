@@ -4,6 +4,7 @@
 // The kernel's end of the guest-host protocol on the current CPU: the register form from the first instruction on, the page form
 // once the GHCB page is shared and registered. Every answer is copied once and checked by GhcbMsrProtocol and GhcbExchange.
 
+using System;
 using System.Diagnostics.CodeAnalysis;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
@@ -17,6 +18,10 @@ namespace Svsm.Kernel.Snp;
 /// <summary>Requests to the host.</summary>
 internal static unsafe class Host
 {
+    /// <summary>Most bytes of <see cref="TryWritePort"/>.</summary>
+    public const int MaxPortBytes = 16;
+
+    private const int PortShift = 16;
     private const int DestinationShift = 32;
     private const int CreationVmplShift = 16;
 
@@ -169,6 +174,30 @@ internal static unsafe class Host
         System.Threading.Volatile.Write(ref buffer, value);
         bool isDone = GhcbExchange.TryExchange(ref *(GhcbPage*)KernelLayout.GhcbPage, ref port, in request, out _);
         value = System.Threading.Volatile.Read(ref buffer);
+        CpuLocks.Release();
+        return isDone;
+    }
+
+    /// <summary>Writes bytes to an I/O port, one after the other, as REP OUTSB does. Only while <see cref="HasPage"/>.</summary>
+    /// <param name="port">The port.</param>
+    /// <param name="bytes">1 to <see cref="MaxPortBytes"/> bytes.</param>
+    /// <returns>False: the host refused.</returns>
+    public static bool TryWritePort(ushort port, ReadOnlySpan<byte> bytes)
+    {
+        GhcbRequest request = new()
+        {
+            ExitCode = GhcbExitCode.Ioio,
+            Info1 = ((ulong)port << PortShift) | (ulong)(IoioInfo.Size8 | IoioInfo.String | IoioInfo.Rep | IoioInfo.Address64),
+            Info2 = (ulong)bytes.Length,
+            Sent = GhcbRegisters.Scratch,
+        };
+        Port exit = default;
+        CpuLocks.Hold();
+        request.Scratch = PerCpu.Current.GhcbFrame.Value + GhcbPage.SharedBufferOffset;
+
+        // SAFETY: the page is mapped at this address on every CPU, and the buffer is a part of it, longer than the most bytes.
+        bytes.CopyTo(new Span<byte>((void*)(KernelLayout.GhcbPage + GhcbPage.SharedBufferOffset), MaxPortBytes));
+        bool isDone = GhcbExchange.TryExchange(ref *(GhcbPage*)KernelLayout.GhcbPage, ref exit, in request, out _);
         CpuLocks.Release();
         return isDone;
     }
