@@ -96,6 +96,7 @@ internal static unsafe class Doorbell
     public static bool TryRunVmpl(ulong request, out ulong answer)
     {
         const ulong NotAsked = ulong.MaxValue;
+        PerCpu.Current.IsGhcbHarmless = false;
         answer = RunVmpl(request, Flags);
         NoteEvents();
         return answer != NotAsked;

@@ -244,11 +244,18 @@ internal static unsafe class Host
     /// </summary>
     public static void LeaveToProcess()
     {
+        ref PerCpu cpu = ref PerCpu.Current;
+        if (cpu.IsGhcbHarmless)
+        {
+            return;
+        }
+
         GhcbRequest request = new() { ExitCode = GhcbExitCode.HypervisorFeatures };
 
         // SAFETY: as in TryExchange.
         GhcbExchange.Write(ref *(GhcbPage*)KernelLayout.GhcbPage, in request);
-        X64.WriteMsr(SevMsr.Ghcb, PerCpu.Current.GhcbFrame.Value);
+        X64.WriteMsr(SevMsr.Ghcb, cpu.GhcbFrame.Value);
+        cpu.IsGhcbHarmless = true;
     }
 
     /// <summary>Ends the VM.</summary>
@@ -266,6 +273,7 @@ internal static unsafe class Host
     private static ulong Exchange(ulong request)
     {
         CpuLocks.Hold();
+        PerCpu.Current.IsGhcbHarmless = false;
         X64.WriteMsr(SevMsr.Ghcb, request);
         X64.VmgExit();
         ulong answer = X64.ReadMsr(SevMsr.Ghcb);
@@ -277,7 +285,9 @@ internal static unsafe class Host
     {
         public readonly void Exit()
         {
-            X64.WriteMsr(SevMsr.Ghcb, PerCpu.Current.GhcbFrame.Value);
+            ref PerCpu cpu = ref PerCpu.Current;
+            cpu.IsGhcbHarmless = false;
+            X64.WriteMsr(SevMsr.Ghcb, cpu.GhcbFrame.Value);
             X64.VmgExit();
         }
     }

@@ -109,6 +109,9 @@ internal unsafe struct PerCpu
     /// <summary>Always false: what a CPU without a doorbell page has in place of its flags.</summary>
     public bool NoSignal;
 
+    /// <summary>The GHCB is as <see cref="Snp.Host.LeaveToProcess"/> has left it: nothing was asked since.</summary>
+    public bool IsGhcbHarmless;
+
     /// <summary>A process has run since the last tick: the timer is left on for the next one.</summary>
     public bool RanProcess;
 
