@@ -64,7 +64,7 @@ internal sealed class VariableTable(IVariableStorage storage)
         static Variable? After(SortedList<uint, Variable> list, Variable? variable)
         {
             int index = variable is null ? 0 : list.IndexOfKey(variable.Number) + 1;
-            return index < list.Count ? list.Values[index] : null;
+            return index < list.Count ? list.GetValueAtIndex(index) : null;
         }
     }
 
@@ -100,7 +100,7 @@ internal sealed class VariableTable(IVariableStorage storage)
     {
         while (_volatile.Count != 0)
         {
-            Take(_volatile.Values[^1]);
+            Take(_volatile.GetValueAtIndex(_volatile.Count - 1));
         }
 
         if (Find(KnownVariables.CustomMode) is Variable customMode)
@@ -205,7 +205,7 @@ internal sealed class VariableTable(IVariableStorage storage)
         Put(variable with { Number = NextNumber(variable.IsNonVolatile ? _nonVolatile : _volatile), IsStored = false });
     }
 
-    private static uint NextNumber(SortedList<uint, Variable> list) => list.Count == 0 ? 1 : list.Keys[^1] + 1;
+    private static uint NextNumber(SortedList<uint, Variable> list) => list.Count == 0 ? 1 : list.GetKeyAtIndex(list.Count - 1) + 1;
 
     private void Put(Variable variable)
     {

@@ -31,7 +31,7 @@ internal static class PackagedModules
     /// <summary>The test module that fills its part of the store.</summary>
     public static ModuleOptions Filling => new()
     {
-        TypeName = "Svsm.TestModule.FillingModule",
+        TypeName = "Svsm.TestFilling.FillingModule",
         Protocol = 0x8000_0010,
         Permissions = ModulePermissions.Store,
         StoreQuota = 2 << 20,

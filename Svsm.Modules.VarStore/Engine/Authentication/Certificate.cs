@@ -18,7 +18,7 @@
 // any purpose).
 
 using System;
-using Org.BouncyCastle.Math;
+using System.Numerics;
 
 namespace Svsm.Modules.VarStore;
 
@@ -95,15 +95,15 @@ internal sealed class Certificate
             return false;
         }
 
-        var modulus = new BigInteger(1, _modulus);
-        var value = new BigInteger(1, signature);
-        if (value.CompareTo(modulus) >= 0)
+        var modulus = new BigInteger(_modulus, isUnsigned: true, isBigEndian: true);
+        var value = new BigInteger(signature, isUnsigned: true, isBigEndian: true);
+        if (value >= modulus)
         {
             return false;
         }
 
         // The whole block is compared with what it has to be: there is nothing to parse in it.
-        byte[] block = value.ModPow(new BigInteger(1, _exponent), modulus).ToByteArrayUnsigned();
+        byte[] block = BigInteger.ModPow(value, new BigInteger(_exponent, isUnsigned: true, isBigEndian: true), modulus).ToByteArray(isUnsigned: true, isBigEndian: true);
         byte[] wanted = new byte[length];
         wanted.AsSpan().Fill(0xFF);
         wanted[0] = 0;

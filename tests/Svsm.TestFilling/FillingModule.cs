@@ -7,7 +7,7 @@ using System.Collections.Generic;
 using Svsm.Core;
 using Svsm.Wire;
 
-namespace Svsm.TestModule;
+namespace Svsm.TestFilling;
 
 /// <summary>Fills its part of the store: for what a store of many records costs.</summary>
 [SvsmProtocol(0x8000_0010)]
