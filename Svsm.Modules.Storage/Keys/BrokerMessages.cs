@@ -216,8 +216,9 @@ internal sealed record BrokerAnswer(byte[] SenderKey, byte[] Protected, byte[] E
 /// <summary>Sizes and fixed texts.</summary>
 internal static class BrokerFormat
 {
-    // Of a request or an answer on the channel.
+    // Of a request or an answer on the channel, without the head: u32 bytes | u32 number.
     public const int MaxFrame = 0x1_0000;
+    public const int FrameHeadLength = 8;
 
     public const uint Version = 1;
     public const int MaxNonce = 128;

@@ -33,6 +33,9 @@ public interface IBrokerChannel
     /// <summary>Most bytes of a request and of an answer.</summary>
     const int MaxLength = BrokerFormat.MaxFrame;
 
+    /// <summary>Bytes in front of each on a stream: u32 bytes, u32 number of the request.</summary>
+    const int HeadLength = BrokerFormat.FrameHeadLength;
+
     /// <summary>Sends a request, and waits for its answer.</summary>
     /// <param name="request">The request, at most <see cref="MaxLength"/> bytes.</param>
     /// <param name="answer">The answer, at most <see cref="MaxLength"/> bytes. Untrusted.</param>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
+using System;
 using System.Diagnostics;
+using System.Security.Cryptography;
 using System.Threading;
 using Svsm.Core;
 using Svsm.Store;
@@ -9,8 +11,8 @@ using Svsm.StoreKeys;
 
 namespace Svsm.Modules.Storage;
 
-/// <summary>The key of a store, and where it comes from.</summary>
-internal readonly record struct KeyOfStore(byte[] Key, StoreKeyOrigin Origin);
+/// <summary>The key of a store, where it comes from, and who keeps the store's last version; null: nobody does.</summary>
+internal readonly record struct KeyOfStore(byte[] Key, StoreKeyOrigin Origin, StoreAnchor? Anchor = null);
 
 /// <summary>Gets the key of the store.</summary>
 /// <param name="peers">The other modules: the one that attests.</param>
@@ -28,7 +30,24 @@ internal static class ChipKey
 
     private delegate AttestingResult Wish();
 
-    public static KeyOfStore? TryGet(ModulePeers peers, StoreKeyOrigin? origin, out string why)
+    /// <summary>Gets the key from the chip alone: a <see cref="StoreKeySource"/>.</summary>
+    public static KeyOfStore? TryGet(ModulePeers peers, StoreKeyOrigin? origin, out string why) => TryGet(peers, origin, default, out why);
+
+    /// <summary>Gets the key from the chip, and from a broker's secret if there is one.</summary>
+    public static KeyOfStore? TryGet(ModulePeers peers, StoreKeyOrigin? origin, ReadOnlySpan<byte> secret, out string why)
+    {
+        byte[] copy = secret.ToArray();
+        try
+        {
+            return TryGetWith(peers, origin, copy, out why);
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(copy);
+        }
+    }
+
+    private static KeyOfStore? TryGetWith(ModulePeers peers, StoreKeyOrigin? origin, byte[] secret, out string why)
     {
         var peer = new AttestingPeer(peers);
         LaunchIdentity? identity = null;
@@ -37,7 +56,7 @@ internal static class ChipKey
         byte[] key = new byte[StoreKey.Length];
         if (result == AttestingResult.Done)
         {
-            result = Ask(() => StoreKey.Derive(peer, identity!, used, key));
+            result = Ask(() => StoreKey.Derive(peer, identity!, used, secret, key));
         }
 
         why = result switch

@@ -5,7 +5,7 @@
 // through the kernel (SvsmModule.Store). It serves no guest; its protocol is a name.
 //
 // It is started before those who ask it. Start finds the disk, gets the key and opens the store. A store that is not there, is damaged, has another key or
-// is older than what is known is never replaced by a new one: it is not open, which whoever asks is told, so the TPM and the variables do not start, and
+// is older than what the broker knows is never replaced by a new one: it is not open, which whoever asks is told, so the TPM and the variables do not start, and
 // the log says why. A new store is made on one kind of disk alone: one that was marked for it (svsm store prepare).
 //
 // Manifest, version 0, 64 bytes: u32 0 | u32 flags | 08 id of the store (16) | 18 u64 generation with which it was opened | 20 its root (32)
@@ -14,6 +14,7 @@
 
 using System;
 using System.Buffers.Binary;
+using System.IO;
 using System.Security.Cryptography;
 using Svsm.Core;
 using Svsm.Store;
@@ -31,20 +32,26 @@ public sealed class StorageModule : SvsmModule
     private const int TimeoutMilliseconds = 20_000;
     private const int ManifestLength = 64;
     private const uint OpenFlag = 1;
+    private const uint AnchoredFlag = 2;
     private const uint CreatedFlag = 4;
 
-    private readonly StoreKeySource _keys;
+    // Null: as the image says.
+    private readonly StoreKeySource? _keys;
+    private readonly byte[]? _pin;
     private readonly int _timeout;
     private readonly byte[] _manifest = new byte[ManifestLength];
     private StoreKeeper? _keeper;
 
     /// <summary>Makes the module of an image.</summary>
     public StorageModule()
-        : this(ChipKey.TryGet, TimeoutMilliseconds)
     {
+        _timeout = TimeoutMilliseconds;
+        _pin = File.Exists(BrokerKeys.PinPath) ? File.ReadAllBytes(BrokerKeys.PinPath) : null;
     }
 
     internal StorageModule(StoreKeySource keys, int timeoutMilliseconds) => (_keys, _timeout) = (keys, timeoutMilliseconds);
+
+    internal StorageModule(byte[] pin, int timeoutMilliseconds) => (_pin, _timeout) = (pin, timeoutMilliseconds);
 
     /// <inheritdoc/>
     protected override void Start()
@@ -61,14 +68,22 @@ public sealed class StorageModule : SvsmModule
 
         var disk = new VirtioDisk(Disks, slot, _timeout);
         StoreKeyOrigin? origin = PersistentStore.TryReadKeyOrigin(disk, out StoreKeyOrigin there) ? there : null;
-        if (_keys(Peers, origin, out string why) is not KeyOfStore key)
+        StoreKeySource keys = _keys ?? (_pin is null ? ChipKey.TryGet : new BrokerKeys(Disks, _pin, Log).TryGet);
+        if (keys(Peers, origin, out string why) is not KeyOfStore key)
         {
             Log.Error($"the store is not open: there is no key. {why}");
             return;
         }
 
-        StoreOpening opening = PersistentStore.Open(disk, key.Key);
+        StoreOpening opening = PersistentStore.Open(disk, key.Key, key.Anchor?.Known);
         bool isNew = opening.State == StoreState.Fresh && PreparedDevice.IsPrepared(disk);
+        if (isNew && key.Anchor?.Known is StoreVersion last)
+        {
+            Log.Error($"the store is not open: this disk is new, and the broker knows a store of generation {last.Generation}");
+            CryptographicOperations.ZeroMemory(key.Key);
+            return;
+        }
+
         if (isNew)
         {
             opening = PersistentStore.Create(disk, key.Key, key.Origin);
@@ -89,9 +104,18 @@ public sealed class StorageModule : SvsmModule
             Log.Warning($"the store did not grow with its disk: {grown}");
         }
 
-        _keeper = new StoreKeeper(store, disk, key.Key, Log);
-        Describe(store, isNew);
-        Log.Information($"store {store.Id} {(isNew ? "made" : opening.IsRepaired ? "open, and repaired" : "open")}: generation {store.Version.Generation}; an older state of it cannot be told");
+        if (key.Anchor is StoreAnchor anchor && anchor.TryMove(store.Version) is AnchorResult moved and not AnchorResult.Done)
+        {
+            Log.Error($"the store is not open: {(moved == AnchorResult.Lost ? "another machine goes on from a copy of it" : "the broker is not reached any more")}");
+            CryptographicOperations.ZeroMemory(key.Key);
+            return;
+        }
+
+        _keeper = new StoreKeeper(store, disk, key.Key, key.Anchor, Log);
+        Describe(store, isNew, key.Anchor is not null);
+        Log.Information(
+            $"store {store.Id} {(isNew ? "made" : opening.IsRepaired ? "open, and repaired" : "open")}: generation {store.Version.Generation}; "
+            + (key.Anchor is null ? "an older state of it cannot be told" : "an older state of it is refused"));
     }
 
     /// <inheritdoc/>
@@ -117,10 +141,10 @@ public sealed class StorageModule : SvsmModule
         return version == 0;
     }
 
-    private void Describe(PersistentStore store, bool isNew)
+    private void Describe(PersistentStore store, bool isNew, bool isAnchored)
     {
         Span<byte> manifest = _manifest;
-        BinaryPrimitives.WriteUInt32LittleEndian(manifest[4..], OpenFlag | (isNew ? CreatedFlag : 0));
+        BinaryPrimitives.WriteUInt32LittleEndian(manifest[4..], OpenFlag | (isAnchored ? AnchoredFlag : 0) | (isNew ? CreatedFlag : 0));
         store.Id.TryWriteBytes(manifest[8..]);
         BinaryPrimitives.WriteUInt64LittleEndian(manifest[0x18..], store.Version.Generation);
         Convert.FromHexString(store.Version.Root).CopyTo(manifest[0x20..]);

@@ -6,6 +6,9 @@
 // When the device has failed in a commit, only the device knows whether it happened. Then the store is opened again at once, as what it was before or
 // what it should be now, and not as something older; and what the commit was to change is compared. If that fails as well, the module that asked gets
 // Failed, and no commit until it has looked (List). Other modules go on as soon as the store can be opened.
+//
+// With an anchor (StoreAnchor), a commit is answered when the anchor has its version, and none is begun before the anchor has that of the last one: the log of
+// the store goes back far enough for one commit, whatever is compacted.
 
 using System;
 using System.Collections.Generic;
@@ -18,6 +21,7 @@ internal sealed class StoreKeeper : StoreServer
 {
     private readonly IBlockDevice _device;
     private readonly byte[] _key;
+    private readonly StoreAnchor? _anchor;
     private readonly ModuleLog _log;
 
     // Protocols of modules whose last commit may have happened or not.
@@ -30,8 +34,10 @@ internal sealed class StoreKeeper : StoreServer
     /// <param name="store">The store, open.</param>
     /// <param name="device">Its device.</param>
     /// <param name="key">Its key, to open it again.</param>
+    /// <param name="anchor">Who keeps its last version, and has this one; null: nobody does.</param>
     /// <param name="log">The log.</param>
-    public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, ModuleLog log) => (_store, _device, _key, _log) = (store, device, key, log);
+    public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, StoreAnchor? anchor, ModuleLog log) =>
+        (_store, _device, _key, _anchor, _log) = (store, device, key, anchor, log);
 
     protected override StoreStatus Get(in PeerRequest request, ReadOnlySpan<byte> name, out byte[] value)
     {
@@ -66,6 +72,12 @@ internal sealed class StoreKeeper : StoreServer
             return status;
         }
 
+        status = TryAnchor();
+        if (status != StoreStatus.Done)
+        {
+            return status;
+        }
+
         foreach (StoreChange change in changes)
         {
             StoreResult result = change.Value is ReadOnlyMemory<byte> value ? transaction!.Put(change.Name.Span, value.Span) : transaction!.Delete(change.Name.Span);
@@ -76,7 +88,30 @@ internal sealed class StoreKeeper : StoreServer
         }
 
         StoreResult committed = transaction!.Commit();
-        return committed == StoreResult.DeviceFailed ? FindOut(in request, changes) : Translate(committed);
+        status = committed == StoreResult.DeviceFailed ? FindOut(in request, changes) : Translate(committed);
+        if (status != StoreStatus.Done || TryAnchor() == StoreStatus.Done)
+        {
+            return status;
+        }
+
+        // The commit is on the disk. Without the anchor it is not certain to be there after a restart: an older disk could be put back.
+        _unsure.Add(request.Protocol);
+        return StoreStatus.Failed;
+    }
+
+    // Whether the anchor has the version that was reached.
+    private StoreStatus TryAnchor()
+    {
+        switch (_anchor?.TryMove(_store.Version) ?? AnchorResult.Done)
+        {
+            case AnchorResult.Done:
+                return StoreStatus.Done;
+            case AnchorResult.Lost:
+                Lose("another machine goes on from a copy of it, says the broker");
+                return StoreStatus.NotOpen;
+            default:
+                return StoreStatus.DeviceFailed;
+        }
     }
 
     protected override StoreStatus Describe(in PeerRequest request, out StoreDescription description)
@@ -85,7 +120,7 @@ internal sealed class StoreKeeper : StoreServer
         StoreStatus status = TryBegin(in request, out StoreTransaction? transaction);
         if (status == StoreStatus.Done)
         {
-            description = new(request.StoreQuota, transaction!.Used, IsRollbackDetected: false);
+            description = new(request.StoreQuota, transaction!.Used, IsRollbackDetected: _anchor is not null);
         }
 
         return status;

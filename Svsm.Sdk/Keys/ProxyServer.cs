@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The SVSMs' end of the proxy: a Unix socket, where the host's device for the SVSM's channel connects. Frames in both directions: u32 bytes, and so many bytes. A
-// connection that sends anything else is closed.
+// The SVSMs' end of the proxy: a Unix socket, where the host's device for the SVSM's channel connects. Frames in both directions: u32 bytes, u32 number, and so many
+// bytes; an answer has the number of its request, so that one that comes too late is not taken for another. A connection that sends anything else is closed.
 
 using System;
 using System.Buffers.Binary;
@@ -70,7 +70,7 @@ public static class ProxyServer
         try
         {
             using var stream = new NetworkStream(connection, ownsSocket: true);
-            byte[] head = new byte[sizeof(uint)];
+            byte[] head = new byte[BrokerFormat.FrameHeadLength];
             while (true)
             {
                 await stream.ReadExactlyAsync(head, cancellationToken).ConfigureAwait(false);
@@ -83,9 +83,10 @@ public static class ProxyServer
                 byte[] request = new byte[length];
                 await stream.ReadExactlyAsync(request, cancellationToken).ConfigureAwait(false);
                 byte[] answer = await proxy.AnswerAsync(request, cancellationToken).ConfigureAwait(false);
-                byte[] frame = new byte[sizeof(uint) + answer.Length];
+                byte[] frame = new byte[BrokerFormat.FrameHeadLength + answer.Length];
+                head.CopyTo(frame, 0);
                 BinaryPrimitives.WriteInt32LittleEndian(frame, answer.Length);
-                answer.CopyTo(frame, sizeof(uint));
+                answer.CopyTo(frame, BrokerFormat.FrameHeadLength);
                 await stream.WriteAsync(frame, cancellationToken).ConfigureAwait(false);
             }
         }

@@ -13,8 +13,8 @@ using Xunit;
 namespace Svsm.Modules.Storage.Tests;
 
 /// <summary>
-/// The SVSM's disks on the desk: the device of the simulated machine behind its registers in slot 0, and the memory that both reach. A test sees each
-/// access, and changes what the driver gets.
+/// The SVSM's devices on the desk: the disk of the simulated machine behind its registers in slot 0, its channel in slot 1 if there is one, and the memory that all
+/// reach. A test sees each access, and changes what the driver gets.
 /// </summary>
 internal sealed class DeskDisks : SvsmDisks, IDeviceMemory, IDisposable
 {
@@ -22,13 +22,16 @@ internal sealed class DeskDisks : SvsmDisks, IDeviceMemory, IDisposable
 
     private readonly byte[] _memory = new byte[MemoryLength];
     private readonly SvsmDisk _disk;
-    private readonly VirtioMmioTransport _transport;
+    private readonly VirtioConsole? _channel;
+    private readonly VirtioMmioTransport[] _transports;
 
-    public DeskDisks(SvsmDisk disk)
+    public DeskDisks(SvsmDisk disk, string? channel = null)
     {
         _disk = disk;
         disk.Open();
-        _transport = new VirtioMmioTransport(disk, this);
+        _channel = channel is null ? null : new VirtioConsole(channel);
+        _channel?.Open();
+        _transports = _channel is null ? [new VirtioMmioTransport(disk, this)] : [new VirtioMmioTransport(disk, this), new VirtioMmioTransport(_channel, this)];
     }
 
     /// <summary>What the driver reads of a register, if not what the device says.</summary>
@@ -49,16 +52,22 @@ internal sealed class DeskDisks : SvsmDisks, IDeviceMemory, IDisposable
         Assert.InRange(disk, 0, MaxDisks - 1);
         Assert.True(register is >= 0 and < 0x1000 && register % 4 == 0);
         BeforeAccess?.Invoke();
-        uint value = disk == 0 ? (uint)_transport.Read((ulong)register, sizeof(uint)) : uint.MaxValue;
+        if (disk >= _transports.Length)
+        {
+            return uint.MaxValue;
+        }
+
+        uint value = (uint)_transports[disk].Read((ulong)register, sizeof(uint));
+        Assert.True(_transports[disk].PollAsync().IsCompletedSuccessfully);
         return OnRegister?.Invoke(register, value) ?? value;
     }
 
     public override void WriteRegister(int disk, int register, uint value)
     {
-        Assert.Equal(0, disk);
+        Assert.InRange(disk, 0, _transports.Length - 1);
         BeforeAccess?.Invoke();
-        Task task = _transport.WriteAsync((ulong)register, sizeof(uint), value);
-        Assert.True(task.IsCompletedSuccessfully);
+        Assert.True(_transports[disk].WriteAsync((ulong)register, sizeof(uint), value).IsCompletedSuccessfully);
+        Assert.True(_transports[disk].PollAsync().IsCompletedSuccessfully);
     }
 
     public override void ReadMemory(int offset, Span<byte> destination)
@@ -74,7 +83,11 @@ internal sealed class DeskDisks : SvsmDisks, IDeviceMemory, IDisposable
         source.CopyTo(_memory.AsSpan(offset, source.Length));
     }
 
-    public void Dispose() => _disk.Close();
+    public void Dispose()
+    {
+        _disk.Close();
+        _channel?.Dispose();
+    }
 
     Task<byte[]?> IDeviceMemory.ReadAsync(ulong gpa, int length) =>
         Task.FromResult(IsInside(gpa, length) ? _memory.AsSpan((int)(gpa - Address), length).ToArray() : null);
@@ -132,6 +145,9 @@ internal sealed class TestDisk : IDisposable
 
     public string Path { get; }
 
+    /// <summary>A socket that somebody listens on; null: there is no channel. From the next start on.</summary>
+    public string? Channel { get; set; }
+
     public SpoiltDisk Device { get; private set; } = null!;
 
     public DeskDisks Disks { get; private set; } = null!;
@@ -152,6 +168,6 @@ internal sealed class TestDisk : IDisposable
     private void Open()
     {
         Device = new SpoiltDisk(Path);
-        Disks = new DeskDisks(Device);
+        Disks = new DeskDisks(Device, Channel);
     }
 }

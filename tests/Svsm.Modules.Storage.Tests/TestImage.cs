@@ -20,14 +20,17 @@ internal sealed class TestImage : IDisposable
     private readonly ModuleTest _module;
 
     /// <summary>Boots an image with a disk.</summary>
-    public TestImage(TestDisk disk, byte[]? key = null, int timeout = 50) =>
+    public TestImage(TestDisk disk, byte[]? key = null, int timeout = 50, StoreAnchor? anchor = null) =>
         _module = new ModuleTest(new StorageModule(
             (ModulePeers _, StoreKeyOrigin? origin, out string why) =>
             {
                 why = "";
-                return new KeyOfStore([.. key ?? Key], origin ?? new StoreKeyOrigin(3, 4));
+                return new KeyOfStore([.. key ?? Key], origin ?? new StoreKeyOrigin(3, 4), anchor);
             },
             timeout), disks: disk.Disks);
+
+    /// <summary>Boots an image that trusts a broker.</summary>
+    public TestImage(TestDisk disk, byte[] pin, ModulePeers peers) => _module = new ModuleTest(new StorageModule(pin, 1000), peers: peers, disks: disk.Disks);
 
     /// <summary>What the module that keeps the store has in its log.</summary>
     public string Log => string.Join('\n', _module.Log.Select(line => line.Line));

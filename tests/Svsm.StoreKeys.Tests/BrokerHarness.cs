@@ -78,6 +78,9 @@ internal sealed class BrokerHarness : IDisposable
     public KeyBroker NewBroker(BrokerKey key, params ReferenceValues[] references) => new(
         key, new BrokerPolicy(TrustedRoot.FromCertificate(_chip.Ark.Span), references.Length == 0 ? [Reference()] : references, []), State, Time, AddLog);
 
+    /// <summary>The same broker, which believes another chip.</summary>
+    public KeyBroker NewBrokerFor(SimulatedChip chip) => new(Key, new BrokerPolicy(TrustedRoot.FromCertificate(chip.Ark.Span), [Reference()], []), State, Time, AddLog);
+
     public static ReferenceValues Reference(string image = "image", ulong policy = 0x3_0000) =>
         new() { LaunchDigests = [new LaunchDigest(SHA384.HashData(Encoding.ASCII.GetBytes(image)))], Policy = new GuestPolicy(policy) };
 
@@ -100,10 +103,11 @@ internal sealed class BrokerHarness : IDisposable
 
     public BrokerPin Pin(bool isTrustee = false) => BrokerPin.TryRead(Key.MakePin(isTrustee))!;
 
-    public TestLaunch NewLaunch(string image = "image", ulong policy = 0x3_0000)
+    public TestLaunch NewLaunch(string image = "image", ulong policy = 0x3_0000, SimulatedChip? chip = null)
     {
-        var launch = new TestLaunch(_chip, image: image, policy: policy);
-        launch.Kernel.HostCertificates = MakeTable(_chip.Vcek.ToArray(), _chip.Ask.ToArray());
+        chip ??= _chip;
+        var launch = new TestLaunch(chip, image: image, policy: policy);
+        launch.Kernel.HostCertificates = MakeTable(chip.Vcek.ToArray(), chip.Ask.ToArray());
         return launch;
     }
 

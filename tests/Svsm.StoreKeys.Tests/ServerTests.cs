@@ -88,7 +88,7 @@ public sealed class ServerTests(ChipFixture fixture)
         Task proxy = await StartAsync(started => ProxyServer.ServeAsync(socket, new Uri(FreeUrl()), BrokerHarness.Resource, harness.AddLog, started, end.Token));
         using (var channel = new SocketChannel(socket))
         {
-            Assert.False(channel.TryExchangeRaw([0xFF, 0xFF, 0xFF, 0xFF], out _));
+            Assert.False(channel.TryExchangeRaw([0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0], out _));
         }
 
         using (var channel = new SocketChannel(socket))
@@ -177,14 +177,16 @@ public sealed class ServerTests(ChipFixture fixture)
     private sealed class SocketChannel : IBrokerChannel, IDisposable
     {
         private readonly Socket _socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        private int _number = 0x7000_0000;
 
         public SocketChannel(string path) => _socket.Connect(new UnixDomainSocketEndPoint(path));
 
         public bool TryExchange(ReadOnlySpan<byte> request, out byte[] answer)
         {
-            byte[] frame = new byte[4 + request.Length];
+            byte[] frame = new byte[8 + request.Length];
             BinaryPrimitives.WriteInt32LittleEndian(frame, request.Length);
-            request.CopyTo(frame.AsSpan(4));
+            BinaryPrimitives.WriteInt32LittleEndian(frame.AsSpan(4), ++_number);
+            request.CopyTo(frame.AsSpan(8));
             return TryExchangeRaw(frame, out answer);
         }
 
@@ -192,11 +194,13 @@ public sealed class ServerTests(ChipFixture fixture)
         {
             answer = [];
             _socket.Send(frame);
-            byte[] head = new byte[4];
+            byte[] head = new byte[8];
             if (!TryFill(head))
             {
                 return false;
             }
+
+            Assert.Equal(_number, BinaryPrimitives.ReadInt32LittleEndian(head.AsSpan(4)));
 
             answer = new byte[BinaryPrimitives.ReadInt32LittleEndian(head)];
             return TryFill(answer);

@@ -170,9 +170,10 @@ public sealed class KeysCommandTests : ToolTest
 
     private static byte[] Exchange(Socket socket, byte[] request)
     {
-        socket.Send([.. BitConverter.GetBytes(request.Length), .. request]);
-        byte[] head = new byte[4];
+        socket.Send([.. BitConverter.GetBytes(request.Length), 9, 8, 7, 6, .. request]);
+        byte[] head = new byte[8];
         Fill(head);
+        Assert.Equal([9, 8, 7, 6], head[4..]);
         byte[] answer = new byte[BitConverter.ToInt32(head)];
         Fill(answer);
         return answer;

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+using System.Diagnostics;
+using System.Threading;
+using Svsm.Core;
+using Svsm.Store;
+using Svsm.StoreKeys;
+
+namespace Svsm.Modules.Storage;
+
+/// <summary>The key of the store of an image that trusts a broker: from the chip and the broker's secret, or from that alone.</summary>
+/// <param name="disks">The SVSM's devices: the channel is one of them.</param>
+/// <param name="pin">The file of the image.</param>
+/// <param name="log">The log.</param>
+internal sealed class BrokerKeys(SvsmDisks disks, byte[] pin, ModuleLog log)
+{
+    /// <summary>The file of an image that trusts a broker, as <c>svsm keys pin</c> makes it.</summary>
+    public const string PinPath = "/broker.pin";
+
+    // Of an exchange: the proxy gives a broker 30 seconds.
+    private const int TimeoutMilliseconds = 40_000;
+
+    // As with the chip's key: hosts limit how often guests ask for a report.
+    private const int MaxBusyMilliseconds = 60_000;
+    private const int PauseMilliseconds = 50;
+
+    /// <summary>Gets the key: a <see cref="StoreKeySource"/>.</summary>
+    public KeyOfStore? TryGet(ModulePeers peers, StoreKeyOrigin? origin, out string why)
+    {
+        if (BrokerPin.TryRead(pin) is not BrokerPin trusted)
+        {
+            why = $"{PinPath} of the image is no file of svsm keys pin";
+            return null;
+        }
+
+        int slot = 0;
+        while (!VirtioChannel.IsThere(disks, slot))
+        {
+            if (++slot == SvsmDisks.MaxDisks)
+            {
+                why = "the image trusts a broker, and the host gives the SVSM no channel to one";
+                return null;
+            }
+        }
+
+        var channel = new VirtioChannel(disks, slot, TimeoutMilliseconds);
+        var peer = new AttestingPeer(peers);
+        if (TryOpen(channel, peer, trusted, out why) is not BrokerSession session)
+        {
+            return null;
+        }
+
+        StoreAnchor? anchor = null;
+        if (session.HasAnchor)
+        {
+            BrokerResult asked = session.GetAnchor(out StoreVersion? last);
+            if (asked != BrokerResult.Done)
+            {
+                why = $"the broker does not tell the last version of the store: {Describe(asked, channel)}";
+                session.Dispose();
+                return null;
+            }
+
+            anchor = new BrokerAnchor(() => TryOpen(channel, peer, trusted, out _), session, last, log);
+        }
+
+        KeyOfStore? key = session.IsMovable ? FromBroker(session) : ChipKey.TryGet(peers, origin, session.Secret, out why);
+        if (anchor is null || key is null)
+        {
+            session.Dispose();
+        }
+
+        return key is KeyOfStore made ? made with { Anchor = anchor } : null;
+    }
+
+    private static KeyOfStore FromBroker(BrokerSession session)
+    {
+        byte[] key = new byte[StoreKey.Length];
+        StoreKey.FromBroker(session.Secret, key);
+        return new KeyOfStore(key, default);
+    }
+
+    private static BrokerSession? TryOpen(VirtioChannel channel, AttestingPeer peer, BrokerPin trusted, out string why)
+    {
+        long start = Stopwatch.GetTimestamp();
+        BrokerResult result = BrokerSession.TryOpen(channel, peer, trusted, out BrokerSession? session);
+        while (result == BrokerResult.Busy && Stopwatch.GetElapsedTime(start).TotalMilliseconds < MaxBusyMilliseconds)
+        {
+            Thread.Sleep(PauseMilliseconds);
+            result = BrokerSession.TryOpen(channel, peer, trusted, out session);
+        }
+
+        why = result == BrokerResult.Done ? "" : Describe(result, channel);
+        return session;
+    }
+
+    private static string Describe(BrokerResult result, VirtioChannel channel) => result switch
+    {
+        BrokerResult.Busy => $"the host says that the security processor is busy, for {MaxBusyMilliseconds} ms",
+        BrokerResult.NoReport => "there is no report for the broker: no module attests, or the key of VMPL0 is lost",
+        BrokerResult.Refused => "the broker refuses, says the host: it does not believe this image, or has no such secret; its log has the reason",
+        BrokerResult.NotTheBroker => "an answer is not from the broker that the image trusts",
+        BrokerResult.NotWritten => "what it keeps is damaged",
+        _ => $"the broker is not reached{(channel.Failure.Length == 0 ? "" : $"; the channel: {channel.Failure}")}",
+    };
+}

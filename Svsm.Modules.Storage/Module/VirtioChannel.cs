@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The driver of the SVSM's channel: a virtio console with one port, whose other end is the proxy of the broker (docs/keys.md). A stream of bytes, in which a frame is
+// u32 bytes, u32 number, and so many bytes. One request at a time; an answer has its number, and one to a request that was given up is thrown away.
+//
+// The queue that sends is at 0xD000 of the memory, the one that receives at 0xE000, with 3584 and 4096 bytes of data. The disk has what is before.
+//
+// Whatever comes is untrusted: lengths are checked before anything is read, and what it means is for BrokerSession to find out.
+//
+// Source: Virtual I/O Device (VIRTIO) 1.2, 5.3 (console device).
+
+using System;
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.IO;
+using Svsm.Core;
+using Svsm.StoreKeys;
+
+namespace Svsm.Modules.Storage;
+
+internal sealed class VirtioChannel : VirtioDriver, IBrokerChannel
+{
+    private const uint ConsoleDevice = 3;
+    private const int ReceiveQueue = 0;
+    private const int SendQueue = 1;
+    private const int InterruptStatus = 0x060;
+
+    private const int SendOffset = 0xD000;
+    private const int ReceiveOffset = 0xE000;
+    private const int SendLength = 0xE00;
+    private const int ReceiveLength = 0x1000;
+
+    private readonly SvsmDisks _disks;
+    private readonly VirtioRing _receive;
+    private readonly VirtioRing _send;
+    private readonly int _timeout;
+    private readonly byte[] _received = new byte[ReceiveLength];
+    private int _receivedAt;
+    private int _receivedEnd;
+
+    // Not that of a driver before this one, whose answer may still come.
+    private uint _number = (uint)Stopwatch.GetTimestamp();
+
+    /// <summary>Makes the driver.</summary>
+    /// <param name="disks">Registers and memory.</param>
+    /// <param name="slot">Which registers.</param>
+    /// <param name="timeoutMilliseconds">How long an exchange may take.</param>
+    public VirtioChannel(SvsmDisks disks, int slot, int timeoutMilliseconds)
+        : this(disks, slot, timeoutMilliseconds, new VirtioRing(disks, ReceiveOffset, 0, 0, 0), new VirtioRing(disks, SendOffset, 0, 0, SendLength))
+    {
+    }
+
+    private VirtioChannel(SvsmDisks disks, int slot, int timeoutMilliseconds, VirtioRing receive, VirtioRing send)
+        : base(disks, slot, ConsoleDevice, 0, timeoutMilliseconds, receive, send) => (_disks, _receive, _send, _timeout) = (disks, receive, send, timeoutMilliseconds);
+
+    /// <summary>Whether there is a console in a slot.</summary>
+    public static bool IsThere(SvsmDisks disks, int slot) => IsThere(disks, slot, ConsoleDevice);
+
+    /// <inheritdoc/>
+    public bool TryExchange(ReadOnlySpan<byte> request, out byte[] answer)
+    {
+        answer = [];
+        if (request.Length > IBrokerChannel.MaxLength || !TryPrepare())
+        {
+            return false;
+        }
+
+        try
+        {
+            long start = Stopwatch.GetTimestamp();
+            byte[] frame = new byte[IBrokerChannel.HeadLength + request.Length];
+            BinaryPrimitives.WriteInt32LittleEndian(frame, request.Length);
+            BinaryPrimitives.WriteUInt32LittleEndian(frame.AsSpan(sizeof(uint)), ++_number);
+            request.CopyTo(frame.AsSpan(IBrokerChannel.HeadLength));
+            return TrySend(start, frame) && TryReceive(start, out answer);
+        }
+        catch (IOException exception)
+        {
+            return Fail(exception.Message);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void OnReady()
+    {
+        _receivedAt = 0;
+        _receivedEnd = 0;
+        OfferRoom();
+    }
+
+    // There are no interrupts; the machine that plays a device may wait for an access to do something, as this one.
+    /// <inheritdoc/>
+    protected override void Look() => Read(InterruptStatus);
+
+    private void OfferRoom()
+    {
+        _receive.DescribeData(0, ReceiveLength, isWritable: true, isLast: true);
+        _receive.Offer([]);
+        Notify(ReceiveQueue);
+    }
+
+    private bool TrySend(long start, ReadOnlySpan<byte> rest)
+    {
+        while (!rest.IsEmpty)
+        {
+            ReadOnlySpan<byte> part = rest[..Math.Min(SendLength, rest.Length)];
+            _send.DescribeData(0, part.Length, isWritable: false, isLast: true);
+            _send.Offer(part);
+            Notify(SendQueue);
+            if (!TryAwait(_send, Left(start), out uint id, out uint written))
+            {
+                return false;
+            }
+
+            if (id != 0 || written != 0)
+            {
+                return Fail($"it has given back request {id} with {written} bytes; wanted is 0 with 0");
+            }
+
+            rest = rest[part.Length..];
+        }
+
+        return true;
+    }
+
+    private bool TryReceive(long start, out byte[] answer)
+    {
+        answer = [];
+        byte[] head = new byte[IBrokerChannel.HeadLength];
+        while (true)
+        {
+            if (!TryFill(start, head))
+            {
+                return false;
+            }
+
+            uint length = BinaryPrimitives.ReadUInt32LittleEndian(head);
+            if (length > IBrokerChannel.MaxLength)
+            {
+                return Fail($"a frame of {length} bytes; wanted are at most {IBrokerChannel.MaxLength}");
+            }
+
+            byte[] contents = new byte[length];
+            if (!TryFill(start, contents))
+            {
+                return false;
+            }
+
+            if (BinaryPrimitives.ReadUInt32LittleEndian(head.AsSpan(sizeof(uint))) == _number)
+            {
+                answer = contents;
+                return true;
+            }
+        }
+    }
+
+    private bool TryFill(long start, Span<byte> rest)
+    {
+        while (!rest.IsEmpty)
+        {
+            if (_receivedAt == _receivedEnd && !TryTakePart(start))
+            {
+                return false;
+            }
+
+            int count = Math.Min(rest.Length, _receivedEnd - _receivedAt);
+            _received.AsSpan(_receivedAt, count).CopyTo(rest);
+            _receivedAt += count;
+            rest = rest[count..];
+        }
+
+        return true;
+    }
+
+    private bool TryTakePart(long start)
+    {
+        if (!TryAwait(_receive, Left(start), out uint id, out uint written))
+        {
+            return false;
+        }
+
+        if (id != 0 || written is 0 or > ReceiveLength)
+        {
+            return Fail($"it has given back request {id} with {written} bytes; wanted is 0 with 1 to {ReceiveLength}");
+        }
+
+        _disks.ReadMemory(_receive.DataOffset, _received.AsSpan(0, (int)written));
+        (_receivedAt, _receivedEnd) = (0, (int)written);
+        OfferRoom();
+        return true;
+    }
+
+    private int Left(long start) => Math.Max(0, _timeout - (int)Math.Min(_timeout, Stopwatch.GetElapsedTime(start).TotalMilliseconds));
+}
