@@ -6,9 +6,6 @@
 using System;
 using System.Buffers.Binary;
 using Org.BouncyCastle.Crypto.Digests;
-using Org.BouncyCastle.Crypto.Parameters;
-using Org.BouncyCastle.Crypto.Signers;
-using Org.BouncyCastle.Math;
 
 namespace Svsm.StoreKeys;
 
@@ -25,11 +22,13 @@ public enum BrokerKind
 /// <summary>The broker that an image trusts.</summary>
 public sealed class BrokerPin
 {
-    private readonly ECPublicKeyParameters _key;
+    private readonly NistCurve _curve;
+    private readonly CurvePoint _key;
 
-    private BrokerPin(BrokerKind kind, ECPublicKeyParameters key)
+    private BrokerPin(BrokerKind kind, NistCurve curve, CurvePoint key)
     {
         Kind = kind;
+        _curve = curve;
         _key = key;
     }
 
@@ -47,22 +46,11 @@ public sealed class BrokerPin
         }
 
         var kind = (BrokerKind)BinaryPrimitives.ReadUInt32LittleEndian(bytes[BrokerFormat.PinKindOffset..]);
-        ECDomainParameters curve = NistCurve.P384();
-        return kind is BrokerKind.Svsm or BrokerKind.Trustee && NistCurve.TryReadPoint(curve, bytes[BrokerFormat.PinKeyOffset..]) is ECPublicKeyParameters key ? new(kind, key) : null;
+        NistCurve curve = NistCurve.P384();
+        return kind is BrokerKind.Svsm or BrokerKind.Trustee && curve.TryReadPoint(bytes[BrokerFormat.PinKeyOffset..]) is CurvePoint key ? new(kind, curve, key) : null;
     }
 
-    internal bool Verifies(ReadOnlySpan<byte> signed, ReadOnlySpan<byte> signature)
-    {
-        if (signature.Length != BrokerFormat.SignatureLength)
-        {
-            return false;
-        }
-
-        var verifier = new ECDsaSigner();
-        verifier.Init(false, _key);
-        return verifier.VerifySignature(
-            Sha384(signed), new BigInteger(1, signature[..BrokerFormat.BrokerNumberLength]), new BigInteger(1, signature[BrokerFormat.BrokerNumberLength..]));
-    }
+    internal bool Verifies(ReadOnlySpan<byte> signed, ReadOnlySpan<byte> signature) => _curve.Verifies(_key, Sha384(signed), signature);
 
     internal static byte[] Sha384(ReadOnlySpan<byte> bytes)
     {

@@ -12,6 +12,7 @@
 
 using System;
 using System.Buffers.Binary;
+using System.Numerics;
 using System.Security.Cryptography;
 using System.Text;
 using Org.BouncyCastle.Crypto;
@@ -20,8 +21,6 @@ using Org.BouncyCastle.Crypto.Engines;
 using Org.BouncyCastle.Crypto.Generators;
 using Org.BouncyCastle.Crypto.Modes;
 using Org.BouncyCastle.Crypto.Parameters;
-using Org.BouncyCastle.Math;
-using Org.BouncyCastle.Math.EC;
 using Svsm.Core;
 using Svsm.Store;
 
@@ -121,9 +120,9 @@ public sealed class BrokerSession : IDisposable
             return result;
         }
 
-        ECDomainParameters curve = NistCurve.P521();
-        BigInteger privateKey = NistCurve.NewPrivateKey(curve);
-        byte[] publicKey = NistCurve.ToBytes(curve.G.Multiply(privateKey));
+        NistCurve curve = NistCurve.P521();
+        BigInteger privateKey = curve.NewPrivateKey();
+        byte[] publicKey = curve.ToBytes(curve.Multiply(curve.Generator, privateKey));
         AttestingResult attested = peer.GetReport(BrokerPin.Sha384(BrokerFormat.RuntimeData(nonce, publicKey)), out byte[] report, out byte[] certificates);
         if (attested != AttestingResult.Done)
         {
@@ -222,16 +221,16 @@ public sealed class BrokerSession : IDisposable
     }
 
     private static BrokerResult TryTake(
-        IBrokerChannel channel, BrokerPin pin, ECDomainParameters curve, BigInteger privateKey, byte[] report, BrokerAnswer answer, out BrokerSession? session)
+        IBrokerChannel channel, BrokerPin pin, NistCurve curve, BigInteger privateKey, byte[] report, BrokerAnswer answer, out BrokerSession? session)
     {
         session = null;
         byte[] signed = answer.Signed(report);
-        if ((pin.Kind == BrokerKind.Svsm && !pin.Verifies(signed, answer.Signature)) || NistCurve.TryReadPoint(curve, answer.SenderKey) is not ECPublicKeyParameters sender)
+        if ((pin.Kind == BrokerKind.Svsm && !pin.Verifies(signed, answer.Signature)) || curve.TryReadPoint(answer.SenderKey) is not CurvePoint sender)
         {
             return BrokerResult.NotTheBroker;
         }
 
-        byte[] agreed = sender.Q.Multiply(privateKey).Normalize().AffineXCoord.GetEncoded();
+        byte[] agreed = curve.XOf(curve.Multiply(sender, privateKey));
         byte[]? secret = null;
         try
         {

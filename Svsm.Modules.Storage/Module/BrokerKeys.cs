@@ -18,11 +18,12 @@ internal sealed class BrokerKeys(SvsmDisks disks, byte[] pin, ModuleLog log)
     /// <summary>The file of an image that trusts a broker, as <c>svsm keys pin</c> makes it.</summary>
     public const string PinPath = "/broker.pin";
 
-    // Of an exchange: the proxy gives a broker 30 seconds.
-    private const int TimeoutMilliseconds = 40_000;
+    // Of an exchange: the proxy answers in 10 seconds, whatever the broker does. A new session with its anchor is four exchanges, and the module is not to be
+    // ended for waiting (Watchdog, a minute).
+    private const int TimeoutMilliseconds = 12_000;
 
     // As with the chip's key: hosts limit how often guests ask for a report.
-    private const int MaxBusyMilliseconds = 60_000;
+    private const int MaxBusyMilliseconds = 10_000;
     private const int PauseMilliseconds = 50;
 
     /// <summary>Gets the key: a <see cref="StoreKeySource"/>.</summary>

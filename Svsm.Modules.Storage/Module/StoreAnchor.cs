@@ -7,6 +7,7 @@
 // A session that ends, for whatever reason, is replaced by a new one, which asks how far the broker is: it may have done what it was asked last, or not.
 
 using System;
+using System.Diagnostics;
 using System.Security.Cryptography;
 using Svsm.Core;
 using Svsm.Store;
@@ -46,6 +47,8 @@ internal abstract class StoreAnchor
 /// <param name="log">The log.</param>
 internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession session, StoreVersion? known, ModuleLog log) : StoreAnchor
 {
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(5);
+
     private readonly byte[] _secret = session.Secret.ToArray();
     private BrokerSession _session = session;
     private StoreVersion? _known = known;
@@ -64,6 +67,7 @@ internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession sess
 
         if (!_isAway)
         {
+            long start = Stopwatch.GetTimestamp();
             BrokerResult result = _session.MoveAnchor(_known, version, out StoreVersion? current);
             if (result is BrokerResult.Done or BrokerResult.OtherVersion)
             {
@@ -74,6 +78,12 @@ internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession sess
             {
                 log.Error("the broker has not written the last version of the store");
                 return AnchorResult.Unreachable;
+            }
+
+            // Whoever was waited for in vain is not waited for again at once.
+            if (Stopwatch.GetElapsedTime(start) > s_patience)
+            {
+                return Away();
             }
         }
 
@@ -86,13 +96,7 @@ internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession sess
         if (next is null || !CryptographicOperations.FixedTimeEquals(next.Secret, _secret) || next.GetAnchor(out StoreVersion? current) != BrokerResult.Done)
         {
             next?.Dispose();
-            if (!_isAway)
-            {
-                _isAway = true;
-                log.Error("the broker is not reached: nothing is committed until it is");
-            }
-
-            return AnchorResult.Unreachable;
+            return Away();
         }
 
         _session.Dispose();
@@ -113,6 +117,17 @@ internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession sess
         }
 
         return Settle(version, current);
+    }
+
+    private AnchorResult Away()
+    {
+        if (!_isAway)
+        {
+            _isAway = true;
+            log.Error("the broker is not reached: nothing is committed until it is");
+        }
+
+        return AnchorResult.Unreachable;
     }
 
     private AnchorResult Settle(StoreVersion version, StoreVersion? current)

@@ -49,7 +49,7 @@ public sealed class BrokerProxy
 
     /// <summary>Answers a request.</summary>
     /// <param name="request">The request.</param>
-    /// <param name="cancellationToken">Gives up.</param>
+    /// <param name="cancellationToken">Gives up: the broker is not reached then.</param>
     /// <returns>The answer.</returns>
     public async Task<byte[]> AnswerAsync(ReadOnlyMemory<byte> request, CancellationToken cancellationToken)
     {
@@ -63,8 +63,7 @@ public sealed class BrokerProxy
                 _ => Status(BrokerStatus.BadRequest),
             };
         }
-        catch (Exception e) when (e is HttpRequestException or IOException or JsonException or KeyNotFoundException or InvalidOperationException or FormatException
-            || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        catch (Exception e) when (e is HttpRequestException or IOException or JsonException or KeyNotFoundException or InvalidOperationException or FormatException or OperationCanceledException)
         {
             _log($"the broker at {_broker}: {e.Message}");
             return Status(BrokerStatus.Unreachable);

@@ -19,7 +19,8 @@ namespace Svsm.Keys;
 /// <summary>Serves SVSMs on a Unix socket.</summary>
 public static class ProxyServer
 {
-    private static readonly TimeSpan s_brokerTime = TimeSpan.FromSeconds(30);
+    // For all that one request of an SVSM needs: the SVSM waits a little longer.
+    private static readonly TimeSpan s_brokerTime = TimeSpan.FromSeconds(10);
 
     /// <summary>Serves until it is told to end.</summary>
     /// <param name="socket">Path of the socket; it must not be there yet.</param>
@@ -47,7 +48,7 @@ public static class ProxyServer
         try
         {
             using var handler = new SocketsHttpHandler { UseCookies = false, AllowAutoRedirect = false };
-            using var client = new HttpClient(handler) { Timeout = s_brokerTime, MaxResponseContentBufferSize = KeyBroker.MaxContent };
+            using var client = new HttpClient(handler) { MaxResponseContentBufferSize = KeyBroker.MaxContent };
             started();
             while (!cancellationToken.IsCancellationRequested)
             {
@@ -82,7 +83,9 @@ public static class ProxyServer
 
                 byte[] request = new byte[length];
                 await stream.ReadExactlyAsync(request, cancellationToken).ConfigureAwait(false);
-                byte[] answer = await proxy.AnswerAsync(request, cancellationToken).ConfigureAwait(false);
+                using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+                patience.CancelAfter(s_brokerTime);
+                byte[] answer = await proxy.AnswerAsync(request, patience.Token).ConfigureAwait(false);
                 byte[] frame = new byte[BrokerFormat.FrameHeadLength + answer.Length];
                 head.CopyTo(frame, 0);
                 BinaryPrimitives.WriteInt32LittleEndian(frame, answer.Length);
