@@ -21,7 +21,7 @@ namespace Svsm.Modules.Storage.Tests;
 public sealed class BrokerImageTests(ChipFixture fixture) : IClassFixture<ChipFixture>, IAsyncLifetime
 {
     private readonly TestDisk _disk = new();
-    private readonly CancellationTokenSource _end = new();
+    private CancellationTokenSource _proxyEnd = new();
     private BrokerHarness _harness = null!;
     private string _url = "";
     private CancellationTokenSource _brokerEnd = new();
@@ -38,24 +38,20 @@ public sealed class BrokerImageTests(ChipFixture fixture) : IClassFixture<ChipFi
         }
 
         await StartBrokerAsync();
-        var started = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        string socket = _harness.PathOf("vm1.sock");
-        _proxy = Task.Run(() => ProxyServer.ServeAsync(socket, new Uri(_url), BrokerHarness.Resource, _harness.AddLog, started.SetResult, _end.Token));
-        await started.Task;
+        await StartProxyAsync();
         TestImage.Prepare(_disk);
-        _disk.Channel = socket;
+        _disk.Channel = _harness.PathOf("vm1.sock");
         _disk.Restart();
     }
 
     public async ValueTask DisposeAsync()
     {
         await StopBrokerAsync();
-        await _end.CancelAsync();
-        await _proxy;
+        await StopProxyAsync();
         _disk.Dispose();
         _harness.Dispose();
         _brokerEnd.Dispose();
-        _end.Dispose();
+        _proxyEnd.Dispose();
     }
 
     [Fact]
@@ -106,6 +102,24 @@ public sealed class BrokerImageTests(ChipFixture fixture) : IClassFixture<ChipFi
         Assert.Equal(StoreStatus.Done, store.TryGet("a"u8, out byte[] value));
         Assert.Equal("2"u8.ToArray(), value);
         Assert.Contains("the broker is reached again", image.Log, StringComparison.Ordinal);
+    }
+
+    // The proxy goes and comes back: the same, and what was sent into nothing is not waited for later.
+    [Fact]
+    public async Task Proxy_GoesAndComesBack()
+    {
+        using TestLaunch launch = _harness.NewLaunch();
+        using TestImage image = Boot(launch);
+        ModuleStore store = image.Store(2);
+        Assert.Equal(StoreStatus.Done, store.Commit(StoreChange.Put("a"u8.ToArray(), "1"u8.ToArray())));
+        await StopProxyAsync();
+        Assert.Equal(StoreStatus.Failed, store.Commit(StoreChange.Put("a"u8.ToArray(), "2"u8.ToArray())));
+
+        await StartProxyAsync();
+        Assert.Equal(StoreStatus.Done, image.Store(4).Commit(StoreChange.Put("a"u8.ToArray(), "3"u8.ToArray())));
+        Assert.Equal(StoreStatus.Done, store.List(out _));
+        Assert.Equal(StoreStatus.Done, store.TryGet("a"u8, out byte[] value));
+        Assert.Equal("2"u8.ToArray(), value);
     }
 
     [Fact]
@@ -191,6 +205,20 @@ public sealed class BrokerImageTests(ChipFixture fixture) : IClassFixture<ChipFi
         KeyBroker broker = _harness.Broker;
         _broker = Task.Run(() => BrokerServer.ServeAsync(broker, _url, started.SetResult, _brokerEnd.Token));
         await await Task.WhenAny(started.Task, _broker);
+    }
+
+    private async Task StartProxyAsync()
+    {
+        _proxyEnd = new CancellationTokenSource();
+        var started = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _proxy = Task.Run(() => ProxyServer.ServeAsync(_harness.PathOf("vm1.sock"), new Uri(_url), BrokerHarness.Resource, _harness.AddLog, started.SetResult, _proxyEnd.Token));
+        await await Task.WhenAny(started.Task, _proxy);
+    }
+
+    private async Task StopProxyAsync()
+    {
+        await _proxyEnd.CancelAsync();
+        await _proxy;
     }
 
     private async Task StopBrokerAsync()

@@ -145,6 +145,7 @@ public sealed class VirtioConsoleTests : IDisposable
     public async Task Peer_IsGone_DeviceTakesEverythingAndGivesNothing()
     {
         await StartAsync();
+        _listener.Dispose();
         _peer.Dispose();
         Describe(Receive, 0, Taken, 16, Writable, 0);
         await OfferAsync(Receive, 0);
@@ -157,6 +158,37 @@ public sealed class VirtioConsoleTests : IDisposable
 
         Assert.Equal(20, Given(Transmit, 0).Count);
         Assert.Equal(0, Given(Receive, 0).Count);
+    }
+
+    // svsm keys proxy was started again.
+    [Fact]
+    public async Task Peer_ComesBack_GetsWhatIsSentThen()
+    {
+        await StartAsync();
+        Describe(Receive, 0, Taken, 16, Writable, 0);
+        await OfferAsync(Receive, 0);
+        string path = ((UnixDomainSocketEndPoint)_listener.LocalEndPoint!).ToString();
+        _listener.Dispose();
+        _peer.Dispose();
+        File.Delete(path);
+        Describe(Transmit, 0, Sent, 16, 0, 0);
+        await OfferAsync(Transmit, 0);
+        await OfferAsync(Transmit, 0);
+
+        using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(new UnixDomainSocketEndPoint(path));
+        listener.Listen();
+        byte[] data = Fill(Sent, 16);
+        await OfferAsync(Transmit, 0);
+        Assert.Equal(3, Given(Transmit, 0).Count);
+        using Socket peer = listener.Accept();
+        byte[] got = new byte[17];
+        Assert.Equal(16, peer.Receive(got));
+        Assert.Equal(data, got[..16]);
+
+        peer.Send([7]);
+        await _transport.PollAsync();
+        Assert.Equal((0u, 1u, 1), Given(Receive, 0));
     }
 
     [Fact]

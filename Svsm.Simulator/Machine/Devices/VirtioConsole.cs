@@ -3,7 +3,7 @@
 
 // The channel of the SVSM: a virtio console with one port, as QEMU has it with virtio-serial-device, virtconsole and a chardev of a Unix socket. What the
 // driver sends goes to the socket; what comes from there waits in it until the driver has given room. A socket whose other end is gone takes everything and
-// gives nothing.
+// gives nothing; when the driver sends, the device looks whether somebody listens there again, as a chardev with reconnect does.
 //
 // The machine can reach the guest's memory while the guest waits for a device, and at no other time: so what has come is given when the driver touches a
 // register, for example the one of interrupts, which a driver without interrupts reads while it waits.
@@ -35,15 +35,12 @@ internal sealed class VirtioConsole(string path) : VirtioDevice, IDisposable
     // Throws SvsmDiagnosticException when nobody listens there.
     public void Open()
     {
-        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { SendTimeout = SendTimeoutMilliseconds };
         try
         {
-            socket.Connect(new UnixDomainSocketEndPoint(path));
-            _socket = socket;
+            Connect();
         }
         catch (Exception e) when (e is SocketException or ArgumentException or IOException)
         {
-            socket.Dispose();
             throw SvsmDiagnostics.RunOptionInvalid.Error($"the SVSM's channel '{path}': {e.Message.TrimEnd('.')}", "a Unix socket that somebody listens on, such as svsm keys proxy", e);
         }
     }
@@ -82,13 +79,19 @@ internal sealed class VirtioConsole(string path) : VirtioDevice, IDisposable
             }
             else
             {
+                if (_socket is null || IsOtherEndGone(_socket))
+                {
+                    Dispose();
+                    Connect();
+                }
+
                 for (ReadOnlyMemory<byte> rest = input; !rest.IsEmpty && _socket is not null;)
                 {
                     rest = rest[_socket.Send(rest.Span)..];
                 }
             }
         }
-        catch (SocketException)
+        catch (Exception e) when (e is SocketException or IOException)
         {
             Dispose();
         }
@@ -101,5 +104,24 @@ internal sealed class VirtioConsole(string path) : VirtioDevice, IDisposable
     {
         _socket?.Dispose();
         _socket = null;
+    }
+
+    // Nothing to read, and yet it would not wait.
+    private static bool IsOtherEndGone(Socket socket) => socket.Available == 0 && socket.Poll(0, SelectMode.SelectRead) && socket.Available == 0;
+
+    private void Connect()
+    {
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { SendTimeout = SendTimeoutMilliseconds };
+        try
+        {
+            socket.Connect(new UnixDomainSocketEndPoint(path));
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+
+        _socket = socket;
     }
 }
