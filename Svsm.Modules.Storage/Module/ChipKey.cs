@@ -24,8 +24,8 @@ internal delegate KeyOfStore? StoreKeySource(ModulePeers peers, StoreKeyOrigin? 
 /// <summary>Keys that the security processor derives: <see cref="StoreKey"/>.</summary>
 internal static class ChipKey
 {
-    // Nobody waits for the store but the boot. Hosts limit how often guests ask, and mean seconds.
-    private const int MaxMilliseconds = 60_000;
+    // Nobody waits for the store but the boot. Hosts limit how often guests ask, and mean seconds. Twice this is less than the watchdog.
+    private const int MaxMilliseconds = 20_000;
     private const int PauseMilliseconds = 50;
 
     private delegate AttestingResult Wish();

@@ -37,7 +37,7 @@ public sealed class VarStoreTests
         Send(typed, Access(3, s_global, "SecureBoot", 6, [1]), (StatusOffset, 8));
         typed.Append("call 4 0\ncall 4 1 0x2000000 0x17\ncall 4 1 0x2000800 0x1000\ncall 0 6 0x0000000400000001\n");
 
-        using ImageUnderTest image = ImageUnderTest.Build("", modules: [PackagedModules.VarStore], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestVarStore")));
+        using ImageUnderTest image = ImageUnderTest.Build("", modules: [PackagedModules.VarStore], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestStorage")));
         MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { Typed = typed.ToString() });
         string[] lines = result.ConsoleText((int)Vmpl.Vmpl2).Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
         const string Done = "Success RCX=0x2000000 RDX=0x10000 R8=0x0 R9=0x0";

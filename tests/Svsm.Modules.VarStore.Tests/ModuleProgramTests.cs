@@ -33,7 +33,7 @@ public sealed class ModuleProgramTests
     };
 
     private static string Program { get; } =
-        typeof(ModuleProgramTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().First(attribute => attribute.Key == "TestVarStore").Value!;
+        typeof(ModuleProgramTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().First(attribute => attribute.Key == "TestStorage").Value!;
 
     private static ModuleProcess Start() => ModuleProcess.Start([Program, typeof(VarStoreModule).FullName!], MemorySize, TimeSpan.FromMinutes(5), s_limits);
 
