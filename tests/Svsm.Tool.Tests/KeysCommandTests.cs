@@ -98,12 +98,12 @@ public sealed class KeysCommandTests : ToolTest
             url = $"http://127.0.0.1:{((IPEndPoint)free.LocalEndpoint).Port}/";
         }
 
-        var log = new StringWriter();
+        var log = new Log();
         Task<int> broker = Start(log, end.Token, "keys", "serve", "--key", key, "--state", At("state"), "--ark", At("ark.pem"), "--reference", At("Test.reference-values.json"), "--certificates", At("chip"), "--listen", url);
-        await WaitAsync(broker, () => IsListening(new Uri(url).Port));
-        var proxyLog = new StringWriter();
+        await WaitAsync(broker, () => log.ToString().Contains("serving secrets of", StringComparison.Ordinal));
+        var proxyLog = new Log();
         Task<int> proxy = Start(proxyLog, end.Token, "keys", "proxy", "--unix", At("sock"), "--broker", url[..^1], "--resource", "default/svsm/vm1");
-        await WaitAsync(proxy, () => File.Exists(At("sock")));
+        await WaitAsync(proxy, () => proxyLog.ToString().Contains("default/svsm/vm1 of", StringComparison.Ordinal));
 
         using (var svsm = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
         {
@@ -142,8 +142,8 @@ public sealed class KeysCommandTests : ToolTest
         Assert.Contains(isImage ? "given: default/svsm/vm1" : "SVSM3107", log.ToString(), StringComparison.Ordinal);
     }
 
-    private static Task<int> Start(StringWriter log, CancellationToken cancellationToken, params string[] args) =>
-        Task.Run(() => SvsmCommandLine.RunAsync(args, new ToolConsole(TextWriter.Null, TextWriter.Synchronized(log)), cancellationToken), CancellationToken.None);
+    private static Task<int> Start(Log log, CancellationToken cancellationToken, params string[] args) =>
+        Task.Run(() => SvsmCommandLine.RunAsync(args, new ToolConsole(TextWriter.Null, log), cancellationToken), CancellationToken.None);
 
     private static async Task WaitAsync(Task<int> running, Func<bool> isReady)
     {
@@ -154,17 +154,47 @@ public sealed class KeysCommandTests : ToolTest
         }
     }
 
-    private static bool IsListening(int port)
+    // Written by the one that serves, read by the test.
+    private sealed class Log : StringWriter
     {
-        try
+        public override void Write(char value)
         {
-            using var client = new TcpClient();
-            client.Connect(IPAddress.Loopback, port);
-            return true;
+            lock (this)
+            {
+                base.Write(value);
+            }
         }
-        catch (SocketException)
+
+        public override void Write(string? value)
         {
-            return false;
+            lock (this)
+            {
+                base.Write(value);
+            }
+        }
+
+        public override void Write(char[] buffer, int index, int count)
+        {
+            lock (this)
+            {
+                base.Write(buffer, index, count);
+            }
+        }
+
+        public override void WriteLine(string? value)
+        {
+            lock (this)
+            {
+                base.WriteLine(value);
+            }
+        }
+
+        public override string ToString()
+        {
+            lock (this)
+            {
+                return base.ToString();
+            }
         }
     }
 
