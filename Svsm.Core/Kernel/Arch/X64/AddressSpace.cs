@@ -28,6 +28,15 @@ internal static unsafe class AddressSpace
     // The last window is not handed out: it is PageWindow.
     private const int PageWindowSlot = KernelAddressSpace.WindowPageCount - 1;
 
+    /// <summary>Windows are taken from slot 192 on: 320 of them, where a few are open at a time.</summary>
+    /// <remarks>
+    /// An emulator finds a translation by the low bits of the page number. The first slots share them with the pages that the kernel
+    /// works with all the time (all its areas begin at multiples of 2 MiB), so opening a window puts those out, and QEMU, which counts
+    /// twice what INVLPG then finds in its victim buffer, enlarges its table with each one: to 128 MiB, cleared at each switch of page
+    /// tables, which was half of the time of an image with modules. Hardware does not care.
+    /// </remarks>
+    private const int FirstWindowWord = 3;
+
     private static ulong s_encryptionMask;
     private static KernelLock s_sharedLock;
 
@@ -71,7 +80,7 @@ internal static unsafe class AddressSpace
     {
         ref PerCpu cpu = ref PerCpu.Current;
         CpuLocks.Hold();
-        for (int word = 0; word < KernelAddressSpace.WindowPageCount / 64; word++)
+        for (int word = FirstWindowWord; word < KernelAddressSpace.WindowPageCount / 64; word++)
         {
             ulong free = ~cpu.UsedWindows[word];
             if (free != 0)
