@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-using System.Diagnostics;
-using System.Threading;
 using Svsm.Core;
 using Svsm.Store;
 using Svsm.StoreKeys;
@@ -24,7 +22,6 @@ internal sealed class BrokerKeys(SvsmDisks disks, byte[] pin, ModuleLog log)
 
     // As with the chip's key: hosts limit how often guests ask for a report.
     private const int MaxBusyMilliseconds = 10_000;
-    private const int PauseMilliseconds = 50;
 
     /// <summary>Gets the key: a <see cref="StoreKeySource"/>.</summary>
     public KeyOfStore? TryGet(ModulePeers peers, StoreKeyOrigin? origin, out string why)
@@ -35,14 +32,10 @@ internal sealed class BrokerKeys(SvsmDisks disks, byte[] pin, ModuleLog log)
             return null;
         }
 
-        int slot = 0;
-        while (!VirtioChannel.IsThere(disks, slot))
+        if (!VirtioDriver.TryFind(disks, VirtioChannel.Kind, out int slot))
         {
-            if (++slot == SvsmDisks.MaxDisks)
-            {
-                why = "the image trusts a broker, and the host gives the SVSM no channel to one";
-                return null;
-            }
+            why = "the image trusts a broker, and the host gives the SVSM no channel to one";
+            return null;
         }
 
         var channel = new VirtioChannel(disks, slot, TimeoutMilliseconds);
@@ -84,14 +77,9 @@ internal sealed class BrokerKeys(SvsmDisks disks, byte[] pin, ModuleLog log)
 
     private static BrokerSession? TryOpen(VirtioChannel channel, AttestingPeer peer, BrokerPin trusted, out string why)
     {
-        long start = Stopwatch.GetTimestamp();
-        BrokerResult result = BrokerSession.TryOpen(channel, peer, trusted, out BrokerSession? session);
-        while (result == BrokerResult.Busy && Stopwatch.GetElapsedTime(start).TotalMilliseconds < MaxBusyMilliseconds)
-        {
-            Thread.Sleep(PauseMilliseconds);
-            result = BrokerSession.TryOpen(channel, peer, trusted, out session);
-        }
-
+        BrokerResult result = default;
+        BrokerSession? session = null;
+        BusyHost.Ask(() => (result = BrokerSession.TryOpen(channel, peer, trusted, out session)) == BrokerResult.Busy, MaxBusyMilliseconds);
         why = result == BrokerResult.Done ? "" : Describe(result, channel);
         return session;
     }

@@ -2,9 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
-using System.Diagnostics;
 using System.Security.Cryptography;
-using System.Threading;
 using Svsm.Core;
 using Svsm.Store;
 using Svsm.StoreKeys;
@@ -26,7 +24,6 @@ internal static class ChipKey
 {
     // Nobody waits for the store but the boot. Hosts limit how often guests ask, and mean seconds. Twice this is less than the watchdog.
     private const int MaxMilliseconds = 20_000;
-    private const int PauseMilliseconds = 50;
 
     private delegate AttestingResult Wish();
 
@@ -73,14 +70,8 @@ internal static class ChipKey
 
     private static AttestingResult Ask(Wish wish)
     {
-        long start = Stopwatch.GetTimestamp();
-        AttestingResult result = wish();
-        while (result == AttestingResult.Busy && Stopwatch.GetElapsedTime(start).TotalMilliseconds < MaxMilliseconds)
-        {
-            Thread.Sleep(PauseMilliseconds);
-            result = wish();
-        }
-
+        AttestingResult result = default;
+        BusyHost.Ask(() => (result = wish()) == AttestingResult.Busy, MaxMilliseconds);
         return result;
     }
 }

@@ -56,14 +56,10 @@ public sealed class StorageModule : SvsmModule
     /// <inheritdoc/>
     protected override void Start()
     {
-        int slot = 0;
-        while (!VirtioDisk.IsThere(Disks, slot))
+        if (!VirtioDriver.TryFind(Disks, VirtioDisk.Kind, out int slot))
         {
-            if (++slot == SvsmDisks.MaxDisks)
-            {
-                Log.Error("the store is not open: the host gives the SVSM no virtio disk of version 2");
-                return;
-            }
+            Log.Error("the store is not open: the host gives the SVSM no virtio disk of version 2");
+            return;
         }
 
         var disk = new VirtioDisk(Disks, slot, _timeout);
@@ -75,47 +71,13 @@ public sealed class StorageModule : SvsmModule
             return;
         }
 
-        StoreOpening opening = PersistentStore.Open(disk, key.Key, key.Anchor?.Known);
-        bool isNew = opening.State == StoreState.Fresh && PreparedDevice.IsPrepared(disk);
-        if (isNew && key.Anchor?.Known is StoreVersion last)
+        _keeper = TryOpen(disk, in key, out why);
+        if (_keeper is null)
         {
-            Log.Error($"the store is not open: this disk is new, and the broker knows a store of generation {last.Generation}");
+            Log.Error($"the store is not open: {why}");
             CryptographicOperations.ZeroMemory(key.Key);
-            return;
+            key.Anchor?.Dispose();
         }
-
-        if (isNew)
-        {
-            opening = PersistentStore.Create(disk, key.Key, key.Origin);
-        }
-
-        if (opening.Store is not PersistentStore store)
-        {
-            string failure = disk.Failure.Length == 0 ? "" : $"; the disk: {disk.Failure}";
-            string block = opening.Block is long number ? $" (block {number})" : "";
-            Log.Error($"the store is not open: {opening.State}, {opening.Detail}{block}{failure}");
-            CryptographicOperations.ZeroMemory(key.Key);
-            return;
-        }
-
-        StoreResult grown = store.Grow();
-        if (grown != StoreResult.Done)
-        {
-            Log.Warning($"the store did not grow with its disk: {grown}");
-        }
-
-        if (key.Anchor is StoreAnchor anchor && anchor.TryMove(store.Version) is AnchorResult moved and not AnchorResult.Done)
-        {
-            Log.Error($"the store is not open: {(moved == AnchorResult.Lost ? "another machine goes on from a copy of it" : "the broker is not reached any more")}");
-            CryptographicOperations.ZeroMemory(key.Key);
-            return;
-        }
-
-        _keeper = new StoreKeeper(store, disk, key.Key, key.Anchor, Log);
-        Describe(store, isNew, key.Anchor is not null);
-        Log.Information(
-            $"store {store.Id} {(isNew ? "made" : opening.IsRepaired ? "open, and repaired" : "open")}: generation {store.Version.Generation}; "
-            + (key.Anchor is null ? "an older state of it cannot be told" : "an older state of it is refused"));
     }
 
     /// <inheritdoc/>
@@ -139,6 +101,49 @@ public sealed class StorageModule : SvsmModule
     {
         manifest = _manifest;
         return version == 0;
+    }
+
+    private StoreKeeper? TryOpen(VirtioDisk disk, in KeyOfStore key, out string why)
+    {
+        StoreOpening opening = PersistentStore.Open(disk, key.Key, key.Anchor?.Known);
+        bool isNew = opening.State == StoreState.Fresh && PreparedDevice.IsPrepared(disk);
+        if (isNew && key.Anchor?.Known is StoreVersion last)
+        {
+            why = $"this disk is new, and the broker knows a store of generation {last.Generation}";
+            return null;
+        }
+
+        if (isNew)
+        {
+            opening = PersistentStore.Create(disk, key.Key, key.Origin);
+        }
+
+        if (opening.Store is not PersistentStore store)
+        {
+            string failure = disk.Failure.Length == 0 ? "" : $"; the disk: {disk.Failure}";
+            string block = opening.Block is long number ? $" (block {number})" : "";
+            why = $"{opening.State}, {opening.Detail}{block}{failure}";
+            return null;
+        }
+
+        StoreResult grown = store.Grow();
+        if (grown != StoreResult.Done)
+        {
+            Log.Warning($"the store did not grow with its disk: {grown}");
+        }
+
+        if (key.Anchor is StoreAnchor anchor && anchor.TryMove(store.Version) is AnchorResult moved and not AnchorResult.Done)
+        {
+            why = moved == AnchorResult.Lost ? "another machine goes on from a copy of it" : "the broker is not reached any more";
+            return null;
+        }
+
+        why = "";
+        Describe(store, isNew, key.Anchor is not null);
+        Log.Information(
+            $"store {store.Id} {(isNew ? "made" : opening.IsRepaired ? "open, and repaired" : "open")}: generation {store.Version.Generation}; "
+            + (key.Anchor is null ? "an older state of it cannot be told" : "an older state of it is refused"));
+        return new StoreKeeper(store, disk, key.Key, key.Anchor, Log);
     }
 
     private void Describe(PersistentStore store, bool isNew, bool isAnchored)

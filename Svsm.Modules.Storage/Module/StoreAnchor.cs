@@ -29,7 +29,7 @@ internal enum AnchorResult
 }
 
 /// <summary>The last version of the store, outside of the host.</summary>
-internal abstract class StoreAnchor
+internal abstract class StoreAnchor : IDisposable
 {
     /// <summary>The version that is known to be there; null: none.</summary>
     public abstract StoreVersion? Known { get; }
@@ -38,6 +38,9 @@ internal abstract class StoreAnchor
     /// <param name="version">The version; nothing happens if it is there already.</param>
     /// <returns>What became of it.</returns>
     public abstract AnchorResult TryMove(StoreVersion version);
+
+    /// <summary>Gives it up, and clears what is secret.</summary>
+    public abstract void Dispose();
 }
 
 /// <summary>The anchor of a broker.</summary>
@@ -88,6 +91,13 @@ internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession sess
         }
 
         return TryAnew(version);
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        _session.Dispose();
+        CryptographicOperations.ZeroMemory(_secret);
     }
 
     private AnchorResult TryAnew(StoreVersion version)

@@ -12,6 +12,7 @@
 
 using System;
 using System.Collections.Generic;
+using System.Security.Cryptography;
 using Svsm.Core;
 using Svsm.Store;
 
@@ -33,7 +34,7 @@ internal sealed class StoreKeeper : StoreServer
     /// <summary>Serves a store.</summary>
     /// <param name="store">The store, open.</param>
     /// <param name="device">Its device.</param>
-    /// <param name="key">Its key, to open it again.</param>
+    /// <param name="key">Its key, to open it again; cleared when the store is given up.</param>
     /// <param name="anchor">Who keeps its last version, and has this one; null: nobody does.</param>
     /// <param name="log">The log.</param>
     public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, StoreAnchor? anchor, ModuleLog log) =>
@@ -221,6 +222,8 @@ internal sealed class StoreKeeper : StoreServer
     private void Lose(string why)
     {
         _isLost = true;
+        CryptographicOperations.ZeroMemory(_key);
+        _anchor?.Dispose();
         _log.Error($"the store is not what it was, and is not used any more: {why}");
     }
 

@@ -19,9 +19,17 @@ using Svsm.StoreKeys;
 
 namespace Svsm.Modules.Storage;
 
-internal sealed class VirtioChannel : VirtioDriver, IBrokerChannel
+/// <summary>The driver.</summary>
+/// <param name="disks">Registers and memory.</param>
+/// <param name="slot">Which registers.</param>
+/// <param name="timeoutMilliseconds">How long an exchange may take.</param>
+internal sealed class VirtioChannel(SvsmDisks disks, int slot, int timeoutMilliseconds)
+    : VirtioDriver(disks, slot, Kind, 0, timeoutMilliseconds, new VirtioRing(disks, ReceiveOffset, 0, 0, 0), new VirtioRing(disks, SendOffset, 0, 0, SendLength)),
+    IBrokerChannel
 {
-    private const uint ConsoleDevice = 3;
+    /// <summary>The kind of device: a console.</summary>
+    public const uint Kind = 3;
+
     private const int ReceiveQueue = 0;
     private const int SendQueue = 1;
     private const int InterruptStatus = 0x060;
@@ -31,31 +39,12 @@ internal sealed class VirtioChannel : VirtioDriver, IBrokerChannel
     private const int SendLength = 0xE00;
     private const int ReceiveLength = 0x1000;
 
-    private readonly SvsmDisks _disks;
-    private readonly VirtioRing _receive;
-    private readonly VirtioRing _send;
-    private readonly int _timeout;
     private readonly byte[] _received = new byte[ReceiveLength];
     private int _receivedAt;
     private int _receivedEnd;
 
     // Not that of a driver before this one, whose answer may still come.
     private uint _number = (uint)Stopwatch.GetTimestamp();
-
-    /// <summary>Makes the driver.</summary>
-    /// <param name="disks">Registers and memory.</param>
-    /// <param name="slot">Which registers.</param>
-    /// <param name="timeoutMilliseconds">How long an exchange may take.</param>
-    public VirtioChannel(SvsmDisks disks, int slot, int timeoutMilliseconds)
-        : this(disks, slot, timeoutMilliseconds, new VirtioRing(disks, ReceiveOffset, 0, 0, 0), new VirtioRing(disks, SendOffset, 0, 0, SendLength))
-    {
-    }
-
-    private VirtioChannel(SvsmDisks disks, int slot, int timeoutMilliseconds, VirtioRing receive, VirtioRing send)
-        : base(disks, slot, ConsoleDevice, 0, timeoutMilliseconds, receive, send) => (_disks, _receive, _send, _timeout) = (disks, receive, send, timeoutMilliseconds);
-
-    /// <summary>Whether there is a console in a slot.</summary>
-    public static bool IsThere(SvsmDisks disks, int slot) => IsThere(disks, slot, ConsoleDevice);
 
     /// <inheritdoc/>
     public bool TryExchange(ReadOnlySpan<byte> request, out byte[] answer)
@@ -95,8 +84,8 @@ internal sealed class VirtioChannel : VirtioDriver, IBrokerChannel
 
     private void OfferRoom()
     {
-        _receive.DescribeData(0, ReceiveLength, isWritable: true, isLast: true);
-        _receive.Offer([]);
+        Ring(ReceiveQueue).DescribeData(0, ReceiveLength, isWritable: true, isLast: true);
+        Ring(ReceiveQueue).Offer([]);
         Notify(ReceiveQueue);
     }
 
@@ -105,10 +94,10 @@ internal sealed class VirtioChannel : VirtioDriver, IBrokerChannel
         while (!rest.IsEmpty)
         {
             ReadOnlySpan<byte> part = rest[..Math.Min(SendLength, rest.Length)];
-            _send.DescribeData(0, part.Length, isWritable: false, isLast: true);
-            _send.Offer(part);
+            Ring(SendQueue).DescribeData(0, part.Length, isWritable: false, isLast: true);
+            Ring(SendQueue).Offer(part);
             Notify(SendQueue);
-            if (!TryAwait(_send, Left(start), out uint id, out uint written))
+            if (!TryAwait(Ring(SendQueue), Left(start), out uint id, out uint written))
             {
                 return false;
             }
@@ -175,7 +164,7 @@ internal sealed class VirtioChannel : VirtioDriver, IBrokerChannel
 
     private bool TryTakePart(long start)
     {
-        if (!TryAwait(_receive, Left(start), out uint id, out uint written))
+        if (!TryAwait(Ring(ReceiveQueue), Left(start), out uint id, out uint written))
         {
             return false;
         }
@@ -185,11 +174,11 @@ internal sealed class VirtioChannel : VirtioDriver, IBrokerChannel
             return Fail($"it has given back request {id} with {written} bytes; wanted is 0 with 1 to {ReceiveLength}");
         }
 
-        _disks.ReadMemory(_receive.DataOffset, _received.AsSpan(0, (int)written));
+        Disks.ReadMemory(Ring(ReceiveQueue).DataOffset, _received.AsSpan(0, (int)written));
         (_receivedAt, _receivedEnd) = (0, (int)written);
         OfferRoom();
         return true;
     }
 
-    private int Left(long start) => Math.Max(0, _timeout - (int)Math.Min(_timeout, Stopwatch.GetElapsedTime(start).TotalMilliseconds));
+    private int Left(long start) => Math.Max(0, Timeout - (int)Math.Min(Timeout, Stopwatch.GetElapsedTime(start).TotalMilliseconds));
 }

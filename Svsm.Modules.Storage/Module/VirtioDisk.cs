@@ -16,14 +16,21 @@ using Svsm.Store;
 
 namespace Svsm.Modules.Storage;
 
-internal sealed class VirtioDisk : VirtioDriver, IBlockDevice
+/// <summary>The driver.</summary>
+/// <param name="disks">Registers and memory.</param>
+/// <param name="slot">Which registers.</param>
+/// <param name="timeoutMilliseconds">How long the device may take for anything.</param>
+internal sealed class VirtioDisk(SvsmDisks disks, int slot, int timeoutMilliseconds)
+    : VirtioDriver(disks, slot, Kind, FlushFeature, timeoutMilliseconds, new VirtioRing(disks, QueueOffset, RequestLength, StatusLength, MaxTransfer)), IBlockDevice
 {
+    /// <summary>The kind of device: a disk.</summary>
+    public const uint Kind = 2;
+
     public const int Sector = 512;
 
     /// <summary>Most bytes of one request.</summary>
     public const int MaxTransfer = 0xC000;
 
-    private const uint BlockDevice = 2;
     private const int ConfigurationGeneration = 0x0FC;
     private const int Capacity = 0x100;
 
@@ -43,30 +50,11 @@ internal sealed class VirtioDisk : VirtioDriver, IBlockDevice
     private const int StatusLength = 1;
     private const int CapacityReads = 8;
 
-    private readonly SvsmDisks _disks;
-    private readonly VirtioRing _ring;
-    private readonly int _timeout;
-
-    /// <summary>Makes the driver.</summary>
-    /// <param name="disks">Registers and memory.</param>
-    /// <param name="slot">Which registers.</param>
-    /// <param name="timeoutMilliseconds">How long the device may take for anything.</param>
-    public VirtioDisk(SvsmDisks disks, int slot, int timeoutMilliseconds)
-        : this(disks, slot, timeoutMilliseconds, new VirtioRing(disks, QueueOffset, RequestLength, StatusLength, MaxTransfer))
-    {
-    }
-
-    private VirtioDisk(SvsmDisks disks, int slot, int timeoutMilliseconds, VirtioRing ring)
-        : base(disks, slot, BlockDevice, FlushFeature, timeoutMilliseconds, ring) => (_disks, _ring, _timeout) = (disks, ring, timeoutMilliseconds);
-
     /// <inheritdoc/>
     public int SectorSize => Sector;
 
     /// <inheritdoc/>
     public long SectorCount => TryPrepare() && TryReadCapacity(out long sectors) ? sectors : 0;
-
-    /// <summary>Whether there is a disk in a slot: no other device, and not nothing.</summary>
-    public static bool IsThere(SvsmDisks disks, int slot) => IsThere(disks, slot, BlockDevice);
 
     /// <inheritdoc/>
     public bool TryRead(long sector, Span<byte> destination)
@@ -112,12 +100,12 @@ internal sealed class VirtioDisk : VirtioDriver, IBlockDevice
         {
             Offer(operation, sector, source, destination.Length);
             Notify(0);
-            if (!TryAwait(_ring, _timeout, out uint id, out uint written) || !IsDone(id, written, (uint)destination.Length + StatusLength))
+            if (!TryAwait(Ring(0), Timeout, out uint id, out uint written) || !IsDone(id, written, (uint)destination.Length + StatusLength))
             {
                 return false;
             }
 
-            _disks.ReadMemory(_ring.DataOffset, destination);
+            Disks.ReadMemory(Ring(0).DataOffset, destination);
             return true;
         }
         catch (IOException exception)
@@ -128,25 +116,26 @@ internal sealed class VirtioDisk : VirtioDriver, IBlockDevice
 
     private void Offer(uint operation, long sector, ReadOnlySpan<byte> source, int room)
     {
+        VirtioRing ring = Ring(0);
         int length = source.Length + room;
-        _ring.DescribeRequest();
+        ring.DescribeRequest();
         if (length != 0)
         {
-            _ring.DescribeData(1, length, isWritable: operation == ReadOperation, isLast: false);
+            ring.DescribeData(1, length, isWritable: operation == ReadOperation, isLast: false);
         }
 
-        _ring.DescribeAnswer(length == 0 ? 1 : 2);
-        BinaryPrimitives.WriteUInt32LittleEndian(_ring.Request, operation);
-        BinaryPrimitives.WriteInt64LittleEndian(_ring.Request[8..], sector);
+        ring.DescribeAnswer(length == 0 ? 1 : 2);
+        BinaryPrimitives.WriteUInt32LittleEndian(ring.Request, operation);
+        BinaryPrimitives.WriteInt64LittleEndian(ring.Request[8..], sector);
 
         // A status that no device gives: whoever gives the request back without one has not done it.
-        _ring.NoAnswer[0] = NoStatus;
-        _ring.Offer(source);
+        ring.NoAnswer[0] = NoStatus;
+        ring.Offer(source);
     }
 
     private bool IsDone(uint id, uint written, uint length)
     {
-        byte status = _ring.Answer[0];
+        byte status = Ring(0).Answer[0];
         if (id == 0 && status is (FailedStatus or UnsupportedStatus))
         {
             // A device that says that it failed is in order.

@@ -186,6 +186,21 @@ internal abstract class VirtioDriver(SvsmDisks disks, int slot, uint kind, uint 
     /// <summary>Why the last request failed, for the log; empty if none did.</summary>
     public string Failure { get; protected set; } = "";
 
+    /// <summary>Looks for the first device of a kind.</summary>
+    /// <returns>False: there is none.</returns>
+    public static bool TryFind(SvsmDisks disks, uint kind, out int slot)
+    {
+        for (slot = 0; slot < SvsmDisks.MaxDisks; slot++)
+        {
+            if (IsThere(disks, slot, kind))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>Whether there is a device of a kind in a slot: no other one, and not nothing.</summary>
     public static bool IsThere(SvsmDisks disks, int slot, uint kind)
     {
@@ -198,6 +213,15 @@ internal abstract class VirtioDriver(SvsmDisks disks, int slot, uint kind, uint 
             return false;
         }
     }
+
+    /// <summary>Registers and memory.</summary>
+    protected SvsmDisks Disks => disks;
+
+    /// <summary>How long the device may take for anything.</summary>
+    protected int Timeout => timeoutMilliseconds;
+
+    /// <summary>A queue.</summary>
+    protected VirtioRing Ring(int queue) => rings[queue];
 
     /// <summary>Sets the device up, if it is not.</summary>
     protected bool TryPrepare()

@@ -63,6 +63,7 @@ public sealed class AnchorTests : IDisposable
         using (TestImage image = Boot())
         {
             Assert.Equal(StoreStatus.Done, image.Store(2).Commit(Put("a", 2)));
+            Assert.False(_anchor.IsDisposed);
         }
 
         byte[] newest = File.ReadAllBytes(_disk.Path);
@@ -70,6 +71,7 @@ public sealed class AnchorTests : IDisposable
         using (TestImage image = Boot())
         {
             Assert.Contains("the store is not open: Older", image.Log, StringComparison.Ordinal);
+            Assert.True(_anchor.IsDisposed);
             Assert.Equal(StoreStatus.NotOpen, image.Store(2).TryGet("a"u8, out _));
         }
 
@@ -162,13 +164,15 @@ public sealed class AnchorTests : IDisposable
         copy.Disks.Dispose();
         File.WriteAllBytes(copy.Path, File.ReadAllBytes(_disk.Path));
         copy.Restart();
-        using var second = new TestImage(copy, anchor: _anchor.Another());
+        TestAnchor another = _anchor.Another();
+        using var second = new TestImage(copy, anchor: another);
         using TestImage first = Boot(_anchor.Another());
         Assert.Equal(StoreStatus.Done, first.Store(2).Commit(Put("a", 2)));
         Assert.Equal(StoreStatus.Failed, second.Store(2).Commit(Put("a", 3)));
         Assert.Equal(StoreStatus.NotOpen, second.Store(2).TryGet("a"u8, out _));
         Assert.Equal(StoreStatus.NotOpen, second.Store(4).Commit(Put("a", 3)));
         Assert.Contains("another machine goes on from a copy of it", second.Log, StringComparison.Ordinal);
+        Assert.True(another.IsDisposed);
         Assert.Equal(StoreStatus.Done, first.Store(2).Commit(Put("a", 4)));
     }
 
@@ -210,6 +214,8 @@ public sealed class AnchorTests : IDisposable
 
         public StoreVersion? Version => _kept[0];
 
+        public bool IsDisposed { get; private set; }
+
         public override StoreVersion? Known => _isOwn ? _kept[0] : _known;
 
         /// <summary>Of another machine, which knows what there is now.</summary>
@@ -238,5 +244,7 @@ public sealed class AnchorTests : IDisposable
             _known = version;
             return AnchorResult.Done;
         }
+
+        public override void Dispose() => IsDisposed = true;
     }
 }

@@ -44,11 +44,11 @@ public sealed class VirtioChannelTests : IDisposable
     [Fact]
     public void Slots_HaveWhatTheyHave()
     {
-        Assert.True(VirtioChannel.IsThere(_test.Disks, 1));
-        Assert.False(VirtioChannel.IsThere(_test.Disks, 0));
-        Assert.False(VirtioChannel.IsThere(_test.Disks, 2));
-        Assert.True(VirtioDisk.IsThere(_test.Disks, 0));
-        Assert.False(VirtioDisk.IsThere(_test.Disks, 1));
+        Assert.True(VirtioDriver.IsThere(_test.Disks, 1, VirtioChannel.Kind));
+        Assert.False(VirtioDriver.IsThere(_test.Disks, 0, VirtioChannel.Kind));
+        Assert.False(VirtioDriver.IsThere(_test.Disks, 2, VirtioChannel.Kind));
+        Assert.True(VirtioDriver.IsThere(_test.Disks, 0, VirtioDisk.Kind));
+        Assert.False(VirtioDriver.IsThere(_test.Disks, 1, VirtioDisk.Kind));
     }
 
     // Beside the disk, whose memory it must not touch.
