@@ -2,10 +2,15 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // What the module that keeps the store has of the one that attests: keys and reports of the security processor. Messages: Svsm.Core/Wire/KeyMessages.cs.
+//
+// Hosts let a guest ask the security processor only so often, and say that they are busy in between. Then the same bytes are asked again, for a while: the one that
+// attests goes on with the request that it has, where another wish would cost the security processor another turn.
 
 using System;
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
+using System.Threading;
 using Svsm.Wire;
 
 namespace Svsm.Core;
@@ -16,7 +21,7 @@ public enum AttestingResult
     /// <summary>It is there.</summary>
     Done,
 
-    /// <summary>The host is busy: the same wish later.</summary>
+    /// <summary>The host was busy all the time: the same wish later.</summary>
     Busy,
 
     /// <summary>The security processor does not do it: see <see cref="KeyStatus.Refused"/>.</summary>
@@ -34,8 +39,11 @@ public enum AttestingResult
 
 /// <summary>The module of the image that attests, for the one that keeps the store.</summary>
 /// <param name="peers">The other modules: <see cref="SvsmModule.Peers"/>.</param>
-public sealed class AttestingPeer(ModulePeers peers)
+/// <param name="patience">How long a wish is repeated while the host is busy; zero: it is not.</param>
+public sealed class AttestingPeer(ModulePeers peers, TimeSpan patience = default)
 {
+    private const int PauseMilliseconds = 50;
+
     /// <summary>Has the security processor derive a key for VMPL0 from the chip's key. The same wish gives the same key, after a restart of the VM too.</summary>
     /// <param name="fields">What it depends on; see <see cref="KeyRequest"/> for what it depends on anyway.</param>
     /// <param name="svn">With <see cref="DerivedKeyFields.Svn"/>: the security version, at most the guest's; otherwise 0.</param>
@@ -105,6 +113,21 @@ public sealed class AttestingPeer(ModulePeers peers)
     }
 
     private AttestingResult Ask(in KeyRequest request, out byte[] answer)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (true)
+        {
+            AttestingResult result = AskOnce(in request, out answer);
+            if (result != AttestingResult.Busy || Stopwatch.GetElapsedTime(start) >= patience)
+            {
+                return result;
+            }
+
+            Thread.Sleep(PauseMilliseconds);
+        }
+    }
+
+    private AttestingResult AskOnce(in KeyRequest request, out byte[] answer)
     {
         PeerResult asked = peers.Ask(ModuleMessageKind.Key, MemoryMarshal.AsBytes(new ReadOnlySpan<KeyRequest>(in request)), out answer);
         if (asked != PeerResult.Answered)

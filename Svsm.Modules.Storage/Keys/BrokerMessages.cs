@@ -202,7 +202,7 @@ internal sealed record BrokerAnswer(byte[] SenderKey, byte[] Protected, byte[] E
     {
         byte[] length = new byte[sizeof(uint)];
         List<byte> signed = [.. "svsm broker 1 answer"u8, 0, .. report];
-        foreach (byte[] part in (byte[][])[Protected, EncryptedKey, Iv, Ciphertext, Tag])
+        foreach (byte[] part in (byte[][])[SenderKey, Protected, EncryptedKey, Iv, Ciphertext, Tag])
         {
             BinaryPrimitives.WriteInt32LittleEndian(length, part.Length);
             signed.AddRange(length);

@@ -66,7 +66,7 @@ public enum BrokerResult
     /// <summary>The broker has another version than the one that was to be replaced: nothing was changed.</summary>
     OtherVersion,
 
-    /// <summary>The broker could not write the version, or refuses a lower generation: nothing was changed.</summary>
+    /// <summary>The broker could not write the version, or not read its own, or refuses a lower generation: nothing was changed.</summary>
     NotWritten,
 
     /// <summary>The broker keeps no versions.</summary>
@@ -150,7 +150,10 @@ public sealed class BrokerSession : IDisposable
 
     /// <summary>Asks for the last version of the store.</summary>
     /// <param name="version">The version; null: there is none yet.</param>
-    /// <returns><see cref="BrokerResult.Done"/>, <see cref="BrokerResult.Unreachable"/>, <see cref="BrokerResult.NotTheBroker"/> or <see cref="BrokerResult.NoAnchors"/>.</returns>
+    /// <returns>
+    /// <see cref="BrokerResult.Done"/>, <see cref="BrokerResult.NotWritten"/>, <see cref="BrokerResult.Unreachable"/>, <see cref="BrokerResult.NotTheBroker"/> or
+    /// <see cref="BrokerResult.NoAnchors"/>.
+    /// </returns>
     public BrokerResult GetAnchor(out StoreVersion? version) => Exchange(new AnchorRequest(AnchorOperation.Get, null, default), out version);
 
     /// <summary>Replaces the last version of the store, if it is the one that this SVSM knows.</summary>
@@ -158,7 +161,7 @@ public sealed class BrokerSession : IDisposable
     /// <param name="to">The version that it is to have; its generation is higher.</param>
     /// <param name="current">The version that it has now; null: none, or unknown.</param>
     /// <returns>
-    /// Besides those of <see cref="GetAnchor"/>: <see cref="BrokerResult.OtherVersion"/>, <see cref="BrokerResult.NotWritten"/>. After
+    /// Besides those of <see cref="GetAnchor"/>: <see cref="BrokerResult.OtherVersion"/>. After
     /// <see cref="BrokerResult.Unreachable"/> it may be replaced or not.
     /// </returns>
     public BrokerResult MoveAnchor(StoreVersion? from, StoreVersion to, out StoreVersion? current)

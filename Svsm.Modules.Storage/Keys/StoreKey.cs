@@ -30,26 +30,16 @@ public static class StoreKey
     /// <summary>Bytes of a broker's secret.</summary>
     public const int SecretLength = 32;
 
-    /// <summary>Makes the key from the chip.</summary>
+    /// <summary>Makes the key from the chip, and from the secret of a broker if there is one.</summary>
     /// <param name="peer">The module that attests.</param>
     /// <param name="identity">Who this SVSM is.</param>
     /// <param name="origin">Of an existing store what <see cref="PersistentStore.TryReadKeyOrigin"/> says, of a new one <see cref="LaunchIdentity.NewOrigin"/>.</param>
+    /// <param name="secret">The broker's secret, <see cref="SecretLength"/> bytes; empty: there is no broker.</param>
     /// <param name="key">Gets the key. The caller clears it. Zero if there is none.</param>
     /// <returns>
     /// What became of it. <see cref="AttestingResult.Refused"/>: the store is of a newer version of the guest or of the chip's firmware than these, or of none
     /// at all; or the chip's own key is not for guests.
     /// </returns>
-    /// <exception cref="ArgumentException"><paramref name="key"/> has another length.</exception>
-    public static AttestingResult Derive(AttestingPeer peer, LaunchIdentity identity, StoreKeyOrigin origin, [Secret] Span<byte> key) =>
-        Derive(peer, identity, origin, default, key);
-
-    /// <summary>Makes the key from the chip and the secret of a broker.</summary>
-    /// <param name="peer">The module that attests.</param>
-    /// <param name="identity">Who this SVSM is.</param>
-    /// <param name="origin">As above.</param>
-    /// <param name="secret">The broker's secret, <see cref="SecretLength"/> bytes; empty: there is no broker.</param>
-    /// <param name="key">Gets the key. The caller clears it. Zero if there is none.</param>
-    /// <returns>As above.</returns>
     /// <exception cref="ArgumentException"><paramref name="key"/> or <paramref name="secret"/> has another length.</exception>
     public static AttestingResult Derive(AttestingPeer peer, LaunchIdentity identity, StoreKeyOrigin origin, [Secret] ReadOnlySpan<byte> secret, [Secret] Span<byte> key)
     {

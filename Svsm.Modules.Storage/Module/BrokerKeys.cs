@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
+using System;
 using Svsm.Core;
 using Svsm.Store;
 using Svsm.StoreKeys;
@@ -17,11 +18,11 @@ internal sealed class BrokerKeys(SvsmDisks disks, byte[] pin, ModuleLog log)
     public const string PinPath = "/broker.pin";
 
     // Of an exchange: the proxy answers in 10 seconds, whatever the broker does. A new session with its anchor is four exchanges, and the module is not to be
-    // ended for waiting (Watchdog, a minute).
+    // ended for waiting (Watchdog).
     private const int TimeoutMilliseconds = 12_000;
 
     // As with the chip's key: hosts limit how often guests ask for a report.
-    private const int MaxBusyMilliseconds = 10_000;
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(10);
 
     /// <summary>Gets the key: a <see cref="StoreKeySource"/>.</summary>
     public KeyOfStore? TryGet(ModulePeers peers, StoreKeyOrigin? origin, out string why)
@@ -39,7 +40,7 @@ internal sealed class BrokerKeys(SvsmDisks disks, byte[] pin, ModuleLog log)
         }
 
         var channel = new VirtioChannel(disks, slot, TimeoutMilliseconds);
-        var peer = new AttestingPeer(peers);
+        var peer = new AttestingPeer(peers, s_patience);
         if (TryOpen(channel, peer, trusted, out why) is not BrokerSession session)
         {
             return null;
@@ -77,16 +78,14 @@ internal sealed class BrokerKeys(SvsmDisks disks, byte[] pin, ModuleLog log)
 
     private static BrokerSession? TryOpen(VirtioChannel channel, AttestingPeer peer, BrokerPin trusted, out string why)
     {
-        BrokerResult result = default;
-        BrokerSession? session = null;
-        BusyHost.Ask(() => (result = BrokerSession.TryOpen(channel, peer, trusted, out session)) == BrokerResult.Busy, MaxBusyMilliseconds);
+        BrokerResult result = BrokerSession.TryOpen(channel, peer, trusted, out BrokerSession? session);
         why = result == BrokerResult.Done ? "" : Describe(result, channel);
         return session;
     }
 
     private static string Describe(BrokerResult result, VirtioChannel channel) => result switch
     {
-        BrokerResult.Busy => $"the host says that the security processor is busy, for {MaxBusyMilliseconds} ms",
+        BrokerResult.Busy => $"the host says that the security processor is busy, for {s_patience.TotalSeconds} s",
         BrokerResult.NoReport => "there is no report for the broker: no module attests, or the key of VMPL0 is lost",
         BrokerResult.Refused => "the broker refuses, says the host: it does not believe this image, or has no such secret; its log has the reason",
         BrokerResult.NotTheBroker => "an answer is not from the broker that the image trusts",

@@ -2,7 +2,6 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
-using System.Security.Cryptography;
 using Svsm.Core;
 using Svsm.Store;
 using Svsm.StoreKeys;
@@ -22,10 +21,8 @@ internal delegate KeyOfStore? StoreKeySource(ModulePeers peers, StoreKeyOrigin? 
 /// <summary>Keys that the security processor derives: <see cref="StoreKey"/>.</summary>
 internal static class ChipKey
 {
-    // Nobody waits for the store but the boot. Hosts limit how often guests ask, and mean seconds. Twice this is less than the watchdog.
-    private const int MaxMilliseconds = 20_000;
-
-    private delegate AttestingResult Wish();
+    // Of a wish. Nobody waits for the store but the boot. Hosts limit how often guests ask, and mean seconds. There are two wishes, and the watchdog waits longer.
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(20);
 
     /// <summary>Gets the key from the chip alone: a <see cref="StoreKeySource"/>.</summary>
     public static KeyOfStore? TryGet(ModulePeers peers, StoreKeyOrigin? origin, out string why) => TryGet(peers, origin, default, out why);
@@ -33,27 +30,13 @@ internal static class ChipKey
     /// <summary>Gets the key from the chip, and from a broker's secret if there is one.</summary>
     public static KeyOfStore? TryGet(ModulePeers peers, StoreKeyOrigin? origin, ReadOnlySpan<byte> secret, out string why)
     {
-        byte[] copy = secret.ToArray();
-        try
-        {
-            return TryGetWith(peers, origin, copy, out why);
-        }
-        finally
-        {
-            CryptographicOperations.ZeroMemory(copy);
-        }
-    }
-
-    private static KeyOfStore? TryGetWith(ModulePeers peers, StoreKeyOrigin? origin, byte[] secret, out string why)
-    {
-        var peer = new AttestingPeer(peers);
-        LaunchIdentity? identity = null;
-        AttestingResult result = Ask(() => LaunchIdentity.TryGet(peer, out identity));
+        var peer = new AttestingPeer(peers, s_patience);
+        AttestingResult result = LaunchIdentity.TryGet(peer, out LaunchIdentity? identity);
         StoreKeyOrigin used = origin ?? identity?.NewOrigin ?? default;
         byte[] key = new byte[StoreKey.Length];
         if (result == AttestingResult.Done)
         {
-            result = Ask(() => StoreKey.Derive(peer, identity!, used, secret, key));
+            result = StoreKey.Derive(peer, identity!, used, secret, key);
         }
 
         why = result switch
@@ -61,17 +44,10 @@ internal static class ChipKey
             AttestingResult.Done => "",
             AttestingResult.NotThere => "the image has no module that attests, which the key comes from",
             AttestingResult.NoKey => "the key of VMPL0 is lost, and with it the way to the security processor",
-            AttestingResult.Busy => $"the host says that the security processor is busy, for {MaxMilliseconds} ms",
+            AttestingResult.Busy => $"the host says that the security processor is busy, for {s_patience.TotalSeconds} s",
             AttestingResult.Refused => $"the security processor derives none for SVN {used.Svn} and TCB 0x{used.Tcb:X}, with which the store's key was made",
             _ => "the module that attests failed",
         };
         return result == AttestingResult.Done ? new KeyOfStore(key, used) : null;
-    }
-
-    private static AttestingResult Ask(Wish wish)
-    {
-        AttestingResult result = default;
-        BusyHost.Ask(() => (result = wish()) == AttestingResult.Busy, MaxMilliseconds);
-        return result;
     }
 }

@@ -52,7 +52,6 @@ internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession sess
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(5);
 
-    private readonly byte[] _secret = session.Secret.ToArray();
     private BrokerSession _session = session;
     private StoreVersion? _known = known;
     private bool _isAway;
@@ -79,8 +78,7 @@ internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession sess
 
             if (result == BrokerResult.NotWritten)
             {
-                log.Error("the broker has not written the last version of the store");
-                return AnchorResult.Unreachable;
+                return NotMoved(result);
             }
 
             // Whoever was waited for in vain is not waited for again at once.
@@ -94,16 +92,12 @@ internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession sess
     }
 
     /// <inheritdoc/>
-    public override void Dispose()
-    {
-        _session.Dispose();
-        CryptographicOperations.ZeroMemory(_secret);
-    }
+    public override void Dispose() => _session.Dispose();
 
     private AnchorResult TryAnew(StoreVersion version)
     {
         BrokerSession? next = open();
-        if (next is null || !CryptographicOperations.FixedTimeEquals(next.Secret, _secret) || next.GetAnchor(out StoreVersion? current) != BrokerResult.Done)
+        if (next is null || !CryptographicOperations.FixedTimeEquals(next.Secret, _session.Secret) || next.GetAnchor(out StoreVersion? current) != BrokerResult.Done)
         {
             next?.Dispose();
             return Away();
@@ -122,11 +116,21 @@ internal sealed class BrokerAnchor(Func<BrokerSession?> open, BrokerSession sess
             BrokerResult result = _session.MoveAnchor(_known, version, out current);
             if (result is not (BrokerResult.Done or BrokerResult.OtherVersion))
             {
-                return AnchorResult.Unreachable;
+                return NotMoved(result);
             }
         }
 
         return Settle(version, current);
+    }
+
+    private AnchorResult NotMoved(BrokerResult result)
+    {
+        if (result == BrokerResult.NotWritten)
+        {
+            log.Error("the broker has not written the last version of the store");
+        }
+
+        return AnchorResult.Unreachable;
     }
 
     private AnchorResult Away()

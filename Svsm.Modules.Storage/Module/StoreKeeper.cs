@@ -5,7 +5,7 @@
 //
 // When the device has failed in a commit, only the device knows whether it happened. Then the store is opened again at once, as what it was before or
 // what it should be now, and not as something older; and what the commit was to change is compared. If that fails as well, the module that asked gets
-// Failed, and no commit until it has looked (List). Other modules go on as soon as the store can be opened.
+// Failed, and no commit until it has looked (List), which it can when the anchor has what the disk has. Other modules go on as soon as the store can be opened.
 //
 // With an anchor (StoreAnchor), a commit is answered when the anchor has its version, and none is begun before the anchor has that of the last one: the log of
 // the store goes back far enough for one commit, whatever is compacted.
@@ -169,6 +169,12 @@ internal sealed class StoreKeeper : StoreServer
         if (!TryOpenAgain())
         {
             return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
+        }
+
+        // What the disk has now may be gone after a restart: whoever looks is told nothing that is not certain.
+        if (_unsure.Contains(request.Protocol) && TryAnchor() is StoreStatus status and not StoreStatus.Done)
+        {
+            return status;
         }
 
         // The first commit makes the namespace, or gives it the quota that it has now. A disk may have been made larger meanwhile.

@@ -164,6 +164,12 @@ internal sealed class VirtioChannel(SvsmDisks disks, int slot, int timeoutMillis
 
     private bool TryTakePart(long start)
     {
+        // A host that always has something to say, and never the answer.
+        if (Left(start) == 0)
+        {
+            return Fail($"no answer in {Timeout} ms");
+        }
+
         if (!TryAwait(Ring(ReceiveQueue), Left(start), out uint id, out uint written))
         {
             return false;

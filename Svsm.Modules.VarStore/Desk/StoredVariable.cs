@@ -37,7 +37,8 @@ public sealed record StoredVariable(Guid Vendor, string Name, VariableAttributes
             bool isPair = i + 1 < name.Length && char.IsSurrogatePair(name[i], name[i + 1]);
             UnicodeCategory category = char.GetUnicodeCategory(name, i);
             if (category is UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.Surrogate or UnicodeCategory.PrivateUse or UnicodeCategory.OtherNotAssigned
-                or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator || name[i] == '\\')
+                or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.NonSpacingMark or UnicodeCategory.EnclosingMark
+                or UnicodeCategory.SpacingCombiningMark || name[i] == '\\' || (category == UnicodeCategory.SpaceSeparator && name[i] != ' '))
             {
                 text.Append(CultureInfo.InvariantCulture, $"\\u{(int)name[i]:x4}");
                 isPair = false;

@@ -125,9 +125,7 @@ public static class VariableEdits
             throw new InvalidDataException($"{what}: a name of {id.Name.Length} characters; wanted are 1 to {(VariableLimits.MaxNameLength / sizeof(char)) - 1}, none of them 0");
         }
 
-        const VariableAttributes Needed = VariableAttributes.NonVolatile | VariableAttributes.BootServiceAccess;
-        const VariableAttributes Allowed = Needed | VariableAttributes.RuntimeAccess | VariableAttributes.TimeBasedAuthenticatedWriteAccess;
-        if ((variable.Attributes & ~Allowed) != 0 || (variable.Attributes & Needed) != Needed)
+        if (!Variable.CanBeStored(variable.Attributes))
         {
             throw new InvalidDataException($"{what} has attributes {(uint)variable.Attributes}; wanted are 3 and any of 4 and 32");
         }

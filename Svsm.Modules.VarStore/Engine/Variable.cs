@@ -41,6 +41,14 @@ internal sealed record Variable(VariableId Id, VariableAttributes Attributes, by
     /// <summary>What it takes of a quota, in bytes.</summary>
     public int Size => Align(HeaderLength + Align(NameLength(Id.Name)) + Align(Data.Length + Signer.Length));
 
+    /// <summary>Whether a variable with these attributes is one for a storage.</summary>
+    public static bool CanBeStored(VariableAttributes attributes)
+    {
+        const VariableAttributes Needed = VariableAttributes.NonVolatile | VariableAttributes.BootServiceAccess;
+        const VariableAttributes Allowed = Needed | VariableAttributes.RuntimeAccess | VariableAttributes.TimeBasedAuthenticatedWriteAccess;
+        return (attributes & ~Allowed) == 0 && (attributes & Needed) == Needed;
+    }
+
     /// <summary>Bytes of a name with its NUL.</summary>
     public static int NameLength(string name) => (name.Length + 1) * sizeof(char);
 

@@ -13,6 +13,7 @@ using System;
 using System.IO;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
+using Svsm.Files;
 using Svsm.Modules.Vtpm.Crypto;
 using Svsm.Modules.Vtpm.Wire;
 
@@ -27,7 +28,6 @@ public sealed class StateDirectory : ITpmStorage, IDisposable
     private const int DigestSize = 32;
 
     private readonly string _path;
-    private readonly string _newPath;
     private readonly FileStream _lock;
 
     /// <summary>Opens the directory, which is made if it is not there.</summary>
@@ -47,7 +47,6 @@ public sealed class StateDirectory : ITpmStorage, IDisposable
         }
 
         _path = Path.Combine(Path.GetFullPath(directory), "tpm.state");
-        _newPath = _path + ".new";
         _lock = new FileStream(Path.Combine(directory, "tpm.lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
     }
 
@@ -93,65 +92,23 @@ public sealed class StateDirectory : ITpmStorage, IDisposable
     /// <inheritdoc/>
     public TpmStorageResult Write(ReadOnlySpan<byte> content)
     {
+        byte[] file = new byte[Magic.Length + DigestSize + content.Length];
+        Magic.CopyTo(file);
+        Digest(content).CopyTo(file, Magic.Length);
+        content.CopyTo(file.AsSpan(Magic.Length + DigestSize));
         try
         {
-            // A new file, never the one that a link in its place leads to.
-            File.Delete(_newPath);
-            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, BufferSize = 0 };
-            if (!OperatingSystem.IsWindows())
-            {
-                options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            }
-
-            var file = new byte[Magic.Length + DigestSize + content.Length];
-            Magic.CopyTo(file);
-            Digest(content).CopyTo(file, Magic.Length);
-            content.CopyTo(file.AsSpan(Magic.Length + DigestSize));
-            using (var stream = new FileStream(_newPath, options))
-            {
-                stream.Write(file);
-                stream.Flush(flushToDisk: true);
-            }
-
-            CryptographicOperations.ZeroMemory(file);
-
-            // Replaces the old file at once: whoever reads after a crash has one of the two, whole. Which one, the directory says, which is
-            // a file of its own.
-            File.Move(_newPath, _path, overwrite: true);
-            return FlushDirectory() ? TpmStorageResult.Done : TpmStorageResult.Failed;
+            return DurableFile.Replace(_path, file) ? TpmStorageResult.Done : TpmStorageResult.Failed;
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or ExternalException)
         {
             return TpmStorageResult.Failed;
         }
-    }
-
-    // .NET opens no directories. Windows has no such call: its file system keeps the order of changes by itself.
-    private bool FlushDirectory()
-    {
-        if (OperatingSystem.IsWindows())
+        finally
         {
-            return true;
+            CryptographicOperations.ZeroMemory(file);
         }
-
-        int descriptor = Open(Path.GetDirectoryName(_path)!, 0);
-        if (descriptor < 0)
-        {
-            return false;
-        }
-
-        bool isFlushed = Flush(descriptor) == 0;
-        return Close(descriptor) == 0 && isFlushed;
     }
-
-    [DllImport("libc", EntryPoint = "open", SetLastError = true, CharSet = CharSet.Ansi, BestFitMapping = false, ThrowOnUnmappableChar = true)]
-    private static extern int Open(string path, int flags);
-
-    [DllImport("libc", EntryPoint = "fsync", SetLastError = true)]
-    private static extern int Flush(int descriptor);
-
-    [DllImport("libc", EntryPoint = "close", SetLastError = true)]
-    private static extern int Close(int descriptor);
 
     /// <inheritdoc/>
     public void Dispose() => _lock.Dispose();

@@ -60,13 +60,18 @@ internal sealed class StoredState(ModuleStore store) : ITpmStorage
         for (int i = 0; i < pieces; i++)
         {
             Span<byte> place = Piece(blob, i);
-            if (store.TryGet(Name(i), out byte[] piece) != StoreStatus.Done || piece.Length != place.Length)
+            bool isThere = store.TryGet(Name(i), out byte[] piece) == StoreStatus.Done && piece.Length == place.Length;
+            if (isThere)
             {
-                return TpmStorageResult.Failed;
+                piece.CopyTo(place);
             }
 
-            piece.CopyTo(place);
             CryptographicOperations.ZeroMemory(piece);
+            if (!isThere)
+            {
+                CryptographicOperations.ZeroMemory(blob);
+                return TpmStorageResult.Failed;
+            }
         }
 
         content = blob;
@@ -110,7 +115,12 @@ internal sealed class StoredState(ModuleStore store) : ITpmStorage
         if (status != StoreStatus.Done)
         {
             // Of all others nothing has happened.
-            _stored = status == StoreStatus.Failed ? null : stored;
+            if (status == StoreStatus.Failed)
+            {
+                CryptographicOperations.ZeroMemory(stored);
+                _stored = null;
+            }
+
             CryptographicOperations.ZeroMemory(blob);
             return TpmStorageResult.Failed;
         }

@@ -12,6 +12,7 @@ using System.IO;
 using System.Linq;
 using System.Net;
 using System.Net.Http;
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using System.Threading;
@@ -63,7 +64,7 @@ public sealed class BrokerProxy
                 _ => Status(BrokerStatus.BadRequest),
             };
         }
-        catch (Exception e) when (e is HttpRequestException or IOException or JsonException or KeyNotFoundException or InvalidOperationException or FormatException or OperationCanceledException)
+        catch (Exception e) when (e is HttpRequestException or IOException or JsonException or KeyNotFoundException or InvalidOperationException or FormatException or CryptographicException or OperationCanceledException)
         {
             _log($"the broker at {_broker}: {e.Message}");
             return Status(BrokerStatus.Unreachable);
@@ -139,7 +140,13 @@ public sealed class BrokerProxy
 
         (HttpStatusCode code, byte[] content) = await AskAsync(
             HttpMethod.Post, "kbs/v0/svsm/anchor", request[sizeof(uint)..].ToArray(), "application/octet-stream", cancellationToken).ConfigureAwait(false);
-        return code == HttpStatusCode.OK ? [.. Status(BrokerStatus.Done), .. content.AsSpan(0, Math.Min(content.Length, BrokerFormat.MaxFrame - sizeof(uint)))] : Status(BrokerStatus.NoSession);
+        if (code != HttpStatusCode.OK)
+        {
+            Refusal(code, "the session");
+            return Status(BrokerStatus.NoSession);
+        }
+
+        return [.. Status(BrokerStatus.Done), .. content.AsSpan(0, Math.Min(content.Length, BrokerFormat.MaxFrame - sizeof(uint)))];
     }
 
     private async Task<(HttpStatusCode Code, byte[] Content)> AskAsync(HttpMethod method, string path, byte[]? content, string type, CancellationToken cancellationToken)

@@ -17,7 +17,7 @@ public static class BrokerServer
 {
     // How many questions are answered at once, and how long a client may take to ask one.
     private const int MaxQuestions = 64;
-    private static readonly TimeSpan s_readTime = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(30);
 
     /// <summary>Serves until it is told to end.</summary>
     /// <param name="broker">The broker.</param>
@@ -26,7 +26,10 @@ public static class BrokerServer
     /// <param name="cancellationToken">Ends it.</param>
     /// <returns>When it has ended.</returns>
     /// <exception cref="SvsmDiagnosticException">SVSM7052: it cannot listen there.</exception>
-    public static async Task ServeAsync(KeyBroker broker, string address, Action started, CancellationToken cancellationToken)
+    public static Task ServeAsync(KeyBroker broker, string address, Action started, CancellationToken cancellationToken) =>
+        ServeAsync(broker, address, started, s_patience, cancellationToken);
+
+    internal static async Task ServeAsync(KeyBroker broker, string address, Action started, TimeSpan patience, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(broker);
         ArgumentNullException.ThrowIfNull(started);
@@ -68,7 +71,7 @@ public static class BrokerServer
                 {
                     try
                     {
-                        await AnswerAsync(broker, context).ConfigureAwait(false);
+                        await AnswerAsync(broker, context, patience).ConfigureAwait(false);
                     }
                     finally
                     {
@@ -79,15 +82,25 @@ public static class BrokerServer
         }
     }
 
-    private static async Task AnswerAsync(KeyBroker broker, HttpListenerContext context)
+    private static async Task AnswerAsync(KeyBroker broker, HttpListenerContext context, TimeSpan patience)
     {
         try
         {
-            using var patience = new CancellationTokenSource(s_readTime);
-            byte[]? content = await ReadAsync(context.Request, patience.Token).ConfigureAwait(false);
-            BrokerReply reply = content is null
-                ? new BrokerReply(413, [])
-                : broker.Answer(new(context.Request.HttpMethod, context.Request.Url?.AbsolutePath ?? "", context.Request.Cookies[KeyBroker.Cookie]?.Value, content));
+            BrokerReply reply;
+            try
+            {
+                // The listener's streams take no notice of tokens.
+                byte[]? content = await ReadAsync(context.Request).WaitAsync(patience).ConfigureAwait(false);
+                reply = content is null
+                    ? new BrokerReply(413, [])
+                    : broker.Answer(new(context.Request.HttpMethod, context.Request.Url?.AbsolutePath ?? "", context.Request.Cookies[KeyBroker.Cookie]?.Value, content));
+            }
+            catch (TimeoutException)
+            {
+                reply = new BrokerReply(408, []);
+                context.Response.KeepAlive = false;
+            }
+
             context.Response.StatusCode = reply.Status;
             context.Response.ContentType = "application/json";
             if (reply.Session is string session)
@@ -96,10 +109,10 @@ public static class BrokerServer
             }
 
             context.Response.ContentLength64 = reply.Content.Length;
-            await context.Response.OutputStream.WriteAsync(reply.Content, patience.Token).ConfigureAwait(false);
+            await context.Response.OutputStream.WriteAsync(reply.Content).AsTask().WaitAsync(patience).ConfigureAwait(false);
             context.Response.Close();
         }
-        catch (Exception e) when (e is HttpListenerException or IOException or ObjectDisposedException or InvalidOperationException or OperationCanceledException)
+        catch (Exception e) when (e is HttpListenerException or IOException or ObjectDisposedException or InvalidOperationException or TimeoutException)
         {
             // The client is gone, or too slow.
             context.Response.Abort();
@@ -107,13 +120,13 @@ public static class BrokerServer
     }
 
     // Null: it is too long.
-    private static async Task<byte[]?> ReadAsync(HttpListenerRequest request, CancellationToken cancellationToken)
+    private static async Task<byte[]?> ReadAsync(HttpListenerRequest request)
     {
         byte[] buffer = new byte[KeyBroker.MaxContent + 1];
         int length = 0;
         while (length < buffer.Length)
         {
-            int count = await request.InputStream.ReadAsync(buffer.AsMemory(length), cancellationToken).ConfigureAwait(false);
+            int count = await request.InputStream.ReadAsync(buffer.AsMemory(length)).ConfigureAwait(false);
             if (count == 0)
             {
                 return buffer[..length];

@@ -7,16 +7,16 @@
 //   repository.type.tag.anchor   the last version of its store: generation, a space, the root in hexadecimal digits, a newline. Removed: there is none yet
 //   svsm-keys.lock               held by the broker that has the folder
 //
-// An anchor is replaced by a rename, which is on the disk before anybody is told: after a crash there is the old one or the new one. Names have no other
+// An anchor is on the disk before anybody is told (Svsm.Sdk/Files): after a crash there is the old one or the new one. Names have no other
 // characters than letters, digits, '-' and '_', so they cannot lead out of the folder, or to each other.
 
 using System;
 using System.Globalization;
 using System.IO;
 using System.Linq;
-using System.Runtime.InteropServices;
 using System.Threading;
 using Svsm.Diagnostics;
+using Svsm.Files;
 using Svsm.StoreKeys;
 
 namespace Svsm.Keys;
@@ -31,6 +31,9 @@ public sealed class BrokerState : IDisposable
     private readonly string _folder;
     private readonly FileStream _lock;
     private readonly Lock _anchors = new();
+
+    // What the files say, they say after a crash, too.
+    private bool _isCertain = true;
 
     private BrokerState(string folder, FileStream @lock)
     {
@@ -84,9 +87,10 @@ public sealed class BrokerState : IDisposable
     {
         lock (_anchors)
         {
-            if (!TryReadAnchor(resource, out AnchorVersion? current))
+            // What cannot be read must not pass for none, and what a crash may undo must not pass for the last one.
+            _isCertain = _isCertain || DurableFile.TryFlushFolder(PathOf(resource, ".anchor"));
+            if (!_isCertain || !TryReadAnchor(resource, out AnchorVersion? current))
             {
-                // What cannot be read must not pass for none.
                 return new(AnchorStatus.NotWritten, null);
             }
 
@@ -139,18 +143,12 @@ public sealed class BrokerState : IDisposable
     {
         byte[] root = new byte[AnchorVersion.RootLength];
         version.WriteRoot(root);
-        string path = PathOf(resource, ".anchor");
-        string newPath = path + ".new";
         try
         {
-            using (var stream = new FileStream(newPath, FileMode.Create, FileAccess.Write, FileShare.None))
-            {
-                stream.Write(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{version.Generation} {Convert.ToHexStringLower(root)}\n")));
-                stream.Flush(flushToDisk: true);
-            }
-
-            File.Move(newPath, path, overwrite: true);
-            return FlushFolder();
+            _isCertain = DurableFile.Replace(
+                PathOf(resource, ".anchor"),
+                System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{version.Generation} {Convert.ToHexStringLower(root)}\n")));
+            return _isCertain;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -159,31 +157,4 @@ public sealed class BrokerState : IDisposable
     }
 
     private string PathOf(string resource, string extension) => Path.Combine(_folder, resource.Replace('/', '.') + extension);
-
-    // .NET opens no folders. Windows has no such call: its file system keeps the order of changes by itself.
-    private bool FlushFolder()
-    {
-        if (OperatingSystem.IsWindows())
-        {
-            return true;
-        }
-
-        int descriptor = OpenFolder(_folder, 0);
-        if (descriptor < 0)
-        {
-            return false;
-        }
-
-        bool isFlushed = Flush(descriptor) == 0;
-        return Close(descriptor) == 0 && isFlushed;
-    }
-
-    [DllImport("libc", EntryPoint = "open", SetLastError = true, CharSet = CharSet.Ansi, BestFitMapping = false, ThrowOnUnmappableChar = true)]
-    private static extern int OpenFolder(string path, int flags);
-
-    [DllImport("libc", EntryPoint = "fsync", SetLastError = true)]
-    private static extern int Flush(int descriptor);
-
-    [DllImport("libc", EntryPoint = "close", SetLastError = true)]
-    private static extern int Close(int descriptor);
 }

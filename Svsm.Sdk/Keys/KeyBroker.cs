@@ -43,7 +43,8 @@ public readonly record struct BrokerQuestion(string Method, string Path, string?
 /// <param name="Root">The root of the chips' certificates.</param>
 /// <param name="References">What images may run, at least one.</param>
 /// <param name="Certificates">Certificates of chips, DER, besides those that come with reports.</param>
-public sealed record BrokerPolicy(TrustedRoot Root, IReadOnlyList<ReferenceValues> References, IReadOnlyList<byte[]> Certificates);
+/// <param name="MinimumTcb">Each part of a chip's TCB must be at least that of this one; zero: any is believed, also one whose secrets are known by a hole.</param>
+public sealed record BrokerPolicy(TrustedRoot Root, IReadOnlyList<ReferenceValues> References, IReadOnlyList<byte[]> Certificates, TcbVersion MinimumTcb = default);
 
 /// <summary>A broker. Several threads may ask at once.</summary>
 public sealed class KeyBroker
@@ -187,7 +188,7 @@ public sealed class KeyBroker
 
         lock (session)
         {
-            BrokerReply reply = session.IsOver ? Error(401, "no such session") : step(session);
+            BrokerReply reply = session.IsOver ? Error(401, "no such session") : Try(session, step);
             if (reply.Status != 200)
             {
                 CryptographicOperations.ZeroMemory(session.Keys);
@@ -198,6 +199,20 @@ public sealed class KeyBroker
             }
 
             return reply;
+        }
+    }
+
+    // What the operating system's cryptography does not take, whoever sent it.
+    private BrokerReply Try(Session session, Func<Session, BrokerReply> step)
+    {
+        try
+        {
+            return step(session);
+        }
+        catch (CryptographicException e)
+        {
+            _log($"refused: {e.Message}");
+            return Error(500, "cryptography failed");
         }
     }
 
@@ -254,6 +269,16 @@ public sealed class KeyBroker
 
     private bool IsBelieved(AttestationReport report, IReadOnlyList<byte[]> certificates)
     {
+        const int TcbParts = sizeof(ulong);
+        for (int part = 0; part < TcbParts; part++)
+        {
+            if (report.ReportedTcb.Part(part) < _policy.MinimumTcb.Part(part))
+            {
+                _log($"refused: TCB {report.ReportedTcb}; wanted is at least {_policy.MinimumTcb} in each byte");
+                return false;
+            }
+        }
+
         var evidence = new AttestationEvidence { Report = report, Certificates = certificates };
         ImmutableArray<AttestationCheck> closest = [];
         foreach (ReferenceValues reference in _policy.References)

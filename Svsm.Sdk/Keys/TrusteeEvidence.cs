@@ -13,6 +13,7 @@ using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.IO;
+using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using Svsm.Attestation;
@@ -160,13 +161,11 @@ internal static class TrusteeEvidence
     {
         foreach (byte[] der in ReadTable(table))
         {
-            using X509Certificate2 certificate = X509CertificateLoader.LoadCertificate(der);
-            using var key = certificate.GetECDsaPublicKey();
-            if (key is not null)
+            if (TryGetSigner(der) is string signer)
             {
                 json.WriteStartArray("cert_chain");
                 json.WriteStartObject();
-                json.WriteString("cert_type", certificate.Subject.Contains("VLEK", StringComparison.Ordinal) ? "VLEK" : "VCEK");
+                json.WriteString("cert_type", signer);
                 Bytes(json, "data", der);
                 json.WriteEndObject();
                 json.WriteEndArray();
@@ -175,6 +174,21 @@ internal static class TrusteeEvidence
         }
 
         json.WriteNull("cert_chain");
+    }
+
+    // Null: no key of reports, or one on a curve that nobody knows.
+    private static string? TryGetSigner(byte[] der)
+    {
+        try
+        {
+            using X509Certificate2 certificate = X509CertificateLoader.LoadCertificate(der);
+            using ECDsa? key = certificate.GetECDsaPublicKey();
+            return key is null ? null : certificate.Subject.Contains("VLEK", StringComparison.Ordinal) ? "VLEK" : "VCEK";
+        }
+        catch (CryptographicException)
+        {
+            return null;
+        }
     }
 
     private static IReadOnlyList<byte[]> ReadTable(ReadOnlySpan<byte> table)

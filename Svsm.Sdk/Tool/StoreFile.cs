@@ -58,6 +58,21 @@ internal sealed class StoreFile : IBlockDevice, IDisposable
             string.Create(CultureInfo.InvariantCulture, $"'{path}' has {bytes.Length} bytes"), "32 bytes, or 64 hexadecimal digits");
     }
 
+    /// <summary>Opens the store with the key in a file.</summary>
+    public PersistentStore OpenStore(string keyPath, bool readOnly)
+    {
+        byte[] key = ReadKey(keyPath);
+        try
+        {
+            StoreOpening opening = PersistentStore.Open(this, key, readOnly: readOnly);
+            return opening.Store ?? throw Unusable(opening);
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(key);
+        }
+    }
+
     /// <summary>The message for what opening or surveying a store came to.</summary>
     public static SvsmDiagnostic DiagnosticOf(StoreState state) => state switch
     {

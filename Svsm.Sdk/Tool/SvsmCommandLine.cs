@@ -334,8 +334,25 @@ internal static class SvsmCommandLine
         var ark = new Option<string>("--ark") { Description = "the root that you trust: AMD's certificate, or its SHA-256, 64 hexadecimal digits", HelpName = "FILE|HEX", Required = true };
         var reference = new Option<string[]>("--reference") { Description = "an image that gets secrets: NAME.reference-values.json of its build; can be given several times", HelpName = "FILE", Required = true };
         var certificates = new Option<string[]>("--certificates") { Description = "certificates of chips whose hosts give none; can be given several times", HelpName = "FILE" };
+        var minimumTcb = new Option<ulong>("--minimum-tcb")
+        {
+            Description = "TCB that chips must have at least, in each byte: 16 hexadecimal digits, as in svsm attest verify",
+            HelpName = "HEX",
+            CustomParser = result =>
+            {
+                string text = result.Tokens[0].Value;
+                const int Digits = 16;
+                if (text.StartsWith("0x", StringComparison.Ordinal) && text.Length == Digits + 2 && ulong.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong tcb))
+                {
+                    return tcb;
+                }
+
+                result.AddError($"Option '--minimum-tcb' is '{text}'; it must be 0x and 16 hexadecimal digits.");
+                return 0;
+            },
+        };
         var listen = new Option<string>("--listen") { Description = "the URL to listen on", HelpName = "URL", DefaultValueFactory = _ => "http://127.0.0.1:8080/" };
-        var command = new Command("serve", "Gives secrets to images that prove what they are, and keeps the last version of each store.") { key, state, ark, reference, certificates, listen };
+        var command = new Command("serve", "Gives secrets to images that prove what they are, and keeps the last version of each store.") { key, state, ark, reference, certificates, minimumTcb, listen };
         command.SetAction((parsed, cancellationToken) => KeysCommand.ServeAsync(
             console,
             new BrokerPlan(
@@ -344,6 +361,7 @@ internal static class SvsmCommandLine
                 parsed.GetRequiredValue(ark),
                 parsed.GetRequiredValue(reference),
                 parsed.GetValue(certificates) ?? [],
+                parsed.GetValue(minimumTcb),
                 parsed.GetRequiredValue(listen)),
             cancellationToken));
         return command;

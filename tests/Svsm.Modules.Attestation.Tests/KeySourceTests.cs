@@ -160,6 +160,23 @@ public sealed class KeySourceTests(ChipFixture fixture)
         Assert.Empty(guest.Test.Log);
     }
 
+    // One who has patience has one wish, and the chip one request.
+    [Fact]
+    public void HostIsBusyForLong_TheSameWishIsRepeated()
+    {
+        using AttestationGuest guest = NewGuest();
+        byte[] wanted = GetKey(guest);
+        guest.Kernel.SetBusy(3 * GuestRequests.MaxSends);
+        byte[] key = new byte[32];
+        Assert.Equal(AttestingResult.Done, new AttestingPeer(guest.NewPeers(), TimeSpan.FromMinutes(1)).DeriveKey(Fields, 0, 0, key));
+        Assert.Equal(wanted, key);
+        Assert.Equal(2, guest.Kernel.Left.Select(Convert.ToHexString).Distinct().Count());
+
+        guest.Kernel.SetBusy(10_000);
+        Assert.Equal(AttestingResult.Busy, new AttestingPeer(guest.NewPeers(), TimeSpan.FromMilliseconds(120)).DeriveKey(Fields, 0, 0, key));
+        Assert.Equal(new byte[32], key);
+    }
+
     // The key of the first wish must not pass for that of the second.
     [Fact]
     public void HostStaysBusy_AnotherWishGetsAKeyOfItsOwn()

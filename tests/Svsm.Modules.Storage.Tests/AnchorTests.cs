@@ -132,6 +132,10 @@ public sealed class AnchorTests : IDisposable
         Assert.Equal(StoreStatus.Done, other.TryGet("a"u8, out byte[] value));
         Assert.Single(value);
 
+        // Nobody is told what may be gone after a restart.
+        Assert.Equal(StoreStatus.DeviceFailed, one.TryGet("a"u8, out _));
+        Assert.Equal(StoreStatus.DeviceFailed, one.List(out _));
+
         // The commit of the first one is there; it has to look before the next one.
         _anchor.Result = AnchorResult.Done;
         Assert.Equal(StoreStatus.Failed, one.Commit(Put("a", 3)));

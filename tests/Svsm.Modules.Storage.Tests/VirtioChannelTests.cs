@@ -121,6 +121,37 @@ public sealed class VirtioChannelTests : IDisposable
     }
 
     [Fact]
+    public async Task EndlessFramesOfOtherNumbers_EndAfterAWhile()
+    {
+        _channel = new VirtioChannel(_test.Disks, 1, 500);
+        Task peer = Task.Run(
+            () =>
+            {
+                Receive(out uint number);
+                try
+                {
+                    while (true)
+                    {
+                        Send(number + 1, new byte[100], 108);
+                    }
+                }
+                catch (SocketException)
+                {
+                }
+                catch (ObjectDisposedException)
+                {
+                }
+            },
+            TestContext.Current.CancellationToken);
+        Assert.False(_channel.TryExchange([1], out byte[] got));
+        Assert.Equal("no answer in 500 ms", _channel.Failure);
+        Assert.Empty(got);
+        _test.Disks.Dispose();
+        _peer.Dispose();
+        await peer;
+    }
+
+    [Fact]
     public async Task FrameThatIsTooLong_IsAnError()
     {
         Task peer = Task.Run(

@@ -160,6 +160,8 @@ public sealed class VariableEditsTests
     [InlineData("a\u001b[2Jb\u0085c", "a\\u001b[2Jb\\u0085c")]
     [InlineData("\u202egnp", "\\u202egnp")]
     [InlineData("\\u0041", "\\u005cu0041")]
+    [InlineData("a\u0336b\u20dd", "a\\u0336b\\u20dd")]
+    [InlineData("a\u0903 b\u00a0c\u3000", "a\\u0903 b\\u00a0c\\u3000")]
     public void DisplayName_HasNothingThatATerminalObeys(string name, string wanted) => Assert.Equal(wanted, new StoredVariable(default, name, 0, default, null, null).DisplayName);
 
     [Fact]

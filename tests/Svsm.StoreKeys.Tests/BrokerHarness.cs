@@ -78,6 +78,10 @@ internal sealed class BrokerHarness : IDisposable
     public KeyBroker NewBroker(BrokerKey key, params ReferenceValues[] references) => new(
         key, new BrokerPolicy(TrustedRoot.FromCertificate(_chip.Ark.Span), references.Length == 0 ? [Reference()] : references, []), State, Time, AddLog);
 
+    /// <summary>A broker that believes chips with that TCB at least.</summary>
+    public KeyBroker NewBroker(BrokerKey key, Svsm.Attestation.TcbVersion minimumTcb) =>
+        new(key, new BrokerPolicy(TrustedRoot.FromCertificate(_chip.Ark.Span), [Reference()], [], minimumTcb), State, Time, AddLog);
+
     /// <summary>The same broker, which believes another chip.</summary>
     public KeyBroker NewBrokerFor(SimulatedChip chip) => new(Key, new BrokerPolicy(TrustedRoot.FromCertificate(chip.Ark.Span), [Reference()], []), State, Time, AddLog);
 

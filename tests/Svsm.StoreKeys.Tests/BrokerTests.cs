@@ -9,6 +9,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Svsm.Attestation;
 using Svsm.Diagnostics;
 using Svsm.Keys;
 using Svsm.Modules.Attestation.Tests;
@@ -216,6 +217,36 @@ public sealed class BrokerTests(ChipFixture fixture)
         Assert.Equal(BrokerResult.Done, harness.Open(out _, launch: launch));
         launch.Kernel.Host.Enqueue(HostDeed.Refuse);
         Assert.Equal(BrokerResult.NoReport, harness.Open(out _, launch: launch));
+    }
+
+    [Fact]
+    public void HostIsBusyForLong_OneSessionIsEnough()
+    {
+        using BrokerHarness harness = NewHarness();
+        using TestLaunch launch = harness.NewLaunch();
+        launch.Kernel.SetBusy(200);
+        TestChannel channel = harness.NewChannel();
+        Assert.Equal(BrokerResult.Done, BrokerSession.TryOpen(channel, launch.PatientPeer, harness.Pin(), out BrokerSession? session));
+        Assert.Equal(2, channel.Seen.Count);
+        session!.Dispose();
+    }
+
+    // A chip of which each part is new enough; one part that is not, however high the others are.
+    [Theory]
+    [InlineData(0ul, true)]
+    [InlineData(1ul, false)]
+    [InlineData(1ul << 56, false)]
+    public void ChipBelowTheMinimumTcb_GetsNothing(ulong more, bool isBelieved)
+    {
+        using BrokerHarness harness = NewHarness();
+        harness.MustOpen().Dispose();
+        string believed = harness.Log.Single(line => line.StartsWith("believed: ", StringComparison.Ordinal));
+        ulong tcb = Convert.ToUInt64(believed[^16..], 16);
+        harness.Broker = harness.NewBroker(harness.Key, new TcbVersion(tcb + more));
+        Assert.Equal(isBelieved ? BrokerResult.Done : BrokerResult.Refused, harness.Open(out BrokerSession? session));
+        Assert.Equal(isBelieved, session is not null);
+        Assert.Equal(!isBelieved, harness.Log.Any(line => line.StartsWith("refused: TCB 0x", StringComparison.Ordinal)));
+        session?.Dispose();
     }
 
     [Fact]

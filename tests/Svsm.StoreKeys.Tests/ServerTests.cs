@@ -135,6 +135,33 @@ public sealed class ServerTests(ChipFixture fixture)
         await broker;
     }
 
+    // It says that it is going to send something, and does not: it is let go, and others are served.
+    [Fact]
+    public async Task ClientThatIsTooSlow_IsLetGo()
+    {
+        using var harness = new BrokerHarness(fixture.Chip);
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        string url = FreeUrl();
+        Task broker = await StartAsync(started => BrokerServer.ServeAsync(harness.Broker, url, started, TimeSpan.FromMilliseconds(300), end.Token));
+        var uri = new Uri(url);
+        using (var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = 60_000 })
+        {
+            await socket.ConnectAsync(uri.Host, uri.Port, end.Token);
+            socket.Send("POST /kbs/v0/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{"u8);
+            using var stream = new NetworkStream(socket);
+            using var reader = new StreamReader(stream);
+            Assert.StartsWith("HTTP/1.1 408 ", await reader.ReadToEndAsync(end.Token), StringComparison.Ordinal);
+        }
+
+        using (var client = new HttpClient { BaseAddress = uri })
+        {
+            Assert.Equal(HttpStatusCode.NotFound, (await client.GetAsync("x", end.Token)).StatusCode);
+        }
+
+        await end.CancelAsync();
+        await broker;
+    }
+
     [Theory]
     [InlineData("nonsense")]
     [InlineData("https://127.0.0.1:1/")]

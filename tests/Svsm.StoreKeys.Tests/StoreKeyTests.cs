@@ -154,12 +154,12 @@ public sealed class StoreKeyTests(ChipFixture fixture)
         LaunchIdentity identity = launch.Identity();
         byte[] key = [.. Enumerable.Repeat((byte)1, 32)];
         launch.Kernel.SetBusy(100);
-        Assert.Equal(AttestingResult.Busy, StoreKey.Derive(launch.Peer, identity, identity.NewOrigin, key));
+        Assert.Equal(AttestingResult.Busy, StoreKey.Derive(launch.Peer, identity, identity.NewOrigin, default, key));
         Assert.Equal(AttestingResult.Busy, LaunchIdentity.TryGet(launch.Peer, out LaunchIdentity? none));
         Assert.Null(none);
         launch.Kernel.SetBusy(0);
         launch.Kernel.Host.Enqueue(HostDeed.Refuse);
-        Assert.Equal(AttestingResult.NoKey, StoreKey.Derive(launch.Peer, identity, identity.NewOrigin, key));
+        Assert.Equal(AttestingResult.NoKey, StoreKey.Derive(launch.Peer, identity, identity.NewOrigin, default, key));
         Assert.Equal(AttestingResult.NoKey, LaunchIdentity.TryGet(launch.Peer, out _));
         Assert.Equal(new byte[32], key);
     }
@@ -169,7 +169,7 @@ public sealed class StoreKeyTests(ChipFixture fixture)
     {
         using var launch = new TestLaunch(fixture.Chip);
         LaunchIdentity identity = launch.Identity();
-        Assert.Throws<ArgumentException>(() => StoreKey.Derive(launch.Peer, identity, default, new byte[31]));
+        Assert.Throws<ArgumentException>(() => StoreKey.Derive(launch.Peer, identity, default, default, new byte[31]));
         Assert.Throws<ArgumentException>(() => StoreKey.Derive(launch.Peer, identity, default, new byte[31], new byte[32]));
         Assert.Throws<ArgumentException>(() => StoreKey.FromBroker([], new byte[32]));
         Assert.Throws<ArgumentException>(() => StoreKey.FromBroker(new byte[33], new byte[32]));
@@ -179,7 +179,7 @@ public sealed class StoreKeyTests(ChipFixture fixture)
     private static void AssertRefused(TestLaunch launch, StoreKeyOrigin origin)
     {
         byte[] key = [.. Enumerable.Repeat((byte)1, 32)];
-        Assert.Equal(AttestingResult.Refused, StoreKey.Derive(launch.Peer, launch.Identity(), origin, key));
+        Assert.Equal(AttestingResult.Refused, StoreKey.Derive(launch.Peer, launch.Identity(), origin, default, key));
         Assert.Equal(new byte[32], key);
     }
 }

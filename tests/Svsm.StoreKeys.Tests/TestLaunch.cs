@@ -75,11 +75,15 @@ internal sealed class TestLaunch : ModulePeers, IDisposable
         Kernel = new TestKernel(chip, image: image, policy: policy, idBlock: block);
         _module = new ModuleTest(new AttestationModule(), 0x1000, Kernel, new TestServices());
         Peer = new AttestingPeer(this);
+        PatientPeer = new AttestingPeer(this, TimeSpan.FromMinutes(1));
     }
 
     public TestKernel Kernel { get; }
 
     public AttestingPeer Peer { get; }
+
+    /// <summary>Of a module that waits for a busy host.</summary>
+    public AttestingPeer PatientPeer { get; }
 
     public LaunchIdentity Identity()
     {

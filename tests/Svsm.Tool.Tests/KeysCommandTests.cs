@@ -49,6 +49,7 @@ public sealed class KeysCommandTests : ToolTest
             Assert.Equal(ExitStatus.BadFile, again.Status);
             Assert.StartsWith("error SVSM7053: ", again.Error, StringComparison.Ordinal);
             Assert.Equal(secret, File.ReadAllBytes(path));
+            Assert.Equal([path], Directory.GetFiles(At(""), $"secret{flags}*"));
         }
     }
 

@@ -146,7 +146,10 @@ public sealed class ModuleStore
 
     /// <summary>Lists the names of all records, and accepts what there is after a commit whose outcome was not known.</summary>
     /// <param name="names">The names, in the order of their bytes.</param>
-    /// <returns><see cref="StoreStatus.Done"/>, <see cref="StoreStatus.Failed"/>, <see cref="StoreStatus.NotOpen"/>, <see cref="StoreStatus.NotThere"/>.</returns>
+    /// <returns>
+    /// <see cref="StoreStatus.Done"/>, <see cref="StoreStatus.Failed"/>, <see cref="StoreStatus.NotOpen"/>, <see cref="StoreStatus.NotThere"/>.
+    /// <see cref="StoreStatus.DeviceFailed"/>: what there is cannot be made certain yet; again later.
+    /// </returns>
     public StoreStatus List(out IReadOnlyList<byte[]> names)
     {
         var found = new List<byte[]>();

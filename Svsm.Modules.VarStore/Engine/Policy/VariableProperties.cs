@@ -147,7 +147,7 @@ internal sealed class VariableProperties
     /// <param name="id">The variable.</param>
     /// <param name="data">What it is to hold, at least one byte. Untrusted.</param>
     public static bool IsGood(VariableId id, ReadOnlySpan<byte> data) =>
-        FindDefined(id) is not { } defined || (HasSize(defined.Property, data.Length) && IsGood(defined.Contents, defined.Property, data));
+        IsGood(FindDefined(id), data);
 
     /// <summary>Checks a write.</summary>
     /// <param name="id">The variable.</param>
@@ -157,9 +157,9 @@ internal sealed class VariableProperties
     /// does not have.</returns>
     public EfiStatus Check(VariableId id, VariableAttributes attributes, ReadOnlySpan<byte> data)
     {
-        VariableProperty? property = Find(id);
-        VariableProperty? defined = FindDefined(id)?.Property;
-        if (property is { IsReadOnly: true } || defined is { IsReadOnly: true })
+        Definition? defined = FindDefined(id);
+        VariableProperty? property = _added.TryGetValue(id, out VariableProperty? added) ? added : defined?.Property;
+        if (property is { IsReadOnly: true } || defined is { Property.IsReadOnly: true })
         {
             return EfiStatus.WriteProtected;
         }
@@ -175,10 +175,13 @@ internal sealed class VariableProperties
             return EfiStatus.InvalidParameter;
         }
 
-        return HasAttributes(property, attributes) && HasAttributes(defined, attributes) && (data.IsEmpty || (HasSize(property, data.Length) && IsGood(id, data)))
+        return HasAttributes(property, attributes) && HasAttributes(defined?.Property, attributes) && (data.IsEmpty || (HasSize(property, data.Length) && IsGood(defined, data)))
             ? EfiStatus.Success
             : EfiStatus.InvalidParameter;
     }
+
+    private static bool IsGood(Definition? defined, ReadOnlySpan<byte> data) =>
+        defined is null || (HasSize(defined.Property, data.Length) && IsGood(defined.Contents, defined.Property, data));
 
     private static bool HasAttributes(VariableProperty? property, VariableAttributes attributes) =>
         property is not { Attributes: not VariableAttributes.None } wanted || (attributes & ~VariableAttributes.AppendWrite) == wanted.Attributes;

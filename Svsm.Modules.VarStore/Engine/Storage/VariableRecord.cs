@@ -184,9 +184,8 @@ public static class VariableRecord
         int signerLength = record[SignerLengthOffset];
         int nameLength = BinaryPrimitives.ReadUInt16LittleEndian(record[NameLengthOffset..]);
         var attributes = (VariableAttributes)BinaryPrimitives.ReadUInt32LittleEndian(record[AttributesOffset..]);
-        const VariableAttributes Allowed = VariableAttributes.NonVolatile | VariableAttributes.Access | VariableAttributes.TimeBasedAuthenticatedWriteAccess;
         if ((signerLength != 0 && signerLength != HashAlgorithm.Sha256.Length) || nameLength is 0 or > VariableLimits.MaxNameLength - sizeof(char) || nameLength % sizeof(char) != 0
-            || (attributes & ~Allowed) != 0 || (attributes & VariableAttributes.NonVolatile) == 0 || (attributes & VariableAttributes.BootServiceAccess) == 0
+            || !Variable.CanBeStored(attributes)
             || record.Length - HeaderLength - signerLength - nameLength is <= 0 or > VariableLimits.MaxData)
         {
             return false;

@@ -10,6 +10,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Attestation;
 using Svsm.Diagnostics;
+using Svsm.Files;
 using Svsm.Keys;
 
 namespace Svsm.Tool.Commands;
@@ -20,8 +21,9 @@ namespace Svsm.Tool.Commands;
 /// <param name="Ark">The trusted root: a file, or the fingerprint.</param>
 /// <param name="References">Reference values, files.</param>
 /// <param name="Certificates">Files with certificates of chips, for hosts that give none.</param>
+/// <param name="MinimumTcb">What the TCB of chips must reach in each byte.</param>
 /// <param name="Listen">The URL.</param>
-internal sealed record BrokerPlan(string Key, string State, string Ark, IReadOnlyList<string> References, IReadOnlyList<string> Certificates, string Listen);
+internal sealed record BrokerPlan(string Key, string State, string Ark, IReadOnlyList<string> References, IReadOnlyList<string> Certificates, ulong MinimumTcb, string Listen);
 
 /// <summary><c>svsm keys</c>: the broker of stores' keys, and what goes with it.</summary>
 internal static class KeysCommand
@@ -42,15 +44,7 @@ internal static class KeysCommand
         byte[] secret = key.MakeSecret(isMovable);
         try
         {
-            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-            if (!OperatingSystem.IsWindows())
-            {
-                options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            }
-
-            using var file = new FileStream(output, options);
-            file.Write(secret);
-            file.Flush(flushToDisk: true);
+            DurableFile.Create(output, secret);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
@@ -72,7 +66,8 @@ internal static class KeysCommand
         var policy = new BrokerPolicy(
             AttestCommand.ReadRoot(plan.Ark),
             [.. plan.References.Select(path => ReferenceValues.Parse(ImageFile.Read(path), path))],
-            [.. plan.Certificates.SelectMany(path => CertificateFile.Read(ImageFile.Read(path), path))]);
+            [.. plan.Certificates.SelectMany(path => CertificateFile.Read(ImageFile.Read(path), path))],
+            new TcbVersion(plan.MinimumTcb));
         using BrokerState state = BrokerState.Open(plan.State);
         TextWriter log = TextWriter.Synchronized(console.Error);
         var broker = new KeyBroker(key, policy, state, TimeProvider.System, log.WriteLine);

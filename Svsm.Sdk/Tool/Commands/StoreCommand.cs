@@ -5,6 +5,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Security.Cryptography;
 using System.Text.Json;
 using Spectre.Console;
 using Svsm.Diagnostics;
@@ -22,12 +23,21 @@ internal static class StoreCommand
     {
         StoreVersion version = default;
         Guid id = default;
-        Make(path, length, file =>
+        byte[] key = StoreFile.ReadKey(keyPath);
+        try
         {
-            StoreOpening opening = PersistentStore.Create(file, StoreFile.ReadKey(keyPath));
-            PersistentStore store = opening.Store ?? throw file.Unusable(opening);
-            (id, version) = (store.Id, store.Version);
-        });
+            Make(path, length, file =>
+            {
+                StoreOpening opening = PersistentStore.Create(file, key);
+                PersistentStore store = opening.Store ?? throw file.Unusable(opening);
+                (id, version) = (store.Id, store.Version);
+            });
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(key);
+        }
+
         console.Report(json, path, [("store", id.ToString()), ("root", version.Root)], [("generation", (long)version.Generation), ("byteLength", length)]);
         return ExitStatus.Success;
     }
@@ -84,13 +94,7 @@ internal static class StoreCommand
             throw file.Unusable(survey.State, survey.Detail);
         }
 
-        PersistentStore? store = null;
-        if (keyPath is not null)
-        {
-            StoreOpening opening = PersistentStore.Open(file, StoreFile.ReadKey(keyPath), readOnly: true);
-            store = opening.Store ?? throw file.Unusable(opening);
-        }
-
+        PersistentStore? store = keyPath is null ? null : file.OpenStore(keyPath, readOnly: true);
         ulong generation = store?.Version.Generation ?? survey.Generation;
         if (json)
         {
@@ -173,6 +177,7 @@ internal static class StoreCommand
         if (key is not null && survey.State == StoreState.Opened)
         {
             StoreOpening opening = PersistentStore.Open(file, key, expected, readOnly: true);
+            CryptographicOperations.ZeroMemory(key);
             Note(opening.State, opening.Detail, opening.Block);
             store = opening.Store;
             if (store is not null)
@@ -251,7 +256,6 @@ internal static class StoreCommand
     /// <summary>Makes the file longer, and with the key the store, too.</summary>
     public static int Resize(ToolConsole console, string path, long length, string? keyPath, bool json)
     {
-        byte[]? key = keyPath is null ? null : StoreFile.ReadKey(keyPath);
         using StoreFile file = StoreFile.OpenToWrite(path);
         StoreSurvey survey = StoreSurvey.Read(file);
         if (survey.State != StoreState.Opened)
@@ -266,15 +270,14 @@ internal static class StoreCommand
         }
 
         long storeLength = survey.Length;
-        if (key is null)
+        if (keyPath is null)
         {
             file.SetLength(length);
         }
         else
         {
             // A wrong key, or damage, before anything has changed.
-            StoreOpening opening = PersistentStore.Open(file, key);
-            PersistentStore store = opening.Store ?? throw file.Unusable(opening);
+            PersistentStore store = file.OpenStore(keyPath, readOnly: false);
             file.SetLength(length);
             StoreResult result = store.Grow();
             if (result != StoreResult.Done)

@@ -5,7 +5,6 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
-using System.Security.Cryptography;
 using System.Text.Json;
 using Spectre.Console;
 using Svsm.Diagnostics;
@@ -176,21 +175,7 @@ internal static class VarsCommand
         ToolConsole console, string path, string keyPath, bool json, Func<StoreFile, IReadOnlyList<StorageRecord>, IReadOnlyList<StoredVariable>, IReadOnlyList<StorageRecord>> edit)
     {
         using StoreFile file = StoreFile.OpenToWrite(path);
-        byte[] key = StoreFile.ReadKey(keyPath);
-        try
-        {
-            return Edit(console, file, key, json, edit);
-        }
-        finally
-        {
-            CryptographicOperations.ZeroMemory(key);
-        }
-    }
-
-    private static int Edit(
-        ToolConsole console, StoreFile file, byte[] key, bool json, Func<StoreFile, IReadOnlyList<StorageRecord>, IReadOnlyList<StoredVariable>, IReadOnlyList<StorageRecord>> edit)
-    {
-        PersistentStore store = Open(file, key, readOnly: true);
+        PersistentStore store = file.OpenStore(keyPath, readOnly: true);
         if (store.Verify(out IReadOnlyList<StoreFinding> findings) != StoreResult.Done)
         {
             throw file.Unusable(StoreState.DeviceFailed, "a value cannot be read");
@@ -218,7 +203,7 @@ internal static class VarsCommand
 
         if (changes.Length != 0)
         {
-            store = Open(file, key, readOnly: false);
+            store = file.OpenStore(keyPath, readOnly: false);
             var storage = new StoreVariableStorage(store);
             if (!storage.TryCommit(changes))
             {
@@ -237,24 +222,7 @@ internal static class VarsCommand
         return ExitStatus.Success;
     }
 
-    private static PersistentStore Open(StoreFile file, byte[] key, bool readOnly)
-    {
-        StoreOpening opening = PersistentStore.Open(file, key, readOnly: readOnly);
-        return opening.Store ?? throw file.Unusable(opening);
-    }
-
-    private static IReadOnlyList<StorageRecord> Load(StoreFile file, string keyPath)
-    {
-        byte[] key = StoreFile.ReadKey(keyPath);
-        try
-        {
-            return Load(file, Open(file, key, readOnly: true));
-        }
-        finally
-        {
-            CryptographicOperations.ZeroMemory(key);
-        }
-    }
+    private static IReadOnlyList<StorageRecord> Load(StoreFile file, string keyPath) => Load(file, file.OpenStore(keyPath, readOnly: true));
 
     private static IReadOnlyList<StorageRecord> Load(StoreFile file, PersistentStore store)
     {
