@@ -39,6 +39,8 @@ public sealed class DeviceFailureTests : StoreTest
     [Fact]
     public void Create_Interrupted_IsAStoreOrStillFresh()
     {
+        int stores = 0;
+        int fresh = 0;
         for (int seed = 0; seed < 400; seed++)
         {
             var random = new Random(seed);
@@ -50,11 +52,15 @@ public sealed class DeviceFailureTests : StoreTest
             StoreState state = PersistentStore.Open(device, Key).State;
             Assert.Equal(state, surveyed);
             Assert.True(state == StoreState.Opened || (state == StoreState.Fresh && first != StoreState.Opened), $"seed {seed}: {state}");
+            stores += first != StoreState.Opened && state == StoreState.Opened ? 1 : 0;
             if (state == StoreState.Fresh)
             {
+                fresh++;
                 Make(device);
             }
         }
+
+        Assert.True(stores > 10 && fresh > 10, $"{stores} stores, {fresh} fresh");
     }
 
     [Fact]

@@ -9,6 +9,7 @@ using Xunit;
 
 namespace Svsm.Store.Tests;
 
+/// <summary>A store on a device that does what it should: what is committed is there, and what may not be committed is refused.</summary>
 public sealed class PersistentStoreTests : StoreTest
 {
     [Theory]
@@ -112,9 +113,9 @@ public sealed class PersistentStoreTests : StoreTest
         transaction.Put(Name("x"), [1]);
         transaction.Delete(Name("x"));
         device.Writes = 0;
+        StoreVersion before = store.Version;
         Assert.Equal(StoreResult.Done, transaction.Commit());
-        StoreVersion version = store.Version;
-        Assert.Equal((0, store.Version), (device.Writes, version));
+        Assert.Equal((0, before), (device.Writes, store.Version));
     }
 
     [Fact]

@@ -67,6 +67,8 @@ public sealed class PowerCutTests : StoreTest
     [Fact]
     public void Grow_CutAtAnyStep_KeepsEverything()
     {
+        int grown = 0;
+        int cut = 0;
         for (int seed = 0; seed < 150; seed++)
         {
             var random = new Random(seed);
@@ -85,9 +87,12 @@ public sealed class PowerCutTests : StoreTest
             PersistentStore opened = Open(device, store.Version);
             Assert.Equal(content, Content(opened));
             Assert.True(result != StoreResult.Done || opened.Length == 2 * MiB);
+            _ = result == StoreResult.Done ? grown++ : cut++;
             Assert.Equal(StoreResult.Done, opened.Grow());
             Assert.Equal(2 * MiB, Open(device).Length);
         }
+
+        Assert.True(grown > 10 && cut > 10, $"{grown} grown, {cut} cut");
     }
 
     private static void RunHistories(int firstSeed, int count, int cuts)
