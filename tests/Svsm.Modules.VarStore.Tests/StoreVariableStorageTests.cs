@@ -6,6 +6,7 @@ using System.Collections.Generic;
 using System.Linq;
 using Svsm.Modules.VarStore.Desk;
 using Svsm.Store;
+using Svsm.Store.Tests;
 using Xunit;
 
 namespace Svsm.Modules.VarStore.Tests;
@@ -16,7 +17,7 @@ public sealed class StoreVariableStorageTests
     private static readonly byte[] s_key = new byte[32];
     private static readonly Guid s_namespace = ModuleNamespaces.IdOf(4);
 
-    private readonly MemoryDevice _device = new(2 << 20);
+    private readonly SimulatedDevice _device = new(2 << 20);
     private readonly PersistentStore _store;
     private readonly StoreVariableStorage _storage;
 
@@ -28,7 +29,7 @@ public sealed class StoreVariableStorageTests
 
     private NamespaceUsage Usage => _store.Namespaces.Single(space => space.Id == s_namespace);
 
-    private static PersistentStore Open(MemoryDevice device) => PersistentStore.Open(device, s_key).Store!;
+    private static PersistentStore Open(SimulatedDevice device) => PersistentStore.Open(device, s_key).Store!;
 
     private IReadOnlyList<StorageRecord> Load()
     {
@@ -124,47 +125,16 @@ public sealed class StoreVariableStorageTests
     {
         byte[] value = [.. Enumerable.Range(0, 64).Select(i => (byte)i)];
         Assert.True(_storage.TryCommit([new(1, value)]));
-        _device.Damage = true;
+        _device.OnRead = (_, bytes) => bytes.Fill(0xAA);
         Assert.False(_storage.TryLoad(out _));
         Assert.Equal(StoreResult.Damaged, _storage.Result);
         Assert.Equal(VariableStoreResult.Damaged, VariableStore.TryOpen(_storage, null, out _));
-        _device.Damage = false;
-        _device.Fails = true;
+        _device.OnRead = null;
+        _device.ReadsFail = true;
+        _device.StepsLeft = 0;
         Assert.False(_storage.TryLoad(out _));
         Assert.Equal(StoreResult.DeviceFailed, _storage.Result);
         Assert.False(_storage.TryCommit([new(1, new byte[] { 2 })]));
         Assert.Equal(StoreResult.DeviceFailed, _storage.Result);
-    }
-
-    private sealed class MemoryDevice(int length) : IBlockDevice
-    {
-        private readonly byte[] _bytes = new byte[length];
-
-        public bool Fails { get; set; }
-
-        public bool Damage { get; set; }
-
-        public int SectorSize => 512;
-
-        public long SectorCount => _bytes.Length / SectorSize;
-
-        public bool TryRead(long sector, Span<byte> destination)
-        {
-            _bytes.AsSpan((int)sector * SectorSize, destination.Length).CopyTo(destination);
-            if (Damage)
-            {
-                destination.Fill(0xAA);
-            }
-
-            return !Fails;
-        }
-
-        public bool TryWrite(long sector, ReadOnlySpan<byte> source)
-        {
-            source.CopyTo(_bytes.AsSpan((int)sector * SectorSize));
-            return !Fails;
-        }
-
-        public bool TryFlush() => !Fails;
     }
 }
