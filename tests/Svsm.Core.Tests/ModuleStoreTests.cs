@@ -17,14 +17,14 @@ public sealed class ModuleStoreTests
     public void TestStore_KeepsWhatIsCommitted()
     {
         var store = new TestStore { Quota = 200 };
-        ModuleStore part = Part(store);
+        ModuleStore part = StorePart.Of(store);
         Assert.Equal(StoreStatus.NotFound, part.TryGet("a"u8, out _));
         Assert.Equal(StoreStatus.Done, part.Commit());
         Assert.Equal(0, store.Commits);
         Assert.Equal(StoreStatus.Done, part.Commit(Put("a", 1, 2), Put("b"), Put("c", 3)));
         Assert.Equal(StoreStatus.Done, part.Commit(StoreChange.Delete("c"u8.ToArray()), StoreChange.Delete("d"u8.ToArray()), Put("b", 9), Put("b", 8)));
 
-        part = Part(store);
+        part = StorePart.Of(store);
         Assert.Equal(StoreStatus.Done, part.List(out IReadOnlyList<byte[]> names));
         Assert.Equal(["61", "62"], names.Select(Convert.ToHexString));
         Assert.Equal(StoreStatus.Done, part.TryGet("a"u8, out byte[] value));
@@ -41,7 +41,7 @@ public sealed class ModuleStoreTests
     public void TestStore_FailsAsItIsTold()
     {
         var store = new TestStore();
-        ModuleStore part = Part(store);
+        ModuleStore part = StorePart.Of(store);
         store.LosesNextAnswer = true;
         Assert.Equal(StoreStatus.Failed, part.Commit(Put("a", 1)));
         Assert.Equal(StoreStatus.Failed, part.Commit(Put("a", 2)));
@@ -62,7 +62,7 @@ public sealed class ModuleStoreTests
     [InlineData(PeerResult.Failed, StoreStatus.Failed)]
     public void NoAnswer_IsSaid(PeerResult result, StoreStatus status)
     {
-        ModuleStore part = Part(new AnyPeer((_, _) => (result, [])));
+        ModuleStore part = StorePart.Of(new AnyPeer((_, _) => (result, [])));
         Assert.Equal(status, part.TryDescribe(out _));
         Assert.Equal(status, part.List(out _));
         Assert.Equal(status, part.TryGet("a"u8, out _));
@@ -75,12 +75,12 @@ public sealed class ModuleStoreTests
     {
         var random = new Random(1);
         var good = new TestStore();
-        Assert.Equal(StoreStatus.Done, Part(good).Commit(Put("a", new byte[100]), Put("bb", new byte[70000 % 65536]), Put("c")));
+        Assert.Equal(StoreStatus.Done, StorePart.Of(good).Commit(Put("a", new byte[100]), Put("bb", new byte[70000 % 65536]), Put("c")));
         int done = 0;
         for (int i = 0; i < 5000; i++)
         {
             int asked = 0;
-            ModuleStore part = Part(new AnyPeer((kind, request) =>
+            ModuleStore part = StorePart.Of(new AnyPeer((kind, request) =>
             {
                 Assert.True(++asked < 1000);
                 good.Ask(kind, request, out byte[] answer);
@@ -109,20 +109,6 @@ public sealed class ModuleStoreTests
     }
 
     private static StoreChange Put(string name, params byte[] value) => StoreChange.Put(System.Text.Encoding.ASCII.GetBytes(name), value);
-
-    private static ModuleStore Part(ModulePeers peers)
-    {
-        var module = new Module();
-        using var test = new ModuleTest(module, peers: peers);
-        return module.Part;
-    }
-
-    private sealed class Module : SvsmModule
-    {
-        public ModuleStore Part => Store;
-
-        protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
-    }
 
     private sealed class AnyPeer(Func<ModuleMessageKind, byte[], (PeerResult Result, byte[] Answer)> ask) : ModulePeers
     {

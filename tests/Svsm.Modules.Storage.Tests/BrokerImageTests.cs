@@ -3,8 +3,6 @@
 
 using System;
 using System.IO;
-using System.Net;
-using System.Net.Sockets;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Core;
@@ -21,9 +19,9 @@ namespace Svsm.Modules.Storage.Tests;
 public sealed class BrokerImageTests(ChipFixture fixture) : IClassFixture<ChipFixture>, IAsyncLifetime
 {
     private readonly TestDisk _disk = new();
+    private readonly string _url = Serving.FreeUrl();
     private CancellationTokenSource _proxyEnd = new();
     private BrokerHarness _harness = null!;
-    private string _url = "";
     private CancellationTokenSource _brokerEnd = new();
     private Task _broker = Task.CompletedTask;
     private Task _proxy = Task.CompletedTask;
@@ -31,12 +29,6 @@ public sealed class BrokerImageTests(ChipFixture fixture) : IClassFixture<ChipFi
     public async ValueTask InitializeAsync()
     {
         _harness = new BrokerHarness(fixture.Chip);
-        using (var free = new TcpListener(IPAddress.Loopback, 0))
-        {
-            free.Start();
-            _url = $"http://127.0.0.1:{((IPEndPoint)free.LocalEndpoint).Port}/";
-        }
-
         await StartBrokerAsync();
         await StartProxyAsync();
         TestImage.Prepare(_disk);
@@ -109,7 +101,7 @@ public sealed class BrokerImageTests(ChipFixture fixture) : IClassFixture<ChipFi
     public async Task Proxy_GoesAndComesBack()
     {
         using TestLaunch launch = _harness.NewLaunch();
-        using TestImage image = Boot(launch);
+        using TestImage image = Boot(launch, timeout: 1000);
         ModuleStore store = image.Store(2);
         Assert.Equal(StoreStatus.Done, store.Commit(StoreChange.Put("a"u8.ToArray(), "1"u8.ToArray())));
         await StopProxyAsync();
@@ -131,8 +123,7 @@ public sealed class BrokerImageTests(ChipFixture fixture) : IClassFixture<ChipFi
         Assert.Equal(StoreStatus.Done, store.Commit(StoreChange.Put("a"u8.ToArray(), "1"u8.ToArray())));
 
         using var copy = new TestDisk { Channel = _disk.Channel };
-        copy.Disks.Dispose();
-        File.WriteAllBytes(copy.Path, File.ReadAllBytes(_disk.Path));
+        copy.Write(_disk.Read());
         copy.Restart();
         using TestLaunch otherLaunch = _harness.NewLaunch();
         using var second = new TestImage(copy, _harness.Key.MakePin(isTrustee: false), otherLaunch);
@@ -192,27 +183,24 @@ public sealed class BrokerImageTests(ChipFixture fixture) : IClassFixture<ChipFi
         Assert.Contains(outcome, next.Log, StringComparison.Ordinal);
     }
 
-    private TestImage Boot(TestLaunch launch)
+    private TestImage Boot(TestLaunch launch, int timeout = 60_000)
     {
         _disk.Restart();
-        return new TestImage(_disk, _harness.Key.MakePin(isTrustee: false), launch);
+        return new TestImage(_disk, _harness.Key.MakePin(isTrustee: false), launch, timeout);
     }
 
     private async Task StartBrokerAsync()
     {
         _brokerEnd = new CancellationTokenSource();
-        var started = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         KeyBroker broker = _harness.Broker;
-        _broker = Task.Run(() => BrokerServer.ServeAsync(broker, _url, started.SetResult, _brokerEnd.Token));
-        await await Task.WhenAny(started.Task, _broker);
+        _broker = await Serving.StartAsync(started => BrokerServer.ServeAsync(broker, _url, started, _brokerEnd.Token));
     }
 
     private async Task StartProxyAsync()
     {
         _proxyEnd = new CancellationTokenSource();
-        var started = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        _proxy = Task.Run(() => ProxyServer.ServeAsync(_harness.PathOf("vm1.sock"), new Uri(_url), BrokerHarness.Resource, _harness.AddLog, started.SetResult, _proxyEnd.Token));
-        await await Task.WhenAny(started.Task, _proxy);
+        _proxy = await Serving.StartAsync(
+            started => ProxyServer.ServeAsync(_harness.PathOf("vm1.sock"), new Uri(_url), BrokerHarness.Resource, _harness.Log.Enqueue, started, _proxyEnd.Token));
     }
 
     private async Task StopProxyAsync()

@@ -43,8 +43,6 @@ internal sealed class DeskDisks : SvsmDisks, IDeviceMemory, IDisposable
     /// <summary>Called before each access of the driver to a register or the memory; what it throws, the driver gets.</summary>
     public Action? BeforeAccess { get; set; }
 
-    public byte[] Memory => _memory;
-
     public override ulong MemoryAddress => Address;
 
     public override uint ReadRegister(int disk, int register)
@@ -151,6 +149,23 @@ internal sealed class TestDisk : IDisposable
     public SpoiltDisk Device { get; private set; } = null!;
 
     public DeskDisks Disks { get; private set; } = null!;
+
+    /// <summary>What is on the disk, while the machine runs.</summary>
+    public byte[] Read()
+    {
+        using var file = new FileStream(Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        byte[] bytes = new byte[file.Length];
+        file.ReadExactly(bytes);
+        return bytes;
+    }
+
+    /// <summary>Puts something else on the disk, while the machine runs or when it does not.</summary>
+    public void Write(byte[] bytes)
+    {
+        using var file = new FileStream(Path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
+        file.SetLength(bytes.Length);
+        file.Write(bytes);
+    }
 
     /// <summary>The machine starts again: a device that knows nothing, with the same file.</summary>
     public void Restart()

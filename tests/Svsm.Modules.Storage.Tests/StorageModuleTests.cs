@@ -16,6 +16,7 @@ using Xunit;
 
 namespace Svsm.Modules.Storage.Tests;
 
+/// <summary>The module that keeps the store, over restarts, on disks that fail, change and grow, with requests of any kind.</summary>
 public sealed class StorageModuleTests : IDisposable
 {
     private readonly TestDisk _disk = new();
@@ -283,16 +284,16 @@ public sealed class StorageModuleTests : IDisposable
         using var image = new TestImage(_disk);
         ModuleStore store = image.Store(2);
         Assert.Equal(StoreStatus.Done, store.Commit(Put("a", 1)));
-        byte[] old = ReadDisk();
+        byte[] old = _disk.Read();
         Assert.Equal(StoreStatus.Done, store.Commit(Put("a", 2)));
         _disk.Device.OnRequest = (request, completion) => completion! with { Status = BlockStatus.IOError };
         Assert.Equal(StoreStatus.Failed, store.Commit(Put("a", 3)));
         _disk.Device.OnRequest = null;
-        WriteDisk(old);
+        _disk.Write(old);
         Assert.Equal(StoreStatus.NotOpen, store.List(out _));
         Assert.Equal(StoreStatus.NotOpen, store.TryGet("a"u8, out _));
         Assert.Contains("is not used any more: Older", image.Log, StringComparison.Ordinal);
-        Assert.Equal(old, ReadDisk());
+        Assert.Equal(old, _disk.Read());
     }
 
     [Fact]
@@ -367,22 +368,5 @@ public sealed class StorageModuleTests : IDisposable
         byte[] bytes = File.ReadAllBytes(path);
         change(bytes);
         File.WriteAllBytes(path, bytes);
-    }
-
-    // The file is open as the device's.
-    private byte[] ReadDisk()
-    {
-        using var file = new FileStream(_disk.Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-        byte[] bytes = new byte[file.Length];
-        file.ReadExactly(bytes);
-        return bytes;
-    }
-
-    private void WriteDisk(byte[] bytes)
-    {
-        for (int sector = 0; sector < bytes.Length / 512; sector++)
-        {
-            _disk.Device.Handle(new BlockRequest(BlockOperation.Write, (ulong)sector, bytes.AsMemory(sector * 512, 512), 0, 0));
-        }
     }
 }

@@ -6,6 +6,7 @@ using System.Collections.Generic;
 using System.Linq;
 using Svsm.Core;
 using Svsm.Core.Testing;
+using Svsm.Core.Tests;
 using Svsm.Store;
 using Svsm.Wire;
 using Xunit;
@@ -30,7 +31,9 @@ internal sealed class TestImage : IDisposable
             timeout), disks: disk.Disks);
 
     /// <summary>Boots an image that trusts a broker.</summary>
-    public TestImage(TestDisk disk, byte[] pin, ModulePeers peers) => _module = new ModuleTest(new StorageModule(pin, 1000), peers: peers, disks: disk.Disks);
+    /// <param name="timeout">Milliseconds; only who tests silence waits for it.</param>
+    public TestImage(TestDisk disk, byte[] pin, ModulePeers peers, int timeout = 60_000) =>
+        _module = new ModuleTest(new StorageModule(pin, timeout), peers: peers, disks: disk.Disks);
 
     /// <summary>What the module that keeps the store has in its log.</summary>
     public string Log => string.Join('\n', _module.Log.Select(line => line.Line));
@@ -41,12 +44,7 @@ internal sealed class TestImage : IDisposable
     public ModulePeers Peers(uint protocol, long quota = 0x4_0000) => new Peer(_module, protocol, quota);
 
     /// <summary>The store, as the module with a protocol sees it.</summary>
-    public ModuleStore Store(uint protocol, long quota = 0x4_0000)
-    {
-        var module = new Asking();
-        using var test = new ModuleTest(module, peers: Peers(protocol, quota));
-        return module.Part;
-    }
+    public ModuleStore Store(uint protocol, long quota = 0x4_0000) => StorePart.Of(Peers(protocol, quota));
 
     /// <summary>Makes a disk one on which a store may be made.</summary>
     public static void Prepare(TestDisk disk) => Assert.Equal(StoreState.Fresh, PreparedDevice.Prepare(new VirtioDisk(disk.Disks, 0, 50)));
@@ -62,12 +60,5 @@ internal sealed class TestImage : IDisposable
             answer = module.Ask(kind, protocol, request.ToArray(), quota)!;
             return PeerResult.Answered;
         }
-    }
-
-    private sealed class Asking : SvsmModule
-    {
-        public ModuleStore Part => Store;
-
-        protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
     }
 }

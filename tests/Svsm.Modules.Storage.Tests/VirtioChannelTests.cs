@@ -15,7 +15,8 @@ namespace Svsm.Modules.Storage.Tests;
 /// <summary>The driver of the channel against the simulated machine's console, with the test at the other end of its socket.</summary>
 public sealed class VirtioChannelTests : IDisposable
 {
-    private const int Timeout = 2000;
+    // Nobody waits for it: a test of silence has a time of its own.
+    private const int Timeout = 60_000;
     private const int ReceiveRing = 0xE000;
     private const int SendRing = 0xD000;
 

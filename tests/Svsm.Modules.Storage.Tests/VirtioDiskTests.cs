@@ -12,6 +12,7 @@ using Xunit;
 
 namespace Svsm.Modules.Storage.Tests;
 
+/// <summary>The driver of the disk against the simulated machine's, with a host that answers wrongly or not at all.</summary>
 public sealed class VirtioDiskTests : IDisposable
 {
     private const int Timeout = 50;

@@ -7,7 +7,7 @@
 extern alias simulator;
 
 using System;
-using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
@@ -19,6 +19,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using simulator::Svsm.Simulator;
 using Svsm.Attestation;
+using Svsm.Attestation.Tests;
 using Svsm.Keys;
 using Svsm.Measurement;
 using Svsm.Store;
@@ -54,7 +55,8 @@ internal sealed class BrokerHarness : IDisposable
 
     public byte[] Secret => SecretFile[0x10..0x30];
 
-    public List<string> Log { get; } = [];
+    /// <summary>What broker and proxy tell, on threads of the listener, too.</summary>
+    public ConcurrentQueue<string> Log { get; } = [];
 
     public TestTime Time { get; } = new();
 
@@ -76,26 +78,17 @@ internal sealed class BrokerHarness : IDisposable
     }
 
     public KeyBroker NewBroker(BrokerKey key, params ReferenceValues[] references) => new(
-        key, new BrokerPolicy(TrustedRoot.FromCertificate(_chip.Ark.Span), references.Length == 0 ? [Reference()] : references, []), State, Time, AddLog);
+        key, new BrokerPolicy(TrustedRoot.FromCertificate(_chip.Ark.Span), references.Length == 0 ? [Reference()] : references, []), State, Time, Log.Enqueue);
 
     /// <summary>A broker that believes chips with that TCB at least.</summary>
     public KeyBroker NewBroker(BrokerKey key, Svsm.Attestation.TcbVersion minimumTcb) =>
-        new(key, new BrokerPolicy(TrustedRoot.FromCertificate(_chip.Ark.Span), [Reference()], [], minimumTcb), State, Time, AddLog);
+        new(key, new BrokerPolicy(TrustedRoot.FromCertificate(_chip.Ark.Span), [Reference()], [], minimumTcb), State, Time, Log.Enqueue);
 
     /// <summary>The same broker, which believes another chip.</summary>
-    public KeyBroker NewBrokerFor(SimulatedChip chip) => new(Key, new BrokerPolicy(TrustedRoot.FromCertificate(chip.Ark.Span), [Reference()], []), State, Time, AddLog);
+    public KeyBroker NewBrokerFor(SimulatedChip chip) => new(Key, new BrokerPolicy(TrustedRoot.FromCertificate(chip.Ark.Span), [Reference()], []), State, Time, Log.Enqueue);
 
     public static ReferenceValues Reference(string image = "image", ulong policy = 0x3_0000) =>
         new() { LaunchDigests = [new LaunchDigest(SHA384.HashData(Encoding.ASCII.GetBytes(image)))], Policy = new GuestPolicy(policy) };
-
-    // Threads of the listener tell things, too.
-    public void AddLog(string line)
-    {
-        lock (Log)
-        {
-            Log.Add(line);
-        }
-    }
 
     /// <summary>The broker starts anew.</summary>
     public void Restart()
@@ -111,12 +104,12 @@ internal sealed class BrokerHarness : IDisposable
     {
         chip ??= _chip;
         var launch = new TestLaunch(chip, image: image, policy: policy);
-        launch.Kernel.HostCertificates = MakeTable(chip.Vcek.ToArray(), chip.Ask.ToArray());
+        launch.Kernel.HostCertificates = TestAuthority.MakeTable(chip.Vcek.ToArray(), chip.Ask.ToArray());
         return launch;
     }
 
     public TestChannel NewChannel(string resource = Resource) =>
-        new(new BrokerProxy(new HttpClient(new Handler(this)), new Uri("http://broker.example/"), resource, Log.Add));
+        new(new BrokerProxy(new HttpClient(new Handler(this)), new Uri("http://broker.example/"), resource, Log.Enqueue));
 
     /// <summary>Opens a session of a new launch, or of the one given.</summary>
     public BrokerResult Open(out BrokerSession? session, TestChannel? channel = null, TestLaunch? launch = null, BrokerPin? pin = null)
@@ -138,23 +131,6 @@ internal sealed class BrokerHarness : IDisposable
         State.Dispose();
         Key.Dispose();
         _folder.Delete(recursive: true);
-    }
-
-    private static byte[] MakeTable(params byte[][] certificates)
-    {
-        byte[] head = new byte[24 * (certificates.Length + 1)];
-        int at = head.Length;
-        for (int i = 0; i < certificates.Length; i++)
-        {
-            head.AsSpan(24 * i, 16).Fill((byte)(i + 1));
-            BinaryPrimitives.WriteInt32LittleEndian(head.AsSpan((24 * i) + 16), at);
-            BinaryPrimitives.WriteInt32LittleEndian(head.AsSpan((24 * i) + 20), certificates[i].Length);
-            at += certificates[i].Length;
-        }
-
-        byte[] table = [.. head, .. certificates.SelectMany(certificate => certificate)];
-        Array.Resize(ref table, (table.Length + 4095) / 4096 * 4096);
-        return table;
     }
 
     private sealed class Handler(BrokerHarness harness) : HttpMessageHandler

@@ -28,10 +28,10 @@ public sealed class ServerTests(ChipFixture fixture)
     {
         using var harness = new BrokerHarness(fixture.Chip);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        string url = FreeUrl();
+        string url = Serving.FreeUrl();
         string socket = harness.PathOf("vm1.sock");
-        Task broker = await StartAsync(started => BrokerServer.ServeAsync(harness.Broker, url, started, end.Token));
-        Task proxy = await StartAsync(started => ProxyServer.ServeAsync(socket, new Uri(url), BrokerHarness.Resource, harness.AddLog, started, end.Token));
+        Task broker = await Serving.StartAsync(started => BrokerServer.ServeAsync(harness.Broker, url, started, end.Token));
+        Task proxy = await Serving.StartAsync(started => ProxyServer.ServeAsync(socket, new Uri(url), BrokerHarness.Resource, harness.Log.Enqueue, started, end.Token));
         try
         {
             using TestLaunch launch = harness.NewLaunch();
@@ -64,7 +64,7 @@ public sealed class ServerTests(ChipFixture fixture)
         using var harness = new BrokerHarness(fixture.Chip);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
         string socket = harness.PathOf("vm1.sock");
-        Task proxy = await StartAsync(started => ProxyServer.ServeAsync(socket, new Uri(FreeUrl()), BrokerHarness.Resource, harness.AddLog, started, end.Token));
+        Task proxy = await Serving.StartAsync(started => ProxyServer.ServeAsync(socket, new Uri(Serving.FreeUrl()), BrokerHarness.Resource, harness.Log.Enqueue, started, end.Token));
         using TestLaunch launch = harness.NewLaunch();
         using (var channel = new SocketChannel(socket))
         {
@@ -85,7 +85,7 @@ public sealed class ServerTests(ChipFixture fixture)
         using var harness = new BrokerHarness(fixture.Chip);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
         string socket = harness.PathOf("vm1.sock");
-        Task proxy = await StartAsync(started => ProxyServer.ServeAsync(socket, new Uri(FreeUrl()), BrokerHarness.Resource, harness.AddLog, started, end.Token));
+        Task proxy = await Serving.StartAsync(started => ProxyServer.ServeAsync(socket, new Uri(Serving.FreeUrl()), BrokerHarness.Resource, harness.Log.Enqueue, started, end.Token));
         using (var channel = new SocketChannel(socket))
         {
             Assert.False(channel.TryExchangeRaw([0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0], out _));
@@ -116,8 +116,8 @@ public sealed class ServerTests(ChipFixture fixture)
     {
         using var harness = new BrokerHarness(fixture.Chip);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        string url = FreeUrl();
-        Task broker = await StartAsync(started => BrokerServer.ServeAsync(harness.Broker, url, started, end.Token));
+        string url = Serving.FreeUrl();
+        Task broker = await Serving.StartAsync(started => BrokerServer.ServeAsync(harness.Broker, url, started, end.Token));
         using (var client = new HttpClient { BaseAddress = new Uri(url) })
         {
             Assert.Equal(HttpStatusCode.NotFound, (await client.GetAsync("x", end.Token)).StatusCode);
@@ -141,8 +141,8 @@ public sealed class ServerTests(ChipFixture fixture)
     {
         using var harness = new BrokerHarness(fixture.Chip);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        string url = FreeUrl();
-        Task broker = await StartAsync(started => BrokerServer.ServeAsync(harness.Broker, url, started, TimeSpan.FromMilliseconds(300), end.Token));
+        string url = Serving.FreeUrl();
+        Task broker = await Serving.StartAsync(started => BrokerServer.ServeAsync(harness.Broker, url, started, TimeSpan.FromMilliseconds(300), end.Token));
         var uri = new Uri(url);
         using (var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = 60_000 })
         {
@@ -182,22 +182,6 @@ public sealed class ServerTests(ChipFixture fixture)
             () => ProxyServer.ServeAsync(harness.PathOf("vm1.sock"), new Uri("http://127.0.0.1:1/"), BrokerHarness.Resource, _ => { }, () => Assert.Fail("it listens"), CancellationToken.None));
         Assert.Equal("SVSM7052", error.Diagnostic.Code);
         Assert.Equal("here", File.ReadAllText(harness.PathOf("vm1.sock")));
-    }
-
-    private static async Task<Task> StartAsync(Func<Action, Task> serve)
-    {
-        var started = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        Task serving = Task.Run(() => serve(started.SetResult));
-        await await Task.WhenAny(started.Task, serving);
-        Assert.True(started.Task.IsCompleted);
-        return serving;
-    }
-
-    private static string FreeUrl()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return $"http://127.0.0.1:{((IPEndPoint)listener.LocalEndpoint).Port}/";
     }
 
     /// <summary>The channel as a device of the host has it.</summary>
