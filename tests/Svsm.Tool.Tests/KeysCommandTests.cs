@@ -2,14 +2,15 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Collections.Concurrent;
 using System.IO;
-using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Attestation.Tests;
+using Svsm.StoreKeys.Tests;
 using Xunit;
 
 namespace Svsm.Tool.Tests;
@@ -92,13 +93,7 @@ public sealed class KeysCommandTests : ToolTest
         byte[] measured = Convert.FromHexString(digest.RootElement.GetProperty("launchDigest").GetString()!);
 
         using var end = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        string url;
-        using (var free = new TcpListener(IPAddress.Loopback, 0))
-        {
-            free.Start();
-            url = $"http://127.0.0.1:{((IPEndPoint)free.LocalEndpoint).Port}/";
-        }
-
+        string url = Serving.FreeUrl();
         var log = new Log();
         Task<int> broker = Start(log, end.Token, "keys", "serve", "--key", key, "--state", At("state"), "--ark", At("ark.pem"), "--reference", At("Test.reference-values.json"), "--certificates", At("chip"), "--listen", url);
         await WaitAsync(broker, () => log.ToString().Contains("serving secrets of", StringComparison.Ordinal));
@@ -155,48 +150,18 @@ public sealed class KeysCommandTests : ToolTest
         }
     }
 
-    // Written by the one that serves, read by the test.
-    private sealed class Log : StringWriter
+    // Written by the one that serves, on any thread, read by the test.
+    private sealed class Log : TextWriter
     {
-        public override void Write(char value)
-        {
-            lock (this)
-            {
-                base.Write(value);
-            }
-        }
+        private readonly ConcurrentQueue<string> _parts = [];
 
-        public override void Write(string? value)
-        {
-            lock (this)
-            {
-                base.Write(value);
-            }
-        }
+        public override Encoding Encoding => Encoding.Unicode;
 
-        public override void Write(char[] buffer, int index, int count)
-        {
-            lock (this)
-            {
-                base.Write(buffer, index, count);
-            }
-        }
+        public override void Write(char value) => _parts.Enqueue(value.ToString());
 
-        public override void WriteLine(string? value)
-        {
-            lock (this)
-            {
-                base.WriteLine(value);
-            }
-        }
+        public override void Write(string? value) => _parts.Enqueue(value ?? "");
 
-        public override string ToString()
-        {
-            lock (this)
-            {
-                return base.ToString();
-            }
-        }
+        public override string ToString() => string.Concat(_parts);
     }
 
     private static byte[] Exchange(Socket socket, byte[] request)

@@ -9,6 +9,7 @@ using Xunit;
 
 namespace Svsm.Tool.Tests;
 
+/// <summary>svsm store, on files that have a store, and on such that have none.</summary>
 public sealed class StoreCommandTests : ToolTest
 {
     private static readonly string s_digits = string.Concat(Enumerable.Range(0, 32).Select(i => $"{i:x2}"));

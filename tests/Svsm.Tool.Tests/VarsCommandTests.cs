@@ -4,7 +4,6 @@
 using System;
 using System.IO;
 using System.Linq;
-using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
@@ -14,35 +13,17 @@ using Xunit;
 
 namespace Svsm.Tool.Tests;
 
-public sealed class VarsCommandTests : ToolTest
+/// <summary>svsm vars, on stores as it finds them.</summary>
+public sealed class VarsCommandTests : VarsTest
 {
-    private const string Vendor = "12345678-9abc-def0-1234-56789abcdef0";
     private const string Global = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
-    private static readonly byte[] s_key = RandomNumberGenerator.GetBytes(32);
-
-    public VarsCommandTests()
-    {
-        File.WriteAllBytes(At("key"), s_key);
-        File.WriteAllBytes(At("other"), new byte[32]);
-    }
-
-    private Task<Outcome> Vars(string command, params string[] args) => Run(["vars", command, At("disk"), .. args, "--key", At("key")]);
-
-    private async Task<JsonElement> Done(string command, params string[] args)
-    {
-        Outcome outcome = await Vars(command, [.. args, "--json"]);
-        Assert.Equal((ExitStatus.Success, ""), (outcome.Status, outcome.Error));
-        return outcome.Json;
-    }
-
-    private async Task Create(string size = "1MiB", string name = "disk") =>
-        Assert.Equal(ExitStatus.Success, (await Run("store", "create", At(name), "--size", size, "--key", At("key"))).Status);
+    public VarsCommandTests() => File.WriteAllBytes(At("other"), new byte[32]);
 
     private void InStore(Action<PersistentStore> change)
     {
         using StoreFile file = StoreFile.OpenToWrite(At("disk"));
-        change(PersistentStore.Open(file, s_key).Store!);
+        change(PersistentStore.Open(file, StoreKey).Store!);
     }
 
     // What a command that fails must not do.
@@ -57,8 +38,7 @@ public sealed class VarsCommandTests : ToolTest
 
     private static byte[] CertificateList()
     {
-        using RSA key = RSA.Create(2048);
-        using X509Certificate2 certificate = new CertificateRequest("CN=Owner", key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1).CreateSelfSigned(DateTimeOffset.UnixEpoch, DateTimeOffset.UnixEpoch.AddDays(1));
+        using X509Certificate2 certificate = NewCertificate("Owner");
         byte[] der = certificate.RawData;
         return
         [

@@ -9,7 +9,7 @@ using System.Collections.Generic;
 using System.Diagnostics;
 using System.IO;
 using System.Linq;
-using System.Security.Cryptography;
+using System.Reflection;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using System.Threading.Tasks;
@@ -30,7 +30,8 @@ public sealed class VirtFirmware : IAsyncLifetime
                 dpkg-deb --extract "$deb" "$2"
             done
             """;
-        await RunAsync("bash", ["-c", Script, "fetch", EngFolder(), _folder]);
+        string engFolder = typeof(VirtFirmware).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == "Eng").Value!;
+        await RunAsync("bash", ["-c", Script, "fetch", engFolder, _folder]);
     }
 
     public ValueTask DisposeAsync()
@@ -53,47 +54,16 @@ public sealed class VirtFirmware : IAsyncLifetime
         await process.WaitForExitAsync();
         return process.ExitCode == 0 ? output : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)}: exit status {process.ExitCode}\n{await errors}");
     }
-
-    private static string EngFolder()
-    {
-        for (string? at = AppContext.BaseDirectory; at is not null; at = Path.GetDirectoryName(at))
-        {
-            if (File.Exists(Path.Combine(at, "eng", "virt-firmware.list")))
-            {
-                return Path.Combine(at, "eng");
-            }
-        }
-
-        throw new InvalidOperationException($"No folder above {AppContext.BaseDirectory} has eng/virt-firmware.list.");
-    }
 }
 
-public sealed class VirtFirmwareTests(VirtFirmware virtFirmware) : ToolTest, IClassFixture<VirtFirmware>
+public sealed class VirtFirmwareTests(VirtFirmware virtFirmware) : VarsTest, IClassFixture<VirtFirmware>
 {
-    private const string Vendor = "12345678-9abc-def0-1234-56789abcdef0";
-
     // An active option "x" with a path that ends at once.
     private const string LoadOption = "010000000400780000007fff0400";
 
-    private Task<Outcome> Vars(string command, params string[] args) => Run(["vars", command, At("disk"), .. args, "--key", At("key"), "--json"]);
-
-    private async Task<JsonElement> Done(string command, params string[] args)
-    {
-        Outcome outcome = await Vars(command, args);
-        Assert.Equal((ExitStatus.Success, ""), (outcome.Status, outcome.Error));
-        return outcome.Json;
-    }
-
-    private async Task Create()
-    {
-        await File.WriteAllBytesAsync(At("key"), RandomNumberGenerator.GetBytes(32), TestContext.Current.CancellationToken);
-        Assert.Equal(ExitStatus.Success, (await Run("store", "create", At("disk"), "--size", "1MiB", "--key", At("key"))).Status);
-    }
-
     private async Task WriteCertificate(string name)
     {
-        using RSA key = RSA.Create(2048);
-        using X509Certificate2 certificate = new CertificateRequest($"CN={name}", key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1).CreateSelfSigned(DateTimeOffset.UnixEpoch, DateTimeOffset.UnixEpoch.AddDays(1));
+        using X509Certificate2 certificate = NewCertificate(name);
         await File.WriteAllTextAsync(At(name + ".pem"), certificate.ExportCertificatePem(), TestContext.Current.CancellationToken);
     }
 
