@@ -4,19 +4,16 @@
 // A store whose key and last version are a broker's, in the machine: an image that trusts a key, the SVSM's channel, svsm keys proxy and svsm keys serve behind it.
 
 using System;
+using System.Collections.Concurrent;
 using System.IO;
-using System.Linq;
-using System.Net;
-using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Attestation;
-using Svsm.Boot;
-using Svsm.Builder;
 using Svsm.Keys;
 using Svsm.Simulator;
+using Svsm.StoreKeys.Tests;
 using Svsm.Wire;
 using Xunit;
 
@@ -26,20 +23,19 @@ public sealed class BrokerTests(ChipFolder chip) : IClassFixture<ChipFolder>, ID
 {
     private readonly TestStoreDisk _disk = new();
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-broker-");
-    private readonly StringWriter _log = new();
+    private readonly ConcurrentQueue<string> _log = [];
 
     public void Dispose()
     {
         _disk.Dispose();
         _folder.Delete(recursive: true);
-        _log.Dispose();
     }
 
     [Fact]
     public async Task Store_SurvivesARestart_AndAnOlderDiskIsRefused()
     {
         using BrokerKey key = NewKey();
-        using ImageUnderTest image = Build(key);
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore(pin: key.MakePin(isTrustee: false));
         _disk.Prepare();
         byte[] older;
         await MakeChipAsync();
@@ -67,8 +63,8 @@ public sealed class BrokerTests(ChipFolder chip) : IClassFixture<ChipFolder>, ID
             AssertHas(result.ConsoleText((int)Vmpl.Vmpl0), "the store is not open: Older");
         }
 
-        Assert.Contains("believed: ", _log.ToString(), StringComparison.Ordinal);
-        Assert.Contains("given: default/svsm/vm1", _log.ToString(), StringComparison.Ordinal);
+        Assert.Contains("believed: ", Log, StringComparison.Ordinal);
+        Assert.Contains("given: default/svsm/vm1", Log, StringComparison.Ordinal);
     }
 
     // The broker believes another image: nothing is given, and the log of either says so.
@@ -76,8 +72,8 @@ public sealed class BrokerTests(ChipFolder chip) : IClassFixture<ChipFolder>, ID
     public async Task AnotherImage_HasNoStore()
     {
         using BrokerKey key = NewKey();
-        using ImageUnderTest image = Build(key);
-        using ImageUnderTest other = Build(key, watchdog: 50_000);
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore(pin: key.MakePin(isTrustee: false));
+        using ImageUnderTest other = ImageUnderTest.BuildWithStore(watchdog: 50_000, pin: key.MakePin(isTrustee: false));
         _disk.Prepare();
         await MakeChipAsync();
         await using (await Broker.StartAsync(this, key, other))
@@ -86,8 +82,8 @@ public sealed class BrokerTests(ChipFolder chip) : IClassFixture<ChipFolder>, ID
             AssertHas(result.ConsoleText((int)Vmpl.Vmpl0), "the store is not open: there is no key. the broker refuses");
         }
 
-        Assert.Contains("SVSM3107", _log.ToString(), StringComparison.Ordinal);
-        Assert.DoesNotContain("given: ", _log.ToString(), StringComparison.Ordinal);
+        Assert.Contains("SVSM3107", Log, StringComparison.Ordinal);
+        Assert.DoesNotContain("given: ", Log, StringComparison.Ordinal);
     }
 
     // Without a channel: no store, although the chip has a key.
@@ -95,27 +91,21 @@ public sealed class BrokerTests(ChipFolder chip) : IClassFixture<ChipFolder>, ID
     public async Task WithoutAChannel_ThereIsNoStore()
     {
         using BrokerKey key = NewKey();
-        using ImageUnderTest image = Build(key);
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore(pin: key.MakePin(isTrustee: false));
         _disk.Prepare();
         MachineResult result = await ImageUnderTest.RunAsync(Options(image) with { SvsmChannel = null, Typed = "call 2 0\n" });
         AssertHas(result.ConsoleText((int)Vmpl.Vmpl0), "there is no key. the image trusts a broker, and the host gives the SVSM no channel to one");
     }
 
-    private void AssertHas(string log, string line) => Assert.True(log.Contains(line, StringComparison.Ordinal), log + "\n" + _log);
+    // Of broker and proxy, from threads of either.
+    private string Log => string.Join('\n', _log);
+
+    private void AssertHas(string log, string line) => Assert.True(log.Contains(line, StringComparison.Ordinal), log + "\n" + Log);
 
     private static BrokerKey NewKey()
     {
         using var key = ECDsa.Create(ECCurve.NamedCurves.nistP384);
         return BrokerKey.Read(Encoding.ASCII.GetBytes(key.ExportPkcs8PrivateKeyPem()), "key");
-    }
-
-    private static ImageUnderTest Build(BrokerKey key, uint watchdog = 60_000)
-    {
-        ModuleOptions storage = PackagedModules.Storage with { Watchdog = watchdog };
-        return ImageUnderTest.Build(
-            modules: [PackagedModules.Attestation, storage, PackagedModules.VarStore, PackagedModules.Vtpm],
-            program: File.ReadAllBytes(ImageUnderTest.PathOf("TestStorage")),
-            alterOptions: options => options with { Files = [.. options.Files, new ModuleFile("/broker.pin", key.MakePin(isTrustee: false)) { Readers = [storage.Protocol] }] });
     }
 
     private MachineOptions Options(ImageUnderTest image) => image.Options() with
@@ -130,7 +120,7 @@ public sealed class BrokerTests(ChipFolder chip) : IClassFixture<ChipFolder>, ID
     {
         MachineResult result = await ImageUnderTest.RunAsync(Options(image) with { Typed = session.Typed });
         string log = result.ConsoleText((int)Vmpl.Vmpl0);
-        Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2) + "\n" + log + "\n" + _log);
+        Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2) + "\n" + log + "\n" + Log);
         AssertHas(log, "StorageModule: store ");
         session.Check(result.ConsoleText((int)Vmpl.Vmpl2));
         return log;
@@ -141,51 +131,36 @@ public sealed class BrokerTests(ChipFolder chip) : IClassFixture<ChipFolder>, ID
     {
         if (!Directory.Exists(chip.Path))
         {
-            using ImageUnderTest image = ImageUnderTest.Build(modules: [PackagedModules.Attestation, PackagedModules.Storage], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestStorage")));
+            using ImageUnderTest image = ImageUnderTest.BuildWithStore();
             using var disk = new TestStoreDisk();
             await ImageUnderTest.RunAsync(Options(image) with { SvsmDisks = [new SvsmDisk(disk.Path)], SvsmChannel = null, Typed = "call 2 0\n" });
         }
     }
+
+    private TrustedRoot Root => chip.Root;
 
     /// <summary>The broker and the proxy of a test.</summary>
     private sealed class Broker : IAsyncDisposable
     {
         private readonly CancellationTokenSource _end = new();
         private readonly BrokerState _state;
-        private readonly Task _serving;
-        private readonly Task _proxy;
+        private Task _serving = Task.CompletedTask;
+        private Task _proxy = Task.CompletedTask;
 
-        private Broker(BrokerState state, Func<CancellationToken, Task> serve, Func<CancellationToken, Task> proxy)
-        {
-            _state = state;
-            _serving = Task.Run(() => serve(_end.Token));
-            _proxy = Task.Run(() => proxy(_end.Token));
-        }
+        private Broker(BrokerState state) => _state = state;
 
         public static async Task<Broker> StartAsync(BrokerTests test, BrokerKey key, ImageUnderTest image)
         {
             string secrets = Path.Combine(test._folder.FullName, "secrets");
             Directory.CreateDirectory(secrets);
             File.WriteAllBytes(Path.Combine(secrets, "default.svsm.vm1.secret"), key.MakeSecret(isMovable: false));
-            BrokerState state = BrokerState.Open(secrets);
-            TextWriter log = TextWriter.Synchronized(test._log);
             var policy = new BrokerPolicy(test.Root, [ReferenceValues.Parse(image.Written.Files.ReferenceValuesJson, "reference values")], []);
-            var broker = new KeyBroker(key, policy, state, TimeProvider.System, log.WriteLine);
-            string url;
-            using (var free = new TcpListener(IPAddress.Loopback, 0))
-            {
-                free.Start();
-                url = $"http://127.0.0.1:{((IPEndPoint)free.LocalEndpoint).Port}/";
-            }
-
-            var serving = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            var proxying = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            var made = new Broker(
-                state,
-                end => BrokerServer.ServeAsync(broker, url, serving.SetResult, end),
-                end => ProxyServer.ServeAsync(Path.Combine(test._folder.FullName, "channel"), new Uri(url), "default/svsm/vm1", log.WriteLine, proxying.SetResult, end));
-            await await Task.WhenAny(serving.Task, made._serving);
-            await await Task.WhenAny(proxying.Task, made._proxy);
+            var made = new Broker(BrokerState.Open(secrets));
+            var broker = new KeyBroker(key, policy, made._state, TimeProvider.System, test._log.Enqueue);
+            string url = Serving.FreeUrl();
+            string socket = Path.Combine(test._folder.FullName, "channel");
+            made._serving = await Serving.StartAsync(started => BrokerServer.ServeAsync(broker, url, started, made._end.Token));
+            made._proxy = await Serving.StartAsync(started => ProxyServer.ServeAsync(socket, new Uri(url), "default/svsm/vm1", test._log.Enqueue, started, made._end.Token));
             return made;
         }
 
@@ -197,6 +172,4 @@ public sealed class BrokerTests(ChipFolder chip) : IClassFixture<ChipFolder>, ID
             _end.Dispose();
         }
     }
-
-    private TrustedRoot Root => chip.Root;
 }

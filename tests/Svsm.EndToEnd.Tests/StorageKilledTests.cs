@@ -13,7 +13,6 @@ using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Threading.Tasks;
-using Svsm.Boot;
 using Svsm.Simulator;
 using Svsm.Wire;
 using Xunit;
@@ -38,7 +37,7 @@ public sealed class StorageKilledTests
     {
         const int Boots = 16;
         using var disk = new TestStoreDisk();
-        using ImageUnderTest image = Build();
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore($"persist:{Writes}");
         var random = new Random(1);
         var model = new Model();
         disk.Prepare();
@@ -62,7 +61,7 @@ public sealed class StorageKilledTests
     private static async Task KillAsync(int seed, int kills)
     {
         using var disk = new TestStoreDisk();
-        using ImageUnderTest image = Build();
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore($"persist:{Writes}");
         var random = new Random(seed);
         var model = new Model();
         disk.Prepare();
@@ -106,10 +105,6 @@ public sealed class StorageKilledTests
         Assert.True(problem.Length == 0, problem + "\n" + text);
         return result;
     }
-
-    private static ImageUnderTest Build() => ImageUnderTest.Build(
-        $"persist:{Writes}", modules: [PackagedModules.Attestation, PackagedModules.Storage, PackagedModules.VarStore, PackagedModules.Vtpm],
-        program: File.ReadAllBytes(ImageUnderTest.PathOf("TestStorage")));
 
     // What must be there, and what may be, as the guest tells it.
     private sealed class Model

@@ -6,9 +6,10 @@ using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
-using System.Runtime.InteropServices;
 using System.Text;
+using Svsm.Modules.VarStore.Tests;
 using Svsm.Store;
+using Svsm.Store.Tests;
 using Xunit;
 
 namespace Svsm.EndToEnd.Tests;
@@ -25,41 +26,15 @@ internal sealed class TestStoreDisk : IDisposable
 
     public string Path => System.IO.Path.Combine(_folder, "disk");
 
-    /// <summary>Marks it as one on which a store may be made.</summary>
+    /// <summary>Makes it an empty one on which a store may be made.</summary>
     public void Prepare()
     {
-        using var file = new FileStream(Path, FileMode.Open);
-        Assert.Equal(StoreState.Fresh, PreparedDevice.Prepare(new FileDevice(file)));
+        var device = new SimulatedDevice(Length);
+        Assert.Equal(StoreState.Fresh, PreparedDevice.Prepare(device));
+        File.WriteAllBytes(Path, device.Bytes);
     }
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
-
-    private sealed class FileDevice(FileStream file) : IBlockDevice
-    {
-        public int SectorSize => 512;
-
-        public long SectorCount => file.Length / SectorSize;
-
-        public bool TryRead(long sector, Span<byte> destination)
-        {
-            file.Position = sector * SectorSize;
-            file.ReadExactly(destination);
-            return true;
-        }
-
-        public bool TryWrite(long sector, ReadOnlySpan<byte> source)
-        {
-            file.Position = sector * SectorSize;
-            file.Write(source);
-            return true;
-        }
-
-        public bool TryFlush()
-        {
-            file.Flush();
-            return true;
-        }
-    }
 }
 
 /// <summary>What a guest types to a virtual TPM and to UEFI variables, and what it must be answered.</summary>
@@ -70,7 +45,6 @@ internal sealed class StorageSession
     private const uint Index = 0x0150_0000;
 
     private static readonly byte[] s_password = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
-    private static readonly Guid s_vendor = new("12345678-9abc-def0-1234-56789abcdef0");
 
     private readonly StringBuilder _typed = new();
     private readonly List<string> _answers = [];
@@ -85,9 +59,9 @@ internal sealed class StorageSession
 
     public void ReadNv(ushort size, byte[] wanted) => Run(0x8002, 0x14E, [.. Number(Index), .. Number(Index), .. s_password, .. Number(size), 0, 0], (4 + 16, wanted));
 
-    public void SetVariable(string name, byte[] data) => Send(Access(3, name, 7, data));
+    public void SetVariable(string name, byte[] data) => Send(VariableMessage.Access(3, name, 7, data));
 
-    public void GetVariable(string name, byte[] wanted) => Send(Access(1, name, 0, new byte[wanted.Length]), (76 + ((name.Length + 1) * 2), wanted));
+    public void GetVariable(string name, byte[] wanted) => Send(VariableMessage.Access(1, name, 0, new byte[wanted.Length]), (VariableMessage.DataOffset(name), wanted));
 
     /// <summary>Compares the last lines of the guest's console with what they should be.</summary>
     public void Check(string console)
@@ -99,20 +73,6 @@ internal sealed class StorageSession
     private static byte[] Number(uint value) => [(byte)(value >> 24), (byte)(value >> 16), (byte)(value >> 8), (byte)value];
 
     private static byte[] Number(ushort value) => [(byte)(value >> 8), (byte)value];
-
-    private static byte[] Access(ulong function, string name, uint attributes, byte[] data)
-    {
-        byte[] nameBytes = MemoryMarshal.AsBytes((name + '\0').AsSpan()).ToArray();
-        byte[] message = [.. new byte[76], .. nameBytes, .. data];
-        new Guid("ed32d533-99e6-4209-9cc0-2d72cdd998a7").TryWriteBytes(message);
-        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(16), message.Length - 24);
-        BinaryPrimitives.WriteUInt64LittleEndian(message.AsSpan(24), function);
-        s_vendor.TryWriteBytes(message.AsSpan(40));
-        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(56), data.Length);
-        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(64), nameBytes.Length);
-        BinaryPrimitives.WriteUInt32LittleEndian(message.AsSpan(72), attributes);
-        return message;
-    }
 
     // A TPM command, which must succeed, and bytes of the buffer afterwards.
     private void Run(ushort tag, uint code, byte[] rest, (int Offset, byte[] Wanted)? then = null)
@@ -136,7 +96,7 @@ internal sealed class StorageSession
         Write(Message, message);
         _typed.Append(null, $"call 4 1 0x{Message:X} 0x10000\n");
         _answers.Add($"Success RCX=0x{Message:X} RDX=0x10000 R8=0x0 R9=0x0");
-        Expect(Message + 32, new byte[8]);
+        Expect(Message + VariableMessage.StatusOffset, new byte[8]);
         if (then is (int offset, byte[] wanted))
         {
             Expect(Message + (ulong)offset, wanted);

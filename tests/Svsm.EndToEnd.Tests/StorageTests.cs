@@ -8,7 +8,6 @@ using System;
 using System.IO;
 using System.Linq;
 using System.Threading.Tasks;
-using Svsm.Boot;
 using Svsm.Simulator;
 using Svsm.Wire;
 using Xunit;
@@ -26,7 +25,7 @@ public sealed class StorageTests : IDisposable
     [InlineData(4)]
     public async Task TpmAndVariables_SurviveARestart(int vcpuCount)
     {
-        using ImageUnderTest image = Build();
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore();
         _disk.Prepare();
         byte[] data = [.. Enumerable.Range(0, 512).Select(i => (byte)(i * 3))];
         var writing = new StorageSession();
@@ -53,7 +52,7 @@ public sealed class StorageTests : IDisposable
     [Fact]
     public async Task BootOptions_OfFirmwareAndSystem_SurviveARestart()
     {
-        using ImageUnderTest image = Build(command: "firmware");
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore(command: "firmware");
         _disk.Prepare();
         string[] visible =
         [
@@ -72,7 +71,7 @@ public sealed class StorageTests : IDisposable
     [InlineData(true, "the store is not open: Fresh, the device has no store")]
     public async Task DiskWithoutAStore_IsNoTpmAndNoVariables(bool hasDisk, string line)
     {
-        using ImageUnderTest image = Build();
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore();
         MachineResult result = await ImageUnderTest.RunAsync(Options(image, 1) with
         {
             SvsmDisks = hasDisk ? [new SvsmDisk(_disk.Path)] : [],
@@ -93,8 +92,8 @@ public sealed class StorageTests : IDisposable
     [Fact]
     public async Task StoreOfAnotherImage_StaysClosed()
     {
-        using ImageUnderTest image = Build();
-        using ImageUnderTest other = Build(watchdog: 50_000);
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore();
+        using ImageUnderTest other = ImageUnderTest.BuildWithStore(watchdog: 50_000);
         _disk.Prepare();
         var session = new StorageSession();
         session.Startup();
@@ -125,8 +124,4 @@ public sealed class StorageTests : IDisposable
     }
 
     private static MachineOptions Options(ImageUnderTest image, int vcpuCount) => image.Options() with { VcpuCount = vcpuCount };
-
-    private static ImageUnderTest Build(string command = "", uint watchdog = 60_000) => ImageUnderTest.Build(
-        command, modules: [PackagedModules.Attestation, PackagedModules.Storage with { Watchdog = watchdog }, PackagedModules.VarStore, PackagedModules.Vtpm],
-        program: File.ReadAllBytes(ImageUnderTest.PathOf("TestStorage")));
 }

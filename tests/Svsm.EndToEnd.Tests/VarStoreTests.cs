@@ -5,13 +5,12 @@
 // real kernel. The guest's messages are those of OVMF's variable driver, typed.
 
 using System;
-using System.Buffers.Binary;
 using System.IO;
 using System.Linq;
-using System.Runtime.InteropServices;
 using System.Text;
 using System.Threading.Tasks;
 using Svsm.Boot;
+using Svsm.Modules.VarStore.Tests;
 using Svsm.Simulator;
 using Svsm.Wire;
 using Xunit;
@@ -22,19 +21,17 @@ public sealed class VarStoreTests
 {
     private const ulong Message = 0x200_0000;
     private const uint NonVolatile = 7;
-    private const int StatusOffset = 32;
 
-    private static readonly Guid s_vendor = new("12345678-9abc-def0-1234-56789abcdef0");
     private static readonly Guid s_global = new("8be4df61-93ca-11d2-aa0d-00e098032b8c");
 
     [Fact]
     public async Task Variables_SetAndGet_AreAnswered()
     {
         var typed = new StringBuilder();
-        Send(typed, Access(3, s_vendor, "A", NonVolatile, [1, 2, 3]), (StatusOffset, 8));
-        Send(typed, Access(1, s_vendor, "A", 0, new byte[3]), (StatusOffset, 8), (76 + 4, 3));
-        Send(typed, Access(1, s_global, "SecureBoot", 0, new byte[1]), (StatusOffset, 8), (76 + 22, 1));
-        Send(typed, Access(3, s_global, "SecureBoot", 6, [1]), (StatusOffset, 8));
+        Send(typed, VariableMessage.Access(3, "A", NonVolatile, [1, 2, 3]), (VariableMessage.StatusOffset, 8));
+        Send(typed, VariableMessage.Access(1, "A", 0, new byte[3]), (VariableMessage.StatusOffset, 8), (VariableMessage.DataOffset("A"), 3));
+        Send(typed, VariableMessage.Access(1, "SecureBoot", 0, new byte[1], s_global), (VariableMessage.StatusOffset, 8), (VariableMessage.DataOffset("SecureBoot"), 1));
+        Send(typed, VariableMessage.Access(3, "SecureBoot", 6, [1], s_global), (VariableMessage.StatusOffset, 8));
         typed.Append("call 4 0\ncall 4 1 0x2000000 0x17\ncall 4 1 0x2000800 0x1000\ncall 0 6 0x0000000400000001\n");
 
         using ImageUnderTest image = ImageUnderTest.Build("", modules: [PackagedModules.VarStore], program: File.ReadAllBytes(ImageUnderTest.PathOf("TestStorage")));
@@ -55,21 +52,6 @@ public sealed class VarStoreTests
         Assert.True(result.ExitStatus == 0, result + "\n" + result.ConsoleText((int)Vmpl.Vmpl2) + "\n" + result.ConsoleText((int)Vmpl.Vmpl0));
         Assert.Equal(wanted, lines[^wanted.Length..]);
         Assert.Contains("UEFI variables: they end with the VM, secure boot off", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
-    }
-
-    // A message with a function and what both a get and a set have.
-    private static byte[] Access(ulong function, Guid vendor, string name, uint attributes, byte[] data)
-    {
-        byte[] nameBytes = MemoryMarshal.AsBytes((name + '\0').AsSpan()).ToArray();
-        byte[] message = [.. new byte[76], .. nameBytes, .. data];
-        new Guid("ed32d533-99e6-4209-9cc0-2d72cdd998a7").TryWriteBytes(message);
-        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(16), message.Length - 24);
-        BinaryPrimitives.WriteUInt64LittleEndian(message.AsSpan(24), function);
-        vendor.TryWriteBytes(message.AsSpan(40));
-        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(56), data.Length);
-        BinaryPrimitives.WriteInt64LittleEndian(message.AsSpan(64), nameBytes.Length);
-        BinaryPrimitives.WriteUInt32LittleEndian(message.AsSpan(72), attributes);
-        return message;
     }
 
     private static void Send(StringBuilder typed, byte[] message, params (int Offset, int Length)[] reads)
