@@ -2,12 +2,12 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
-using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Text;
 using Svsm.Modules.VarStore.Tests;
+using Svsm.Modules.Vtpm.Tests;
 using Svsm.Store;
 using Svsm.Store.Tests;
 using Xunit;
@@ -44,20 +44,18 @@ internal sealed class StorageSession
     private const ulong Buffer = 0x208_0000;
     private const uint Index = 0x0150_0000;
 
-    private static readonly byte[] s_password = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
-
     private readonly StringBuilder _typed = new();
     private readonly List<string> _answers = [];
 
     public string Typed => _typed.ToString();
 
-    public void Startup() => Run(0x8001, 0x144, [0, 0]);
+    public void Startup() => Run(NvCommands.Startup);
 
-    public void DefineNv(ushort size) => Run(0x8002, 0x12A, [0x40, 0, 0, 1, .. s_password, 0, 0, 0, 14, .. Number(Index), 0, 0x0B, .. Number(0x0206_0006u), 0, 0, .. Number(size)]);
+    public void DefineNv(ushort size) => Run(NvCommands.Define(Index, 0x0206_0006, size));
 
-    public void WriteNv(byte[] data) => Run(0x8002, 0x137, [.. Number(Index), .. Number(Index), .. s_password, .. Number((ushort)data.Length), .. data, 0, 0]);
+    public void WriteNv(byte[] data) => Run(NvCommands.Write(Index, data));
 
-    public void ReadNv(ushort size, byte[] wanted) => Run(0x8002, 0x14E, [.. Number(Index), .. Number(Index), .. s_password, .. Number(size), 0, 0], (4 + 16, wanted));
+    public void ReadNv(ushort size, byte[] wanted) => Run(NvCommands.Read(Index, size), (NvCommands.DataOffset, wanted));
 
     public void SetVariable(string name, byte[] data) => Send(VariableMessage.Access(3, name, 7, data));
 
@@ -70,20 +68,13 @@ internal sealed class StorageSession
         Assert.Equal(_answers, lines[^_answers.Count..]);
     }
 
-    private static byte[] Number(uint value) => [(byte)(value >> 24), (byte)(value >> 16), (byte)(value >> 8), (byte)value];
-
-    private static byte[] Number(ushort value) => [(byte)(value >> 8), (byte)value];
-
     // A TPM command, which must succeed, and bytes of the buffer afterwards.
-    private void Run(ushort tag, uint code, byte[] rest, (int Offset, byte[] Wanted)? then = null)
+    private void Run(byte[] request, (int Offset, byte[] Wanted)? then = null)
     {
-        byte[] command = [.. Number(tag), .. Number((uint)rest.Length + 10), .. Number(code), .. rest];
-        byte[] buffer = [8, 0, 0, 0, 0, 0, 0, 0, 0, .. command];
-        BinaryPrimitives.WriteInt32LittleEndian(buffer.AsSpan(5), command.Length);
-        Write(Buffer, buffer);
+        Write(Buffer, request);
         _typed.Append(null, $"call 2 1 0x{Buffer:X}\n");
         _answers.Add($"Success RCX=0x{Buffer:X} RDX=0x0 R8=0x0 R9=0x0");
-        Expect(Buffer + 4 + 6, [0, 0, 0, 0]);
+        Expect(Buffer + NvCommands.CodeOffset, [0, 0, 0, 0]);
         if (then is (int offset, byte[] wanted))
         {
             Expect(Buffer + (ulong)offset, wanted);

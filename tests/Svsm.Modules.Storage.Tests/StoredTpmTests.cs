@@ -11,6 +11,7 @@ using Svsm.Core;
 using Svsm.Core.Testing;
 using Svsm.Core.Tests;
 using Svsm.Modules.Vtpm;
+using Svsm.Modules.Vtpm.Tests;
 using Svsm.Wire;
 using Xunit;
 
@@ -187,8 +188,6 @@ public sealed class StoredTpmTests : IDisposable
 
     private sealed class TestVtpm(ModulePeers peers) : IDisposable
     {
-        private static readonly byte[] s_password = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
-
         private readonly ModuleTest _test = new(new VtpmModule(), peers: peers);
 
         public TestVtpm(TestImage image)
@@ -201,61 +200,45 @@ public sealed class StoredTpmTests : IDisposable
         public byte[] EndorsementKey => _test.GetManifest(0)!;
 
         // TPM_PT_FIRMWARE_VERSION_2.
-        public uint Firmware => BinaryPrimitives.ReadUInt32BigEndian(Run(0x8001, 0x17A, [0, 0, 0, 6, 0, 0, 0x01, 0x0C, 0, 0, 0, 1]).AsSpan(13));
+        public uint Firmware => BinaryPrimitives.ReadUInt32BigEndian(Run(NvCommands.Request(0x8001, 0x17A, [0, 0, 0, 6, 0, 0, 0x01, 0x0C, 0, 0, 0, 1])).AsSpan(13));
 
-        public void Startup() => Run(0x8001, 0x144, [0, 0]);
+        public void Startup() => Run(NvCommands.Startup);
 
-        public void Define(uint index, ushort size) => DefineSpace(index, 0x0206_0006, size);
+        public void Define(uint index, ushort size) => Run(NvCommands.Define(index, 0x0206_0006, size));
 
         // Of whoever knows a password that nobody gives; wrong ones count.
-        public void DefineProtected(uint index) =>
-            Run(0x8002, 0x12A, [0x40, 0, 0, 1, .. s_password, 0, 4, 1, 2, 3, 4, 0, 14, .. Number(index), 0, 0x0B, .. Number(0x0004_0004u), 0, 0, .. Number((ushort)8)]);
+        public void DefineProtected(uint index) => Run(NvCommands.Define(index, 0x0004_0004, 8, 1, 2, 3, 4));
 
-        public uint TryRead(uint index) => Send(0x8002, 0x14E, [.. Number(index), .. Number(index), .. s_password, .. Number((ushort)8), 0, 0], out _);
+        public uint TryRead(uint index) => Send(NvCommands.Read(index, 8), out _);
 
         // TPM_PT_LOCKOUT_COUNTER.
-        public uint FailedTries => BinaryPrimitives.ReadUInt32BigEndian(Run(0x8001, 0x17A, [0, 0, 0, 6, 0, 0, 0x02, 0x0E, 0, 0, 0, 1]).AsSpan(13));
+        public uint FailedTries => BinaryPrimitives.ReadUInt32BigEndian(Run(NvCommands.Request(0x8001, 0x17A, [0, 0, 0, 6, 0, 0, 0x02, 0x0E, 0, 0, 0, 1])).AsSpan(13));
 
         // TPMS_TIME_INFO: time, clock.
-        public ulong Clock => BinaryPrimitives.ReadUInt64BigEndian(Run(0x8001, 0x181, []).AsSpan(8));
+        public ulong Clock => BinaryPrimitives.ReadUInt64BigEndian(Run(NvCommands.Request(0x8001, 0x181, [])).AsSpan(8));
 
-        public void DefineCounter(uint index) => DefineSpace(index, 0x0206_0016, 8);
+        public void DefineCounter(uint index) => Run(NvCommands.Define(index, 0x0206_0016, 8));
 
-        public void Write(uint index, byte[] data, ushort offset) =>
-            Run(0x8002, 0x137, [.. Number(index), .. Number(index), .. s_password, .. Number((ushort)data.Length), .. data, .. Number(offset)]);
+        public void Write(uint index, byte[] data, ushort offset) => Run(NvCommands.Write(index, data, offset));
 
-        public byte[] Read(uint index, ushort size) =>
-            Run(0x8002, 0x14E, [.. Number(index), .. Number(index), .. s_password, .. Number(size), 0, 0])[6..(6 + size)];
+        public byte[] Read(uint index, ushort size) => Run(NvCommands.Read(index, size))[6..(6 + size)];
 
-        public bool TryIncrement(uint index) => Send(0x8002, 0x134, [.. Number(index), .. Number(index), .. s_password], out _) == 0;
+        public bool TryIncrement(uint index) => Send(NvCommands.Increment(index), out _) == 0;
 
         public ulong Counter(uint index) => BinaryPrimitives.ReadUInt64BigEndian(Read(index, 8));
 
         public void Dispose() => _test.Dispose();
 
-        private static byte[] Number(uint value) => [(byte)(value >> 24), (byte)(value >> 16), (byte)(value >> 8), (byte)value];
-
-        private static byte[] Number(ushort value) => [(byte)(value >> 8), (byte)value];
-
-        // Owner's and the index's own authorisation write and read, without dictionary attack protection.
-        private void DefineSpace(uint index, uint attributes, ushort size) =>
-            Run(0x8002, 0x12A, [0x40, 0, 0, 1, .. s_password, 0, 0, 0, 14, .. Number(index), 0, 0x0B, .. Number(attributes), 0, 0, .. Number(size)]);
-
-        private byte[] Run(ushort tag, uint code, byte[] rest)
+        private byte[] Run(byte[] request)
         {
-            uint result = Send(tag, code, rest, out byte[] response);
-            Assert.True(result == 0, $"0x{code:X}: 0x{result:X}");
+            uint result = Send(request, out byte[] response);
+            Assert.True(result == 0, $"{Convert.ToHexString(request)}: 0x{result:X}");
             return response;
         }
 
-        private uint Send(ushort tag, uint code, byte[] rest, out byte[] response)
+        private uint Send(byte[] request, out byte[] response)
         {
-            byte[] command = [.. Number(tag), .. Number((uint)rest.Length + 10), .. Number(code), .. rest];
-            byte[] buffer = new byte[9 + command.Length];
-            BinaryPrimitives.WriteUInt32LittleEndian(buffer, 8);
-            BinaryPrimitives.WriteInt32LittleEndian(buffer.AsSpan(5), command.Length);
-            command.CopyTo(buffer, 9);
-            _test.Memory.GuestWrite(new(Address), buffer);
+            _test.Memory.GuestWrite(new(Address), request);
             Assert.Equal(SvsmResultCode.Success, _test.Call(1, Address).Code);
             int size = BinaryPrimitives.ReadInt32LittleEndian(_test.Memory.GuestRead(new(Address), 4));
             byte[] answer = _test.Memory.GuestRead(new(Address + 4), size);
