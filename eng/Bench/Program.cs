@@ -6,7 +6,7 @@
 // virtual TPM), "counts" (instructions of operations with secrets; the status is 1 if they are not the same for all secrets), "linux" (that alone). Further
 // arguments: a part of the names of what is measured, or for "linux" other QEMUs to boot it with.
 //
-// A figure with a limit behind it may not be above that; if one is, the exit status is 1.
+// A figure with a limit behind it may not be above that; if one is, or if what was to be measured was not done, the exit status is 1.
 //
 // Instructions come from runs of one image that differ in what the probe guest does: it ends at once, or does one thing 1000 times first
 // (Svsm.Simulator/ProbeGuest/Commands.cs). What all do is start-up; the difference is what is measured.
@@ -57,8 +57,8 @@ if (args[1] == "linux")
 Counters idle = RunImage("exit:0");
 if (args[1] == "modules")
 {
-    PrintModuleFigures();
-    PrintStorageFigures();
+    Attempt(PrintModuleFigures);
+    Attempt(PrintStorageFigures);
     return exceeded == 0 ? 0 : 1;
 }
 
@@ -95,8 +95,8 @@ Print("hypervisor instructions per VMPL round trip", PerCall(vmplTrips.Hyperviso
 Console.WriteLine("    (VMPL2 to VMPL0 and back without a call, with every exit that guest and SVSM make for it)");
 Print("  exits per VMPL round trip", PerCall(vmplTrips.Exits - idle.Exits));
 
-PrintModuleFigures();
-PrintStorageFigures();
+Attempt(PrintModuleFigures);
+Attempt(PrintStorageFigures);
 await PrintLinuxAsync([]);
 
 if (args[1] == "all")
@@ -107,7 +107,7 @@ if (args[1] == "all")
 if (exceeded != 0)
 {
     Console.WriteLine();
-    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{exceeded} above the limit"));
+    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{exceeded} above the limit, or not to be had"));
 }
 
 return exceeded == 0 ? 0 : 1;
@@ -119,6 +119,20 @@ void Print(string what, double value, double limit = double.PositiveInfinity)
     string text = double.IsFinite(limit) ? string.Create(CultureInfo.InvariantCulture, $"   at most {limit:#,0}{(value > limit ? ": EXCEEDED" : "")}") : "";
     exceeded += value > limit ? 1 : 0;
     Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {what,-46} {value,12:#,0.##}{text}"));
+}
+
+// What is not done has no figure; the others have.
+void Attempt(Action print)
+{
+    try
+    {
+        print();
+    }
+    catch (InvalidOperationException exception)
+    {
+        exceeded++;
+        Console.WriteLine(exception.Message);
+    }
 }
 
 // The test module: one process, no cryptography. And the virtual TPM, alone in an image, so with the runtime.
@@ -154,6 +168,9 @@ void PrintStorageFigures()
     const int Records = 10_000;
     const int Few = 2;
     const int Many = 6;
+
+    // The virtual TPM answers, so its store is open.
+    const string Started = "call 2 0 # Success";
     string disk = Path.Combine(folder, "store.img");
     string storage = Path.Combine(repository, "artifacts", "obj", "Svsm.TestStorage", "release", "modules", "modules.elf");
 
@@ -166,8 +183,8 @@ void PrintStorageFigures()
     Console.WriteLine("    (attestation, which the key comes through, included)");
 
     Prepare();
-    Counters made = Boot("call 2 0");
-    Counters empty = Boot("call 2 0");
+    Counters made = Boot(Started);
+    Counters empty = Boot(Started);
     Print("first start: the store is made, TPM and all", made.Vmpl0Ticks - empty.Vmpl0Ticks);
     Boot(TypedStorage.Startup + TypedStorage.DefineNv);
     Counters few = Boot(TypedStorage.Startup + TypedStorage.WriteNv(Few));
@@ -177,15 +194,15 @@ void PrintStorageFigures()
     few = Boot(TypedStorage.SetVariable(Few));
     many = Boot(TypedStorage.SetVariable(Many));
     Print("variable of 64 KiB, set", (many.Vmpl0Ticks - few.Vmpl0Ticks) / (Many - Few));
-    few = Boot(TypedStorage.GetVariable(Few));
-    many = Boot(TypedStorage.GetVariable(Many));
+    few = Boot(TypedStorage.GetVariable(Few, Many));
+    many = Boot(TypedStorage.GetVariable(Many, Many));
     Print("variable of 64 KiB, get", (many.Vmpl0Ticks - few.Vmpl0Ticks) / (Many - Few));
 
     Prepare();
-    Boot("call 2 0");
-    empty = Boot("call 2 0");
-    Boot($"call 0x80000010 1 {Records}");
-    Counters full = Boot("call 2 0");
+    Boot(Started);
+    empty = Boot(Started);
+    Boot(string.Create(CultureInfo.InvariantCulture, $"call 0x80000010 1 {Records} # Success\ncall 0x80000010 2 # Success RCX=0x0 RDX=0x0 R8=0x0 R9=0x{Records:x}"));
+    Counters full = Boot(Started);
     Print("opening a store of 10,000 records, more than an empty one", full.Vmpl0Ticks - empty.Vmpl0Ticks, limit: MaxOpening);
     Print("  frames of its module then", full.StorageFrames, limit: MaxMemoryFrames);
 
@@ -197,10 +214,16 @@ void PrintStorageFigures()
         File.WriteAllBytes(disk, contents);
     }
 
+    // Behind # is what the guest's line must begin with.
     Counters Boot(string typed)
     {
-        string[] lines = [.. typed.Split('\n', StringSplitOptions.RemoveEmptyEntries).SelectMany(line => (string[])["--type", line])];
-        return RunFile(["--svsm-disk", disk, .. lines]);
+        string[] lines = typed.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        string[] wanted = [.. lines.Where(line => line.Contains('#', StringComparison.Ordinal)).Select(line => line[(line.IndexOf('#', StringComparison.Ordinal) + 2)..])];
+        Counters counters = RunFile(["--svsm-disk", disk, .. lines.SelectMany(line => (string[])["--type", line])]);
+        string[] answers = counters.Guest.TakeLast(wanted.Length).ToArray();
+        return answers.Length == wanted.Length && answers.Zip(wanted).All(pair => pair.First.StartsWith(pair.Second, StringComparison.Ordinal))
+            ? counters
+            : throw new InvalidOperationException($"The guest typed\n{typed}\nand was answered\n{string.Join('\n', answers)}");
     }
 }
 
@@ -208,8 +231,11 @@ double ImageBytes() => new FileInfo(Path.Combine(folder, "images", "boot.igvm"))
 
 Counters RunModules(string command) => RunProgramOf("Svsm.TestModules", "--test-module", command);
 
-Counters RunProgramOf(string project, string option, string command) =>
-    RunBuilt([command, option, Path.Combine(repository, "artifacts", "obj", project, "release", "modules", "modules.elf")], []);
+Counters RunProgramOf(string project, string option, string command)
+{
+    Counters counters = RunBuilt([command, option, Path.Combine(repository, "artifacts", "obj", project, "release", "modules", "modules.elf")], []);
+    return counters.Serving != 0 ? counters : throw new InvalidOperationException($"The module of {project} does not serve.");
+}
 
 Counters RunImage(string command, params ReadOnlySpan<string> options) => RunBuilt([command], options);
 
@@ -245,9 +271,15 @@ Counters RunFile(ReadOnlySpan<string> options)
     Match storage = Regex.Match(output, "StorageModule: serves protocol 0x[0-9a-f]+, ([0-9]+) frames");
     return counters with
     {
+        Guest = [.. json.RootElement.GetProperty("console").EnumerateArray().Where(IsOfGuest).Select(line => line.GetProperty("text").GetString()!)],
         Frames = json.RootElement.GetProperty("svsm").GetProperty("framesInUse").GetDouble(),
-        StorageFrames = storage.Success ? double.Parse(storage.Groups[1].ValueSpan, CultureInfo.InvariantCulture) : 0,
+        Serving = Regex.Count(output, "Module: serves protocol 0x"),
+
+        // Above any limit where the module does not say it.
+        StorageFrames = storage.Success ? double.Parse(storage.Groups[1].ValueSpan, CultureInfo.InvariantCulture) : double.PositiveInfinity,
     };
+
+    static bool IsOfGuest(JsonElement line) => line.TryGetProperty("vmpl", out JsonElement vmpl) && vmpl.GetInt32() == 2;
 }
 
 // A run that makes 1000 exits at least.
@@ -435,5 +467,5 @@ static string RunProgram(string program, string folder, Dictionary<string, strin
         : throw new InvalidOperationException($"{program} {string.Join(' ', start.ArgumentList)} ended with status {process.ExitCode}.\n{output}{error.Result}");
 }
 
-/// <summary>Sums over all vCPUs.</summary>
-internal readonly record struct Counters(double Vmpl0Ticks, double Vmpl2Ticks, double Vmpl0VmgExits, double PValidates, double Exits, double HypervisorTicks, double Frames, double StorageFrames);
+/// <summary>Of a run: sums over all vCPUs, how many modules serve, and lines of the guest's console.</summary>
+internal readonly record struct Counters(double Vmpl0Ticks, double Vmpl2Ticks, double Vmpl0VmgExits, double PValidates, double Exits, double HypervisorTicks, double Frames, double StorageFrames, int Serving, string[] Guest);

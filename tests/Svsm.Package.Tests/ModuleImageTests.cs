@@ -25,7 +25,7 @@ public sealed class ModuleImageTests(Workspace workspace)
     {
         string project = await workspace.NewProjectAsync("Acme.Svsm", options: options);
 
-        string[] wanted = 
+        string[] wanted =
         [
             .. options.Select(option => option switch
             {
