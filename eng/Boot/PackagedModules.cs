@@ -26,7 +26,11 @@ internal static class PackagedModules
     public static ModuleOptions VarStore => Stateful("Svsm.Modules.VarStore.VarStoreModule", SvsmProtocol.UefiMm, "a4453a59-9e1b-4787-a033-1986d6adbe55", 768 << 10);
 
     /// <summary>The persistent store: the package Svsm.Modules.Storage.</summary>
-    public static ModuleOptions Storage => Stateful("Svsm.Modules.Storage.StorageModule", (SvsmProtocol)0x8000_5302, "d76e4d24-880d-433f-93a9-11c5fd9a2e0b", 0) with { Permissions = ModulePermissions.KeepStore };
+    public static ModuleOptions Storage => Stateful("Svsm.Modules.Storage.StorageModule", (SvsmProtocol)0x8000_5302, "d76e4d24-880d-433f-93a9-11c5fd9a2e0b", 0) with
+    {
+        Watchdog = 180_000,
+        Permissions = ModulePermissions.KeepStore,
+    };
 
     /// <summary>The test module that fills its part of the store.</summary>
     public static ModuleOptions Filling => new()
