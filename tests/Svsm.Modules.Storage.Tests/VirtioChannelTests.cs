@@ -145,7 +145,7 @@ public sealed class VirtioChannelTests : IDisposable
             },
             TestContext.Current.CancellationToken);
         Assert.False(_channel.TryExchange([1], out byte[] got));
-        Assert.Equal("no answer in 500 ms", _channel.Failure);
+        Assert.StartsWith("no answer in ", _channel.Failure, StringComparison.Ordinal);
         Assert.Empty(got);
         _test.Disks.Dispose();
         _peer.Dispose();
