@@ -39,6 +39,9 @@ public sealed class StorageModule : SvsmModule
     private readonly StoreKeySource? _keys;
     private readonly byte[]? _pin;
     private readonly int _timeout;
+
+    // Two thirds of the heap (HeapLimit): the rest is for what a commit and a compaction have in hand.
+    private readonly long _maxQuotas = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 3 * 2;
     private readonly byte[] _manifest = new byte[ManifestLength];
     private StoreKeeper? _keeper;
 
@@ -49,7 +52,7 @@ public sealed class StorageModule : SvsmModule
         _pin = File.Exists(BrokerKeys.PinPath) ? File.ReadAllBytes(BrokerKeys.PinPath) : null;
     }
 
-    internal StorageModule(StoreKeySource keys, int timeoutMilliseconds) => (_keys, _timeout) = (keys, timeoutMilliseconds);
+    internal StorageModule(StoreKeySource keys, int timeoutMilliseconds, long maxQuotas = long.MaxValue) => (_keys, _timeout, _maxQuotas) = (keys, timeoutMilliseconds, maxQuotas);
 
     internal StorageModule(byte[] pin, int timeoutMilliseconds) => (_pin, _timeout) = (pin, timeoutMilliseconds);
 
@@ -143,7 +146,7 @@ public sealed class StorageModule : SvsmModule
         Log.Information(
             $"store {store.Id} {(isNew ? "made" : opening.IsRepaired ? "open, and repaired" : "open")}: generation {store.Version.Generation}; "
             + (key.Anchor is null ? "an older state of it cannot be told" : "an older state of it is refused"));
-        return new StoreKeeper(store, disk, key.Key, key.Anchor, Log);
+        return new StoreKeeper(store, disk, key.Key, key.Anchor, _maxQuotas, Log);
     }
 
     private void Describe(PersistentStore store, bool isNew, bool isAnchored)

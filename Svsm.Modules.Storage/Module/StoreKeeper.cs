@@ -23,6 +23,7 @@ internal sealed class StoreKeeper : StoreServer
     private readonly IBlockDevice _device;
     private readonly byte[] _key;
     private readonly StoreAnchor? _anchor;
+    private readonly long _maxQuotas;
     private readonly ModuleLog _log;
 
     // Protocols of modules whose last commit may have happened or not.
@@ -36,9 +37,10 @@ internal sealed class StoreKeeper : StoreServer
     /// <param name="device">Its device.</param>
     /// <param name="key">Its key, to open it again; cleared when the store is given up.</param>
     /// <param name="anchor">Who keeps its last version, and has this one; null: nobody does.</param>
+    /// <param name="maxQuotas">What all quotas together may be, for names and places of all records are in memory.</param>
     /// <param name="log">The log.</param>
-    public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, StoreAnchor? anchor, ModuleLog log) =>
-        (_store, _device, _key, _anchor, _log) = (store, device, key, anchor, log);
+    public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, StoreAnchor? anchor, long maxQuotas, ModuleLog log) =>
+        (_store, _device, _key, _anchor, _maxQuotas, _log) = (store, device, key, anchor, maxQuotas, log);
 
     protected override StoreStatus Get(in PeerRequest request, ReadOnlySpan<byte> name, out byte[] value)
     {
@@ -179,6 +181,14 @@ internal sealed class StoreKeeper : StoreServer
 
         // The first commit makes the namespace, or gives it the quota that it has now. A disk may have been made larger meanwhile.
         Guid id = ModuleNamespaces.IdOf(request.Protocol);
+        long others = QuotasBut(id);
+        if (request.StoreQuota > _maxQuotas - others)
+        {
+            _log.Error(
+                $"there is no memory for {request.StoreQuota} bytes of the module with protocol 0x{request.Protocol:X} in the store, besides the {others} of others: for {_maxQuotas} in all (HeapLimit)");
+            return StoreStatus.QuotaExceeded;
+        }
+
         transaction = _store.Begin(id, request.StoreQuota);
         if (transaction is null && _store.Grow() == StoreResult.Done)
         {
@@ -192,6 +202,17 @@ internal sealed class StoreKeeper : StoreServer
         }
 
         return StoreStatus.Done;
+    }
+
+    private long QuotasBut(Guid id)
+    {
+        long quotas = 0;
+        foreach (NamespaceUsage usage in _store.Namespaces)
+        {
+            quotas += usage.Id == id ? 0 : Math.Max(usage.Quota, usage.Used);
+        }
+
+        return quotas;
     }
 
     private bool TryOpenAgain()

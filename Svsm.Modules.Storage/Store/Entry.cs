@@ -12,6 +12,7 @@
 using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
+using System.Runtime.CompilerServices;
 
 namespace Svsm.Store;
 
@@ -83,11 +84,25 @@ internal readonly record struct EntryHead
         StoreFormat.Checksum(entry[(ChecksumOffset + sizeof(uint))..], StoreFormat.Checksum(stackalloc byte[sizeof(uint)], StoreFormat.Checksum(entry[..ChecksumOffset])));
 }
 
-/// <summary>An entry whose values can be read: where it is, and what decrypts it.</summary>
-/// <param name="Block">Its first block.</param>
-/// <param name="Cipher">For its units.</param>
-internal sealed record Entry(long Block, UnitCipher Cipher)
+/// <summary>An entry whose values can be read: where it is, and from which seed its cipher comes. Small, for there can be one for each record.</summary>
+internal sealed class Entry
 {
+    private readonly EntrySeed _seed;
+
+    /// <param name="block">Its first block.</param>
+    /// <param name="seed">Its seed.</param>
+    public Entry(long block, ReadOnlySpan<byte> seed)
+    {
+        Block = block;
+        seed.CopyTo(_seed);
+    }
+
+    /// <summary>Its first block.</summary>
+    public long Block { get; }
+
+    /// <summary>Its seed.</summary>
+    public ReadOnlySpan<byte> Seed => _seed;
+
     /// <summary>Bytes of an entry with these operations, without the padding at its end.</summary>
     public static int Measure(List<Operation> operations)
     {
@@ -116,7 +131,8 @@ internal sealed record Entry(long Block, UnitCipher Cipher)
     /// <param name="tag">Its tag.</param>
     public static Entry Write(StoreCipher cipher, ReadOnlySpan<byte> seed, long block, in EntryHead head, List<Operation> operations, Span<byte> bytes, out UInt128 tag)
     {
-        var entry = new Entry(block, cipher.ForSeed(seed));
+        var entry = new Entry(block, seed);
+        UnitCipher units = cipher.ForSeed(seed);
         int operationsLength = 0;
         foreach (Operation operation in operations)
         {
@@ -133,7 +149,7 @@ internal sealed record Entry(long Block, UnitCipher Cipher)
             if (operation.HasCell)
             {
                 operation.Offset = offset;
-                operation.Tag = entry.Cipher.Seal(unit, [], operation.Value, bytes[offset..]);
+                operation.Tag = units.Seal(unit, [], operation.Value, bytes[offset..]);
                 offset += StoreFormat.Align(operation.ValueLength);
             }
 
@@ -150,9 +166,15 @@ internal sealed record Entry(long Block, UnitCipher Cipher)
         BinaryPrimitives.WriteUInt32LittleEndian(bytes[0x1C..], head.Remaining);
         seed.CopyTo(bytes[EntryHead.SeedOffset..]);
         BinaryPrimitives.WriteUInt128LittleEndian(bytes[0x40..], head.Link);
-        tag = entry.Cipher.Seal(0, bytes[..EntryHead.AuthenticatedLength], text, bytes[EntryHead.Length..]);
+        tag = units.Seal(0, bytes[..EntryHead.AuthenticatedLength], text, bytes[EntryHead.Length..]);
         BinaryPrimitives.WriteUInt128LittleEndian(bytes[EntryHead.TagOffset..], tag);
         BinaryPrimitives.WriteUInt32LittleEndian(bytes[EntryHead.ChecksumOffset..], EntryHead.ComputeChecksum(bytes));
         return entry;
     }
+}
+
+[InlineArray(StoreCipher.SeedLength)]
+internal struct EntrySeed
+{
+    private byte _first;
 }

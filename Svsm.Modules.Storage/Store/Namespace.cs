@@ -2,39 +2,10 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
-using System.Collections.Generic;
 
 namespace Svsm.Store;
 
-/// <summary>Where a value is.</summary>
-internal sealed class StoredValue
-{
-    public StoredValue(Entry entry, Operation operation)
-    {
-        Length = operation.ValueLength;
-        Move(entry, operation);
-    }
-
-    /// <summary>Null: the value was found damaged, and is lost.</summary>
-    public Entry? Entry { get; private set; }
-
-    public int Offset { get; private set; }
-
-    public int Length { get; }
-
-    public uint Unit { get; private set; }
-
-    public UInt128 Tag { get; private set; }
-
-    /// <summary>The same value is there now.</summary>
-    public void Move(Entry entry, Operation operation)
-    {
-        Entry = operation.Kind == OperationKind.Lost ? null : entry;
-        (Offset, Unit, Tag) = (operation.Offset, operation.Unit, operation.Tag);
-    }
-}
-
-/// <summary>A namespace in memory: names, and where their values are.</summary>
+/// <summary>A namespace in memory.</summary>
 internal sealed class Namespace(uint number, Guid id)
 {
     public uint Number => number;
@@ -45,10 +16,9 @@ internal sealed class Namespace(uint number, Guid id)
 
     public long Used { get; private set; }
 
-    // Names come from the guest: the hash code has a random seed, so nobody chooses names that collide.
-    public Dictionary<byte[], StoredValue> Records { get; } = new(NameComparer.Instance);
+    public RecordIndex Records { get; } = new();
 
-    public void Set(byte[] name, StoredValue value)
+    public void Set(byte[] name, in StoredValue value)
     {
         Remove(name);
         Records.Add(name, value);
@@ -57,26 +27,14 @@ internal sealed class Namespace(uint number, Guid id)
 
     public bool Remove(byte[] name)
     {
-        if (!Records.Remove(name, out StoredValue? old))
+        int place = Records.Find(name);
+        if (place < 0)
         {
             return false;
         }
 
-        Used -= StoreFormat.Charge(name.Length, old.Length);
+        Used -= StoreFormat.Charge(name.Length, Records.ValueAt(place).Length);
+        Records.Remove(place);
         return true;
-    }
-}
-
-internal sealed class NameComparer : IEqualityComparer<byte[]>
-{
-    public static readonly NameComparer Instance = new();
-
-    public bool Equals(byte[]? x, byte[]? y) => x.AsSpan().SequenceEqual(y);
-
-    public int GetHashCode(byte[] obj)
-    {
-        var hash = default(HashCode);
-        hash.AddBytes(obj);
-        return hash.ToHashCode();
     }
 }

@@ -49,8 +49,10 @@ internal sealed class Operation
     /// <summary>The value of a put that is to be written. What was read has none.</summary>
     public byte[]? Value { get; init; }
 
-    /// <summary>The record that a base entry moves.</summary>
-    public StoredValue? Moved { get; init; }
+    /// <summary>The records of which a base entry moves one, to <see cref="MovedPlace"/>.</summary>
+    public RecordIndex? Moved { get; init; }
+
+    public int MovedPlace { get; init; }
 
     public long Quota { get; init; }
 

@@ -388,9 +388,10 @@ public sealed partial class PersistentStore
             }
         }
 
-        entry = new Entry(_head, _cipher.ForSeed(bytes.AsSpan(EntryHead.SeedOffset, StoreCipher.SeedLength)));
+        entry = new Entry(_head, bytes.AsSpan(EntryHead.SeedOffset, StoreCipher.SeedLength));
+        UnitCipher units = CipherOf(entry);
         byte[] text = new byte[head.OperationsLength];
-        if (!entry.Cipher.TryOpen(0, bytes.AsSpan(0, EntryHead.AuthenticatedLength), bytes.AsSpan(EntryHead.Length, text.Length), head.Tag, text)
+        if (!units.TryOpen(0, bytes.AsSpan(0, EntryHead.AuthenticatedLength), bytes.AsSpan(EntryHead.Length, text.Length), head.Tag, text)
             || !Operation.TryRead(text, head.Blocks * StoreFormat.BlockSize, out operations))
         {
             return EntryResult.Invalid;
@@ -400,7 +401,7 @@ public sealed partial class PersistentStore
         {
             foreach (Operation operation in operations)
             {
-                if (operation.HasCell && !entry.Cipher.TryOpen(
+                if (operation.HasCell && !units.TryOpen(
                     operation.Unit, [], bytes.AsSpan(operation.Offset, operation.ValueLength), operation.Tag, new byte[operation.ValueLength]))
                 {
                     return EntryResult.Invalid;

@@ -140,8 +140,15 @@ public sealed partial class PersistentStore
         int length = 0;
         foreach (Namespace space in _namespaces.Values)
         {
-            foreach ((byte[] name, StoredValue value) in space.Records)
+            for (int place = 0; place < space.Records.End; place++)
             {
+                if (!space.Records.IsUsed(place))
+                {
+                    continue;
+                }
+
+                byte[] name = space.Records.NameAt(place);
+                StoredValue value = space.Records.ValueAt(place);
                 StoreResult read = ReadCell(value, out byte[] bytes);
                 if (read == StoreResult.Damaged)
                 {
@@ -162,9 +169,10 @@ public sealed partial class PersistentStore
                     Name = name,
                     ValueLength = value.Length,
                     Value = isLost ? null : bytes,
-                    Moved = value,
+                    Moved = space.Records,
+                    MovedPlace = place,
                 });
-                length += StoreFormat.Charge(name.Length, value.Length);
+                length += StoreFormat.BaseLength(name.Length, value.Length);
                 if (length >= StoreFormat.BaseEntryLength)
                 {
                     if (!TryWriteBaseEntry(operations, --remaining, NextSeed(ref seeds), ref block, ref link))
@@ -212,9 +220,9 @@ public sealed partial class PersistentStore
         int length = 0;
         foreach (Namespace space in _namespaces.Values)
         {
-            foreach ((byte[] name, StoredValue value) in space.Records)
+            for (int place = 0; place < space.Records.End; place++)
             {
-                length += StoreFormat.Charge(name.Length, value.Length);
+                length += space.Records.IsUsed(place) ? StoreFormat.BaseLength(space.Records.NameAt(place).Length, space.Records.ValueAt(place).Length) : 0;
                 if (length >= StoreFormat.BaseEntryLength)
                 {
                     count++;
@@ -239,7 +247,10 @@ public sealed partial class PersistentStore
         block += bytes.Length / StoreFormat.BlockSize;
         foreach (Operation operation in operations)
         {
-            operation.Moved?.Move(entry, operation);
+            if (operation.Moved is RecordIndex records)
+            {
+                records.ValueAt(operation.MovedPlace) = new StoredValue(entry, operation);
+            }
         }
 
         return true;

@@ -82,6 +82,10 @@ public sealed partial class PersistentStore
     private readonly byte[] _oneBlock = new byte[StoreFormat.BlockSize];
     private int _oneBlockUsed;
 
+    // The entry that was read last, and its cipher.
+    private Entry? _lastEntry;
+    private UnitCipher? _lastCipher;
+
     private PersistentStore(BlockAccess device, StoreCipher cipher, StoreHooks hooks, bool readOnly, in Superblock superblock, int slot)
     {
         _device = device;
@@ -99,7 +103,7 @@ public sealed partial class PersistentStore
     /// <summary>Tells what a record takes of its namespace's quota.</summary>
     /// <param name="nameLength">Bytes of its name.</param>
     /// <param name="valueLength">Bytes of its value.</param>
-    /// <returns>Bytes.</returns>
+    /// <returns>Bytes: of the name, and 32 and the value rounded up to 16, or 160 if that is more.</returns>
     public static long Charge(int nameLength, int valueLength) => StoreFormat.Charge(nameLength, valueLength);
 
     /// <summary>Which store it is: drawn when it was made.</summary>
@@ -185,13 +189,19 @@ public sealed partial class PersistentStore
         findings = found;
         foreach (Namespace space in _namespaces.Values)
         {
-            foreach ((byte[] name, StoredValue value) in space.Records)
+            for (int place = 0; place < space.Records.End; place++)
             {
+                if (!space.Records.IsUsed(place))
+                {
+                    continue;
+                }
+
+                StoredValue value = space.Records.ValueAt(place);
                 StoreResult result = ReadValue(value, out _);
                 if (result == StoreResult.Damaged)
                 {
                     long block = value.Entry is Entry entry ? entry.Block + (value.Offset / StoreFormat.BlockSize) : _superblock.Start;
-                    found.Add(new StoreFinding(block, $"the value of {Display(name)} in namespace {space.Id} is damaged"));
+                    found.Add(new StoreFinding(block, $"the value of {Display(space.Records.NameAt(place))} in namespace {space.Id} is damaged"));
                 }
                 else if (result != StoreResult.Done)
                 {
@@ -203,13 +213,24 @@ public sealed partial class PersistentStore
         return StoreResult.Done;
     }
 
-    internal StoreResult ReadValue(StoredValue value, out byte[] bytes)
+    internal StoreResult ReadValue(in StoredValue value, out byte[] bytes)
     {
         bytes = [];
         return _closed ? StoreResult.Closed : ReadCell(value, out bytes);
     }
 
-    private StoreResult ReadCell(StoredValue value, out byte[] bytes)
+    // Entries have no ciphers of their own, which would be most of what they take. Values are often read one after the other.
+    private UnitCipher CipherOf(Entry entry)
+    {
+        if (_lastEntry != entry)
+        {
+            (_lastEntry, _lastCipher) = (entry, _cipher.ForSeed(entry.Seed));
+        }
+
+        return _lastCipher!;
+    }
+
+    private StoreResult ReadCell(in StoredValue value, out byte[] bytes)
     {
         bytes = [];
         if (value.Entry is not Entry entry)
@@ -230,7 +251,7 @@ public sealed partial class PersistentStore
         }
 
         byte[] text = new byte[value.Length];
-        if (!entry.Cipher.TryOpen(value.Unit, [], blocks.AsSpan(value.Offset - (first * StoreFormat.BlockSize), value.Length), value.Tag, text))
+        if (!CipherOf(entry).TryOpen(value.Unit, [], blocks.AsSpan(value.Offset - (first * StoreFormat.BlockSize), value.Length), value.Tag, text))
         {
             return StoreResult.Damaged;
         }

@@ -41,6 +41,9 @@ internal static class StoreFormat
 
     public const int MaxNamespaces = 256;
 
+    /// <summary>What a record costs of its namespace's quota at least, besides its name: what it takes in memory.</summary>
+    public const int RecordCharge = 160;
+
     // What is charged takes at most 0.8 of its place in the log, with heads and padding: see the document.
     private const int ReservedBlocks = MaxEntryBlocks + 2;
     private const int ChargePerBlock = 3072;
@@ -52,8 +55,11 @@ internal static class StoreFormat
     /// <summary>What all quotas together may be. Whatever keeps to it can be compacted, and leaves room for the largest entry.</summary>
     public static long Capacity(long totalBlocks) => (HalfBlocks(totalBlocks) - ReservedBlocks) * ChargePerBlock;
 
-    /// <summary>What a record takes of its namespace's quota.</summary>
-    public static int Charge(int nameLength, int valueLength) => Operation.HeadLength + nameLength + Align(valueLength);
+    /// <summary>What a record takes of its namespace's quota: more than it takes in the memory of who keeps the store, so quotas bound that, too.</summary>
+    public static int Charge(int nameLength, int valueLength) => nameLength + Math.Max(RecordCharge, Operation.HeadLength + Align(valueLength));
+
+    /// <summary>What a record takes in a base entry.</summary>
+    public static int BaseLength(int nameLength, int valueLength) => Operation.HeadLength + nameLength + Align(valueLength);
 
     public static int Align(int length) => (length + CellAlignment - 1) & ~(CellAlignment - 1);
 

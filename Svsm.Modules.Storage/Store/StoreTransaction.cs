@@ -35,7 +35,7 @@ public sealed class StoreTransaction
 
     private long Quota => _definition?.Quota ?? _space.Quota;
 
-    /// <summary>What the records take, the changes of this transaction included: each 32 bytes, its name, and its value rounded up to 16.</summary>
+    /// <summary>What the records take, the changes of this transaction included: as <see cref="PersistentStore.Charge"/> says.</summary>
     public long Used => _used;
 
     /// <summary>All names, the changes of this transaction included, in the order of their bytes.</summary>
@@ -45,11 +45,12 @@ public sealed class StoreTransaction
         {
             CheckCurrent();
             var names = new List<byte[]>();
-            foreach (byte[] name in _space.Records.Keys)
+            RecordIndex records = _space.Records;
+            for (int place = 0; place < records.End; place++)
             {
-                if (!_changes.ContainsKey(name))
+                if (records.IsUsed(place) && !_changes.ContainsKey(records.NameAt(place)))
                 {
-                    names.Add(name);
+                    names.Add(records.NameAt(place));
                 }
             }
 
@@ -80,9 +81,10 @@ public sealed class StoreTransaction
             return changed is null ? StoreResult.NotFound : StoreResult.Done;
         }
 
-        if (_space.Records.TryGetValue(key, out StoredValue? stored))
+        int place = _space.Records.Find(name);
+        if (place >= 0)
         {
-            return _store.ReadValue(stored, out value);
+            return _store.ReadValue(_space.Records.ValueAt(place), out value);
         }
 
         value = [];
@@ -156,7 +158,7 @@ public sealed class StoreTransaction
     }
 
     // What came and went again within the transaction is nothing.
-    private bool IsOperation(byte[] name, byte[]? value) => value is not null || _space.Records.ContainsKey(name);
+    private bool IsOperation(byte[] name, byte[]? value) => value is not null || _space.Records.Find(name) >= 0;
 
     private long CurrentCharge(byte[] name)
     {
@@ -165,7 +167,8 @@ public sealed class StoreTransaction
             return changed is null ? 0 : StoreFormat.Charge(name.Length, changed.Length);
         }
 
-        return _space.Records.TryGetValue(name, out StoredValue? stored) ? StoreFormat.Charge(name.Length, stored.Length) : 0;
+        int place = _space.Records.Find(name);
+        return place >= 0 ? StoreFormat.Charge(name.Length, _space.Records.ValueAt(place).Length) : 0;
     }
 
     // Without LINQ: in an image, looking up how to do that costs more than all else that a commit does.

@@ -48,6 +48,26 @@ public sealed class StorageTests : IDisposable
         Assert.Contains("UEFI variables: stored, secure boot off", log, StringComparison.Ordinal);
     }
 
+    // A module with a large quota fills it with small records, twice, and once more after a restart; the store has the heap of its package. Others are not disturbed.
+    [Fact]
+    public async Task TenThousandRecords_OfOneModule_LeaveTheOthersTheirStore()
+    {
+        using ImageUnderTest image = Build(filling: true);
+        _disk.Prepare(16 << 20);
+        foreach (string time in (string[])["first", "second"])
+        {
+            var session = new StorageSession();
+            session.Startup();
+            session.Call("call 0x80000010 1 10000", "Success");
+            session.Call("call 0x80000010 1 10000", "Success");
+            session.Call("call 0x80000010 2", "Success RCX=0x0 RDX=0x0 R8=0x0 R9=0x2710");
+            session.SetVariable("A", System.Text.Encoding.ASCII.GetBytes(time));
+            session.GetVariable("A", System.Text.Encoding.ASCII.GetBytes(time));
+            MachineResult result = await RunAsync(image, session, 1);
+            Assert.DoesNotContain("OutOfMemory", result.ConsoleText((int)Vmpl.Vmpl0), StringComparison.Ordinal);
+        }
+    }
+
     // The boot options that firmware makes and an operating system adds to, by the messages of EDK2's variable driver (ProbeGuest/FirmwareCalls.cs).
     [Fact]
     public async Task BootOptions_OfFirmwareAndSystem_SurviveARestart()

@@ -82,6 +82,21 @@ public sealed class StorageModuleTests : IDisposable
         Assert.Equal(StoreStatus.Done, image.Store(4, 1000).Commit(Put("x", 1)));
     }
 
+    // Names of records are in memory: a large disk alone is not enough.
+    [Fact]
+    public void QuotaBeyondTheMemory_IsAnErrorOfThatModule()
+    {
+        TestImage.Prepare(_disk);
+        using var image = new TestImage(_disk, maxQuotas: 10_000);
+        Assert.Equal(StoreStatus.Done, image.Store(4, 4_000).Commit(Put("x", 1)));
+        ModuleStore greedy = image.Store(2, 6_001);
+        Assert.Equal(StoreStatus.QuotaExceeded, greedy.TryDescribe(out _));
+        Assert.Equal(StoreStatus.QuotaExceeded, greedy.Commit(Put("x", 1)));
+        Assert.Contains("no memory for 6001 bytes of the module with protocol 0x2 in the store, besides the 4000 of others: for 10000 in all", image.Log, StringComparison.Ordinal);
+        Assert.Equal(StoreStatus.Done, image.Store(2, 6_000).Commit(Put("x", 1)));
+        Assert.Equal(StoreStatus.Done, image.Store(4, 4_000).Commit(Put("y", 1)));
+    }
+
     // The disk is made larger while the machine runs.
     [Fact]
     public void QuotaBeyondTheDisk_IsThereWhenTheDiskHasGrown()

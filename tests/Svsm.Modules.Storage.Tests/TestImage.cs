@@ -21,14 +21,15 @@ internal sealed class TestImage : IDisposable
     private readonly ModuleTest _module;
 
     /// <summary>Boots an image with a disk.</summary>
-    public TestImage(TestDisk disk, byte[]? key = null, int timeout = 50, StoreAnchor? anchor = null) =>
+    public TestImage(TestDisk disk, byte[]? key = null, int timeout = 50, StoreAnchor? anchor = null, long maxQuotas = long.MaxValue) =>
         _module = new ModuleTest(new StorageModule(
             (ModulePeers _, StoreKeyOrigin? origin, out string why) =>
             {
                 why = "";
                 return new KeyOfStore([.. key ?? Key], origin ?? new StoreKeyOrigin(3, 4), anchor);
             },
-            timeout), disks: disk.Disks);
+            timeout,
+            maxQuotas), disks: disk.Disks);
 
     /// <summary>Boots an image that trusts a broker.</summary>
     /// <param name="timeout">Milliseconds; only who tests silence waits for it.</param>

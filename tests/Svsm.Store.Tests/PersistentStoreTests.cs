@@ -36,7 +36,7 @@ public sealed class PersistentStoreTests : StoreTest
         Assert.Equal(Bytes(17, 3), Get(opened, A, Bytes(1024, 2)));
         Assert.Equal(Bytes(5, 4), Get(opened, B, Name("large")));
         Assert.Equal(store.Namespaces, opened.Namespaces);
-        Assert.Equal(new NamespaceUsage(B, 50_000, 32 + 5 + 16, 1), opened.Namespaces[1]);
+        Assert.Equal(new NamespaceUsage(B, 50_000, 5 + 160, 1), opened.Namespaces[1]);
         Assert.Equal(StoreResult.Done, opened.Verify(out IReadOnlyList<StoreFinding> findings));
         Assert.Empty(findings);
     }
@@ -260,7 +260,7 @@ public sealed class PersistentStoreTests : StoreTest
     {
         var device = new SimulatedDevice(MiB);
         PersistentStore store = Make(device);
-        StoreTransaction transaction = store.Begin(A, 100)!;
+        StoreTransaction transaction = store.Begin(A, 300)!;
         Assert.Equal(StoreResult.NotFound, transaction.TryGet(Name("x"), out _));
         Assert.Equal(StoreResult.Done, transaction.Put(Name("x"), [1]));
         Assert.Equal(StoreResult.QuotaExceeded, transaction.Put(Name("y"), new byte[64]));
@@ -269,16 +269,16 @@ public sealed class PersistentStoreTests : StoreTest
         Assert.Equal(StoreResult.Done, transaction.Commit());
         StoreVersion version = store.Version;
         Assert.Equal(1ul, version.Generation);
-        Assert.Equal(new NamespaceUsage(A, 100, 49, 1), Assert.Single(Open(device).Namespaces));
+        Assert.Equal(new NamespaceUsage(A, 300, 161, 1), Assert.Single(Open(device).Namespaces));
 
         // Another quota, the same one, and one without room.
-        transaction = store.Begin(A, 200)!;
+        transaction = store.Begin(A, 400)!;
         Assert.Equal([Name("x")], transaction.Names);
         Assert.Equal(StoreResult.Done, transaction.Put(Name("y"), new byte[64]));
         Assert.Equal(StoreResult.Done, transaction.Commit());
         version = store.Version;
-        Assert.Equal((2ul, 200), (version.Generation, Open(device).Namespaces[0].Quota));
-        Assert.Equal(StoreResult.Done, store.Begin(A, 200)!.Commit());
+        Assert.Equal((2ul, 400), (version.Generation, Open(device).Namespaces[0].Quota));
+        Assert.Equal(StoreResult.Done, store.Begin(A, 400)!.Commit());
         version = store.Version;
         Assert.Equal(2ul, version.Generation);
         Assert.Equal(StoreResult.Done, store.Begin(A, 300)!.Commit());
@@ -300,6 +300,31 @@ public sealed class PersistentStoreTests : StoreTest
         Assert.Equal(StoreResult.NoRoom, store.DefineNamespace(A, 100));
         Assert.Equal(StoreResult.Done, store.DefineNamespace(new Guid(256, 0, 0, new byte[8]), 200));
     }
+
+    // Quotas bound what the store takes of its module's heap: so no namespace can be filled with what would end all of them.
+    [Theory]
+    [InlineData(2, 0)]
+    [InlineData(8, 64)]
+    [InlineData(200, 0)]
+    public void Records_OneInACommit_TakeNoMoreMemoryThanIsCharged(int nameLength, int valueLength)
+    {
+        const int Records = 3000;
+        var device = new SimulatedDevice(32 * MiB);
+        PersistentStore store = Make(device, (A, 2 * MiB));
+        long before = GC.GetTotalMemory(forceFullCollection: true);
+        for (int i = 0; i < Records; i++)
+        {
+            byte[] name = new byte[nameLength];
+            BitConverter.TryWriteBytes(name, (ushort)i);
+            Assert.Equal(StoreResult.Done, Put(store, A, name, Bytes(valueLength, i)));
+        }
+
+        long most = GC.GetTotalMemory(forceFullCollection: true) - before;
+        NamespaceUsage usage = Assert.Single(store.Namespaces);
+        Assert.Equal(Records, usage.Records);
+        Assert.InRange(most, Records * 100, usage.Used + 20_000);
+    }
+
 
     [Fact]
     public void Open_TenThousandRecords_ReadsFewBlocksAndOpensAgain()
