@@ -40,8 +40,8 @@ public sealed class StorageModule : SvsmModule
     private readonly byte[]? _pin;
     private readonly int _timeout;
 
-    // Two thirds of the heap (HeapLimit): the rest is for what a commit and a compaction have in hand.
-    private readonly long _maxQuotas = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 3 * 2;
+    // Half of the heap (HeapLimit): the rest is for what a commit and a compaction have in hand, and for what is not collected yet.
+    private readonly long _maxQuotas = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 2;
     private readonly byte[] _manifest = new byte[ManifestLength];
     private StoreKeeper? _keeper;
 

@@ -222,6 +222,7 @@ public sealed partial class PersistentStore
         while (_head < _superblock.Head)
         {
             long block = _head;
+            SmallHeap.Relieve();
             EntryResult result = ReadEntry(window, _superblock.Head, isWhole: false, out EntryHead head, out Entry? entry, out List<Operation> operations, out _);
             if (result == EntryResult.DeviceFailed)
             {

@@ -51,6 +51,7 @@ public sealed partial class PersistentStore
 
     internal StoreResult Commit(List<Operation> operations)
     {
+        SmallHeap.Relieve();
         StoreResult usable = TryBegin();
         if (usable != StoreResult.Done)
         {
@@ -149,6 +150,7 @@ public sealed partial class PersistentStore
 
                 byte[] name = space.Records.NameAt(place);
                 StoredValue value = space.Records.ValueAt(place);
+                SmallHeap.Relieve();
                 StoreResult read = ReadCell(value, out byte[] bytes);
                 if (read == StoreResult.Damaged)
                 {

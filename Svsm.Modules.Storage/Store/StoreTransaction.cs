@@ -44,6 +44,7 @@ public sealed class StoreTransaction
         get
         {
             CheckCurrent();
+            SmallHeap.Relieve();
             var names = new List<byte[]>();
             RecordIndex records = _space.Records;
             for (int place = 0; place < records.End; place++)

@@ -9,6 +9,7 @@ using System.IO;
 using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
 using Svsm.Diagnostics;
+using Svsm.Keys;
 using Svsm.Store;
 
 namespace Svsm.Tool;
@@ -41,7 +42,7 @@ internal sealed class StoreFile : IBlockDevice, IDisposable
 
     public static StoreFile Create(string path) => Open(path, FileMode.CreateNew, FileAccess.ReadWrite);
 
-    /// <summary>Reads the key of a store: 32 bytes, or 64 hexadecimal digits.</summary>
+    /// <summary>Reads the key of a store: 32 bytes, 64 hexadecimal digits, or a movable secret, which the key is made of.</summary>
     public static byte[] ReadKey(string path)
     {
         byte[] bytes = ImageFile.Read(path);
@@ -52,10 +53,13 @@ internal sealed class StoreFile : IBlockDevice, IDisposable
 
         ReadOnlySpan<byte> digits = bytes.AsSpan().Trim(" \t\r\n"u8);
         byte[] key = new byte[PersistentStore.KeyLength];
-        bool isKey = digits.Length == 2 * key.Length && Convert.FromHexString(digits, key, out _, out _) == System.Buffers.OperationStatus.Done;
+        bool isSecret = MovableSecret.IsSecret(bytes);
+        bool isKey = MovableSecret.TryMakeKey(bytes, key)
+            || (digits.Length == 2 * key.Length && Convert.FromHexString(digits, key, out _, out _) == System.Buffers.OperationStatus.Done);
         CryptographicOperations.ZeroMemory(bytes);
         return isKey ? key : throw SvsmDiagnostics.StoreKeyUnreadable.Error(
-            string.Create(CultureInfo.InvariantCulture, $"'{path}' has {bytes.Length} bytes"), "32 bytes, or 64 hexadecimal digits");
+            isSecret ? $"'{path}' is a secret that is not movable: the chip has the other half of the key" : string.Create(CultureInfo.InvariantCulture, $"'{path}' has {bytes.Length} bytes"),
+            "32 bytes, 64 hexadecimal digits, or a movable secret");
     }
 
     /// <summary>Opens the store with the key in a file.</summary>

@@ -408,7 +408,7 @@ internal static class SvsmCommandLine
 
     private static Argument<string> StoreFile() => new("FILE") { Description = "the file of the store: the raw disk of a machine's SVSM" };
 
-    private static Option<string?> StoreKey() => new("--key") { Description = "file with the store's key: 32 bytes, or 64 hexadecimal digits", HelpName = "FILE" };
+    private static Option<string?> StoreKey() => new("--key") { Description = "file with the store's key: 32 bytes, 64 hexadecimal digits, or a movable secret of svsm keys secret", HelpName = "FILE" };
 
     private static Option<long> Size() => new("--size")
     {

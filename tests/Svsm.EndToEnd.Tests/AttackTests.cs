@@ -120,6 +120,31 @@ public sealed class AttackTests
         Assert.True(result.ExitStatus == 0, result.ToString());
     }
 
+    // Where the host offers no restricted injection, every event reaches the kernel, which takes none. (#HV does nothing there: there is no doorbell.)
+    [Theory]
+    [InlineData(2)]
+    [InlineData(8)]
+    [InlineData(13)]
+    [InlineData(14)]
+    [InlineData(18)]
+    [InlineData(29)]
+    [InlineData(32)]
+    [InlineData(128)]
+    [InlineData(255)]
+    public async Task Inject_AnyVectorWithoutRestrictedInjection_StopsTheKernel(int vector)
+    {
+        using ImageUnderTest image = ImageUnderTest.Build("exit:0", alterOptions: options => options with { SevFeatures = SevFeatures.SnpActive });
+        AttackTime time = AttackTime.AtExit(200, vmpl: 0) with { Instructions = 37 };
+        Attack attack = vector == 2 ? Attack.InjectNmi(time) : vector < 32 ? Attack.InjectException((byte)vector, time, 0) : Attack.InjectInterrupt((byte)vector, time);
+
+        MachineResult quiet = await image.RunAsync();
+        MachineResult result = await ImageUnderTest.RunAsync(image.Options() with { Attacks = [attack] });
+
+        Assert.True(quiet.ExitStatus == 0, quiet.ToString());
+        Assert.Equal(AttackOutcome.Done, Assert.Single(result.Attacks).Outcome);
+        Assert.True(IsRefusal(result), result + "\n" + result.ConsoleText((int)Vmpl.Vmpl0));
+    }
+
     // The one thing that a host can inject under restricted injection.
     [Fact]
     public async Task Inject_HypervisorDoorbellWithoutReason_DoesNotGoUnnoticed()

@@ -76,12 +76,12 @@ internal sealed class ImageUnderTest : IDisposable
     /// <param name="command">As in <see cref="Build"/>.</param>
     /// <param name="watchdog">Of the module that keeps the store, in milliseconds, null: that of its package; another one makes another image, and another key.</param>
     /// <param name="pin">What it trusts a broker by; null: none.</param>
-    public static ImageUnderTest BuildWithStore(string command = "", uint? watchdog = null, byte[]? pin = null)
+    public static ImageUnderTest BuildWithStore(string command = "", uint? watchdog = null, byte[]? pin = null, bool isFilled = false)
     {
         ModuleOptions storage = PackagedModules.Storage;
         storage = storage with { Watchdog = watchdog ?? storage.Watchdog };
         return Build(
-            command, modules: [PackagedModules.Attestation, storage, PackagedModules.VarStore, PackagedModules.Vtpm], program: File.ReadAllBytes(PathOf("TestStorage")),
+            command, modules: [PackagedModules.Attestation, storage, PackagedModules.VarStore, PackagedModules.Vtpm, .. isFilled ? [PackagedModules.Filling] : (ModuleOptions[])[]], program: File.ReadAllBytes(PathOf("TestStorage")),
             alterOptions: options => pin is null ? options : options with { Files = [.. options.Files, new ModuleFile("/broker.pin", pin) { Readers = [storage.Protocol] }] });
     }
 

@@ -27,9 +27,9 @@ internal sealed class TestStoreDisk : IDisposable
     public string Path => System.IO.Path.Combine(_folder, "disk");
 
     /// <summary>Makes it an empty one on which a store may be made.</summary>
-    public void Prepare()
+    public void Prepare(int length = Length)
     {
-        var device = new SimulatedDevice(Length);
+        var device = new SimulatedDevice(length);
         Assert.Equal(StoreState.Fresh, PreparedDevice.Prepare(device));
         File.WriteAllBytes(Path, device.Bytes);
     }
@@ -60,6 +60,13 @@ internal sealed class StorageSession
     public void SetVariable(string name, byte[] data) => Send(VariableMessage.Access(3, name, 7, data));
 
     public void GetVariable(string name, byte[] wanted) => Send(VariableMessage.Access(1, name, 0, new byte[wanted.Length]), (VariableMessage.DataOffset(name), wanted));
+
+    /// <summary>Calls a module, which must answer so.</summary>
+    public void Call(string line, string answer)
+    {
+        _typed.Append(line).Append('\n');
+        _answers.Add(answer);
+    }
 
     /// <summary>Compares the last lines of the guest's console with what they should be.</summary>
     public void Check(string console)

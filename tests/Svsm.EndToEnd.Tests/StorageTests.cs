@@ -52,14 +52,14 @@ public sealed class StorageTests : IDisposable
     [Fact]
     public async Task TenThousandRecords_OfOneModule_LeaveTheOthersTheirStore()
     {
-        using ImageUnderTest image = Build(filling: true);
+        using ImageUnderTest image = ImageUnderTest.BuildWithStore(isFilled: true);
         _disk.Prepare(16 << 20);
         foreach (string time in (string[])["first", "second"])
         {
             var session = new StorageSession();
             session.Startup();
-            session.Call("call 0x80000010 1 10000", "Success");
-            session.Call("call 0x80000010 1 10000", "Success");
+            session.Call("call 0x80000010 1 10000", "Success RCX=0x2710 RDX=0x0 R8=0x0 R9=0x0");
+            session.Call("call 0x80000010 1 10000", "Success RCX=0x2710 RDX=0x0 R8=0x0 R9=0x0");
             session.Call("call 0x80000010 2", "Success RCX=0x0 RDX=0x0 R8=0x0 R9=0x2710");
             session.SetVariable("A", System.Text.Encoding.ASCII.GetBytes(time));
             session.GetVariable("A", System.Text.Encoding.ASCII.GetBytes(time));

@@ -55,5 +55,9 @@ public sealed class SvsmBootTests(LinuxGuest guest) : IClassFixture<LinuxGuest>
         Assert.Equal(0ul, result.Statistics.Where(entry => entry.Vmpl == 2).Aggregate(0ul, (sum, entry) => sum + entry.PValidates));
         Assert.Equal(vcpuCount, result.Statistics.Count(entry => entry is { Vmpl: 2, Exits: > 0 }));
         Assert.Contains("svsm: the guest starts at VMPL2", result.ConsoleText(0), StringComparison.Ordinal);
+
+        // Linux asked the SVSM for each of the others.
+        ulong made = result.Kernel!.Calls.Where(count => count is { Call: "CREATE_VCPU", Result: "SUCCESS" }).Aggregate(0ul, (sum, count) => sum + count.Count);
+        Assert.True(made >= (ulong)vcpuCount - 1, $"{made} vCPUs were made");
     }
 }

@@ -49,7 +49,7 @@ public sealed class StorageModuleTests : IDisposable
             AssertHas(store, "b", 5);
             Assert.Equal(StoreStatus.NotFound, store.TryGet("c"u8, out _));
             Assert.Equal(StoreStatus.Done, store.TryDescribe(out StoreDescription description));
-            Assert.Equal(new StoreDescription(0x4_0000, (3 * (32 + 1)) + 112 + 16 + 16, false), description);
+            Assert.Equal(new StoreDescription(0x4_0000, 3 * (1 + 160), false), description);
         }
     }
 

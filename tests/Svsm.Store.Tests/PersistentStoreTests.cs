@@ -308,8 +308,8 @@ public sealed class PersistentStoreTests : StoreTest
     [InlineData(200, 0)]
     public void Records_OneInACommit_TakeNoMoreMemoryThanIsCharged(int nameLength, int valueLength)
     {
-        const int Records = 3000;
-        var device = new SimulatedDevice(32 * MiB);
+        const int Records = 1000;
+        var device = new SimulatedDevice(16 * MiB);
         PersistentStore store = Make(device, (A, 2 * MiB));
         long before = GC.GetTotalMemory(forceFullCollection: true);
         for (int i = 0; i < Records; i++)

@@ -4,7 +4,10 @@
 using System;
 using System.IO;
 using System.Linq;
+using System.Security.Cryptography;
+using System.Text;
 using System.Threading.Tasks;
+using Svsm.Keys;
 using Xunit;
 
 namespace Svsm.Tool.Tests;
@@ -122,6 +125,27 @@ public sealed class StoreCommandTests : ToolTest
         Assert.Equal(ExitStatus.Usage, (await Run("store", "verify", At("disk"), "--key", At("key"), "--generation", "1")).Status);
         Assert.Equal(ExitStatus.Usage, (await Run("store", "verify", At("disk"), "--generation", "1", "--root", new string('0', 64))).Status);
         Assert.Equal(ExitStatus.Usage, (await Run("store", "verify", At("disk"), "--key", At("key"), "--generation", "1", "--root", "00")).Status);
+    }
+
+    // The key that an SVSM makes of it: RFC 5869, label of Svsm.Modules.Storage/Keys/StoreKey.cs.
+    [Fact]
+    public async Task Key_OfAMovableSecret_IsThatOfTheSvsm()
+    {
+        using var ecdsa = ECDsa.Create(ECCurve.NamedCurves.nistP384);
+        using BrokerKey broker = BrokerKey.Read(Encoding.ASCII.GetBytes(ecdsa.ExportPkcs8PrivateKeyPem()), "key");
+        byte[] secret = broker.MakeSecret(isMovable: true);
+        await File.WriteAllBytesAsync(At("secret"), secret, TestContext.Current.CancellationToken);
+        await File.WriteAllBytesAsync(
+            At("made"), HKDF.DeriveKey(HashAlgorithmName.SHA256, secret[0x10..0x30], 32, null, "svsm store key 1: broker"u8.ToArray()), TestContext.Current.CancellationToken);
+        Assert.Equal(ExitStatus.Success, (await Run("store", "create", At("disk"), "--size", "1MiB", "--key", At("secret"))).Status);
+        Assert.Equal(ExitStatus.Success, (await Run("store", "verify", At("disk"), "--key", At("made"))).Status);
+        Assert.Equal(ExitStatus.Success, (await Run("store", "verify", At("disk"), "--key", At("secret"))).Status);
+
+        // The chip has the other half of what opens a store with this one.
+        await File.WriteAllBytesAsync(At("half"), broker.MakeSecret(isMovable: false), TestContext.Current.CancellationToken);
+        Outcome half = await Run("store", "verify", At("disk"), "--key", At("half"));
+        AssertError(half, "SVSM7002");
+        Assert.Contains("not movable", half.Error, StringComparison.Ordinal);
     }
 
     [Fact]
