@@ -66,6 +66,38 @@ public sealed class SecurityProcessorTests
         Assert.NotEqual(one, processor.Digest.ToArray());
     }
 
+    // The guest's pages and its digest are final.
+    [Fact]
+    public void UpdateAndFinish_AfterFinish_AreRefused()
+    {
+        var processor = new SecurityProcessor(TestImage.Policy);
+        processor.Update(SnpPageType.Normal, 0x1000, default);
+        GuestContext guest = processor.Finish(null);
+        byte[] digest = processor.Digest.ToArray();
+
+        var update = Assert.Throws<SvsmDiagnosticException>(() => processor.Update(SnpPageType.Normal, 0x2000, default));
+        var vmsa = Assert.Throws<SvsmDiagnosticException>(() => processor.Update(SnpPageType.Vmsa, VmsaRules.Gpa, default));
+        var finish = Assert.Throws<SvsmDiagnosticException>(() => processor.Finish(null));
+
+        Assert.All([update, vmsa, finish], error => Assert.Same(SvsmDiagnostics.LaunchRefused, error.Diagnostic));
+        Assert.Contains("a launch update of a guest that runs already", update.Message, StringComparison.Ordinal);
+        Assert.Contains("a second end of the launch", finish.Message, StringComparison.Ordinal);
+        Assert.Equal(digest, processor.Digest.ToArray());
+        Assert.Equal(digest, guest.Digest.ToArray());
+    }
+
+    // Refused, and not finished: the guest is still being launched.
+    [Fact]
+    public void Finish_WrongIdBlock_LeavesTheLaunchAsItWas()
+    {
+        var processor = new SecurityProcessor(TestImage.Policy);
+
+        Assert.Throws<SvsmDiagnosticException>(() => processor.Finish(TestIdBlock.Sign(TestImage.Digest, TestImage.Policy, false)));
+        processor.Update(SnpPageType.Normal, 0x1000, default);
+
+        Assert.Equal(processor.Digest.ToArray(), processor.Finish(null).Digest.ToArray());
+    }
+
     [Theory]
     [InlineData(0x3_0000)]
     [InlineData(0x2_0000)]

@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // The part of the AMD security processor that a launch meets: LAUNCH_START, LAUNCH_UPDATE, LAUNCH_FINISH.
+// These are commands of one guest in this order: after LAUNCH_FINISH the guest runs, and the firmware answers the other two with INVALID_GUEST_STATE.
 // It computes the launch digest on its own, from the updates that are really made and without the SDK's measurement library:
 // two derivations of one rule from the specification find each other's mistakes.
 //
@@ -46,6 +47,7 @@ internal sealed class SecurityProcessor
     private readonly ulong _policy;
     private readonly byte[] _digest = new byte[DigestLength];
     private readonly HashSet<ulong> _assigned = [];
+    private bool _isFinished;
 
     // VMPCK0 to VMPCK3, fresh: nothing but this guest and the simulated firmware knows them.
     private readonly byte[][] _messageKeys;
@@ -83,6 +85,8 @@ internal sealed class SecurityProcessor
     // LAUNCH_UPDATE. Contents are 4096 bytes, or empty for zeroes.
     public void Update(SnpPageType type, ulong gpa, ReadOnlySpan<byte> contents)
     {
+        RequireLaunching("a launch update");
+
         // A VMSA has no place in the guest's address space: on KVM all have one address.
         if (type != SnpPageType.Vmsa && !_assigned.Add(gpa))
         {
@@ -106,11 +110,13 @@ internal sealed class SecurityProcessor
     // LAUNCH_FINISH. What is kept of the guest.
     public GuestContext Finish(IgvmSnpIdBlock? idBlock)
     {
+        RequireLaunching("a second end of the launch");
         if (idBlock is not null)
         {
             IdBlockVerifier.Verify(idBlock, _digest, _policy);
         }
 
+        _isFinished = true;
         return new GuestContext { Policy = _policy, Digest = _digest, MessageKeys = _messageKeys, IdBlock = idBlock };
     }
 
@@ -125,5 +131,12 @@ internal sealed class SecurityProcessor
         byte[] page = new byte[PageSize];
         MemoryMarshal.Write(page, in secrets);
         return page;
+    }
+    private void RequireLaunching(string what)
+    {
+        if (_isFinished)
+        {
+            throw SvsmDiagnostics.LaunchRefused.Error($"{what} of a guest that runs already", "updates and one end, in this order");
+        }
     }
 }
