@@ -70,6 +70,25 @@ public sealed class AttestationReportTests
 
         Assert.Equal((uint)version, Read32(report, 0));
         Assert.Equal((byte[])[0x17, 1, 2], report[0x188..0x18B]);
+        Assert.Equal(new byte[0x15], report[0x18B..0x1A0]);
+
+        // Launch and current mitigation vector, which versions before 5 have not.
+        Assert.Equal(0ul, Read64(report, 0x1F8));
+        Assert.Equal(0ul, Read64(report, 0x200));
+        Assert.Equal(new byte[0x98], report[0x208..0x2A0]);
+    }
+
+    // What the versions have in common is the same: only what was reserved is new.
+    [Theory]
+    [InlineData(3)]
+    [InlineData(5)]
+    public void Make_NewerVersion_DiffersInItsOwnFieldsOnly(int version)
+    {
+        GuestContext guest = TestMessage.Guest();
+        byte[] old = Make(2, guest);
+        byte[] report = Make(version, guest);
+
+        Assert.Equal([0, 0x188, 0x189, 0x18A], Enumerable.Range(0, 0x2A0).Where(offset => old[offset] != report[offset]));
     }
 
     [Theory]
