@@ -16,6 +16,12 @@ public sealed unsafe class VmgExitTests
     private const ulong Ghcb = 0x80_0000;
     private const ulong Gpa = 0x90_1000;
 
+    // Offsets of fields in the page.
+    private const int Cpl = 0x0CB;
+    private const int Rax = 0x1F8;
+    private const int Rcx = 0x308;
+    private const int Rdx = 0x310;
+
     [Fact]
     public void Registers_SevInfo_HasVersionsAndCBit()
     {
@@ -324,6 +330,216 @@ public sealed unsafe class VmgExitTests
         Assert.False(machine.Page(0x60_0000)->IsLarge);
     }
 
+    // What is marked in the page when it is asked, and in the answer. SW_EXITINFO1 and 2 are zero in each, and marked.
+    [Theory]
+    [InlineData(GhcbExitCode.Dr7Write, new[] { Rax }, new int[0])]
+    [InlineData(GhcbExitCode.Rdpmc, new[] { Rcx }, new[] { Rax, Rdx })]
+    [InlineData(GhcbExitCode.Invd, new int[0], new int[0])]
+    [InlineData(GhcbExitCode.Wbinvd, new int[0], new int[0])]
+    [InlineData(GhcbExitCode.Vmmcall, new[] { Cpl, Rax }, new[] { Rax })]
+    [InlineData(GhcbExitCode.Monitor, new[] { Rax, Rcx, Rdx }, new int[0])]
+    [InlineData(GhcbExitCode.Mwait, new[] { Rax, Rcx }, new int[0])]
+    [InlineData(GhcbExitCode.NmiComplete, new int[0], new int[0])]
+    public void Page_InstructionThatTheHostCompletes_NeedsItsInputs(GhcbExitCode code, int[] inputs, int[] outputs)
+    {
+        using var machine = new TestMachine();
+        for (int missing = -1; missing < inputs.Length; missing++)
+        {
+            GhcbPage* ghcb = Begin(machine, code, 0, 0);
+            ghcb->Rax = ghcb->Rcx = ghcb->Rdx = 0x5A5A_5A5A_5A5A_5A5A;
+            foreach (int offset in inputs)
+            {
+                Mark(ghcb, offset, valid: missing < 0 || offset != inputs[missing]);
+            }
+
+            if (missing >= 0)
+            {
+                AssertRefused(machine, ghcb, GhcbError.MissingInput);
+                AssertMarked(ghcb, []);
+                continue;
+            }
+
+            Assert.True(TryAsk(machine, Ghcb));
+            Assert.Equal((0ul, 0ul), (ghcb->SwExitInfo1, ghcb->SwExitInfo2));
+            AssertMarked(ghcb, outputs);
+            if (outputs.Length != 0)
+            {
+                // There are no performance counters, and no hypercall that the host knows.
+                Assert.Equal(code == GhcbExitCode.Vmmcall ? unchecked((ulong)-1000) : 0ul, ghcb->Rax);
+            }
+
+            Assert.Equal(outputs.Contains(Rdx) ? 0ul : 0x5A5A_5A5A_5A5A_5A5Aul, ghcb->Rdx);
+        }
+    }
+
+    [Fact]
+    public void Page_NmiComplete_LetsTheNextNmiCome()
+    {
+        using var machine = new TestMachine();
+        machine.Cpu.Current.Apic.AcceptNmi();
+        Assert.True(machine.Cpu.Current.Apic.NmiMasked);
+        Begin(machine, GhcbExitCode.NmiComplete, 0, 0);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.False(machine.Cpu.Current.Apic.NmiMasked);
+    }
+
+    // The last ones: of DR7 the guest keeps a copy; a doorbell page is for who has restricted injection; timers are MSRs; the others are no requests.
+    [Theory]
+    [InlineData((ulong)GhcbExitCode.ApJumpTable, 0)]
+    [InlineData((ulong)GhcbExitCode.ApJumpTable, 1)]
+    [InlineData((ulong)GhcbExitCode.HvDoorbellPage, 0)]
+    [InlineData((ulong)GhcbExitCode.HvDoorbellPage, 1)]
+    [InlineData((ulong)GhcbExitCode.HvDoorbellPage, 2)]
+    [InlineData((ulong)GhcbExitCode.HvDoorbellPage, 3)]
+    [InlineData((ulong)GhcbExitCode.Dr7Read, 0)]
+    [InlineData(0x8000_0016ul, 0)]
+    [InlineData(0x8000_0000ul, 0)]
+    [InlineData(0x8000_FFFCul, 0)]
+    [InlineData(0x1_8000_FFFDul, 0)]
+    [InlineData(0ul, 0)]
+    [InlineData(ulong.MaxValue, 0)]
+    public void Page_RequestThatTheHostDoesNotServe_IsInvalidEvent(ulong code, ulong info1)
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = Begin(machine, (GhcbExitCode)code, info1, Gpa);
+        Mark(ghcb, Rax, valid: true);
+        AssertRefused(machine, ghcb, GhcbError.InvalidEvent);
+        AssertMarked(ghcb, []);
+        Assert.Equal(Doorbell.None, machine.Cpu.Current.Doorbell);
+    }
+
+    [Fact]
+    public void Page_Termination_EndsTheRun()
+    {
+        using var machine = new TestMachine();
+        Begin(machine, GhcbExitCode.Terminate, 0x3 | (0x21 << 4) | (1ul << 40), 0);
+        Assert.False(TryAsk(machine, Ghcb));
+        Assert.Equal((StopReason.Terminate, 0x213ul), (machine.Cpu.StopRequest.Reason, machine.Cpu.StopRequest.Detail));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void ApResetHold_OfTheOnlyVcpu_IsHaltForEver(bool byPage)
+    {
+        using var machine = new TestMachine();
+        if (byPage)
+        {
+            Begin(machine, GhcbExitCode.ApResetHold, 0, 0);
+        }
+
+        Assert.False(TryAsk(machine, byPage ? Ghcb : GhcbMsr.ApResetHoldRequest));
+        Assert.Equal(ViolationKind.HaltForever, machine.Cpu.StopRequest.Violation);
+    }
+
+    // It waits for its start, not for interrupts; what it reads when it is started again is the answer, which says that no start-up IPI came.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void ApResetHold_WhileOthersRun_TakesTheVcpuOff(bool byPage)
+    {
+        using var machine = new TestMachine();
+        Vmsa* vmsa = MakeVmsa(machine, 0x90_1000, 0);
+        Assert.True(machine.Machine.Enter(machine.Cpu, 0));
+        machine.Machine.Cpus = [machine.Cpu, new VirtualCpu(machine.Pool, 1) { IsRunning = true }];
+        GhcbPage* ghcb = byPage ? Begin(machine, GhcbExitCode.ApResetHold, 0, 0) : null;
+        machine.Cpu.State->Rip = 0x1234;
+        machine.Cpu.State->Rflags |= Amd64.FlagInterrupt;
+
+        Assert.True(TryAsk(machine, byPage ? Ghcb : GhcbMsr.ApResetHoldRequest));
+
+        Assert.Equal((false, false, false), (machine.Cpu.IsRunning, machine.Cpu.IsHalted, machine.Page(0x90_1000)->IsRunning));
+        Assert.Equal((0x1234ul, ExitCode.VmgExit), (vmsa->Rip, vmsa->ExitCode));
+        if (byPage)
+        {
+            Assert.Equal((0ul, 0ul), (ghcb->SwExitInfo1, ghcb->SwExitInfo2));
+            AssertMarked(ghcb, []);
+        }
+        else
+        {
+            Assert.Equal(GhcbMsr.ApResetHoldResponse, machine.Cpu.Contexts[0].GhcbMsr);
+        }
+
+        machine.Cpu.Contexts[0].Apic.Request(0x41, level: false);
+        machine.Machine.Interrupts.Expire();
+        Assert.False(machine.Cpu.IsRunning);
+        Assert.True(machine.Machine.Start(machine.Cpu, 0));
+        Assert.True(machine.Cpu.IsRunning);
+    }
+
+    // Contents, validation and rights stay: the guest sees only that a PVALIDATE or RMPADJUST of 4 KiB fits now.
+    [Fact]
+    public void Page_PageStateChangeSmash_SplitsTheEntry()
+    {
+        const ulong Large = 0x40_0000;
+        using var machine = new TestMachine();
+        for (ulong offset = 0; offset < Amd64.LargePageSize; offset += Amd64.PageSize)
+        {
+            machine.Memory.Assign(machine.Page(Large + offset), Large + offset, large: true);
+            machine.Page(Large + offset)->Validated = true;
+            machine.Page(Large + offset)->SetPermissions(2, RmpPermissions.Read);
+        }
+
+        AssertHint(PageStateOperation.Unsmash, Large, isLarge: true);
+        AssertHint(PageStateOperation.Psmash, Large, isLarge: false);
+        AssertHint(PageStateOperation.Psmash, Large, isLarge: false);
+        AssertHint(PageStateOperation.Unsmash, Large, isLarge: false);
+
+        void AssertHint(PageStateOperation operation, ulong gpa, bool isLarge)
+        {
+            GhcbPage* ghcb = BeginPageStateChange(machine, 0, 0);
+            ulong* entry = (ulong*)((byte*)ghcb + 0x808);
+            *entry = gpa | ((ulong)operation << 52) | PageStateChangeBuffer.Large;
+            Assert.True(TryAsk(machine, Ghcb));
+            Assert.Equal((0ul, 0ul), (ghcb->SwExitInfo1, ghcb->SwExitInfo2));
+            Assert.Equal((1, 512ul), (*(ushort*)((byte*)ghcb + 0x800), *entry & 0xFFF));
+            AssertMarked(ghcb, []);
+            for (ulong offset = 0; offset < Amd64.LargePageSize; offset += Amd64.PageSize)
+            {
+                GuestPage* page = machine.Page(gpa + offset);
+                Assert.Equal(
+                    (true, true, isLarge, RmpPermissions.Read), (page->Assigned, page->Validated, page->IsLarge, (RmpPermissions)page->GetPermissions(2)));
+            }
+        }
+    }
+
+    // Hints, which cannot fail: for 4-KiB entries, shared pages, and where there is no RAM.
+    [Theory]
+    [InlineData(PageStateOperation.Psmash, TestMachine.Free)]
+    [InlineData(PageStateOperation.Unsmash, TestMachine.Free)]
+    [InlineData(PageStateOperation.Psmash, Gpa)]
+    [InlineData(PageStateOperation.Unsmash, Gpa)]
+    [InlineData(PageStateOperation.Psmash, Ghcb)]
+    [InlineData(PageStateOperation.Psmash, TestMachine.RamLength)]
+    [InlineData(PageStateOperation.Unsmash, TestMachine.RamLength)]
+    [InlineData(PageStateOperation.Psmash, 0x000F_FFFF_FFE0_0000ul)]
+    public void Page_PageStateChangeSmash_WhereNothingIsToSplit_IsDone(PageStateOperation operation, ulong gpa)
+    {
+        using var machine = new TestMachine();
+        machine.Private(TestMachine.Free);
+        bool? wasAssigned = machine.Page(gpa) == null ? null : machine.Page(gpa)->Assigned;
+        GhcbPage* ghcb = BeginPageStateChange(machine, 0, 0);
+        ulong* entry = (ulong*)((byte*)ghcb + 0x808);
+        *entry = gpa | ((ulong)operation << 52);
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal((0ul, 0ul), (ghcb->SwExitInfo1, ghcb->SwExitInfo2));
+        Assert.Equal((1, 1ul), (*(ushort*)((byte*)ghcb + 0x800), *entry & 0xFFF));
+        Assert.Equal(wasAssigned, machine.Page(gpa) == null ? null : machine.Page(gpa)->Assigned);
+    }
+
+    [Theory]
+    [InlineData(PageStateOperation.Psmash)]
+    [InlineData(PageStateOperation.Unsmash)]
+    public void Page_PageStateChangeSmash_NotOn2MiB_IsInvalidEntry(PageStateOperation operation)
+    {
+        using var machine = new TestMachine();
+        GhcbPage* ghcb = BeginPageStateChange(machine, 0, 0);
+        *(ulong*)((byte*)ghcb + 0x808) = Gpa | ((ulong)operation << 52) | PageStateChangeBuffer.Large;
+        Assert.True(TryAsk(machine, Ghcb));
+        Assert.Equal(0x1_0000_0002ul, ghcb->SwExitInfo2);
+        Assert.Equal(0, *(ushort*)((byte*)ghcb + 0x800));
+    }
+
     [Theory]
     [InlineData(0ul, 2ul, 0x90_1000ul, true)]
     [InlineData(1ul, 2ul, 0x90_1000ul, true)]
@@ -556,6 +772,18 @@ public sealed unsafe class VmgExitTests
         byte* bitmap = (byte*)ghcb + 0x3F0 + (offset / 64);
         var bit = (byte)(1 << (offset / 8 % 8));
         *bitmap = (byte)(valid ? *bitmap | bit : *bitmap & ~bit);
+    }
+
+    // The fields of an answer, and nothing else: SW_EXITINFO1 and 2 and what it returns.
+    private static void AssertMarked(GhcbPage* ghcb, ReadOnlySpan<int> offsets)
+    {
+        byte[] expected = new byte[16];
+        foreach (int offset in (ReadOnlySpan<int>)[0x398, 0x3A0, .. offsets])
+        {
+            expected[offset / 64] |= (byte)(1 << (offset / 8 % 8));
+        }
+
+        Assert.Equal(expected, new Span<byte>((byte*)ghcb + 0x3F0, 16).ToArray());
     }
 
     private static void AssertRefused(TestMachine machine, GhcbPage* ghcb, GhcbError error)

@@ -6,6 +6,8 @@
 // Every request must mark SW_EXITCODE, SW_EXITINFO1 and SW_EXITINFO2 and the inputs of its event in the valid bitmap. The answer clears
 // the bitmap and marks what it returns. A malformed request is answered with GhcbCompletion.BadRequest and a GhcbError; a page that is not
 // registered or not shared is what no host survives to answer, and stops the run.
+//
+// Source of the inputs: KVM, arch/x86/kvm/svm/sev.c, sev_es_validate_vmgexit.
 
 using System;
 using Svsm.Simulator.Shared;
@@ -21,6 +23,7 @@ internal static unsafe class GhcbRequests
     private const int BitmapLength = 16;
     private const ulong UnknownHypercall = unchecked((ulong)-1000);
 
+    private const int CplOffset = 0x0CB;
     private const int RaxOffset = 0x1F8;
     private const int RcxOffset = 0x308;
     private const int RdxOffset = 0x310;
@@ -73,6 +76,7 @@ internal static unsafe class GhcbRequests
             // SAFETY: Bytes is a whole page; the bitmap and the fields below lie in it.
             _validLow = *(ulong*)(Bytes + BitmapOffset);
             _validHigh = *(ulong*)(Bytes + BitmapOffset + sizeof(ulong));
+            new Span<byte>(Bytes + BitmapOffset, BitmapLength).Clear();
             ulong exitCode = Ghcb->SwExitCode;
             _info1 = Ghcb->SwExitInfo1;
             _info2 = Ghcb->SwExitInfo2;
@@ -111,16 +115,17 @@ internal static unsafe class GhcbRequests
                     return Hypercall();
                 case GhcbExitCode.Dr7Write:
                     return IsValid(RaxOffset) ? Complete() : Refuse(GhcbError.MissingInput);
+                case GhcbExitCode.Monitor:
+                    return IsValid(RaxOffset) && IsValid(RcxOffset) && IsValid(RdxOffset) ? Complete() : Refuse(GhcbError.MissingInput);
+                case GhcbExitCode.Mwait:
+                    return IsValid(RaxOffset) && IsValid(RcxOffset) ? Complete() : Refuse(GhcbError.MissingInput);
                 case GhcbExitCode.Invd:
                 case GhcbExitCode.Wbinvd:
-                case GhcbExitCode.Monitor:
-                case GhcbExitCode.Mwait:
                     return Complete();
                 case GhcbExitCode.NmiComplete:
                     Cpu.Current.Apic.NmiMasked = false;
                     return Complete();
                 case GhcbExitCode.ApResetHold:
-                    ClearBitmap();
                     Complete();
                     return Machine.Wait(Cpu, ExitCode.VmgExit, length: 0);
                 case GhcbExitCode.MmioRead:
@@ -136,7 +141,6 @@ internal static unsafe class GhcbRequests
                 case GhcbExitCode.HvDoorbellPage when (Cpu.Features & SevFeatures.RestrictedInjection) != 0:
                     return SetDoorbell();
                 case GhcbExitCode.HvIpi:
-                    ClearBitmap();
                     return Machine.Interrupts.TrySend(Cpu, new InterruptCommand(_info1)) ? Complete() : Refuse(GhcbError.InvalidInput);
                 case GhcbExitCode.ApicIdList:
                     return ApicIds();
@@ -173,28 +177,20 @@ internal static unsafe class GhcbRequests
             return true;
         }
 
-        private readonly bool Refuse(GhcbError error)
-        {
-            ClearBitmap();
-            return Complete(GhcbCompletion.BadRequest, (ulong)error);
-        }
+        private readonly bool Refuse(GhcbError error) => Complete(GhcbCompletion.BadRequest, (ulong)error);
 
         private readonly bool RaiseGeneralProtection()
         {
             const ulong Event = Amd64.VectorGeneralProtection | (3ul << 8) | (1ul << 11) | (1ul << 31);
-            ClearBitmap();
             return Complete(GhcbCompletion.RaiseEvent, Event);
         }
 
         private readonly bool Complete64(ulong value)
         {
-            ClearBitmap();
             Return(RaxOffset, (uint)value);
             Return(RdxOffset, value >> 32);
             return Complete();
         }
-
-        private readonly void ClearBitmap() => new Span<byte>(Bytes + BitmapOffset, BitmapLength).Clear();
 
         private readonly bool Cpuid()
         {
@@ -204,7 +200,6 @@ internal static unsafe class GhcbRequests
             }
 
             Platform.CpuidResult result = Machine.Cpuid(Cpu, (uint)Ghcb->Rax, (uint)Ghcb->Rcx);
-            ClearBitmap();
             Return(RaxOffset, result.Eax);
             Return(RbxOffset, result.Ebx);
             Return(RcxOffset, result.Ecx);
@@ -225,12 +220,11 @@ internal static unsafe class GhcbRequests
 
         private readonly bool Hypercall()
         {
-            if (!IsValid(RaxOffset))
+            if (!IsValid(RaxOffset) || !IsValid(CplOffset))
             {
                 return Refuse(GhcbError.MissingInput);
             }
 
-            ClearBitmap();
             Return(RaxOffset, UnknownHypercall);
             return Complete();
         }
@@ -252,7 +246,6 @@ internal static unsafe class GhcbRequests
                     return RaiseGeneralProtection();
                 }
 
-                ClearBitmap();
                 return Complete();
             }
 
@@ -278,7 +271,6 @@ internal static unsafe class GhcbRequests
             if (input)
             {
                 uint value = Machine.Ports.Read(port, size);
-                ClearBitmap();
                 Return(RaxOffset, value);
                 return Complete();
             }
@@ -290,7 +282,6 @@ internal static unsafe class GhcbRequests
 
             uint mask = size == 4 ? uint.MaxValue : (1u << (size * 8)) - 1;
             bool resume = Machine.Ports.Write(Cpu, port, size, (uint)Ghcb->Rax & mask);
-            ClearBitmap();
             return Complete() && resume;
         }
 
@@ -326,7 +317,6 @@ internal static unsafe class GhcbRequests
                 resume = input || Machine.Ports.Write(Cpu, port, size, value);
             }
 
-            ClearBitmap();
             return Complete() && resume;
         }
 
@@ -354,7 +344,6 @@ internal static unsafe class GhcbRequests
                 resume = !Machine.Cpus[0].StopRequest.IsSet;
             }
 
-            ClearBitmap();
             return Complete() && resume;
         }
 
@@ -408,7 +397,6 @@ internal static unsafe class GhcbRequests
 
             int current = *(ushort*)(buffer + PageStateChangeBuffer.CurrentOffset);
             int last = *(ushort*)(buffer + PageStateChangeBuffer.EndOffset);
-            ClearBitmap();
             if (current > last || last >= PageStateChangeBuffer.MaxEntries
                 || !TryScratchEntries(buffer, last, EntryLength))
             {
@@ -521,7 +509,6 @@ internal static unsafe class GhcbRequests
                 }
             }
 
-            ClearBitmap();
             if (!GuestRequests.TryHandle(Machine, Cpu, in request, out ulong info2, out uint pagesNeeded))
             {
                 Machine.Link.Log("the machine's answer to a guest request is broken"u8).EndLog();
@@ -575,7 +562,6 @@ internal static unsafe class GhcbRequests
                 context.VmsaGpa = 0;
                 context.VmsaPage = null;
                 context.LaunchVmsa = null;
-                ClearBitmap();
                 return Complete();
             }
 
@@ -594,7 +580,6 @@ internal static unsafe class GhcbRequests
             context.Doorbell = Doorbell.None;
             context.HaltsOn = false;
             context.InterruptedEvent = 0;
-            ClearBitmap();
             Complete();
 
             // A vCPU that runs another VMPL goes on with it; one that waits starts with this one.
@@ -607,17 +592,14 @@ internal static unsafe class GhcbRequests
             switch ((HvDoorbellOperation)_info1)
             {
                 case HvDoorbellOperation.GetPreferred:
-                    ClearBitmap();
                     return Complete(info2: Doorbell.None);
                 case HvDoorbellOperation.Set when !Doorbell.TrySet(Machine.Memory, context, _info2):
                     return Refuse(GhcbError.InvalidInput);
                 case HvDoorbellOperation.Set:
                 case HvDoorbellOperation.Query:
-                    ClearBitmap();
                     return Complete(info2: context.Doorbell);
                 case HvDoorbellOperation.Clear:
                     context.Doorbell = Doorbell.None;
-                    ClearBitmap();
                     return Complete();
                 default:
                     context.Doorbell = Doorbell.None;
@@ -649,7 +631,6 @@ internal static unsafe class GhcbRequests
                 }
             }
 
-            ClearBitmap();
             Return(RaxOffset, 1);
             return Complete();
         }
@@ -657,7 +638,6 @@ internal static unsafe class GhcbRequests
         private readonly bool RunVmpl()
         {
             // The answer is written first: once another VMPL runs, the page is nobody's business until the caller is back.
-            ClearBitmap();
             Complete();
             if (!VmgExit.SwitchVmpl(Machine, Cpu, _info1, out bool refused))
             {
