@@ -191,7 +191,19 @@ internal static unsafe partial class Probe
         CpuidResult result = X64.Cpuid(0x8000_001F);
         Check(s_vector == VectorVc && s_error == 0x72, "CPUID raises #VC"u8);
         Check((result.Eax & 0x1A) == 0x1A && (result.Ebx & 0x3F) == 47, "encryption capabilities"u8);
-        Check((X64.Cpuid(0x8000_0001).Ecx & 4) == 0, "SVM is hidden"u8);
+        Check((X64.Cpuid(0x8000_0001).Ecx & ((1u << 2) | (1u << 11) | (1u << 16))) == 0, "SVM, XOP and FMA4 are hidden"u8);
+
+        // Whatever the emulator has: what would need state that nobody keeps, or an account that nobody keeps.
+        CpuidResult features = X64.Cpuid(1);
+        CpuidResult more = X64.Cpuid(7);
+        Check((features.Ecx & ((1u << 26) | (1u << 27) | (1u << 28) | (1u << 12) | (1u << 29))) == 0, "XSAVE, OSXSAVE, AVX, FMA and F16C are hidden"u8);
+        Check((more.Ebx & ((1u << 5) | (1u << 16))) == 0 && (more.Ecx & ((1u << 9) | (1u << 10))) == 0, "AVX2, AVX-512, VAES and VPCLMULQDQ are hidden"u8);
+        Check(X64.Cpuid(0).Eax < 0xD && (X64.Cpuid(0xD).Eax | X64.Cpuid(0xD).Ebx) == 0, "there is no function of XSAVE"u8);
+        Check((features.Ecx & (1u << 17)) == 0 && (more.Ebx & (1u << 10)) == 0, "PCID and INVPCID are hidden"u8);
+        Check((features.Ecx & (1u << 3)) == 0 && (X64.Cpuid(5).Eax | X64.Cpuid(5).Ecx) == 0, "MONITOR is hidden"u8);
+        Check((features.Ecx & (1u << 24)) == 0 && (more.Ebx & (1u << 1)) == 0, "TSC deadline and TSC adjust are hidden"u8);
+        Check((features.Ecx & (1u << 21)) != 0 && (features.Ecx & (1u << 31)) != 0, "x2APIC is there, and a hypervisor"u8);
+        Check((features.Ecx & (1u << 30)) != 0 && (features.Ecx & (1u << 25)) != 0, "RDRAND and AES are there"u8);
 
         // Carry and sign are what comparing 1 with 0xFF8C00 gives; the exchange of zeroes succeeds.
         const uint CompareExchange16 = 1u << 13;

@@ -137,10 +137,18 @@ public sealed unsafe class LinkWriterTests
     public void Cpuid_HiddenFeatures_AreHidden()
     {
         var processor = new FakeProcessor();
-        Assert.Equal(0u, CpuidModel.Query(processor, 1, 0, 0, 1).Ecx & ((1u << 24) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 3)));
-        Assert.Equal(1u << 13, CpuidModel.Query(processor, 1, 0, 0, 1).Ecx & (1u << 13));
-        Assert.Equal(0u, CpuidModel.Query(processor, 0x8000_0001, 0, 0, 1).Ecx & (1u << 2));
-        Assert.Equal(0u, CpuidModel.Query(processor, 7, 0, 0, 1).Ebx & (1u << 5));
+
+        // All that a processor could have but MONITOR, FMA, PCID, TSC deadline, XSAVE, OSXSAVE, AVX, F16C.
+        Assert.Equal(~0x3D02_1008u, CpuidModel.Query(processor, 1, 0, 0, 1).Ecx);
+
+        // TSC adjust, AVX2, INVPCID, AVX-512 (F, DQ, IFMA, PF, ER, CD, BW, VL); VAES and VPCLMULQDQ.
+        CpuidResult more = CpuidModel.Query(processor, 7, 0, 0, 1);
+        Assert.Equal((~0xDC23_0422u, ~0x0000_0600u, 1u << 4), (more.Ebx, more.Ecx, more.Edx));
+        more = CpuidModel.Query(processor, 7, 1, 0, 1);
+        Assert.Equal((0u, 0u, 0u, 0u), (more.Eax, more.Ebx, more.Ecx, more.Edx));
+
+        // SVM, XOP, FMA4.
+        Assert.Equal(~0x0001_0804u, CpuidModel.Query(processor, 0x8000_0001, 0, 0, 1).Ecx);
         Assert.Equal(7u << 24, CpuidModel.Query(processor, 1, 0, 7, 8).Ebx & (0xFFu << 24));
         Assert.Equal(7u, CpuidModel.Query(processor, 0xB, 0, 7, 8).Edx);
         Assert.Equal(1u << 3, CpuidModel.Query(processor, 0x8000_0008, 0, 0, 1).Ebx & (1u << 3));

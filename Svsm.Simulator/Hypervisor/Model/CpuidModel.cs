@@ -3,8 +3,9 @@
 
 // What CPUID says to the guest: the level-1 processor's answers, changed where the simulated SNP processor differs.
 //
-//   hidden    SVM, XSAVE and AVX (state that the hypervisor does not keep, and forms of XSAVE that the emulator lacks), MONITOR; and what the policy of
-//             the security processor has no place for: TSC deadline and TSC adjust, speculation control of Intel's kind, how caches are indexed
+//   hidden    SVM, XSAVE and AVX (state that the hypervisor does not keep, and forms of XSAVE that the emulator lacks), MONITOR; PCID and INVPCID (the
+//             account of stale translations knows no PCIDs); and what the policy of the security processor has no place for: TSC deadline and
+//             TSC adjust, speculation control of Intel's kind, how caches are indexed
 //   shown     function 0x8000_001F: SEV, SEV-ES, SEV-SNP, VMPLs, C-bit position; INVLPGB; x2APIC; KVM's clock
 //   per vCPU  APIC id; OSXSAVE is never shown as XSAVE is not
 
@@ -25,9 +26,9 @@ internal static class CpuidModel
     private const uint HighestStandard = 0xB;
     private const uint HighestExtended = 0x8000_001F;
 
-    private const uint Leaf1EcxHidden = (1u << 3) | (1u << 12) | (1u << 24) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 29);
+    private const uint Leaf1EcxHidden = (1u << 3) | (1u << 12) | (1u << 17) | (1u << 24) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 29);
     private const uint Leaf1EcxShown = (1u << 21) | (1u << 31);
-    private const uint Leaf7EbxHidden = (1u << 1) | (1u << 5) | (1u << 16) | (1u << 17) | (1u << 21) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 30) | (1u << 31);
+    private const uint Leaf7EbxHidden = (1u << 1) | (1u << 5) | (1u << 10) | (1u << 16) | (1u << 17) | (1u << 21) | (1u << 26) | (1u << 27) | (1u << 28) | (1u << 30) | (1u << 31);
     private const uint Leaf7EdxShown = 1u << 4;
     private const uint CacheEdxShown = 3;
     private const uint Extended1EcxHidden = (1u << 2) | (1u << 11) | (1u << 16);
