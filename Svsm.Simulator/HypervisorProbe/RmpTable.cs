@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// What PVALIDATE and RMPADJUST answer, for every state of a page, operation, page size and VMPL; tried from inside, a fresh page for each row.
-// (A page that is not assigned stops the run: scenarios ValidateUnassigned and AdjustUnassigned.)
+// What PVALIDATE and RMPADJUST answer, for every state of a page, operation and page size, at VMPL0 and VMPL2; tried from inside, a fresh page for each
+// row but those of the VMSA that runs.
 //
-// Sources of the rows:
+// Not here: a page that is not assigned stops the run (scenarios ValidateUnassigned and AdjustUnassigned). VMPL1 and 3 differ from VMPL2 only in who is
+// below them: nobody is below VMPL3, for which "the next VMPL" is AdjustBeyond.
+//
+// Sources:
 //   A  AMD64 Architecture Programmer's Manual, volume 3, pages PVALIDATE and RMPADJUST
 //   V  VeriSMo source/verismo/src/arch/rmp/access_s.rs: order of the checks
 //   K  Linux arch/x86/include/asm/sev.h, KVM's #NPF handling for SEV-SNP: page sizes, who splits a 2-MiB entry
@@ -71,75 +74,63 @@ internal static unsafe partial class Probe
     private const ulong RaisedGp = (1ul << 63) | (VectorGp << 32);
     private const ulong RaisedVc = (1ul << 63) | (VectorVc << 32) | NotValidated;
 
+    private const ulong RmpTableRamLength = 256ul << 20;
+
     private static ulong s_row;
     private static ulong s_runningVmsa;
-    private static ulong s_nextLargeArea = 0x400_0000;
+    private static ulong s_nextLargeArea = RmpTableRamLength;
 
     private static void RmpTable()
     {
         CreateRunning();
         s_runningVmsa = StartSecond(out _);
 
-        // state, operation, size, VMPL, outcome                                                            source
-        Row(RowState.Assigned, RowOperation.Validate, Small, 0, Ok);                                        // A
-        Row(RowState.Valid, RowOperation.Validate, Small, 0, NoChange);                                     // A U
-        Row(RowState.LargeAssigned, RowOperation.Validate, Small, 0, Ok);                                   // K: split first
-        Row(RowState.LargeValid, RowOperation.Validate, Small, 0, NoChange);                                // K: split first
-        Row(RowState.Vmsa, RowOperation.Validate, Small, 0, NoChange);                                      // A
-        Row(RowState.RunningVmsa, RowOperation.Validate, Small, 0, FailInUse);                              // I
-        Row(RowState.Assigned, RowOperation.Validate, Large, 0, FailSizeMismatch);                          // A V U
-        Row(RowState.Valid, RowOperation.Validate, Large, 0, FailSizeMismatch);                             // A V U
-        Row(RowState.LargeAssigned, RowOperation.Validate, Large, 0, Ok);                                   // A
-        Row(RowState.LargeValid, RowOperation.Validate, Large, 0, NoChange);                                // A U
-        Row(RowState.Vmsa, RowOperation.Validate, Large, 0, FailInput);                                     // A: never 2-MiB aligned
+        // At VMPL2, which has no rights to the pages.
+        for (ulong vmpl = 0; vmpl <= Vmpl2; vmpl += Vmpl2)
+        {
+            for (uint size = Small; size <= Large; size++)
+            {
+                for (RowOperation operation = RowOperation.Validate; operation <= RowOperation.AdjustBeyond; operation++)
+                {
+                    for (RowState state = RowState.Assigned; state <= RowState.RunningVmsa; state++)
+                    {
+                        Row(state, operation, size, vmpl, Wanted(state, operation, size, vmpl));
+                    }
+                }
+            }
+        }
 
-        Row(RowState.Assigned, RowOperation.Rescind, Small, 0, NoChange);                                   // A U
-        Row(RowState.Valid, RowOperation.Rescind, Small, 0, Ok);                                            // A
-        Row(RowState.LargeAssigned, RowOperation.Rescind, Small, 0, NoChange);                              // K: split first
-        Row(RowState.LargeValid, RowOperation.Rescind, Small, 0, Ok);                                       // K: split first
-        Row(RowState.Vmsa, RowOperation.Rescind, Small, 0, Ok);                                             // A
-        Row(RowState.RunningVmsa, RowOperation.Rescind, Small, 0, FailInUse);                               // I
-        Row(RowState.Assigned, RowOperation.Rescind, Large, 0, FailSizeMismatch);                           // A V
-        Row(RowState.Valid, RowOperation.Rescind, Large, 0, FailSizeMismatch);                              // A V
-        Row(RowState.LargeAssigned, RowOperation.Rescind, Large, 0, NoChange);                              // A U
-        Row(RowState.LargeValid, RowOperation.Rescind, Large, 0, Ok);                                       // A
-
-        Row(RowState.Assigned, RowOperation.Revoke, Small, 0, RaisedVc);                                    // A V
-        Row(RowState.Valid, RowOperation.Revoke, Small, 0, Ok);                                             // A
-        Row(RowState.LargeAssigned, RowOperation.Revoke, Small, 0, RaisedVc);                               // K V: split first
-        Row(RowState.LargeValid, RowOperation.Revoke, Small, 0, Ok);                                        // K: split first
-        Row(RowState.Vmsa, RowOperation.Revoke, Small, 0, Ok);                                              // A
-        Row(RowState.RunningVmsa, RowOperation.Revoke, Small, 0, FailInUse);                                // I
-        Row(RowState.Assigned, RowOperation.Revoke, Large, 0, RaisedVc);                                    // V: before the size
-        Row(RowState.Valid, RowOperation.Revoke, Large, 0, FailSizeMismatch);                               // A V
-        Row(RowState.LargeAssigned, RowOperation.Revoke, Large, 0, RaisedVc);                               // A V
-        Row(RowState.LargeValid, RowOperation.Revoke, Large, 0, Ok);                                        // A
-        Row(RowState.Vmsa, RowOperation.Revoke, Large, 0, FailInput);                                       // A: never 2-MiB aligned
-        Row(RowState.Valid, RowOperation.Grant, Small, 0, Ok);                                              // A
-
-        Row(RowState.Assigned, RowOperation.AdjustOwn, Small, 0, FailPermission);                           // M V: before the page
-        Row(RowState.Valid, RowOperation.AdjustOwn, Small, 0, FailPermission);                              // M
-        Row(RowState.Valid, RowOperation.AdjustOwn, Large, 0, FailPermission);                              // M V: before the size
-        Row(RowState.RunningVmsa, RowOperation.AdjustOwn, Small, 0, FailPermission);                        // M V: before the page
-        Row(RowState.Assigned, RowOperation.AdjustBeyond, Small, 0, FailInput);                             // A
-        Row(RowState.Valid, RowOperation.AdjustBeyond, Small, 0, FailInput);                                // A
-
-        Row(RowState.Assigned, RowOperation.Validate, Small, 2, RaisedGp);                                  // A
-        Row(RowState.Valid, RowOperation.Validate, Small, 2, RaisedGp);                                     // A
-        Row(RowState.Valid, RowOperation.Validate, Large, 2, RaisedGp);                                     // A
-        Row(RowState.Valid, RowOperation.Rescind, Small, 2, RaisedGp);                                      // A
-        Row(RowState.Assigned, RowOperation.Revoke, Small, 2, RaisedVc);                                    // A V
-        Row(RowState.Valid, RowOperation.Revoke, Small, 2, Ok);                                             // A V
-        Row(RowState.Valid, RowOperation.Revoke, Large, 2, FailSizeMismatch);                               // A V
-        Row(RowState.LargeValid, RowOperation.Revoke, Large, 2, Ok);                                        // A V
-        Row(RowState.RunningVmsa, RowOperation.Revoke, Small, 2, FailInUse);                                // I
-        Row(RowState.Valid, RowOperation.Grant, Small, 2, FailPermission);                                  // A V: VMPL2 has no right itself
-        Row(RowState.Valid, RowOperation.AdjustOwn, Small, 2, FailPermission);                              // M
-        Row(RowState.Valid, RowOperation.AdjustBeyond, Small, 2, FailInput);                                // A
+        Check(s_row == 2 * 2 * 6 * 6, "every combination"u8);
 
         // The host cannot take a VMSA that runs either.
         Check(ChangePageState(s_runningVmsa, PageStateOperation.Shared) != 0, "page state change of a VMSA that runs"u8);
         s_firstTurn = ulong.MaxValue;
+    }
+
+    // The outcome, by the first rule that holds.
+    private static ulong Wanted(RowState state, RowOperation operation, uint size, ulong vmpl)
+    {
+        bool isValidate = operation == RowOperation.Validate;
+        bool isValid = state is not (RowState.Assigned or RowState.LargeAssigned);
+        bool isLarge = state is RowState.LargeAssigned or RowState.LargeValid;
+        bool isAligned = size == Small || state is not (RowState.Vmsa or RowState.RunningVmsa);
+        if (operation is RowOperation.Validate or RowOperation.Rescind)
+        {
+            return vmpl != 0 ? RaisedGp                                                                 // A
+                : !isAligned ? FailInput                                                                // A: a VMSA is never 2-MiB aligned
+                : state == RowState.RunningVmsa ? FailInUse                                             // I
+                : size == Large && !isLarge ? FailSizeMismatch                                          // A V U
+                : isValid == isValidate ? NoChange : Ok;                                                // A U; K: a 2-MiB entry is split first
+        }
+
+        return operation == RowOperation.AdjustBeyond ? FailInput                                       // A V: before the page
+            : operation == RowOperation.AdjustOwn ? FailPermission                                      // M V: before the page
+            : !isAligned ? FailInput                                                                    // A
+            : !isValid ? RaisedVc                                                                       // A V: before the size
+            : state == RowState.RunningVmsa ? FailInUse                                                 // I
+            : size == Large && !isLarge ? FailSizeMismatch                                              // A V
+            : operation == RowOperation.Grant && vmpl != 0 ? FailPermission                             // A V: what it has not it cannot give
+            : Ok;                                                                                       // A; K: a 2-MiB entry is split first
     }
 
     private static void Row(RowState state, RowOperation operation, uint size, ulong vmpl, ulong wanted)
@@ -172,6 +163,12 @@ internal static unsafe partial class Probe
         {
             Text<Console>.Write("probe: row "u8);
             Text<Console>.WriteDecimal(s_row);
+            Text<Console>.Write(": state "u8);
+            Text<Console>.WriteDecimal((ulong)state);
+            Text<Console>.Write(", operation "u8);
+            Text<Console>.WriteDecimal((ulong)operation);
+            Text<Console>.Write(size == Large ? ", 2 MiB, VMPL"u8 : ", 4 KiB, VMPL"u8);
+            Text<Console>.WriteDecimal(vmpl);
             Text<Console>.Write(" got "u8);
             Text<Console>.WriteHex(outcome);
             Text<Console>.Write(" wanted "u8);

@@ -28,6 +28,10 @@ internal static class ProbeLaunch
     // The scenario of a VMPL0 with restricted injection.
     private const ulong RestrictedScenario = 12;
 
+    // A 2-MiB area for many of its rows.
+    private const ulong RmpTableScenario = 11;
+    private const ulong RmpTableRamLength = 256ul << 20;
+
     private const ulong Tables = 0x10_0000;
     private const ulong CBit = 1ul << 47;
     private const int PageSize = 4096;
@@ -44,7 +48,7 @@ internal static class ProbeLaunch
     {
         var builder = new BlobBuilder { Options = options, VcpuCount = vcpuCount };
         builder.Attacks.AddRange(attacks);
-        builder.Ram.Add(new LaunchRam { Base = 0, Length = RamLength });
+        builder.Ram.Add(new LaunchRam { Base = 0, Length = scenario == RmpTableScenario ? RmpTableRamLength : RamLength });
         ulong entry = AddImage(builder, File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Svsm.HypervisorProbe.elf")));
         AddTables(builder);
         if (message is not null)
