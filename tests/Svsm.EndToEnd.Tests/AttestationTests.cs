@@ -6,6 +6,7 @@
 // Svsm.Simulator/ProbeGuest/AttestCalls.cs.
 
 using System;
+using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.IO;
@@ -42,8 +43,13 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
     private const ulong Info2Offset = 0x3A0;
     private const ulong Busy = 2ul << 32;
 
+    // Certificate pages in the GHCB page, and what a host says when they are too few.
+    private const ulong RbxOffset = 0x318;
+    private const ulong BadLength = 1ul << 32;
+
     [Theory]
     [InlineData(1, 2)]
+    [InlineData(1, 3)]
     [InlineData(4, 5)]
     public async Task Reports_OfAllVcpus_Verify(int vcpuCount, int version)
     {
@@ -51,7 +57,7 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
         MachineResult result = await RunAsync(image, options => options with { VcpuCount = vcpuCount, CountInstructions = true, ReportVersion = version });
 
         AssertPassed(result);
-        AssertVerifies(image, result, vcpuCount);
+        AssertVerifies(image, result, vcpuCount, version);
     }
 
     [Fact]
@@ -76,7 +82,48 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
         AssertVerifies(image, result, 1);
     }
 
-    public static TheoryData<string> Lies => ["tear", "repeat", "error", "lost"];
+    // A number of certificate pages that is wrong, with the answer: it is not looked at, for the room is the SVSM's own.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(5)]
+    [InlineData(ulong.MaxValue)]
+    public async Task HostReturnsAnotherCertificateLength_ReportVerifies(ulong pages)
+    {
+        AttackTime request = AttackTime.AtRequest(1, (ulong)GhcbExitCode.ExtendedGuestRequest);
+        using ImageUnderTest image = Build("attest:2");
+        MachineResult result = await RunAsync(image, options => options with { CountInstructions = true, Attacks = [Attack.Answer(RbxOffset, pages, request)] });
+
+        Assert.Equal(AttackOutcome.Done, Assert.Single(result.Attacks).Outcome);
+        AssertPassed(result);
+        AssertVerifies(image, result, 1);
+    }
+
+    // Without having looked at the request: the report comes without certificates, which the guest counts as one wrong answer. The next has them again.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(5)]
+    [InlineData(ulong.MaxValue)]
+    public async Task HostWantsMoreRoom_ReportComesWithoutCertificates(ulong pages)
+    {
+        AttackTime request = AttackTime.AtRequest(1, (ulong)GhcbExitCode.ExtendedGuestRequest);
+        using ImageUnderTest image = Build("attest:2");
+        MachineResult result = await RunAsync(
+            image,
+            options => options with
+            {
+                CountInstructions = true,
+                Attacks = [Attack.Ignore(request), Attack.Answer(Info1Offset, 0, request), Attack.Answer(Info2Offset, BadLength, request), Attack.Answer(RbxOffset, pages, request)],
+            });
+
+        Assert.Equal(4, result.Attacks.Length);
+        string guest = result.ConsoleText((int)Vmpl.Vmpl2);
+        Assert.True(result.ExitStatus == 1, result + "\n" + guest);
+        Assert.Contains("attest: wrong answers", Assert.Single(guest.Split('\n'), line => line.StartsWith("probe: FAIL ", StringComparison.Ordinal)), StringComparison.Ordinal);
+        Assert.Empty(Lines(result, "no reports and no keys: "));
+        AssertVerifies(image, result, 1);
+    }
+
+    public static TheoryData<string> Lies => ["tear", "repeat", "error", "lost", "length"];
 
     // The guest is told, the key is given up, and no report comes any more.
     [Theory]
@@ -84,19 +131,21 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
     public async Task HostLies_ThereAreNoReports(string lie)
     {
         AttackTime request = AttackTime.AtRequest(1, (ulong)GhcbExitCode.ExtendedGuestRequest);
-        Attack attack = lie switch
+        Attack[] attacks = lie switch
         {
-            "tear" => Attack.TearMessage(1, 5),
-            "repeat" => Attack.TearRequest(1, 5),
-            "error" => Attack.Answer(Info2Offset, 0x16, request),
+            "tear" => [Attack.TearMessage(1, 5)],
+            "repeat" => [Attack.TearRequest(1, 5)],
+            "error" => [Attack.Answer(Info2Offset, 0x16, request)],
 
-            // The security processor had it, and the host says that it is busy.
-            _ => Attack.Answer(Info2Offset, Busy, request),
+            // The security processor had it, and the host says that it is busy, or wants more room than there is memory.
+            "lost" => [Attack.Answer(Info2Offset, Busy, request)],
+            _ => [Attack.Answer(Info2Offset, BadLength, request), Attack.Answer(RbxOffset, ulong.MaxValue, request)],
         };
         using ImageUnderTest image = Build("attest-none:3");
-        MachineResult result = await RunAsync(image, options => options with { CountInstructions = true, Attacks = [attack] });
+        MachineResult result = await RunAsync(image, options => options with { CountInstructions = true, Attacks = attacks });
 
-        Assert.Equal(AttackOutcome.Done, Assert.Single(result.Attacks).Outcome);
+        Assert.Equal(attacks.Length, result.Attacks.Length);
+        Assert.All(result.Attacks, attack => Assert.Equal(AttackOutcome.Done, attack.Outcome));
         AssertPassed(result);
         Assert.Single(Lines(result, "no reports and no keys: "));
     }
@@ -136,7 +185,7 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
 
     private Task<MachineResult> RunAsync(ImageUnderTest image, Func<MachineOptions, MachineOptions> how) => ImageUnderTest.RunAsync(how(image.Options() with { ChipFolder = chip.Path, Timeout = TimeSpan.FromMinutes(15) }));
 
-    private void AssertVerifies(ImageUnderTest image, MachineResult result, int vcpuCount)
+    private void AssertVerifies(ImageUnderTest image, MachineResult result, int vcpuCount, int version = 2)
     {
         var reference = ReferenceValues.Parse(image.Written.Files.ReferenceValuesJson, "reference values");
         Dictionary<string, byte[]> answers = result.ConsoleText((int)Vmpl.Vmpl2).Split('\n').Select(line => Answer().Match(line)).Where(match => match.Success)
@@ -146,6 +195,7 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
         for (int cpu = 0; cpu < vcpuCount; cpu++)
         {
             byte[] manifest = answers[$"{cpu} manifest"];
+            Assert.Equal((uint)version, BinaryPrimitives.ReadUInt32LittleEndian(answers[$"{cpu} report"]));
             var evidence = new AttestationEvidence
             {
                 Report = AttestationReport.Parse(answers[$"{cpu} report"], "report"),
