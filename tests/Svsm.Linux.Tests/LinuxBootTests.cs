@@ -153,6 +153,7 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
         MachineOptions options = await PrepareAsync(
             """
             echo "cpus: $(grep -c ^processor /proc/cpuinfo)"
+            echo "features:$(grep -m 1 ^flags /proc/cpuinfo | cut -d : -f 2) ."
             sleep 0.1
             for i in 1 2 3 4 5 6 7 8; do (sha256sum /bin/busybox > /tmp.$i) & done
             wait
@@ -165,6 +166,18 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
         Assert.Contains("SEV: SNP running at VMPL0.", console, StringComparison.Ordinal);
         Assert.Contains($"cpus: {vcpuCount}\n", console, StringComparison.Ordinal);
         Assert.Contains("sums: 1\n", console, StringComparison.Ordinal);
+
+        // Without what the machine hides, whatever QEMU has.
+        string features = console.Split('\n').Single(line => line.StartsWith("features:", StringComparison.Ordinal));
+        Assert.All(
+            (string[])["svm", "xsave", "xsavec", "xsaves", "avx", "avx2", "fma", "f16c", "vaes", "pcid", "invpcid", "monitor", "tsc_deadline_timer", "tsc_adjust"],
+            name => Assert.DoesNotContain($" {name} ", features, StringComparison.Ordinal));
+        Assert.All((string[])["rdrand", "aes", "x2apic", "hypervisor", "rdtscp"], name => Assert.Contains($" {name} ", features, StringComparison.Ordinal));
+
+        // Linux counts on firmware, which validates RAM; here the launch does, and says so.
+        Assert.True(result.PagesValidatedAtLaunch > 0);
+        Assert.Contains(
+            $"\n  launch      {result.PagesValidatedAtLaunch} pages of RAM were validated at launch, as firmware would have left them\n", result.ToSummary(), StringComparison.Ordinal);
     }
 
     private async Task<MachineResult> RunAsync(string commands, int vcpuCount) =>
