@@ -35,6 +35,7 @@ public sealed class Attack
     private const ulong SwExitInfo1 = 0x398;
     private const ulong SwExitInfo2 = 0x3A0;
     private const ulong ValidBitmap = 0x3F0;
+    private const ulong PageStateChangeHead = 0x800;
 
     private static readonly Dictionary<string, (string Text, Func<Choice, Attack> Make)> s_named = new(StringComparer.Ordinal)
     {
@@ -47,6 +48,7 @@ public sealed class Attack
         ["answer-value"] = ("answers a GHCB request with another SW_EXITINFO2", choice => AnswerXor(SwExitInfo2, choice.Word() | 1, choice.Request())),
         ["answer-length"] = ("answers a GHCB request without marking its fields valid", choice => Answer(ValidBitmap + 8, 0, choice.Request())),
         ["answer-psc"] = ("claims that a page state change was done", choice => Ignore(AttackTime.AtRequest(choice.Below(5) + 1, PageStateChangeCode, vmpl: 0))),
+        ["answer-index"] = ("moves the current or last index in the list of a page state change", choice => AnswerXor(PageStateChangeHead, (choice.Word() & 0x03FF_03FF) | 1, AttackTime.AtRequest(choice.Below(3) + 1, PageStateChangeCode, vmpl: 0))),
         ["answer-msr"] = ("answers a request by GHCB MSR with another value", choice => AnswerMsrXor(choice.Word() | 1, AttackTime.AtMsrRequest(choice.Below(8) + 1, vmpl: 0))),
         ["answer-never"] = ("resumes the guest without an answer", choice => Ignore(choice.Request())),
         ["inject-interrupt"] = ("injects an external interrupt at an instruction boundary", choice => InjectInterrupt((byte)(32 + choice.Below(224)), choice.Boundary())),
