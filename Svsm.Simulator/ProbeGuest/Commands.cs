@@ -15,6 +15,7 @@
 //   validate       one PVALIDATE call with a list of 510 4-KiB pages, then exit status 0
 //   validate-large one PVALIDATE call with a list of four 2-MiB pages, then exit status 0
 //   null-exits     1000 exits that only read a register of the simulated processor, then exit status 0
+//   null-vmgexits  1000 requests for SEV information by the GHCB MSR, two exits each, then exit status 0
 //   vc-exits       1000 times CPUID, answered in the guest's #VC handler without another exit; then exit status 0
 //   vmpl-trips     1000 times to VMPL0 and back without a call, then exit status 0
 //   fuzz:N[:SEED]  N random calls on all vCPUs at once, of each vCPU the same ones in every run; exit status 0 if each answer is one that can be right
@@ -136,6 +137,10 @@ internal static unsafe class Commands
         else if (text.SequenceEqual("null-exits"u8))
         {
             DoNullExits();
+        }
+        else if (text.SequenceEqual("null-vmgexits"u8))
+        {
+            DoNullVmgExits();
         }
         else if (text.SequenceEqual("vc-exits"u8))
         {
@@ -341,6 +346,17 @@ internal static unsafe class Commands
         for (int i = 0; i < BenchExits; i++)
         {
             X64.ReadMsr(SevMsr.Ghcb);
+        }
+
+        Machine.Exit(ExitStatus.Passed);
+    }
+
+    private static void DoNullVmgExits()
+    {
+        for (int i = 0; i < BenchExits; i++)
+        {
+            X64.WriteMsr(SevMsr.Ghcb, GhcbMsr.SevInfoRequest);
+            X64.VmgExit();
         }
 
         Machine.Exit(ExitStatus.Passed);

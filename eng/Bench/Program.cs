@@ -67,6 +67,7 @@ Counters bench = RunImage("bench");
 Counters validate = RunImage("validate");
 Counters validateLarge = RunImage("validate-large");
 Counters nullExits = RunExits("null-exits");
+Counters vmgExits = RunExits("null-vmgexits");
 Counters vcExits = RunExits("vc-exits");
 Counters vmplTrips = RunExits("vmpl-trips");
 
@@ -78,8 +79,8 @@ Print("  with 2 GiB", large.Vmpl0Ticks, limit: 30_000_000);
 Console.WriteLine("    (1 vCPU; with the zeroing of what the SVSM itself takes)");
 Print("  host calls of the SVSM until then", idle.Vmpl0VmgExits);
 Print("  pages validated until then", idle.PValidates);
-Print("SVSM, per QUERY_PROTOCOL call", PerCall(bench.Vmpl0Ticks - idle.Vmpl0Ticks));
-Print("SVSM, per page of 510 4-KiB pages validated", ((validate.Vmpl0Ticks - idle.Vmpl0Ticks) / ValidatedPages) - (PageBytes / WordBytes));
+Print("SVSM, per QUERY_PROTOCOL call", PerCall(bench.Vmpl0Ticks - idle.Vmpl0Ticks), limit: 1500);
+Print("SVSM, per page of 510 4-KiB pages validated", ((validate.Vmpl0Ticks - idle.Vmpl0Ticks) / ValidatedPages) - (PageBytes / WordBytes), limit: 400);
 Print("SVSM, per page of 4 2-MiB pages validated", ((validateLarge.Vmpl0Ticks - idle.Vmpl0Ticks) / ValidatedLargePages) - (LargePageBytes / WordBytes), limit: 2000);
 Console.WriteLine("    (one call; without the zeroing, which is one step for 8 bytes)");
 Print("guest, per QUERY_PROTOCOL call", PerCall(bench.Vmpl2Ticks - idle.Vmpl2Ticks));
@@ -87,8 +88,11 @@ Print("simulated processor, per QUERY_PROTOCOL call", PerCall(bench.HypervisorTi
 Print("  exits per call", PerCall(bench.Exits - idle.Exits));
 
 // What the simulated processor itself needs, from the exit to the next entry.
-Print("hypervisor instructions per null exit", PerCall(nullExits.HypervisorTicks - idle.HypervisorTicks), limit: 600);
+double nullExit = PerCall(nullExits.HypervisorTicks - idle.HypervisorTicks);
+Print("hypervisor instructions per null exit", nullExit, limit: 600);
 Console.WriteLine("    (RDMSR of the GHCB MSR: one exit, which only reads a register of the processor)");
+Print("hypervisor instructions per null VMGEXIT", PerCall(vmgExits.HypervisorTicks - idle.HypervisorTicks) - nullExit);
+Console.WriteLine("    (SEV information by the GHCB MSR; without the WRMSR of the request, which is an exit like the one above)");
 Print("hypervisor instructions per #VC", PerCall(vcExits.HypervisorTicks - idle.HypervisorTicks));
 Console.WriteLine("    (CPUID: one exit, and the delivery to the guest's handler, which does not exit)");
 Print("hypervisor instructions per VMPL round trip", PerCall(vmplTrips.HypervisorTicks - idle.HypervisorTicks));
@@ -294,21 +298,27 @@ Counters RunExits(string command)
 // The parts stand in the map of the image: "# FIRST LAST VIRTUAL RIGHTS KIND NAME".
 void PrintSizes()
 {
+    const double MaxKernelBytes = 400 << 10;
+    const double MaxHypervisorBytes = 128 << 10;
     string images = Path.Combine(folder, "images");
     Console.WriteLine("Image");
     Print("file, bytes", new FileInfo(Path.Combine(images, "boot.igvm")).Length);
     double launched = 0;
+    double kernel = 0;
     foreach (string line in File.ReadLines(Path.Combine(images, "boot.map")))
     {
         if (Regex.Match(line, "^# 0x([0-9a-f]+) 0x([0-9a-f]+) [^ ]+ [^ ]+ ([a-z]+) +(.+)$") is { Success: true } part && part.Groups[3].Value != "reserved")
         {
             double bytes = Address(part.Groups[2]) - Address(part.Groups[1]) + 1;
             launched += bytes;
+            kernel += part.Groups[4].Value is "kernel.text" or "kernel.rodata" or "kernel.data" or "kernel.data.zero" ? bytes : 0;
             Print($"  {part.Groups[4].Value}", bytes);
         }
     }
 
     Print("launched, bytes", launched);
+    Print("kernel: text and data, bytes", kernel, limit: MaxKernelBytes);
+    Print("hypervisor of the simulator: file, bytes", new FileInfo(Path.Combine(boot, "hypervisor.elf")).Length, limit: MaxHypervisorBytes);
 
     static ulong Address(Group digits) => ulong.Parse(digits.ValueSpan, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
 }
