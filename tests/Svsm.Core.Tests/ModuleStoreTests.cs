@@ -16,7 +16,7 @@ public sealed class ModuleStoreTests
     [Fact]
     public void TestStore_KeepsWhatIsCommitted()
     {
-        var store = new TestStore { Quota = 200 };
+        var store = new TestStore { Quota = 500 };
         ModuleStore part = StorePart.Of(store);
         Assert.Equal(StoreStatus.NotFound, part.TryGet("a"u8, out _));
         Assert.Equal(StoreStatus.Done, part.Commit());
@@ -32,8 +32,8 @@ public sealed class ModuleStoreTests
         Assert.Equal(StoreStatus.Done, part.TryGet("b"u8, out value));
         Assert.Equal([8], value);
         Assert.Equal(StoreStatus.Done, part.TryDescribe(out StoreDescription description));
-        Assert.Equal(new StoreDescription(200, 2 * (32 + 1 + 16), false), description);
-        Assert.Equal(StoreStatus.QuotaExceeded, part.Commit(Put("e", new byte[80])));
+        Assert.Equal(new StoreDescription(500, 2 * (1 + 160), false), description);
+        Assert.Equal(StoreStatus.QuotaExceeded, part.Commit(Put("e", new byte[160])));
         Assert.Equal(2, store.Commits);
     }
 

@@ -7,6 +7,8 @@ using System.IO;
 using System.Linq;
 using System.Text;
 using Svsm.Core;
+using Svsm.Core.Testing;
+using Svsm.Modules.VarStore;
 using Svsm.Store;
 using Xunit;
 
@@ -49,6 +51,42 @@ public sealed class AnchorTests : IDisposable
         using TestImage next = Boot();
         Assert.Contains("open: generation 5", next.Log, StringComparison.Ordinal);
         Assert.Equal(3, next.Manifest[4]);
+    }
+
+    // What a verifier reads in the manifest of the variables.
+    [Theory]
+    [InlineData(false, 0x5)]
+    [InlineData(true, 0xD)]
+    public void Variables_TellWhetherAnOlderStateIsRefused(bool hasAnchor, byte flags)
+    {
+        using TestImage image = hasAnchor ? Boot() : new TestImage(_disk);
+        using var variables = new ModuleTest(new VarStoreModule(), 0x10_0000, peers: image.Peers(4));
+        Assert.Equal([0, 0, 0, 0, flags, 0, 0, 0], variables.GetManifest(0));
+    }
+
+    // Without an anchor the host can do it. It is not told apart, and nobody says that it were.
+    [Fact]
+    public void OlderDisk_WithoutAnAnchor_IsOpenedAndReportedAsPossible()
+    {
+        using (var image = new TestImage(_disk))
+        {
+            Assert.Equal(StoreStatus.Done, image.Store(2).Commit(Put("a", 1)));
+        }
+
+        byte[] older = File.ReadAllBytes(_disk.Path);
+        _disk.Restart();
+        using (var image = new TestImage(_disk))
+        {
+            Assert.Equal(StoreStatus.Done, image.Store(2).Commit(Put("a", 2)));
+        }
+
+        File.WriteAllBytes(_disk.Path, older);
+        _disk.Restart();
+        using var replayed = new TestImage(_disk);
+        Assert.Contains("open: generation 1; an older state of it cannot be told", replayed.Log, StringComparison.Ordinal);
+        Assert.Equal(1, replayed.Manifest[4]);
+        Assert.Equal(StoreStatus.Done, replayed.Store(2).TryGet("a"u8, out byte[] value));
+        Assert.Single(value);
     }
 
     [Fact]

@@ -33,7 +33,7 @@ public sealed class FuzzTests
     private static readonly HashSet<EfiStatus> s_statuses = [.. Enum.GetValues<EfiStatus>()];
 
     [Fact]
-    public void Messages_HaveAnAnswer() => FuzzMessages(1, 60_000);
+    public void Messages_HaveAnAnswer() => FuzzMessages(1, 300_000);
 
     [Fact]
     [Trait("Run", "all")]
@@ -47,7 +47,7 @@ public sealed class FuzzTests
     public void WellKnownVariables_WithAMillionProperties_HaveAnAnswer() => FuzzWellKnown(2, 250_000);
 
     [Fact]
-    public void SignedWrites_Changed_AreRefused() => FuzzSignedWrites(1, 5_000);
+    public void SignedWrites_Changed_AreRefused() => FuzzSignedWrites(1, 25_000);
 
     [Fact]
     [Trait("Run", "all")]

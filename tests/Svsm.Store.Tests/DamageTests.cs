@@ -218,7 +218,7 @@ public sealed class DamageTests : StoreTest
     }
 
     [Fact]
-    public void Fuzz_Reader_NeverThrowsAndNeverInvents() => Fuzz(7, 4000);
+    public void Fuzz_Reader_NeverThrowsAndNeverInvents() => Fuzz(7, 20_000);
 
     [Fact]
     [Trait("Run", "all")]

@@ -17,7 +17,9 @@ namespace Svsm.Core.Testing;
 /// <summary>The module that keeps the store, as a module sees it that has a part of it.</summary>
 public sealed class TestStore : ModulePeers
 {
-    private const int Charge = 32;
+    // As Svsm.Modules.Storage/Store/StoreFormat.cs has it.
+    private const int LeastCharge = 160;
+    private const int HeadCharge = 32;
     private const int Alignment = 16;
 
     private readonly Dictionary<string, byte[]> _records = [];
@@ -27,7 +29,7 @@ public sealed class TestStore : ModulePeers
     /// <summary>Makes an empty store.</summary>
     public TestStore() => _server = new Server(this);
 
-    /// <summary>Bytes that the module may have: each record takes 32, its name, and its value rounded up to 16.</summary>
+    /// <summary>Bytes that the module may have: each record takes its name, and 32 and its value rounded up to 16, or 160 if that is more.</summary>
     public long Quota { get; set; } = 0x4_0000;
 
     /// <summary>What every call comes to from now on, without being done; <see cref="StoreStatus.Done"/>: what it should.</summary>
@@ -35,6 +37,9 @@ public sealed class TestStore : ModulePeers
 
     /// <summary>The next commit happens, and its answer is that it failed.</summary>
     public bool LosesNextAnswer { get; set; }
+
+    /// <summary>An older copy of it would be refused, says the store: it has a broker.</summary>
+    public bool IsRollbackDetected { get; set; }
 
     /// <summary>How many commits were done.</summary>
     public int Commits { get; private set; }
@@ -115,11 +120,11 @@ public sealed class TestStore : ModulePeers
 
         protected override StoreStatus Describe(in PeerRequest request, out StoreDescription description)
         {
-            description = new(store.Quota, Used(store._records), IsRollbackDetected: false);
+            description = new(store.Quota, Used(store._records), store.IsRollbackDetected);
             return store.Failure;
         }
 
         private static long Used(Dictionary<string, byte[]> records) =>
-            records.Sum(record => Charge + (record.Key.Length / 2) + ((record.Value.Length + Alignment - 1L) / Alignment * Alignment));
+            records.Sum(record => (record.Key.Length / 2) + Math.Max(LeastCharge, HeadCharge + ((record.Value.Length + Alignment - 1L) / Alignment * Alignment)));
     }
 }
