@@ -301,30 +301,6 @@ public sealed class PersistentStoreTests : StoreTest
         Assert.Equal(StoreResult.Done, store.DefineNamespace(new Guid(256, 0, 0, new byte[8]), 200));
     }
 
-    // Quotas bound what the store takes of its module's heap: so no namespace can be filled with what would end all of them.
-    [Theory]
-    [InlineData(2, 0)]
-    [InlineData(8, 64)]
-    [InlineData(200, 0)]
-    public void Records_OneInACommit_TakeNoMoreMemoryThanIsCharged(int nameLength, int valueLength)
-    {
-        const int Records = 1000;
-        var device = new SimulatedDevice(16 * MiB);
-        PersistentStore store = Make(device, (A, 2 * MiB));
-        long before = GC.GetTotalMemory(forceFullCollection: true);
-        for (int i = 0; i < Records; i++)
-        {
-            byte[] name = new byte[nameLength];
-            BitConverter.TryWriteBytes(name, (ushort)i);
-            Assert.Equal(StoreResult.Done, Put(store, A, name, Bytes(valueLength, i)));
-        }
-
-        long most = GC.GetTotalMemory(forceFullCollection: true) - before;
-        NamespaceUsage usage = Assert.Single(store.Namespaces);
-        Assert.Equal(Records, usage.Records);
-        Assert.InRange(most, Records * 100, usage.Used + 20_000);
-    }
-
 
     [Fact]
     public void Open_TenThousandRecords_ReadsFewBlocksAndOpensAgain()
