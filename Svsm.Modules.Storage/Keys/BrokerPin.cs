@@ -6,6 +6,7 @@
 using System;
 using System.Buffers.Binary;
 using Org.BouncyCastle.Crypto.Digests;
+using Svsm.Cryptography;
 
 namespace Svsm.StoreKeys;
 

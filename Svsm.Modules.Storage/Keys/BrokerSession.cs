@@ -22,6 +22,7 @@ using Org.BouncyCastle.Crypto.Generators;
 using Org.BouncyCastle.Crypto.Modes;
 using Org.BouncyCastle.Crypto.Parameters;
 using Svsm.Core;
+using Svsm.Cryptography;
 using Svsm.Store;
 
 namespace Svsm.StoreKeys;

@@ -5,6 +5,7 @@ using System;
 using System.Linq;
 using System.Numerics;
 using System.Security.Cryptography;
+using Svsm.Cryptography;
 using Xunit;
 
 namespace Svsm.StoreKeys.Tests;

@@ -6,11 +6,12 @@
 // of an image.
 //
 // Points are in Jacobian coordinates (x = X/Z^2, y = Y/Z^3; Z = 0: infinity), multiplication is a Montgomery ladder: behind its leading zeroes, what is done is the same for all
-// bits of a number; how long it takes is not, as intermediate numbers have the length that they have. The one secret here is used for two multiplications, by the generator and
-// by a point that whoever has signed it knows, and is gone then: there is no second measurement to be had. Whoever can stop the processor at every instruction of a process, as a host can, may see more in one: nothing here answers that.
+// bits of a number; how long it takes is not, as intermediate numbers have the length that they have. A secret here is used for two multiplications, by the generator and
+// by a point of the peer's, and is gone then: there is no second measurement to be had. Whoever can stop the processor at every instruction of a process, as a
+// host can, may see more in one: nothing here answers that.
 //
-// The virtual TPM has curves of its own (Svsm.Modules.Vtpm/Engine/Crypto), of 64-bit words and constant time, up to P-384 and with its engine around them; here P-521 is needed,
-// once at the start.
+// The virtual TPM has curves of its own (Svsm.Modules.Vtpm/Engine/Crypto), of 64-bit words and constant time, up to P-384 and with its engine around them; modules need
+// P-521 as well, and a key or two at the start. Compiled into the modules that need it.
 //
 // Source: NIST SP 800-186, 3.2.1.4 and 3.2.1.5; formulas dbl-2001-b and add-2007-bl of the Explicit-Formulas Database; ECDSA: FIPS 186-5, 6.4.2.
 
@@ -18,7 +19,7 @@ using System;
 using System.Numerics;
 using System.Security.Cryptography;
 
-namespace Svsm.StoreKeys;
+namespace Svsm.Cryptography;
 
 /// <summary>A point that is not infinity.</summary>
 internal readonly record struct CurvePoint(BigInteger X, BigInteger Y);
