@@ -52,12 +52,14 @@ internal sealed class TestKernel : Svsm.Core.SecurityProcessor
     private bool _hasKey = true;
     private bool _inFlight;
 
-    public TestKernel(SimulatedChip chip, int reportVersion = 2, ulong sequence = 0, string image = "image", ulong policy = 0x3_0000, IgvmSnpIdBlock? idBlock = null)
+    public TestKernel(SimulatedChip chip, int reportVersion = 2, ulong sequence = 0, string image = "image", ulong policy = 0x3_0000, IgvmSnpIdBlock? idBlock = null,
+        byte[]? hostData = null)
     {
         var guest = new GuestContext
         {
             Policy = policy,
             IdBlock = idBlock,
+            HostData = hostData ?? new byte[32],
             Digest = SHA384.HashData(Encoding.ASCII.GetBytes(image)),
             MessageKeys = [_key, .. Enumerable.Range(1, 3).Select(_ => RandomNumberGenerator.GetBytes(32))],
         };

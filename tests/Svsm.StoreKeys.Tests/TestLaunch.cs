@@ -55,13 +55,14 @@ internal sealed class TestLaunch : ModulePeers, IDisposable
     private readonly ModuleTest _module;
 
     /// <param name="author">What stands for its author's key, or null; then there is an ID key, or not.</param>
-    public TestLaunch(SimulatedChip chip, string image = "image", ulong policy = 0x3_0000, byte? idKey = null, byte? author = null, uint svn = 0)
+    public TestLaunch(SimulatedChip chip, string image = "image", ulong policy = 0x3_0000, byte? idKey = null, byte? author = null, uint svn = 0, byte family = 0, byte[]? hostData = null,
+        int reportVersion = 2)
     {
         IgvmSnpIdBlock? block = idKey is null && author is null ? null : new IgvmSnpIdBlock
         {
             CompatibilityMask = 1,
             LaunchDigest = new byte[48],
-            FamilyId = new byte[16],
+            FamilyId = Enumerable.Repeat(family, 16).ToArray(),
             ImageId = new byte[16],
             GuestSvn = svn,
             IdKeySignature = new IgvmSnpSignature(new byte[72], new byte[72]),
@@ -72,7 +73,7 @@ internal sealed class TestLaunch : ModulePeers, IDisposable
             block = block! with { AuthorPublicKey = NewKey(number), AuthorKeySignature = new IgvmSnpSignature(new byte[72], new byte[72]) };
         }
 
-        Kernel = new TestKernel(chip, image: image, policy: policy, idBlock: block);
+        Kernel = new TestKernel(chip, reportVersion, image: image, policy: policy, idBlock: block, hostData: hostData);
         _module = new ModuleTest(new AttestationModule(), 0x1000, Kernel, new TestServices());
         Peer = new AttestingPeer(this);
         PatientPeer = new AttestingPeer(this, TimeSpan.FromMinutes(1));

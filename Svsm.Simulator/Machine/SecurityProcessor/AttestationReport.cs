@@ -45,6 +45,7 @@ internal static class AttestationReport
         Write32(0x034, EcdsaP384Sha384);
         reportData[..ReportDataLength].CopyTo(report.AsSpan(0x050));
         guest.Digest.CopyTo(report.AsMemory(0x090));
+        guest.HostData.CopyTo(report.AsMemory(0x0C0));
         if (guest.IdBlock is { } block)
         {
             SHA384.HashData(IdBlockVerifier.PublicKeyBytes(block.IdPublicKey), report.AsSpan(0x0E0));

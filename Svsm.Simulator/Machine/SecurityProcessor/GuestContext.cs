@@ -20,6 +20,9 @@ internal sealed class GuestContext
     // 48 bytes.
     public required ReadOnlyMemory<byte> Digest { get; init; }
 
+    // 32 bytes: what the host told of the VM at its launch.
+    public ReadOnlyMemory<byte> HostData { get; init; } = new byte[32];
+
     // VMPCK0 to VMPCK3, as in the secrets page.
     public required IReadOnlyList<byte[]> MessageKeys { get; init; }
 

@@ -60,7 +60,7 @@ internal sealed class GuestMessages
     private const int DerivedKeyOffset = 0x20;
 
     // What keys are derived from: 00 u32 root, 2:1 kind of ID key | 08 u64 fields | 10 u32 VMPL | 14 u32 SVN | 18 u64 TCB | 20 u64 policy | 28 image ID (16) |
-    // 38 family ID (16) | 48 launch digest, the first 32 bytes | 68 host data (32), of which there is none | 88 digest of the ID key, the first 32 bytes
+    // 38 family ID (16) | 48 launch digest, the first 32 bytes | 68 host data (32) | 88 digest of the ID key, the first 32 bytes
     private const int MixLength = 0xA8;
     private const int MixDigestLength = 32;
     private const int TscLength = 128;
@@ -272,6 +272,7 @@ internal sealed class GuestMessages
         Mix(ImageIdField, _guest.ImageId, mix[0x28..0x38]);
         Mix(FamilyIdField, _guest.FamilyId, mix[0x38..0x48]);
         Mix(MeasurementField, _guest.Digest.Span, mix[0x48..0x68]);
+        _guest.HostData.Span.CopyTo(mix[0x68..]);
         idKey[..Math.Min(idKey.Length, MixDigestLength)].CopyTo(mix[0x88..]);
 
         // A chip's keys are those of its TCB; an older one's can be had, a newer one's not.
