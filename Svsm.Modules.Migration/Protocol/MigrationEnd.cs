@@ -41,6 +41,8 @@ public abstract class MigrationEnd : IDisposable
     private RecordSender? _sender;
     private RecordReceiver? _receiver;
     private long _lastReceived;
+    private long _lastSent;
+    private bool _isDisposed;
 
     /// <summary>Makes an end.</summary>
     /// <param name="role">Which one.</param>
@@ -81,7 +83,7 @@ public abstract class MigrationEnd : IDisposable
     /// <param name="frame">The frame. Untrusted.</param>
     public void Receive(MigrationFrame frame)
     {
-        if (State is MigrationState.Ended or MigrationState.Aborted)
+        if (_isDisposed || State is MigrationState.Ended or MigrationState.Aborted)
         {
             return;
         }
@@ -137,7 +139,7 @@ public abstract class MigrationEnd : IDisposable
         return true;
     }
 
-    /// <summary>Gives the frame of the hand-over to the relay once more: the same bytes. Nothing happens before the hand-over.</summary>
+    /// <summary>Gives the last frame of the hand-over to the relay once more: the same bytes. Nothing happens before the hand-over.</summary>
     public void Repeat()
     {
         if (IsHandedOver && HandOver is byte[] record)
@@ -146,7 +148,7 @@ public abstract class MigrationEnd : IDisposable
         }
     }
 
-    /// <summary>Ends it, and clears what is secret. What was not handed over is aborted.</summary>
+    /// <summary>Ends it, and clears what is secret. What was not handed over is aborted; a target that holds its guest never runs it.</summary>
     public void Dispose()
     {
         if (!IsHandedOver && State != MigrationState.Aborted)
@@ -154,11 +156,12 @@ public abstract class MigrationEnd : IDisposable
             Abort(MigrationReason.Cancelled, "it is not wanted any more");
         }
 
+        _isDisposed = true;
         ClearKeys();
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>The record that the hand-over hangs on: HELD of a target, RELEASE of a source.</summary>
+    /// <summary>The record that the other end waits for: HELD of a target, then RUNNING; RELEASE of a source.</summary>
     private protected byte[]? HandOver { get; set; }
 
     /// <summary>Takes a record of the other end.</summary>
@@ -170,9 +173,10 @@ public abstract class MigrationEnd : IDisposable
     /// <summary>It was aborted: nothing was handed over.</summary>
     private protected abstract void OnAborted();
 
-    /// <summary>Begins to greet: a source by itself, a target when it was greeted.</summary>
+    /// <summary>Begins to greet: a source by itself, a target when it was greeted. The time limit begins with it.</summary>
     private protected void Greet()
     {
+        _lastReceived = _time.GetTimestamp();
         try
         {
             _privateKey = _curve.NewPrivateKey();
@@ -197,8 +201,12 @@ public abstract class MigrationEnd : IDisposable
     {
         byte[] record = _sender!.Seal(type, address, text);
         _frames.Enqueue(new(FrameKind.Record, record));
+        _lastSent = _time.GetTimestamp();
         return record;
     }
+
+    /// <summary>This end has said nothing for so long that the other one should hear of it.</summary>
+    private protected bool IsQuiet => _time.GetElapsedTime(_lastSent) > _patience / 4;
 
     /// <summary>Records that were sent.</summary>
     private protected ulong SentCount => _sender!.Count;
@@ -340,8 +348,6 @@ public abstract class MigrationEnd : IDisposable
         }
 
         MakeKeys(evidence);
-        State = MigrationState.Offer;
-        OnTrusted();
     }
 
     private bool TryGetOwnReport()
@@ -374,8 +380,18 @@ public abstract class MigrationEnd : IDisposable
         hkdf.GenerateBytes(source, 0, source.Length);
         hkdf.GenerateBytes(target, 0, target.Length);
         CryptographicOperations.ZeroMemory(shared);
+        Trust(source, target);
+    }
+
+    /// <summary>Goes on behind the proof.</summary>
+    /// <param name="source">Secret of the source's direction, of epoch 0; this end's from here on.</param>
+    /// <param name="target">That of the target's direction.</param>
+    internal void Trust(byte[] source, byte[] target)
+    {
         _sender = new RecordSender(Role == MigrationRole.Source ? source : target);
         _receiver = new RecordReceiver(Role == MigrationRole.Source ? target : source);
+        State = MigrationState.Offer;
+        OnTrusted();
     }
 
     // Source's first.

@@ -195,7 +195,7 @@ internal static class MigrationFormat
 
     public const int FinishLength = (2 * sizeof(ulong)) + DigestLength;
 
-    // Records that the source sends beyond what the target has dealt with, and after how many the target says so.
+    // Records that the source sends beyond what the target has dealt with, and after how many the target says so at the latest.
     public const ulong Window = 4096;
     public const ulong ProgressEvery = 1024;
 

@@ -54,7 +54,7 @@ public sealed class MigrationPolicy
     /// <param name="minimumTcb">What the reported TCB must reach in each byte.</param>
     /// <param name="rules">1 to <see cref="MaxRules"/>.</param>
     /// <returns>The file.</returns>
-    /// <exception cref="ArgumentException">A digest, an id or the number of rules is another one.</exception>
+    /// <exception cref="ArgumentException">A digest, an id or the number of rules is another one, or a digest of an author is zero.</exception>
     public static byte[] Make(ReadOnlySpan<byte> rootDigest, ulong minimumTcb, IReadOnlyList<MigrationRule> rules)
     {
         ArgumentNullException.ThrowIfNull(rules);
@@ -74,6 +74,11 @@ public sealed class MigrationPolicy
             if (rules[i].AuthorKeyDigest.Length != MigrationFormat.DigestLength || rules[i].FamilyId.Length != FamilyLength)
             {
                 throw new ArgumentException($"rule {i} has a digest of {rules[i].AuthorKeyDigest.Length} bytes and a family id of {rules[i].FamilyId.Length}", nameof(rules));
+            }
+
+            if (!rules[i].AuthorKeyDigest.Span.ContainsAnyExcept((byte)0))
+            {
+                throw new ArgumentException($"rule {i} has no author", nameof(rules));
             }
 
             Span<byte> rule = file.AsSpan(RulesOffset + (i * RuleLength), RuleLength);

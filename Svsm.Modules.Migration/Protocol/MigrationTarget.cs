@@ -76,7 +76,7 @@ public sealed class MigrationTarget : MigrationEnd
             case (RecordType.Release, MigrationState.HandedOver) when CryptographicOperations.FixedTimeEquals(record.Text, _digest):
                 State = MigrationState.Ended;
                 _guest.Run();
-                SendRecord(RecordType.Running, 0, []);
+                HandOver = SendRecord(RecordType.Running, 0, []);
                 break;
             case (RecordType.SourceAbort, not MigrationState.Ended):
                 AbortedByPeer(record.Text);
@@ -113,7 +113,8 @@ public sealed class MigrationTarget : MigrationEnd
             return;
         }
 
-        if (ReceivedCount - _told > MigrationFormat.ProgressEvery)
+        // A source that hears nothing from a target which gets little would take it for dead.
+        if (ReceivedCount - _told > MigrationFormat.ProgressEvery || IsQuiet)
         {
             _told = ReceivedCount - 1;
             byte[] text = new byte[sizeof(ulong)];

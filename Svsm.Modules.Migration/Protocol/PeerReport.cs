@@ -13,6 +13,7 @@ using System.Buffers.Binary;
 using System.Collections.Generic;
 using Org.BouncyCastle.Asn1;
 using Org.BouncyCastle.Asn1.X509;
+using Org.BouncyCastle.Crypto;
 using Org.BouncyCastle.Crypto.Digests;
 using Org.BouncyCastle.Crypto.Engines;
 using Org.BouncyCastle.Crypto.Parameters;
@@ -26,6 +27,7 @@ internal static class PeerReport
     private const int SignedLength = 0x2A0;
     private const int FieldLength = 72;
     private const int RsaKeyBits = 4096;
+    private const int RsaExponentBits = 32;
     private const int PssSaltLength = 48;
     private const ulong MigrationAgent = 1ul << 18;
     private const ulong Debug = 1ul << 19;
@@ -136,7 +138,14 @@ internal static class PeerReport
             }
         }
 
-        return FindProblemOfCertificates(report, table, policy);
+        try
+        {
+            return FindProblemOfCertificates(report, table, policy);
+        }
+        catch (Exception e) when (IsBadDer(e))
+        {
+            return "a certificate has something that none has";
+        }
     }
 
     private static bool IsAllowed(ReadOnlySpan<byte> report, MigrationPolicy policy)
@@ -167,7 +176,7 @@ internal static class PeerReport
         }
 
         X509CertificateStructure? issuer = certificates.Find(certificate => IsIssuedBy(chip, certificate));
-        X509CertificateStructure? root = issuer is null ? null : certificates.Find(certificate => IsIssuedBy(issuer, certificate));
+        X509CertificateStructure? root = issuer is null || IsIssuedBy(issuer, issuer) ? null : certificates.Find(certificate => IsIssuedBy(issuer, certificate));
         return root is null
             ? "the certificate of its chip has no chain of two that RSA keys of 4096 bits have signed"
             : !Sha384(root.SubjectPublicKeyInfo.GetDerEncoded()).AsSpan().SequenceEqual(policy.RootDigest.Span)
@@ -237,30 +246,24 @@ internal static class PeerReport
         const string RsassaPss = "1.2.840.113549.1.1.10";
         const string RsaEncryption = "1.2.840.113549.1.1.1";
         if (certificate.SignatureAlgorithm.Algorithm.Id != RsassaPss || !certificate.TbsCertificate.Signature.Equals(certificate.SignatureAlgorithm)
-            || issuer.SubjectPublicKeyInfo.Algorithm.Algorithm.Id != RsaEncryption || !certificate.Issuer.Equivalent(issuer.Subject))
+            || issuer.SubjectPublicKeyInfo.Algorithm.Algorithm.Id != RsaEncryption
+            || !certificate.Issuer.GetDerEncoded().AsSpan().SequenceEqual(issuer.Subject.GetDerEncoded()) || !IsShallow(issuer.SubjectPublicKeyInfo.PublicKey.GetOctets()))
         {
             return false;
         }
 
-        try
-        {
-            RsaPublicKeyStructure key = RsaPublicKeyStructure.GetInstance(issuer.SubjectPublicKeyInfo.ParsePublicKey());
-            if (key.Modulus.BitLength != RsaKeyBits)
-            {
-                return false;
-            }
-
-            // Hash, mask and salt are AMD's, whatever the parameters say: others verify nothing.
-            var signer = new PssSigner(new RsaEngine(), new Sha384Digest(), PssSaltLength);
-            signer.Init(forSigning: false, new RsaKeyParameters(isPrivate: false, key.Modulus, key.PublicExponent));
-            byte[] signed = certificate.TbsCertificate.GetDerEncoded();
-            signer.BlockUpdate(signed, 0, signed.Length);
-            return signer.VerifySignature(certificate.Signature.GetOctets());
-        }
-        catch (Exception e) when (IsBadDer(e))
+        RsaPublicKeyStructure key = RsaPublicKeyStructure.GetInstance(issuer.SubjectPublicKeyInfo.ParsePublicKey());
+        if (key.Modulus.BitLength != RsaKeyBits || key.PublicExponent.BitLength > RsaExponentBits)
         {
             return false;
         }
+
+        // Hash, mask and salt are AMD's, whatever the parameters say: others verify nothing.
+        var signer = new PssSigner(new RsaEngine(), new Sha384Digest(), PssSaltLength);
+        signer.Init(forSigning: false, new RsaKeyParameters(isPrivate: false, key.Modulus, key.PublicExponent));
+        byte[] signed = certificate.TbsCertificate.GetDerEncoded();
+        signer.BlockUpdate(signed, 0, signed.Length);
+        return signer.VerifySignature(certificate.Signature.GetOctets());
     }
 
     // Entries: GUID (16), u32 offset, u32 bytes; zeroes end them. What is no certificate is left out; what a certificate is for, its key tells.
@@ -281,14 +284,18 @@ internal static class PeerReport
                 break;
             }
 
-            if (offset > (uint)table.Length || length > (uint)table.Length - offset)
+            if (offset > (uint)table.Length || length > (uint)table.Length - offset || !IsShallow(table.Slice((int)offset, (int)length)))
             {
                 continue;
             }
 
             try
             {
-                certificates.Add(X509CertificateStructure.GetInstance(Asn1Object.FromByteArray(table.Slice((int)offset, (int)length).ToArray())));
+                // Of nothing, and of zeroes, it makes null.
+                if (X509CertificateStructure.GetInstance(Asn1Object.FromByteArray(table.Slice((int)offset, (int)length).ToArray())) is X509CertificateStructure certificate)
+                {
+                    certificates.Add(certificate);
+                }
             }
             catch (Exception e) when (IsBadDer(e))
             {
@@ -298,9 +305,62 @@ internal static class PeerReport
         return certificates;
     }
 
+    // Parts within parts, of definite lengths, as certificates have them. BouncyCastle calls itself for each level, and reads all that is within again: a stack has an end,
+    // and a processor better things to do.
+    private static bool IsShallow(ReadOnlySpan<byte> der)
+    {
+        const int MaxDepth = 16;
+        const byte Constructed = 0x20;
+        const byte LongTag = 0x1F;
+        const byte OneByte = 0x81;
+        const byte TwoBytes = 0x82;
+        Span<int> ends = stackalloc int[MaxDepth];
+        int depth = 0;
+        for (int at = 0; ;)
+        {
+            while (depth != 0 && at == ends[depth - 1])
+            {
+                depth--;
+            }
+
+            if (at == der.Length)
+            {
+                return depth == 0;
+            }
+
+            int end = depth == 0 ? der.Length : ends[depth - 1];
+            byte tag = der[at];
+            (int head, int length) = der[at..end] switch
+            {
+                [_, < 0x80 and byte value, ..] => (2, value),
+                [_, OneByte, byte value, ..] => (3, value),
+                [_, TwoBytes, byte high, byte low, ..] => (4, (high << 8) | low),
+                _ => (0, 0),
+            };
+            if (head == 0 || (tag & LongTag) == LongTag || length > end - at - head)
+            {
+                return false;
+            }
+
+            at += head;
+            if ((tag & Constructed) == 0)
+            {
+                at += length;
+            }
+            else if (depth == MaxDepth)
+            {
+                return false;
+            }
+            else
+            {
+                ends[depth++] = at + length;
+            }
+        }
+    }
+
     // What BouncyCastle throws for contents that are not what they should be.
     private static bool IsBadDer(Exception e) =>
-        e is System.IO.IOException or ArgumentException or InvalidOperationException or InvalidCastException or FormatException or ArithmeticException or IndexOutOfRangeException;
+        e is System.IO.IOException or CryptoException or ArgumentException or InvalidOperationException or InvalidCastException or FormatException or ArithmeticException or IndexOutOfRangeException;
 
     // R and S, little-endian, 72 bytes each, in a report; big-endian, 48 bytes each, in what comes of it. What is behind them is as it should be, or the signature is not.
     private static byte[] Signature(ReadOnlySpan<byte> report)
