@@ -247,7 +247,7 @@ internal static class PeerReport
         const string RsaEncryption = "1.2.840.113549.1.1.1";
         if (certificate.SignatureAlgorithm.Algorithm.Id != RsassaPss || !certificate.TbsCertificate.Signature.Equals(certificate.SignatureAlgorithm)
             || issuer.SubjectPublicKeyInfo.Algorithm.Algorithm.Id != RsaEncryption
-            || !certificate.Issuer.GetDerEncoded().AsSpan().SequenceEqual(issuer.Subject.GetDerEncoded()) || !IsShallow(issuer.SubjectPublicKeyInfo.PublicKey.GetOctets()))
+            || !certificate.Issuer.GetDerEncoded().AsSpan().SequenceEqual(issuer.Subject.GetDerEncoded()))
         {
             return false;
         }
@@ -284,7 +284,7 @@ internal static class PeerReport
                 break;
             }
 
-            if (offset > (uint)table.Length || length > (uint)table.Length - offset || !IsShallow(table.Slice((int)offset, (int)length)))
+            if (offset > (uint)table.Length || length > (uint)table.Length - offset)
             {
                 continue;
             }
@@ -303,59 +303,6 @@ internal static class PeerReport
         }
 
         return certificates;
-    }
-
-    // Parts within parts, of definite lengths, as certificates have them. BouncyCastle calls itself for each level, and reads all that is within again: a stack has an end,
-    // and a processor better things to do.
-    private static bool IsShallow(ReadOnlySpan<byte> der)
-    {
-        const int MaxDepth = 16;
-        const byte Constructed = 0x20;
-        const byte LongTag = 0x1F;
-        const byte OneByte = 0x81;
-        const byte TwoBytes = 0x82;
-        Span<int> ends = stackalloc int[MaxDepth];
-        int depth = 0;
-        for (int at = 0; ;)
-        {
-            while (depth != 0 && at == ends[depth - 1])
-            {
-                depth--;
-            }
-
-            if (at == der.Length)
-            {
-                return depth == 0;
-            }
-
-            int end = depth == 0 ? der.Length : ends[depth - 1];
-            byte tag = der[at];
-            (int head, int length) = der[at..end] switch
-            {
-                [_, < 0x80 and byte value, ..] => (2, value),
-                [_, OneByte, byte value, ..] => (3, value),
-                [_, TwoBytes, byte high, byte low, ..] => (4, (high << 8) | low),
-                _ => (0, 0),
-            };
-            if (head == 0 || (tag & LongTag) == LongTag || length > end - at - head)
-            {
-                return false;
-            }
-
-            at += head;
-            if ((tag & Constructed) == 0)
-            {
-                at += length;
-            }
-            else if (depth == MaxDepth)
-            {
-                return false;
-            }
-            else
-            {
-                ends[depth++] = at + length;
-            }
-        }
     }
 
     // What BouncyCastle throws for contents that are not what they should be.

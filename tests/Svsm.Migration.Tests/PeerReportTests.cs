@@ -272,6 +272,7 @@ public sealed class PeerReportTests
         Assert.Equal(MigrationReason.NotTrusted, Check(Make(), out _, TestAuthority.MakeTable(zero, ask, ark)));
     }
 
+    // BouncyCastle calls itself for each level, up to a limit of its own.
     [Theory]
     [InlineData(new byte[] { 0x30, 0x80 })]
     [InlineData(new byte[] { 0x31, 0x80 })]
