@@ -104,23 +104,34 @@ internal static unsafe class ExitHandler
 
     private static bool HypervisorCall(VirtualMachine machine, VirtualCpu cpu)
     {
-        Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
-        if (instruction.Length == 0)
+        const int UsualLength = 4;
+        int length = UsualLength;
+        if (!GuestCode.IsUsualVmgExit(machine.Memory, cpu))
         {
-            return cpu.Stop(ViolationKind.Unsupported, 0);
+            Instruction instruction = GuestCode.Decode(machine.Memory, cpu);
+            if (instruction.Length == 0)
+            {
+                return cpu.Stop(ViolationKind.Unsupported, 0);
+            }
+
+            if (instruction.Repeat == 0)
+            {
+                return VcDelivery.Deliver(machine.Memory, cpu, ExitCode.Vmmcall);
+            }
+
+            length = instruction.Length;
         }
 
-        if (instruction.Repeat == 0)
-        {
-            return VcDelivery.Deliver(machine.Memory, cpu, ExitCode.Vmmcall);
-        }
-
-        cpu.Skip(instruction.Length);
+        cpu.Skip(length);
         cpu.Yields = !machine.Interrupts.TurnsAreDrawn;
         VmplContext caller = cpu.Current;
         ulong request = caller.GhcbMsr;
         bool resume = machine.Attacks.Any ? machine.Attacks.VmgExit(cpu) : VmgExit.Handle(machine, cpu);
-        machine.Events.Answered(cpu, caller, request);
+        if (machine.Events.TracesRequests)
+        {
+            machine.Events.Answered(cpu, caller, request);
+        }
+
         return resume;
     }
 

@@ -4,6 +4,7 @@
 // Reads the guest's current instruction, and finds out which linear address made it fault.
 
 using System;
+using System.Runtime.CompilerServices;
 using Svsm.Wire;
 
 namespace Svsm.Hypervisor;
@@ -76,17 +77,29 @@ internal static unsafe class GuestCode
         const ushort ReadMsr = 0x320F;
         const ushort WriteMsr = 0x300F;
         const int UsualLength = 2;
+        return (ushort)Peek(memory, cpu) is ReadMsr or WriteMsr ? UsualLength : Decode(memory, cpu).Length;
+    }
+
+    /// <summary>Whether VMGEXIT is at RIP as everybody writes it: REP VMMCALL without another prefix, 4 bytes.</summary>
+    /// <returns>False also when it has to be decoded to know.</returns>
+    public static bool IsUsualVmgExit(GuestMemory memory, VirtualCpu cpu)
+    {
+        const uint VmgExit = 0xD901_0FF3;
+        return Peek(memory, cpu) == VmgExit;
+    }
+
+    // The first bytes at RIP in 64-bit code. 0, which no instruction is that is looked for: they are not to be had at once.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static uint Peek(GuestMemory memory, VirtualCpu cpu)
+    {
         ulong linear = cpu.State->Rip;
-        if (cpu.IsLongCode && (linear & (Amd64.PageSize - 1)) < Amd64.PageSize - UsualLength)
+        if (!cpu.IsLongCode || (linear & (Amd64.PageSize - 1)) > Amd64.PageSize - sizeof(uint))
         {
-            byte* code = Reach(memory, cpu, linear);
-            if (code != null && *(ushort*)code is ReadMsr or WriteMsr)
-            {
-                return UsualLength;
-            }
+            return 0;
         }
 
-        return Decode(memory, cpu).Length;
+        byte* code = Reach(memory, cpu, linear);
+        return code == null ? 0 : *(uint*)code;
     }
 
     private static Instruction DecodeCopy(GuestMemory memory, VirtualCpu cpu)

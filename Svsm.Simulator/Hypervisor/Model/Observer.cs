@@ -5,6 +5,7 @@
 // state of all guest memory.
 
 using System;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Svsm.Simulator.Shared;
 using Svsm.Wire;
@@ -55,17 +56,19 @@ internal sealed unsafe class Observer
         TraceGhcb(cpu, EventKind.GhcbMsr, request & Wire.GhcbMsr.CodeMask, request, 0);
     }
 
-    /// <summary>Tells the answer of a request.</summary>
+    /// <summary>Whether requests and answers are told of.</summary>
+    public bool TracesRequests
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => (_machine.Options & LaunchOptions.TraceGhcb) != 0;
+    }
+
+    /// <summary>Tells the answer of a request: if requests are told of alone.</summary>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="caller">Who asked; another VMPL may run now.</param>
     /// <param name="request">The GHCB MSR when it asked.</param>
     public void Answered(VirtualCpu cpu, VmplContext caller, ulong request)
     {
-        if ((_machine.Options & LaunchOptions.TraceGhcb) == 0)
-        {
-            return;
-        }
-
         GuestPage* page = _machine.Memory.Find(request);
         if ((request & Wire.GhcbMsr.CodeMask) != 0)
         {
@@ -167,14 +170,16 @@ internal sealed unsafe class Observer
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void TraceGhcb(VirtualCpu cpu, EventKind kind, ulong code, ulong info1, ulong info2)
     {
-        if ((_machine.Options & LaunchOptions.TraceGhcb) != 0)
+        if (TracesRequests)
         {
             Send(cpu, kind, code, info1, info2);
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Count(VirtualCpu cpu, int slot) => _counts[(cpu.Vmpl * EventCounters.Slots) + slot]++;
 
     private void Send(VirtualCpu cpu, EventKind kind, ulong code, ulong info1, ulong info2)

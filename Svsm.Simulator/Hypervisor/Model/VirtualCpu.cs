@@ -6,6 +6,7 @@
 // The registers of the VMPL that runs are in the VMCB and the WorldFrame; those of the others are in their VMSA pages, in the guest's
 // private memory. RunLoop moves RAX and RSP between VMCB and WorldFrame, so that Registers is complete while the hypervisor runs.
 
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Svsm.Simulator.Shared;
 using Svsm.Wire;
@@ -302,7 +303,11 @@ internal sealed unsafe class VirtualCpu
     }
 
     /// <summary>Whether the current code segment is a 64-bit one.</summary>
-    public bool IsLongCode => (State->Efer & Amd64.EferLongModeActive) != 0 && (State->Cs.Attributes & SegmentAttributes.Long) != 0;
+    public bool IsLongCode
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => (State->Efer & Amd64.EferLongModeActive) != 0 && (State->Cs.Attributes & SegmentAttributes.Long) != 0;
+    }
 
     /// <summary>Selects the nested page tables for VMPL and paging mode.</summary>
     public void SelectNestedTables(NestedPageTables tables)

@@ -288,7 +288,7 @@ internal sealed unsafe class VirtualMachine
             Interrupts.ExpireOverdue();
         }
 
-        VirtualCpu next = cpu.IsRunning && !cpu.Yields ? cpu : Next(cpu);
+        VirtualCpu next = cpu.IsRunning && (!cpu.Yields || Cpus.Length == 1) ? cpu : Next(cpu);
         cpu.Yields = false;
         while (!next.IsRunning && !_resumeFailed)
         {
