@@ -116,8 +116,16 @@ internal static unsafe class KernelMain
         }
 
         FirstVcpu.Create(in configuration, encryptionMask);
+        GuestMove.Initialize(in configuration);
         ModuleTable.Start(in configuration, cpuCount);
         ApplicationProcessors.Start(in configuration, cpuCount);
+        GuestGate.Begin();
+        if (!GuestGate.IsOpen)
+        {
+            Log.End("svsm: waits for a guest from another machine"u8);
+            RequestLoop.Run(configuration.GuestVmpl);
+        }
+
         Log.Text("svsm: the guest starts at VMPL"u8);
         Log.Decimal((ulong)configuration.GuestVmpl);
         Log.Text(", entry "u8);

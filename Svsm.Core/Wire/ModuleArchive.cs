@@ -113,7 +113,7 @@ public enum ModulePermissions : uint
     /// </summary>
     Attest = 4,
 
-    /// <summary>Have a part of the store. A module has one of this, <see cref="Attest"/> and <see cref="KeepStore"/>: else two could wait for each other.</summary>
+    /// <summary>Have a part of the store. A module has one of this, <see cref="Attest"/>, <see cref="KeepStore"/> and <see cref="Migrate"/>: else two could wait for each other.</summary>
     Store = 8,
 
     /// <summary>
@@ -121,6 +121,12 @@ public enum ModulePermissions : uint
     /// those, and after the one that attests, and serves no guest: its protocol is a name.
     /// </summary>
     KeepStore = 16,
+
+    /// <summary>
+    /// Move the guest to another machine: its memory, its vCPUs, the states of the other modules; and ask for reports. At most one module of an image has it.
+    /// It is started last, and serves no guest: its protocol is a name.
+    /// </summary>
+    Migrate = 32,
 }
 
 /// <summary>A module of an archive: the process that serves one protocol.</summary>

@@ -16,8 +16,10 @@
 //   8     store           pwrite, at 0: a request to the module that keeps the store; pread, at 0: its answer
 //   9     keys            pwrite, at 0: a request to the module that attests, for a key of the security processor; pread, at 0: its answer
 //   10    disks           pread, pwrite: registers of the SVSM's disks, and memory that they reach, at the offsets of DiskOffset
+//   11    move            pread, pwrite: what there is to move of the guest, at the offsets of MoveOffset
 //
-// 6 and 7 are those of the one module that may attest, 8 of those that may store, 9 and 10 of the one that keeps the store; EPERM for the others.
+// 6 and 7 are those of the one module that may attest, 8 of those that may store, 9 and 10 of the one that keeps the store, 9, 10 and 11 of the one that
+// moves the guest, for which 10 is its channel; EPERM for the others.
 //
 // One request at a time: it is read, worked on, answered. A message is 64 bytes, little-endian, and PayloadSize bytes follow it: requests of other
 // modules have such, and so have answers to them and to Manifest. An answer has the kind and the sequence number of its request. Anything else on the
@@ -61,8 +63,14 @@ public static class ModuleDescriptor
     /// <summary>Keys of the security processor, for the module that keeps the store: as <see cref="Store"/>, answered by the module that attests.</summary>
     public const int Keys = 9;
 
-    /// <summary>The SVSM's disks: <see cref="DiskOffset"/>.</summary>
+    /// <summary>
+    /// The SVSM's disks: <see cref="DiskOffset"/>. For the module that moves the guest its channel: <see cref="DiskOffset.SourceChannel"/> in place of disk 0,
+    /// <see cref="DiskOffset.TargetChannel"/> in place of disk 1, no others, and memory of its own.
+    /// </summary>
     public const int Disks = 10;
+
+    /// <summary>What there is to move of the guest: <see cref="MoveOffset"/>.</summary>
+    public const int Move = 11;
 
     /// <summary>Most bytes that one call copies.</summary>
     public const int MaxTransfer = 0x10_0000;
@@ -177,6 +185,15 @@ public static class DiskOffset
     /// <summary>Most disks.</summary>
     public const int MaxDisks = 4;
 
+    /// <summary>Where, counted in disks, the registers of a channel of migrations are, in a VM with a guest of its own. A virtio console.</summary>
+    public const int SourceChannel = 4;
+
+    /// <summary>The same in a VM that was launched to get a guest.</summary>
+    public const int TargetChannel = 5;
+
+    /// <summary>Channels of migrations.</summary>
+    public const int MaxChannels = 2;
+
     /// <summary>Bytes of registers of a disk. Where there is none, registers read all ones.</summary>
     public const int RegistersLength = 0x1000;
 
@@ -214,8 +231,14 @@ public enum ModuleMessageKind : uint
     /// <summary>A request to the store, from the module with the protocol <see cref="ModuleMessage.Rcx"/> and the quota <see cref="ModuleMessage.Rdx"/>: the kernel's word.</summary>
     Store = 4,
 
-    /// <summary>A request for a key of the security processor, from the module that keeps the store.</summary>
+    /// <summary>A request for a key of the security processor, or a report of it, from the module that keeps the store, or the one that moves the guest.</summary>
     Key = 5,
+
+    /// <summary>
+    /// To the module that moves the guest: its channel has something, or its time has come. It works for a while, and answers in <see cref="ModuleMessage.Rcx"/>
+    /// after how many milliseconds it wants to be asked again; 0: at once; all ones: when there is something.
+    /// </summary>
+    Work = 9,
 }
 
 /// <summary>A message in either direction.</summary>

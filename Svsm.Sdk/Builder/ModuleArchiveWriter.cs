@@ -36,7 +36,7 @@ public static class ModuleArchiveWriter
     private const ulong NewObjects = 0x4_0000;
     private const uint MaxWatchdog = 3_600_000;
     private const ModulePermissions AllPermissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest | ModulePermissions.Attest |
-        ModulePermissions.Store | ModulePermissions.KeepStore;
+        ModulePermissions.Store | ModulePermissions.KeepStore | ModulePermissions.Migrate;
 
     /// <summary>Writes an archive.</summary>
     /// <param name="files">Its files.</param>
@@ -171,6 +171,7 @@ public static class ModuleArchiveWriter
 
         CheckSingle(modules, ModulePermissions.Attest, "attest");
         CheckSingle(modules, ModulePermissions.KeepStore, "keep the store");
+        CheckSingle(modules, ModulePermissions.Migrate, "move the guest");
     }
 
     /// <summary>The environment of a module's process.</summary>
@@ -275,10 +276,10 @@ public static class ModuleArchiveWriter
             throw Invalid(module, $"a watchdog of {module.Watchdog} ms", $"1 to {MaxWatchdog}");
         }
 
-        const ModulePermissions OneOf = ModulePermissions.Attest | ModulePermissions.Store | ModulePermissions.KeepStore;
+        const ModulePermissions OneOf = ModulePermissions.Attest | ModulePermissions.Store | ModulePermissions.KeepStore | ModulePermissions.Migrate;
         if (BitOperations.PopCount((uint)(module.Permissions & OneOf)) > 1)
         {
-            throw Invalid(module, $"the permissions {module.Permissions & OneOf}", "one of Attest, Store and KeepStore: with two, modules could wait for each other");
+            throw Invalid(module, $"the permissions {module.Permissions & OneOf}", "one of Attest, Store, KeepStore and Migrate: with two, modules could wait for each other");
         }
 
         bool stores = (module.Permissions & ModulePermissions.Store) != 0;

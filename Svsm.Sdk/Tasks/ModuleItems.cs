@@ -15,7 +15,7 @@ namespace Svsm.Sdk.Tasks;
 
 /// <summary>
 /// Reads SvsmModule items. An item is called as the module's assembly; metadata: Type, the class; HeapLimit and MemoryLimit, bytes, or KiB or MiB with that
-/// behind the number; Watchdog, milliseconds; OnFailure, Restart or Retire; RestartLimit; Permissions, of ReadGuest, WriteGuest and one of Attest, Store and KeepStore, or None;
+/// behind the number; Watchdog, milliseconds; OnFailure, Restart or Retire; RestartLimit; Permissions, of ReadGuest, WriteGuest and one of Attest, Store, KeepStore and Migrate, or None;
 /// StoreQuota, bytes as above.
 /// </summary>
 internal static class ModuleItems

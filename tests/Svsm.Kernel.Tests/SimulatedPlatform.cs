@@ -192,7 +192,7 @@ internal sealed class SimulatedPlatform : IGuestPlatform
         Assert.True(page.IsAlignedTo(PageSize.Small));
         Assert.True(this[page.Value].IsValidated || this[page.Value].IsGone, "mapping of a page that is not validated");
         _mapped++;
-        return new GuestWindow(ref MemoryMarshal.GetArrayDataReference(this[page.Value].Contents));
+        return new GuestWindow(ref MemoryMarshal.GetArrayDataReference(this[page.Value].Contents), page.PageNumber);
     }
 
     public void Unmap(GuestWindow window)

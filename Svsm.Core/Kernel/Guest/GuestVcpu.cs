@@ -36,4 +36,7 @@ internal struct GuestVcpu
 
     /// <summary>Its calling area.</summary>
     public PhysicalAddress CallingArea;
+
+    /// <summary>It cannot run, and no module works for it: <see cref="GuestGate"/>. Or there is no such vCPU.</summary>
+    public bool IsQuiet;
 }

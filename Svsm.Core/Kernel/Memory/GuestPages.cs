@@ -83,6 +83,7 @@ internal static class GuestPages
         }
 
         platform.Close();
+        DirtyPages.Mark(address.PageNumber, PhysicalAddress.BytesOf(size) / Page.Size);
         table.EndAt(address, size, reached, index);
         return reached == PageState.Guest ? PageResult.Success
             : step == RmpResult.Success && unchanged ? PageResult.HostViolation
@@ -176,6 +177,7 @@ internal static class GuestPages
         platform.Open(address, PageSize.Small);
         bool granted = TryAdjust(ref platform, address, PageSize.Small, guest, RmpPermissions.All);
         platform.Close();
+        DirtyPages.Mark(address.PageNumber, 1);
         table.End(address, PageSize.Small, granted ? PageState.Guest : PageState.Lost);
         return granted ? PageResult.Success : PageResult.FailInput;
     }

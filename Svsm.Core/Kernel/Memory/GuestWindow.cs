@@ -3,7 +3,7 @@
 
 // Access to one page of the guest. The guest may change the page at any time, from another vCPU: so there is no span of it and no reference
 // into it, only copies that happen once, where they are written. And it may give the page to the host behind the SVSM's back: so every copy
-// can fail, and failing is an answer.
+// can fail, and failing is an answer. What was changed is marked for whoever moves the guest (DirtyPages.cs).
 
 using System;
 using System.Runtime.CompilerServices;
@@ -16,10 +16,16 @@ namespace Svsm.Kernel.Memory;
 internal readonly ref struct GuestWindow
 {
     private readonly ref byte _start;
+    private readonly ulong _page;
 
     /// <summary>Makes a window.</summary>
     /// <param name="start">First byte of 4096 that stay mapped while the window is in use.</param>
-    public GuestWindow(ref byte start) => _start = ref start;
+    /// <param name="page">Number of the page.</param>
+    public GuestWindow(ref byte start, ulong page)
+    {
+        _start = ref start;
+        _page = page;
+    }
 
     /// <summary>First byte; for the one that unmaps the window.</summary>
     public ref byte Start => ref _start;
@@ -36,7 +42,7 @@ internal readonly ref struct GuestWindow
     /// <param name="source">Private memory.</param>
     /// <returns>False: the page cannot be written, or not all of it.</returns>
     public bool TryWrite(int offset, ReadOnlySpan<byte> source) =>
-        GuestAccess.TryCopy(ref At(offset, source.Length), ref MemoryMarshal.GetReference(source), source.Length);
+        Mark(GuestAccess.TryCopy(ref At(offset, source.Length), ref MemoryMarshal.GetReference(source), source.Length));
 
     /// <summary>Reads a byte.</summary>
     public bool TryReadByte(int offset, out byte value)
@@ -65,13 +71,20 @@ internal readonly ref struct GuestWindow
     /// <param name="offset">Where they are, a multiple of 8.</param>
     /// <param name="bits">The bits to keep.</param>
     /// <returns>False: the page cannot be written.</returns>
-    public bool TryAndUInt64(int offset, ulong bits) => GuestAccess.TryAnd(ref Unsafe.As<byte, ulong>(ref At(offset, sizeof(ulong))), bits);
+    public bool TryAndUInt64(int offset, ulong bits) => Mark(GuestAccess.TryAnd(ref Unsafe.As<byte, ulong>(ref At(offset, sizeof(ulong))), bits));
 
     /// <summary>Sets some bits of eight bytes, atomically.</summary>
     /// <param name="offset">Where they are, a multiple of 8.</param>
     /// <param name="bits">The bits to set.</param>
     /// <returns>False: the page cannot be written.</returns>
-    public bool TryOrUInt64(int offset, ulong bits) => GuestAccess.TryOr(ref Unsafe.As<byte, ulong>(ref At(offset, sizeof(ulong))), bits);
+    public bool TryOrUInt64(int offset, ulong bits) => Mark(GuestAccess.TryOr(ref Unsafe.As<byte, ulong>(ref At(offset, sizeof(ulong))), bits));
+
+    // A copy that failed may have written a part.
+    private bool Mark(bool isWritten)
+    {
+        DirtyPages.Mark(_page, 1);
+        return isWritten;
+    }
 
     private ref byte At(int offset, int length)
     {

@@ -18,10 +18,10 @@ internal readonly ref struct ArchiveReader
     private const ulong MaxMemoryLimit = 1ul << 30;
     private const uint MaxWatchdog = 3_600_000;
     private const ModulePermissions AllPermissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest | ModulePermissions.Attest |
-        ModulePermissions.Store | ModulePermissions.KeepStore;
+        ModulePermissions.Store | ModulePermissions.KeepStore | ModulePermissions.Migrate;
 
     // Of one module each.
-    private const ModulePermissions Single = ModulePermissions.Attest | ModulePermissions.KeepStore;
+    private const ModulePermissions Single = ModulePermissions.Attest | ModulePermissions.KeepStore | ModulePermissions.Migrate;
 
     private readonly ReadOnlySpan<byte> _bytes;
     private readonly ReadOnlySpan<ArchiveFile> _files;

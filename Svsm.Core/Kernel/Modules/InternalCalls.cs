@@ -41,6 +41,9 @@ internal struct InternalCall
 
     /// <summary>Bytes of the answer.</summary>
     public int AnswerLength;
+
+    /// <summary>Call, RCX and RDX of a request of the module that moves the guest.</summary>
+    public MoveRequest Move;
 }
 
 /// <summary>Requests of modules to each other.</summary>
@@ -50,6 +53,7 @@ internal static unsafe class InternalCalls
 
     private static OwnedArray<InternalCall, KernelHeap> s_calls;
     private static int s_first;
+    private static int s_count;
 
     /// <summary>Makes room for the calls. While booting.</summary>
     /// <param name="cpuCount">Number of CPUs: the calls of modules are behind theirs.</param>
@@ -57,11 +61,15 @@ internal static unsafe class InternalCalls
     public static MemoryError Create(int cpuCount, int moduleCount)
     {
         s_first = cpuCount;
+        s_count = moduleCount;
         return OwnedArray<InternalCall, KernelHeap>.Create(moduleCount, out s_calls);
     }
 
     /// <summary>Whether a call is one of a module, and not of a vCPU.</summary>
-    public static bool IsInternal(int call) => call >= s_first;
+    public static bool IsInternal(int call) => call >= s_first && call < s_first + s_count;
+
+    /// <summary>The call that has the module which moves the guest work: <see cref="MoveTask"/>.</summary>
+    public static int WorkCall => s_first + s_count;
 
     /// <summary>Lists the services whose modules run.</summary>
     /// <param name="asking">Index of the module that asks, which is not listed.</param>
@@ -143,6 +151,29 @@ internal static unsafe class InternalCalls
         return InternalState.NotFound;
     }
 
+    /// <summary>Sends it to one module: for the one that moves the guest.</summary>
+    /// <param name="asking">Index of the module that asks.</param>
+    /// <param name="module">Index of the other one. Untrusted.</param>
+    /// <param name="request">Fields of the message.</param>
+    /// <returns>As <see cref="Send"/>.</returns>
+    public static InternalState SendTo(int asking, int module, in MoveRequest request)
+    {
+        if (module >= ModuleTable.Modules.Length || module == asking)
+        {
+            return InternalState.NotFound;
+        }
+
+        s_calls.Items[asking].Move = request;
+        return TryQueue(asking, module, 0) ? InternalState.Pending : InternalState.Failed;
+    }
+
+    /// <summary>Fields of an answer that is ready.</summary>
+    public static MoveRequest FieldsOf(int asking)
+    {
+        ref PendingCall call = ref ModuleTable.Calls[s_first + asking];
+        return new MoveRequest { Call = call.AnswerCall, Result = (ulong)call.Result, Rcx = call.Answer.Rcx, Rdx = call.Answer.Rdx };
+    }
+
     /// <summary>Says how far the request of a module is.</summary>
     /// <param name="asking">Index of the module.</param>
     /// <param name="kind">What it wanted.</param>
@@ -172,7 +203,9 @@ internal static unsafe class InternalCalls
         {
             SvsmResultCode.Success => InternalState.Ready,
             SvsmResultCode.InvalidRequest => InternalState.Failed,
-            _ => kind == ModuleMessageKind.Manifest ? InternalState.NotFound : InternalState.Failed,
+            _ => kind == ModuleMessageKind.Manifest ? InternalState.NotFound
+                : kind is ModuleMessageKind.Save or ModuleMessageKind.Restore or ModuleMessageKind.Leave ? InternalState.Ready
+                : InternalState.Failed,
         };
     }
 
@@ -248,6 +281,13 @@ internal static unsafe class InternalCalls
             Rcx = (ulong)ModuleTable.Modules[asking].Entry.Protocol,
             Rdx = ModuleTable.Modules[asking].Entry.StoreQuota,
         };
+        if (call.Kind is ModuleMessageKind.Save or ModuleMessageKind.Restore or ModuleMessageKind.Leave)
+        {
+            message.Call = call.Move.Call;
+            message.Rcx = call.Move.Rcx;
+            message.Rdx = call.Move.Rdx;
+        }
+
         record.Process->Give(in message, (byte*)call.Request, ModuleMessage.MaxPayload);
     }
 

@@ -69,6 +69,9 @@ internal struct PendingCall
     /// <summary>The registers of the answer.</summary>
     public SvsmRequest Answer;
 
+    /// <summary>Call number of the answer: <see cref="ModuleMessage.Call"/>.</summary>
+    public uint AnswerCall;
+
     /// <summary>Its result code.</summary>
     public SvsmResultCode Result;
 }
@@ -246,6 +249,38 @@ internal static unsafe class ModuleService
         call.Module == module && call.Generation == context.Current.Generation && call.Request.Selector == request.Selector &&
         call.Request.Rcx == request.Rcx && call.Request.Rdx == request.Rdx && call.Request.R8 == request.R8 && call.Request.R9 == request.R9;
 
+    /// <summary>Has no module work for a vCPU any more, which has stopped: what the process of a module has is pushed on, what waits is forgotten, for it is asked again.</summary>
+    /// <param name="vcpu">The vCPU.</param>
+    /// <returns>None does. An answer may be there.</returns>
+    public static bool TryFinish(int vcpu)
+    {
+        if (!ModuleTable.IsUsed)
+        {
+            return true;
+        }
+
+        ref PendingCall call = ref ModuleTable.Calls[vcpu];
+        if (call.State == PendingState.None)
+        {
+            return true;
+        }
+
+        ref ModuleRecord record = ref ModuleTable.Modules[call.Module];
+        record.Lock.Acquire(LockRank.Modules);
+        PendingState state = call.State;
+        record.Lock.Release(LockRank.Modules);
+        if (state == PendingState.Queued)
+        {
+            Drop(ref record, vcpu);
+        }
+        else if (state == PendingState.Working)
+        {
+            Push(ref record, vcpu);
+        }
+
+        return call.State != PendingState.Working;
+    }
+
     /// <summary>Forgets a call, which nobody asks for again.</summary>
     /// <param name="record">The module that has it.</param>
     /// <param name="vcpu">Number of the call: that of its vCPU, or one of <see cref="InternalCalls"/>.</param>
@@ -380,6 +415,13 @@ internal static unsafe class ModuleService
             return true;
         }
 
+        if (vcpu == InternalCalls.WorkCall)
+        {
+            ModuleMessage work = new() { Kind = ModuleMessageKind.Work, Sequence = ++record.Sequence };
+            record.Process->Give(in work);
+            return true;
+        }
+
         ModuleMessage message = new()
         {
             Kind = ModuleMessageKind.Call,
@@ -411,6 +453,7 @@ internal static unsafe class ModuleService
             call.Answer.Rdx = answer.Rdx;
             call.Answer.R8 = answer.R8;
             call.Answer.R9 = answer.R9;
+            call.AnswerCall = answer.Call;
             if (InternalCalls.IsInternal(vcpu))
             {
                 InternalCalls.Complete(ref record, vcpu, (int)answer.PayloadSize);
@@ -488,6 +531,32 @@ internal static unsafe class ModuleService
         record.Lock.Release(LockRank.Modules);
         ModuleTable.LogName(record.Index);
         Log.End("retired"u8, LogLevel.Error);
+    }
+
+    /// <summary>Ends the processes of all other modules, for good: the guest that they served is gone. No vCPU calls any more.</summary>
+    /// <param name="module">Index of the one that stays.</param>
+    /// <returns>False: one works still; to be asked again.</returns>
+    public static bool TryEndOthers(int module)
+    {
+        Span<ModuleRecord> modules = ModuleTable.Modules;
+        bool isDone = true;
+        for (int i = 0; i < modules.Length; i++)
+        {
+            ref ModuleRecord record = ref modules[i];
+            record.Lock.Acquire(LockRank.Modules);
+            bool ends = i != module && !record.IsRetired && !record.IsRunning;
+            isDone = isDone && (ends || i == module || record.IsRetired);
+            record.IsRunning |= ends;
+            record.Lock.Release(LockRank.Modules);
+            if (ends)
+            {
+                InternalCalls.End(i);
+                Retire(ref record);
+                FreePayload(ref record);
+            }
+        }
+
+        return isDone;
     }
 
     private static bool TryLoad(ref ModuleRecord record)

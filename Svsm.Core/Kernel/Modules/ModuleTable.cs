@@ -37,7 +37,7 @@ internal static unsafe class ModuleTable
     /// <summary>The records, one for each module of the archive.</summary>
     public static Span<ModuleRecord> Modules => s_modules.Items;
 
-    /// <summary>The calls of the guest, one for each vCPU; behind them those of modules: <see cref="InternalCalls"/>.</summary>
+    /// <summary>The calls of the guest, one for each vCPU; behind them those of modules: <see cref="InternalCalls"/>, and that of <see cref="MoveTask"/>.</summary>
     public static Span<PendingCall> Calls => s_calls.Items;
 
     /// <summary>Messages to the security processor.</summary>
@@ -65,7 +65,7 @@ internal static unsafe class ModuleTable
         }
 
         if (OwnedArray<ModuleRecord, KernelHeap>.Create(archive.ModuleCount, out s_modules) != MemoryError.None ||
-            OwnedArray<PendingCall, KernelHeap>.Create(cpuCount + archive.ModuleCount, out s_calls) != MemoryError.None ||
+            OwnedArray<PendingCall, KernelHeap>.Create(cpuCount + archive.ModuleCount + 1, out s_calls) != MemoryError.None ||
             InternalCalls.Create(cpuCount, archive.ModuleCount) != MemoryError.None)
         {
             Panic.Stop(TerminationReason.OutOfMemory, "no memory for what there is once per module"u8);
@@ -86,10 +86,11 @@ internal static unsafe class ModuleTable
         // Who is asked is started before those who ask.
         StartThose(ModulePermissions.Attest, ModulePermissions.Attest);
         StartThose(ModulePermissions.KeepStore, ModulePermissions.KeepStore);
-        StartThose(ModulePermissions.Attest | ModulePermissions.KeepStore, ModulePermissions.None);
+        StartThose(ModulePermissions.Attest | ModulePermissions.KeepStore | ModulePermissions.Migrate, ModulePermissions.None);
+        StartThose(ModulePermissions.Migrate, ModulePermissions.Migrate);
     }
 
-    // Starts the modules that have some permissions and not others. The one that keeps the store serves no guest.
+    // Starts the modules that have some permissions and not others. The one that keeps the store serves no guest, nor does the one that moves it.
     private static void StartThose(ModulePermissions mask, ModulePermissions wanted)
     {
         for (int i = 0; i < Modules.Length; i++)
@@ -97,12 +98,16 @@ internal static unsafe class ModuleTable
             ref ModuleRecord record = ref Modules[i];
             if ((record.Entry.Permissions & mask) == wanted)
             {
-                if ((record.Entry.Permissions & ModulePermissions.KeepStore) == 0)
+                if ((record.Entry.Permissions & (ModulePermissions.KeepStore | ModulePermissions.Migrate)) == 0)
                 {
                     ProtocolTable.Add(record.Entry.Protocol, record.Entry.MinVersion, record.Entry.MaxVersion, i);
                 }
 
                 ModuleService.Start(ref record);
+                if ((record.Entry.Permissions & ModulePermissions.Migrate) != 0 && !record.IsRetired && MoveTask.Start(i) != MemoryError.None)
+                {
+                    Panic.Stop(TerminationReason.OutOfMemory, "no memory for the task that moves the guest"u8);
+                }
             }
         }
     }
@@ -118,9 +123,10 @@ internal static unsafe class ModuleTable
             given |= archive.Module(i).Permissions;
         }
 
-        if ((given & ModulePermissions.KeepStore) != 0 && StoreDisks.Initialize() != MemoryError.None)
+        if (((given & ModulePermissions.KeepStore) != 0 && SvsmDevices.Initialize(ModulePermissions.KeepStore) != MemoryError.None) ||
+            ((given & ModulePermissions.Migrate) != 0 && SvsmDevices.Initialize(ModulePermissions.Migrate) != MemoryError.None))
         {
-            Panic.Stop(TerminationReason.OutOfMemory, "no memory for the SVSM's disks"u8);
+            Panic.Stop(TerminationReason.OutOfMemory, "no memory for the SVSM's devices"u8);
         }
 
         if ((given & ModulePermissions.Attest) == 0)

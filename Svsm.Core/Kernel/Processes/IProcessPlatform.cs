@@ -5,6 +5,7 @@
 // ProcessPlatform.cs.
 
 using System;
+using Svsm.Kernel.Guest;
 using Svsm.Kernel.Modules;
 using Svsm.Kernel.Snp;
 using Svsm.Wire;
@@ -99,18 +100,43 @@ internal interface IProcessPlatform : IProcessFrames, IGuestMessagePort
     /// <summary>Forgets a request, and its answer.</summary>
     void EndRequest(int asking);
 
-    /// <summary>Memory that the SVSM's disks reach, and the host. For the process of the module that keeps the store.</summary>
-    Span<byte> DiskMemory { get; }
+    /// <summary>Memory that the SVSM's devices reach, and the host.</summary>
+    /// <param name="driver">Permissions of the process: to keep the store, or to move the guest.</param>
+    Span<byte> DeviceMemory(ModulePermissions driver);
 
-    /// <summary>Guest-physical address of <see cref="DiskMemory"/>.</summary>
-    ulong DiskMemoryAddress { get; }
+    /// <summary>Guest-physical address of <see cref="DeviceMemory"/>.</summary>
+    ulong DeviceMemoryAddress(ModulePermissions driver);
 
-    /// <summary>Reads or writes a register of the SVSM's disks.</summary>
-    /// <param name="register">Its offset: below the registers of all disks, a multiple of 4.</param>
+    /// <summary>Sends the request that <see cref="TryBeginRequest"/> gave room for to one module. For the process of the module that moves the guest.</summary>
+    /// <param name="asking">Index of the module that asks.</param>
+    /// <param name="module">Index of the other one. Untrusted.</param>
+    /// <param name="request">Fields of the message.</param>
+    /// <returns>As <see cref="SendRequest"/>.</returns>
+    InternalState SendRequestTo(int asking, int module, in MoveRequest request);
+
+    /// <summary>Fields of the answer to it, which is ready.</summary>
+    MoveRequest AnswerFields(int asking);
+
+    /// <summary>Reads a part of what there is to move. For the process of the module that moves the guest.</summary>
+    /// <param name="area">What.</param>
+    /// <param name="where">Where. Untrusted.</param>
+    /// <param name="bytes">Gets it: at most a page.</param>
+    /// <param name="count">How many bytes there are.</param>
+    MoveResult ReadMove(MoveArea area, ulong where, Span<byte> bytes, out int count);
+
+    /// <summary>Writes a part of it.</summary>
+    /// <param name="area">What.</param>
+    /// <param name="where">Where. Untrusted.</param>
+    /// <param name="bytes">The bytes: at most a page. Untrusted.</param>
+    /// <param name="asking">Index of the module that writes.</param>
+    MoveResult WriteMove(MoveArea area, ulong where, ReadOnlySpan<byte> bytes, int asking);
+
+    /// <summary>Reads or writes a register of the SVSM's devices.</summary>
+    /// <param name="register">Its offset: below the registers of all devices, a multiple of 4.</param>
     /// <param name="isWrite">Writes <paramref name="value"/>.</param>
     /// <param name="value">The value; gets it, from the host.</param>
     /// <returns>False: the host did not do it.</returns>
-    bool TryAccessDisk(uint register, bool isWrite, ref uint value);
+    bool TryAccessDevice(uint register, bool isWrite, ref uint value);
 
     /// <summary>Writes a line of a module to the log.</summary>
     /// <param name="module">Index of the module.</param>

@@ -4,6 +4,7 @@
 using System;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
+using Svsm.Kernel.Guest;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Modules;
 using Svsm.Kernel.Snp;
@@ -106,13 +107,25 @@ internal unsafe struct ProcessPlatform : IProcessPlatform
     public readonly void EndRequest(int asking) => InternalCalls.End(asking);
 
     /// <inheritdoc/>
-    public readonly Span<byte> DiskMemory => StoreDisks.Memory;
+    public readonly Span<byte> DeviceMemory(ModulePermissions driver) => SvsmDevices.Memory(driver);
 
     /// <inheritdoc/>
-    public readonly ulong DiskMemoryAddress => StoreDisks.MemoryAddress.Value;
+    public readonly ulong DeviceMemoryAddress(ModulePermissions driver) => SvsmDevices.MemoryAddress(driver).Value;
 
     /// <inheritdoc/>
-    public readonly bool TryAccessDisk(uint register, bool isWrite, ref uint value) => StoreDisks.TryAccess(register, isWrite, ref value);
+    public readonly InternalState SendRequestTo(int asking, int module, in MoveRequest request) => InternalCalls.SendTo(asking, module, in request);
+
+    /// <inheritdoc/>
+    public readonly MoveRequest AnswerFields(int asking) => InternalCalls.FieldsOf(asking);
+
+    /// <inheritdoc/>
+    public readonly MoveResult ReadMove(MoveArea area, ulong where, Span<byte> bytes, out int count) => GuestMove.Read(area, where, bytes, out count);
+
+    /// <inheritdoc/>
+    public readonly MoveResult WriteMove(MoveArea area, ulong where, ReadOnlySpan<byte> bytes, int asking) => GuestMove.Write(area, where, bytes, asking);
+
+    /// <inheritdoc/>
+    public readonly bool TryAccessDevice(uint register, bool isWrite, ref uint value) => SvsmDevices.TryAccess(register, isWrite, ref value);
 
     /// <inheritdoc/>
     public readonly CpuidValues Cpuid(uint function, uint index) => VcHandler.Cpuid(function, index);

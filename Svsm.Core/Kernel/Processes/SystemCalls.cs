@@ -283,7 +283,7 @@ internal static unsafe class SystemCalls
         return CallResult.Answered;
     }
 
-    // Descriptors that come with a permission: the security processor, other modules, disks.
+    // Descriptors that come with a permission: the security processor, other modules, devices, the guest to be moved.
     private static CallResult UseGiven<TPlatform>(
         ref Process process, ref TPlatform platform, uint descriptor, ulong buffer, ulong length, ulong offset, bool isWrite)
         where TPlatform : IProcessPlatform
@@ -292,7 +292,8 @@ internal static unsafe class SystemCalls
         {
             ModuleDescriptor.SecurityProcessor or ModuleDescriptor.Services => ModulePermissions.Attest,
             ModuleDescriptor.Store => ModulePermissions.Store,
-            _ => ModulePermissions.KeepStore,
+            ModuleDescriptor.Move => ModulePermissions.Migrate,
+            _ => ModulePermissions.KeepStore | ModulePermissions.Migrate,
         };
         if (descriptor == ModuleDescriptor.Services && isWrite)
         {
@@ -314,7 +315,9 @@ internal static unsafe class SystemCalls
             case ModuleDescriptor.Services:
                 return ReadServices(ref process, ref platform, buffer, length, offset);
             case ModuleDescriptor.Disks:
-                return Return(ref process, AccessDisks(ref process, ref platform, buffer, length, offset, isWrite));
+                return Return(ref process, AccessDevices(ref process, ref platform, buffer, length, offset, isWrite));
+            case ModuleDescriptor.Move:
+                return Move(ref process, ref platform, buffer, length, offset, isWrite);
             default:
                 return isWrite
                     ? Return(ref process, SendRequest(ref process, ref platform, kind, buffer, length, offset))
@@ -468,23 +471,141 @@ internal static unsafe class SystemCalls
         return (long)length;
     }
 
-    private static long AccessDisks<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset, bool isWrite)
+    private static CallResult Move<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset, bool isWrite)
         where TPlatform : IProcessPlatform
     {
-        const ulong AllRegisters = DiskOffset.MaxDisks * DiskOffset.RegistersLength;
+        MoveArea area = (MoveArea)(offset >> MoveOffset.AreaShift);
+        ulong where = offset & ((1ul << MoveOffset.AreaShift) - 1);
+        if (area == MoveArea.ModuleRequest)
+        {
+            return isWrite
+                ? Return(ref process, SendModuleRequest(ref process, ref platform, buffer, length, where))
+                : ReadModuleAnswer(ref process, ref platform, buffer, length, where);
+        }
+
+        // A page at a time, from one copy.
+        Span<byte> page = stackalloc byte[Page.Size];
+        ulong done = 0;
+        long result = length <= MaxTransfer && (length <= Page.Size || area == MoveArea.Pages) ? 0 : Errno.Invalid;
+        while (result == 0 && done < length)
+        {
+            Span<byte> part = page.Slice(0, (int)Math.Min(length - done, Page.Size));
+            result = isWrite ? CopyIn(ref process, ref platform, buffer + done, part) : 0;
+            int count = part.Length;
+            if (result == 0)
+            {
+                result = ErrorOf(isWrite ? platform.WriteMove(area, where + done, part, process.Module) : platform.ReadMove(area, where + done, part, out count));
+            }
+
+            if (result == 0 && !isWrite)
+            {
+                result = CopyOut(ref process, ref platform, buffer + done, part.Slice(0, count));
+            }
+
+            done += (ulong)count;
+            if (count != part.Length)
+            {
+                break;
+            }
+        }
+
+        page.Clear();
+        return Return(ref process, result == 0 ? (long)done : result);
+    }
+
+    private static long ErrorOf(MoveResult result) => result switch
+    {
+        MoveResult.Done => 0,
+        MoveResult.Again => Errno.Again,
+        MoveResult.Fault => Errno.Fault,
+        MoveResult.NoMemory => Errno.NoMemory,
+        MoveResult.NotOffered => Errno.NoCall,
+        _ => Errno.Invalid,
+    };
+
+    private static long SendModuleRequest<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong where)
+        where TPlatform : IProcessPlatform
+    {
+        ModuleMessageKind kind = (ModuleMessageKind)(byte)(where >> MoveOffset.KindShift);
+        if (kind is not (ModuleMessageKind.Save or ModuleMessageKind.Restore or ModuleMessageKind.Leave) || length < MoveRequest.Length ||
+            length > MoveRequest.Length + ModuleMessage.MaxPayload || where >> MoveOffset.KindShift > byte.MaxValue)
+        {
+            return Errno.Invalid;
+        }
+
+        MoveRequest request = default;
+        long result = CopyIn(ref process, ref platform, buffer, MemoryMarshal.AsBytes(new Span<MoveRequest>(ref request)));
+        if (result != 0)
+        {
+            return result;
+        }
+
+        if (!platform.TryBeginRequest(process.Module, kind, (int)length - MoveRequest.Length, out Span<byte> room))
+        {
+            return Errno.NoMemory;
+        }
+
+        result = CopyIn(ref process, ref platform, buffer + MoveRequest.Length, room);
+        if (result == 0)
+        {
+            result = platform.SendRequestTo(process.Module, (int)(ushort)where, in request) switch
+            {
+                InternalState.Pending => 0,
+                InternalState.NotFound => Errno.NoFile,
+                _ => Errno.Input,
+            };
+        }
+
+        if (result != 0)
+        {
+            platform.EndRequest(process.Module);
+            return result;
+        }
+
+        return (long)length;
+    }
+
+    private static CallResult ReadModuleAnswer<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong where)
+        where TPlatform : IProcessPlatform
+    {
+        ModuleMessageKind kind = (ModuleMessageKind)(byte)(where >> MoveOffset.KindShift);
+        InternalState state = platform.AwaitAnswer(process.Module, kind, out ReadOnlySpan<byte> answer);
+        if (state != InternalState.Ready)
+        {
+            return TakeAnswer(ref process, ref platform, state, answer, buffer, length, Errno.Invalid);
+        }
+
+        long result = Errno.Invalid;
+        if (length >= (ulong)answer.Length + MoveRequest.Length)
+        {
+            MoveRequest fields = platform.AnswerFields(process.Module);
+            result = CopyOut(ref process, ref platform, buffer, MemoryMarshal.AsBytes(new ReadOnlySpan<MoveRequest>(in fields)));
+            result = result == 0 ? CopyOut(ref process, ref platform, buffer + MoveRequest.Length, answer) : result;
+            result = result == 0 ? answer.Length + MoveRequest.Length : result;
+        }
+
+        platform.EndRequest(process.Module);
+        return Return(ref process, result);
+    }
+
+    private static long AccessDevices<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, ulong length, ulong offset, bool isWrite)
+        where TPlatform : IProcessPlatform
+    {
+        bool isChannel = (process.Permissions & ModulePermissions.Migrate) != 0;
+        ulong allRegisters = (ulong)(isChannel ? DiskOffset.MaxChannels : DiskOffset.MaxDisks) * DiskOffset.RegistersLength;
         if (offset == DiskOffset.MemoryAddress && length == sizeof(ulong) && !isWrite)
         {
-            ulong address = platform.DiskMemoryAddress;
+            ulong address = platform.DeviceMemoryAddress(process.Permissions);
             long copied = CopyOut(ref process, ref platform, buffer, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in address)));
             return copied == 0 ? sizeof(ulong) : copied;
         }
 
         if (offset - DiskOffset.Memory <= DiskOffset.MemoryLength && length <= DiskOffset.MemoryLength - (offset - DiskOffset.Memory))
         {
-            return CopyDiskMemory(ref process, ref platform, buffer, platform.DiskMemory.Slice((int)(offset - DiskOffset.Memory), (int)length), isWrite);
+            return CopyDeviceMemory(ref process, ref platform, buffer, platform.DeviceMemory(process.Permissions).Slice((int)(offset - DiskOffset.Memory), (int)length), isWrite);
         }
 
-        if (offset >= AllRegisters || offset % sizeof(uint) != 0 || length != sizeof(uint))
+        if (offset >= allRegisters || offset % sizeof(uint) != 0 || length != sizeof(uint))
         {
             return Errno.Invalid;
         }
@@ -492,7 +613,8 @@ internal static unsafe class SystemCalls
         uint value = 0;
         Span<byte> bytes = MemoryMarshal.AsBytes(new Span<uint>(ref value));
         long result = isWrite ? CopyIn(ref process, ref platform, buffer, bytes) : 0;
-        if (result == 0 && !platform.TryAccessDisk((uint)offset, isWrite, ref value))
+        uint register = (uint)offset + (isChannel ? DiskOffset.SourceChannel * DiskOffset.RegistersLength : 0u);
+        if (result == 0 && !platform.TryAccessDevice(register, isWrite, ref value))
         {
             result = Errno.Input;
         }
@@ -506,7 +628,7 @@ internal static unsafe class SystemCalls
     }
 
     // Bytes that the kernel does not look at: whatever the host does to them meanwhile, the process has one copy.
-    private static long CopyDiskMemory<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, Span<byte> shared, bool isWrite)
+    private static long CopyDeviceMemory<TPlatform>(ref Process process, ref TPlatform platform, ulong buffer, Span<byte> shared, bool isWrite)
         where TPlatform : IProcessPlatform
     {
         long result = isWrite ? CopyIn(ref process, ref platform, buffer, shared) : CopyOut(ref process, ref platform, buffer, shared);
@@ -1077,7 +1199,7 @@ internal static unsafe class SystemCalls
     // there is none.
     private const int RandomFile = 0x7FFF_FFFE;
 
-    private const int FirstFile = ModuleDescriptor.Disks + 1;
+    private const int FirstFile = ModuleDescriptor.Move + 1;
 
     // membarrier: MEMBARRIER_CMD_PRIVATE_EXPEDITED and the registration for it. The runtime does not start without.
     private const long PrivateExpedited = 0x18;

@@ -14,6 +14,9 @@
 // A VMSA that is gone is the end of its vCPU: the CPU is without one until CREATE_VCPU gives it another. Gone is what faults or what RMPADJUST
 // refuses; a page that the host puts in its place does both, since it is not validated. The first VMSA is the SVSM's own memory: without it the
 // VM ends.
+//
+// While the guest is stopped to be moved (GuestGate.cs), a vCPU that has come back is served, and not run: its answer waits in its VMSA. A write to a page
+// whose changes are noticed (DirtyPages.cs) is no call; the page is the guest's to write again. Which page, the processor has put into the VMSA.
 
 using System;
 using System.Diagnostics.CodeAnalysis;
@@ -36,11 +39,13 @@ namespace Svsm.Kernel.Protocols;
 internal static class RequestLoop
 {
     private const ulong ExitVmgexit = 0x403;
+    private const ulong ExitNestedPageFault = 0x400;
     private const byte Pending = 1;
 
     // In a VMSA.
     private const int RaxOffset = 0x1F8;
     private const int RegistersOffset = 0x308;
+    private const int ExitInfo2Offset = 0x398;
     private const int ExitCodeOffset = 0x3C0;
 
     /// <summary>Runs the current CPU's vCPU of the guest and answers its calls for as long as the VM exists.</summary>
@@ -53,25 +58,26 @@ internal static class RequestLoop
         while (true)
         {
             vcpu.Lock.Acquire(LockRank.GuestVcpu);
-            if (vcpu.Exists)
-            {
-                Serve(in context, ref vcpu);
-            }
-
-            bool exists = vcpu.Exists;
+            bool isClosed = !vcpu.Exists || Serve(in context, ref vcpu);
+            vcpu.IsQuiet = isClosed && !GuestGate.IsOpen && ModuleService.TryFinish(context.Index);
+            bool runs = vcpu.Exists && !isClosed && GuestGate.IsOpen;
             vcpu.Lock.Release(LockRank.GuestVcpu);
             KernelRecords.NoteFrames();
             Scheduler.Yield();
             SelfCheck.Run();
             Panic.Join();
-            if (!Scheduler.TryLeave(halt: !exists))
+            if (!Scheduler.TryLeave(halt: !runs))
             {
                 continue;
             }
 
-            if (!exists)
+            if (!runs)
             {
-                Doorbell.Halt();
+                // Looked at behind Leave: whoever opens the gate afterwards sees that this CPU is away.
+                if (!GuestGate.IsOpen || !vcpu.Exists)
+                {
+                    Doorbell.Halt();
+                }
             }
             else if (!Host.TryRunVmpl(guest))
             {
@@ -89,17 +95,19 @@ internal static class RequestLoop
         }
     }
 
-    private static void Serve(in GuestContext context, ref GuestVcpu vcpu)
+    // Returns whether the VMSA is closed, and stays so: the guest is stopped.
+    private static bool Serve(in GuestContext context, ref GuestVcpu vcpu)
     {
         SnpPlatform platform = default;
         GuestWindow vmsa = platform.Map(vcpu.Vmsa);
         RmpResult closed = VmsaGate.Close(vmsa, vcpu.Vmsa, context.Vmpl, ref platform);
         bool isThere = closed == RmpResult.FailInUse || (closed == RmpResult.Success && TryServe(vmsa, in context, ref vcpu, ref platform));
-        isThere = isThere && VmsaGate.TryOpen(vmsa);
+        bool opens = GuestGate.IsOpen;
+        isThere = isThere && (!opens || VmsaGate.TryOpen(vmsa));
         platform.Unmap(vmsa);
         if (isThere)
         {
-            return;
+            return !opens && closed == RmpResult.Success;
         }
 
         if (vcpu.IsFirst)
@@ -112,6 +120,7 @@ internal static class RequestLoop
         Log.Decimal((ulong)context.Index);
         Log.End(default, LogLevel.Warning);
         VcpuCalls.Lose(ref vcpu, KernelMemory.PageStates);
+        return true;
     }
 
     // Returns false when the VMSA is gone.
@@ -120,6 +129,14 @@ internal static class RequestLoop
         if (!vmsa.TryReadUInt64(ExitCodeOffset, out ulong exit))
         {
             return false;
+        }
+
+        if (exit == ExitNestedPageFault)
+        {
+            // Whether it could be given back or not, the guest tries again.
+            bool isRead = vmsa.TryReadUInt64(ExitInfo2Offset, out ulong address);
+            _ = isRead && DirtyPages.TryGiveBack(KernelMemory.PageStates, ref platform, new PhysicalAddress(address), context.Vmpl);
+            return isRead;
         }
 
         if (exit != ExitVmgexit || !TryTakeCall(vcpu.CallingArea, ref platform))

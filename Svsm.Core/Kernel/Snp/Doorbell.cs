@@ -15,6 +15,7 @@ using System.Threading;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Memory;
+using Svsm.Kernel.Modules;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Snp;
@@ -76,6 +77,11 @@ internal static unsafe class Doorbell
         {
             // A host that refuses it gets no more of its interrupts through.
             _ = Host.TryWriteMsr(EndOfInterrupt, 0);
+        }
+
+        if (events.IsChannel)
+        {
+            MoveTask.Wake();
         }
 
         cpu.RanProcess &= !events.IsTick;

@@ -14,6 +14,9 @@ internal readonly struct DoorbellEvents
     /// <summary>Vector of another CPU of the SVSM that has something for this one.</summary>
     public const byte Wake = 0xE1;
 
+    /// <summary>Vector of the host, on the boot CPU: the channel of migrations has something for the SVSM.</summary>
+    public const byte Channel = 0xE2;
+
     private const int FlagsShift = 8;
     private const int NoEoiShift = 16;
 
@@ -27,6 +30,9 @@ internal readonly struct DoorbellEvents
 
     /// <summary>The turn of whoever runs is over. Wake-ups, NMIs, events of other VMPLs and vectors that nobody asked for mean nothing.</summary>
     public bool IsTick => (byte)_events == Timer;
+
+    /// <summary>The channel of migrations has something.</summary>
+    public bool IsChannel => (byte)_events == Channel;
 
     /// <summary>The host wants an EOI. Else clearing the page was it.</summary>
     public bool NeedsEoi => (byte)_events != 0 && ((byte)(_events >> NoEoiShift) & HvDoorbellPage.NoEoi) == 0;

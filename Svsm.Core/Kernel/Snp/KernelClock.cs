@@ -34,6 +34,10 @@ internal static class KernelClock
     /// <summary>Nanoseconds since some moment.</summary>
     public static ulong Now => s_scale.ToNanoseconds(X64.ReadTimeStampCounter());
 
+    /// <summary>How far the time-stamp counter counts in a time.</summary>
+    /// <param name="nanoseconds">The time, below 2^33.</param>
+    public static ulong CountsOf(ulong nanoseconds) => s_scale.ToCounts(nanoseconds);
+
     /// <summary>Measures how fast the counter counts. While booting, on a CPU with a doorbell page if it has one.</summary>
     public static void Measure()
     {

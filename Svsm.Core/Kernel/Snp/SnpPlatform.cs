@@ -59,7 +59,7 @@ internal unsafe struct SnpPlatform : IGuestPlatform
 
     /// <inheritdoc/>
     // SAFETY: the window is mapped until Unmap.
-    public readonly GuestWindow Map(PhysicalAddress page) => new(ref *(byte*)AddressSpace.MapWindow(page));
+    public readonly GuestWindow Map(PhysicalAddress page) => new(ref *(byte*)AddressSpace.MapWindow(page), page.PageNumber);
 
     /// <inheritdoc/>
     // SAFETY: only the address is taken.

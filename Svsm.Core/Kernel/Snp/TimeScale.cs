@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
+using System;
+
 namespace Svsm.Kernel.Snp;
 
 /// <summary>From counts of the time-stamp counter to nanoseconds.</summary>
@@ -20,4 +22,8 @@ internal readonly struct TimeScale
 
     /// <summary>Converts. Grows with the counts, and never turns round in the life of a machine.</summary>
     public ulong ToNanoseconds(ulong counts) => ((counts >> FractionBits) * _perCount) + (((counts & ((1ul << FractionBits) - 1)) * _perCount) >> FractionBits);
+
+    /// <summary>Converts back, roughly.</summary>
+    /// <param name="nanoseconds">Below 2^33; what is beyond counts as that.</param>
+    public ulong ToCounts(ulong nanoseconds) => (Math.Min(nanoseconds, (1ul << 33) - 1) << FractionBits) / _perCount;
 }

@@ -1,0 +1,632 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// What the module that moves the guest reads and writes at descriptor 11 (Wire/MoveChannel.cs has what is where, and in which order). Called for the
+// process of that module, which one CPU runs at a time. The other end of a migration is an SVSM that this module trusts; all the same nothing that it sends makes
+// a page of the SVSM one of the guest, or a vCPU one with other rights: what is not as the image of this VM would have it is refused.
+
+using System;
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Threading;
+using Svsm.Kernel.Arch;
+using Svsm.Kernel.Diagnostics;
+using Svsm.Kernel.Locks;
+using Svsm.Kernel.Memory;
+using Svsm.Kernel.Modules;
+using Svsm.Kernel.Protocols;
+using Svsm.Kernel.Snp;
+using Svsm.Platform;
+using Svsm.Wire;
+
+namespace Svsm.Kernel.Guest;
+
+/// <summary>Moves the guest.</summary>
+internal static unsafe class GuestMove
+{
+    // Pages of bits that are asked for: 64 GiB of guest memory.
+    private const int MaxBitPages = 1024;
+    private const int BitsPerByte = 8;
+
+    private static Vmpl s_guest;
+    private static SevFeatures s_features;
+    private static PageRangeList s_ranges;
+    private static int s_rangeCount;
+    private static MoveVcpu s_next;
+
+    [InlineArray(DirtyPages.MaxRanges)]
+    private struct PageRangeList
+    {
+        private PageRange _element0;
+    }
+
+    private static ReadOnlySpan<PageRange> Ranges => ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_rangeCount);
+
+    /// <summary>Makes the list of the guest's memory. While booting.</summary>
+    /// <param name="configuration">The measured configuration.</param>
+    public static void Initialize(in ImageConfiguration configuration)
+    {
+        s_guest = configuration.GuestVmpl;
+        s_features = GuestHandover.FeaturesFor(configuration.SevFeatures);
+        Span<PageRange> list = s_ranges;
+        ReadOnlySpan<PageRange> ram = KernelMemory.GuestRanges;
+        ram.CopyTo(list);
+        s_rangeCount = ram.Length;
+        ReadOnlySpan<GuestRange> launched = ((ReadOnlySpan<GuestRange>)configuration.Ranges).Slice(0, (int)configuration.GuestRangeCount);
+        for (int i = 0; i < launched.Length; i++)
+        {
+            if (launched[i].Kind == GuestRangeKind.Rom)
+            {
+                list[s_rangeCount++] = new PageRange(launched[i].Base >> Page.Shift, launched[i].Length >> Page.Shift);
+            }
+        }
+    }
+
+    /// <summary>Reads a part of what is at an offset.</summary>
+    /// <param name="area">What.</param>
+    /// <param name="where">Where.</param>
+    /// <param name="bytes">Gets it: at most a page.</param>
+    /// <param name="count">How many bytes there are.</param>
+    public static MoveResult Read(MoveArea area, ulong where, Span<byte> bytes, out int count)
+    {
+        count = bytes.Length;
+        switch (area)
+        {
+            case MoveArea.Information when where == 0:
+                MoveInformation information = Describe();
+                count = CopyTo(MemoryMarshal.AsBytes(new ReadOnlySpan<MoveInformation>(in information)), bytes);
+                return MoveResult.Done;
+            case MoveArea.Ranges when where == 0:
+                count = ReadRanges(MemoryMarshal.Cast<byte, MoveRange>(bytes)) * Unsafe.SizeOf<MoveRange>();
+                return MoveResult.Done;
+            case MoveArea.Dirty when DirtyPages.IsTracking:
+                ReadDirty(where, bytes);
+                return MoveResult.Done;
+            case MoveArea.States:
+                ReadStates(where, bytes);
+                return MoveResult.Done;
+            case MoveArea.Pages when where % Page.Size == 0 && bytes.Length == Page.Size:
+                return CopyPage(where, bytes, isWrite: false);
+            case MoveArea.Vcpus when GuestGate.State == MoveState.Stopped:
+                return ReadVcpu(where, bytes, out count);
+            case MoveArea.Modules when where == 0:
+                count = ReadModules(MemoryMarshal.Cast<byte, MoveModule>(bytes)) * MoveModule.Length;
+                return MoveResult.Done;
+            default:
+                return MoveResult.Invalid;
+        }
+    }
+
+    /// <summary>Writes a part of what is at an offset.</summary>
+    /// <param name="area">What.</param>
+    /// <param name="where">Where.</param>
+    /// <param name="bytes">The bytes: at most a page.</param>
+    /// <param name="asking">Index of the module that writes.</param>
+    public static MoveResult Write(MoveArea area, ulong where, ReadOnlySpan<byte> bytes, int asking)
+    {
+        switch (area)
+        {
+            case MoveArea.Control when where == 0 && bytes.Length == sizeof(uint):
+                return Control(MemoryMarshal.Read<MoveControl>(bytes), asking);
+            case MoveArea.Take when where == 0 && bytes.Length % sizeof(ulong) == 0:
+                Take(MemoryMarshal.Cast<byte, ulong>(bytes));
+                return MoveResult.Done;
+            case MoveArea.States when GuestGate.State == MoveState.Held:
+                return WriteStates(where, bytes);
+            case MoveArea.Pages when GuestGate.State == MoveState.Held && where % Page.Size == 0 && bytes.Length == Page.Size:
+                // Reading and writing are one piece of code: the bytes are not changed.
+                return CopyPage(where, MemoryMarshal.CreateSpan(ref MemoryMarshal.GetReference(bytes), bytes.Length), isWrite: true);
+            case MoveArea.Vcpus when GuestGate.State == MoveState.Held:
+                return WriteVcpu(where, bytes);
+            default:
+                return MoveResult.Invalid;
+        }
+    }
+
+    private static MoveInformation Describe() => new()
+    {
+        Vcpus = (uint)GuestVcpus.All.Length,
+        EncryptionBit = (uint)BitOperations.TrailingZeroCount(AddressSpace.EncryptionMask),
+        Features = s_features,
+        Ranges = (uint)s_rangeCount,
+        Modules = (uint)ModuleTable.Modules.Length - 1,
+        State = GuestGate.State,
+        TimeStampCounter = X64.ReadTimeStampCounter(),
+    };
+
+    private static int ReadRanges(Span<MoveRange> to)
+    {
+        ReadOnlySpan<PageRange> ranges = Ranges;
+        int count = Math.Min(ranges.Length, to.Length);
+        for (int i = 0; i < count; i++)
+        {
+            to[i] = new MoveRange(ranges[i].First << Page.Shift, ranges[i].Count << Page.Shift);
+        }
+
+        return count;
+    }
+
+    private static int ReadModules(Span<MoveModule> to)
+    {
+        Span<ModuleRecord> modules = ModuleTable.Modules;
+        int count = 0;
+        for (int i = 0; i < modules.Length && count < to.Length; i++)
+        {
+            if ((modules[i].Entry.Permissions & ModulePermissions.Migrate) == 0)
+            {
+                to[count++] = new MoveModule { Protocol = modules[i].Entry.Protocol, Index = (uint)i, Runs = modules[i].IsRetired ? 0u : 1u };
+            }
+        }
+
+        return count;
+    }
+
+    private static void ReadDirty(ulong firstByte, Span<byte> bits)
+    {
+        for (int i = 0; i < bits.Length; i++)
+        {
+            byte eight = 0;
+            for (int bit = 0; bit < BitsPerByte; bit++)
+            {
+                eight |= DirtyPages.IsDirty(((firstByte + (ulong)i) * BitsPerByte) + (ulong)bit) ? (byte)(1 << bit) : (byte)0;
+            }
+
+            bits[i] = eight;
+        }
+    }
+
+    private static void ReadStates(ulong first, Span<byte> states)
+    {
+        PageStateTable table = KernelMemory.PageStates;
+        for (int i = 0; i < states.Length; i++)
+        {
+            states[i] = (byte)StateOf(table, first + (ulong)i);
+        }
+    }
+
+    private static MovePageState StateOf(in PageStateTable table, ulong page)
+    {
+        if (!IsGuestMemory(page))
+        {
+            return MovePageState.None;
+        }
+
+        return table.Get(page) switch
+        {
+            PageState.Unvalidated => MovePageState.NotValidated,
+            PageState.Svsm => MovePageState.Deposited,
+            PageState.Lost or PageState.Changing => MovePageState.Lost,
+
+            // Absent is ROM.
+            _ => MovePageState.Private,
+        };
+    }
+
+    private static bool IsGuestMemory(ulong page)
+    {
+        ReadOnlySpan<PageRange> ranges = Ranges;
+        for (int i = 0; i < ranges.Length; i++)
+        {
+            if (ranges[i].Contains(page))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    // A VMSA is the guest's page, too, but not one to copy: its contents go with its vCPU.
+    private static MoveResult CopyPage(ulong address, Span<byte> bytes, bool isWrite)
+    {
+        PhysicalAddress page = new(address);
+        PageStateTable table = KernelMemory.PageStates;
+        bool isRom = table.Get(page.PageNumber) == PageState.Absent;
+        if (!IsGuestMemory(page.PageNumber) || (!isRom && table.Pin(page.PageNumber) != PageResult.Success))
+        {
+            return MoveResult.Fault;
+        }
+
+        SnpPlatform platform = default;
+        GuestWindow window = platform.Map(page);
+        bool isCopied = isWrite ? window.TryWrite(0, bytes) : window.TryRead(0, bytes);
+        platform.Unmap(window);
+        if (!isRom)
+        {
+            table.Unpin(page.PageNumber);
+        }
+
+        return isCopied ? MoveResult.Done : MoveResult.Fault;
+    }
+
+    private static void Take(ReadOnlySpan<ulong> pages)
+    {
+        SnpPlatform platform = default;
+        PageStateTable table = KernelMemory.PageStates;
+        for (int i = 0; i < pages.Length; i++)
+        {
+            DirtyPages.Take(table, ref platform, pages[i], s_guest);
+        }
+
+        platform.FlushGuestTranslations();
+    }
+
+    private static MoveResult Control(MoveControl control, int asking)
+    {
+        switch (control)
+        {
+            case MoveControl.Track:
+                return Track();
+            case MoveControl.Stop:
+                return !GuestGate.TryStop(GuestVcpus.All) ? MoveResult.Again : MoveResult.Done;
+            case MoveControl.Run:
+                return GuestGate.TryRun(GuestVcpus.All) ? MoveResult.Done : MoveResult.Invalid;
+            case MoveControl.GiveUp:
+                return GiveUp(asking);
+            case MoveControl.Hold:
+                return GuestGate.TryHold() ? MoveResult.Done : MoveResult.Invalid;
+            default:
+                return MoveResult.Invalid;
+        }
+    }
+
+    private static MoveResult Track()
+    {
+        if (!PerCpu.Current.HasDoorbell)
+        {
+            // Nobody could get a CPU out of the guest.
+            return MoveResult.NotOffered;
+        }
+
+        if (DirtyPages.IsTracking)
+        {
+            DirtyPages.MarkAll();
+            return MoveResult.Done;
+        }
+
+        ulong count = (DirtyPages.BytesFor(Ranges) + Page.Size - 1) / Page.Size;
+        if (count > MaxBitPages || KernelPages.Allocate((int)count, out KernelPages pages) != MemoryError.None)
+        {
+            return MoveResult.NoMemory;
+        }
+
+        // Kept for the next time.
+        DirtyPages.Begin(Ranges, (void*)pages.Release());
+        return MoveResult.Done;
+    }
+
+    // In this order: when the modules end, no vCPU can ask them any more.
+    private static MoveResult GiveUp(int asking)
+    {
+        if (GuestGate.State == MoveState.Gone)
+        {
+            return ModuleService.TryEndOthers(asking) ? MoveResult.Done : MoveResult.Again;
+        }
+
+        if (GuestGate.State != MoveState.Stopped)
+        {
+            return MoveResult.Invalid;
+        }
+
+        Span<GuestVcpu> vcpus = GuestVcpus.All;
+        if (!GuestGate.TryStop(vcpus))
+        {
+            return MoveResult.Again;
+        }
+
+        GuestGate.GiveUp();
+        SnpPlatform platform = default;
+        Span<byte> zeroes = stackalloc byte[Page.Size];
+        zeroes.Clear();
+        for (int i = 0; i < vcpus.Length; i++)
+        {
+            ref GuestVcpu vcpu = ref vcpus[i];
+            vcpu.Lock.Acquire(LockRank.GuestVcpu);
+            if (vcpu.Exists)
+            {
+                // Without EFER.SVME no processor runs it, whatever the host does; without its registers nobody knows where it was.
+                GuestWindow window = platform.Map(vcpu.Vmsa);
+                _ = window.TryWrite(0, zeroes);
+                platform.Unmap(window);
+                vcpu.Exists = false;
+            }
+
+            vcpu.Lock.Release(LockRank.GuestVcpu);
+        }
+
+        Log.End("svsm: the guest was given up: it runs on another machine, or nowhere"u8);
+        return ModuleService.TryEndOthers(asking) ? MoveResult.Done : MoveResult.Again;
+    }
+
+    private static MoveResult ReadVcpu(ulong where, Span<byte> bytes, out int count)
+    {
+        count = 0;
+        Span<GuestVcpu> vcpus = GuestVcpus.All;
+        ulong number = where / MoveVcpu.Stride;
+        if (number >= (ulong)vcpus.Length)
+        {
+            return MoveResult.Invalid;
+        }
+
+        ref GuestVcpu vcpu = ref vcpus[(int)number];
+        vcpu.Lock.Acquire(LockRank.GuestVcpu);
+        MoveResult result = !vcpu.IsQuiet ? MoveResult.Again : MoveResult.Invalid;
+        if (vcpu.IsQuiet && where % MoveVcpu.Stride == 0)
+        {
+            MoveVcpu head = HeadOf(in vcpu, (int)number);
+            count = CopyTo(MemoryMarshal.AsBytes(new ReadOnlySpan<MoveVcpu>(in head)), bytes);
+            result = MoveResult.Done;
+        }
+        else if (vcpu.IsQuiet && vcpu.Exists && where % MoveVcpu.Stride == MoveVcpu.VmsaOffset && bytes.Length == Page.Size)
+        {
+            SnpPlatform platform = default;
+            GuestWindow window = platform.Map(vcpu.Vmsa);
+            result = window.TryRead(0, bytes) ? MoveResult.Done : MoveResult.Fault;
+            platform.Unmap(window);
+            count = bytes.Length;
+        }
+
+        vcpu.Lock.Release(LockRank.GuestVcpu);
+        return result;
+    }
+
+    private static MoveVcpu HeadOf(in GuestVcpu vcpu, int number)
+    {
+        MoveVcpu head = new()
+        {
+            Number = (uint)number,
+            State = vcpu.Exists ? MoveVcpuState.Runs : MoveVcpuState.Waits,
+            TimeStampCounter = X64.ReadTimeStampCounter(),
+        };
+        if (vcpu.Exists)
+        {
+            head.CallingArea = vcpu.CallingArea.Value;
+            head.Vmsa = vcpu.IsFirst ? 0 : vcpu.Vmsa.Value;
+            ref PendingCall call = ref ModuleTable.Calls[number];
+            if (call.State == PendingState.Answered && call.Generation == vcpu.Generation)
+            {
+                head.Call = new MoveCall
+                {
+                    IsThere = 1,
+                    Selector = call.Request.Selector,
+                    Rcx = call.Request.Rcx,
+                    Rdx = call.Request.Rdx,
+                    R8 = call.Request.R8,
+                    R9 = call.Request.R9,
+                    Result = (ulong)call.Result,
+                    AnswerRcx = call.Answer.Rcx,
+                    AnswerRdx = call.Answer.Rdx,
+                    AnswerR8 = call.Answer.R8,
+                    AnswerR9 = call.Answer.R9,
+                };
+            }
+        }
+
+        return head;
+    }
+
+    private static MoveResult WriteStates(ulong first, ReadOnlySpan<byte> states)
+    {
+        PageStateTable table = KernelMemory.PageStates;
+        SnpPlatform platform = default;
+        MoveResult result = MoveResult.Done;
+        int done = 0;
+        for (; done < states.Length && result == MoveResult.Done; done++)
+        {
+            result = BeginState(table, ref platform, first + (ulong)done, (MovePageState)states[done]);
+        }
+
+        // What was taken from the guest of this image, which has never run, is nowhere remembered; the rule is kept all the same.
+        platform.FlushGuestTranslations();
+        for (int i = 0; i < done; i++)
+        {
+            PhysicalAddress page = PhysicalAddress.OfPage(first + (ulong)i);
+            if (table.Get(page.PageNumber) == PageState.Changing)
+            {
+                result = EndState(table, ref platform, page, (MovePageState)states[i]) ? result : MoveResult.Fault;
+            }
+        }
+
+        return result;
+    }
+
+    private static MoveResult BeginState(in PageStateTable table, ref SnpPlatform platform, ulong number, MovePageState wanted)
+    {
+        PhysicalAddress page = PhysicalAddress.OfPage(number);
+        MovePageState state = StateOf(table, number);
+        if (state == wanted)
+        {
+            return MoveResult.Done;
+        }
+
+        if (state is not (MovePageState.Private or MovePageState.NotValidated) || wanted == MovePageState.None || wanted > MovePageState.Lost)
+        {
+            return MoveResult.Invalid;
+        }
+
+        // Pages of the guest of this image that it was to call by, and ROM, are no exception: ROM cannot change, a calling area is given up first.
+        if (table.Get(number) == PageState.CallingArea && GuestPages.ReleaseCallingArea(table, page) != PageResult.Success)
+        {
+            return MoveResult.Invalid;
+        }
+
+        PageResult changed = PageResult.Success;
+        if (state == MovePageState.NotValidated && wanted != MovePageState.Lost)
+        {
+            changed = GuestPages.Validate(table, ref platform, page, PageSize.Small, s_guest);
+        }
+
+        if (changed == PageResult.Success && wanted != MovePageState.Private)
+        {
+            changed = wanted == MovePageState.Deposited ? GuestPages.Take(table, ref platform, page, s_guest, PageState.Svsm)
+                : state == MovePageState.Private ? GuestPages.Rescind(table, ref platform, page, PageSize.Small, s_guest)
+                : table.Begin(page, PageSize.Small, PageState.Unvalidated, PageState.Lost);
+        }
+
+        if (changed == PageResult.HostViolation)
+        {
+            Panic.Stop(TerminationReason.PageStateViolation, "a page of the guest is not in the state that the SVSM gave it"u8, page.Value);
+        }
+
+        return changed == PageResult.Success ? MoveResult.Done : MoveResult.Fault;
+    }
+
+    private static bool EndState(in PageStateTable table, ref SnpPlatform platform, PhysicalAddress page, MovePageState wanted)
+    {
+        if (wanted != MovePageState.Deposited)
+        {
+            table.End(page, PageSize.Small, wanted == MovePageState.Lost ? PageState.Lost : PageState.Unvalidated);
+            return true;
+        }
+
+        platform.Open(page, PageSize.Small);
+        bool isZero = platform.TryZero();
+        platform.Close();
+        table.End(page, PageSize.Small, isZero ? PageState.Svsm : PageState.Lost);
+        return isZero && platform.TryAddSpareFrame(page);
+    }
+
+    private static MoveResult WriteVcpu(ulong where, ReadOnlySpan<byte> bytes)
+    {
+        Span<GuestVcpu> vcpus = GuestVcpus.All;
+        ulong number = where / MoveVcpu.Stride;
+        if (number >= (ulong)vcpus.Length)
+        {
+            return MoveResult.Invalid;
+        }
+
+        if (where % MoveVcpu.Stride == 0 && bytes.Length == MoveVcpu.Length)
+        {
+            s_next = MemoryMarshal.Read<MoveVcpu>(bytes);
+            return s_next.Number != number ? MoveResult.Invalid
+                : s_next.State == MoveVcpuState.Waits ? Remove(ref vcpus[(int)number])
+                : s_next.State == MoveVcpuState.Runs ? MoveResult.Done
+                : MoveResult.Invalid;
+        }
+
+        if (where % MoveVcpu.Stride != MoveVcpu.VmsaOffset || bytes.Length != Page.Size || s_next.Number != number || s_next.State != MoveVcpuState.Runs)
+        {
+            return MoveResult.Invalid;
+        }
+
+        ref GuestVcpu vcpu = ref vcpus[(int)number];
+        vcpu.Lock.Acquire(LockRank.GuestVcpu);
+        MoveResult result = PutVcpu(ref vcpu, (int)number, bytes);
+        vcpu.Lock.Release(LockRank.GuestVcpu);
+        return result;
+    }
+
+    // The boot vCPU of this image's guest is there while the guest is held, and its calling area.
+    private static MoveResult Remove(ref GuestVcpu vcpu)
+    {
+        vcpu.Lock.Acquire(LockRank.GuestVcpu);
+        if (vcpu.Exists)
+        {
+            _ = GuestPages.ReleaseCallingArea(KernelMemory.PageStates, vcpu.CallingArea);
+            vcpu.Exists = false;
+        }
+
+        vcpu.Lock.Release(LockRank.GuestVcpu);
+        return MoveResult.Done;
+    }
+
+    private static MoveResult PutVcpu(ref GuestVcpu vcpu, int number, ReadOnlySpan<byte> contents)
+    {
+        PageStateTable table = KernelMemory.PageStates;
+        SnpPlatform platform = default;
+        PhysicalAddress area = new(s_next.CallingArea);
+        PhysicalAddress vmsa = s_next.Vmsa == 0 ? vcpu.Vmsa : new PhysicalAddress(s_next.Vmsa);
+        bool isOwn = s_next.Vmsa == 0;
+        if (!area.IsAlignedTo(PageSize.Small) || !vmsa.IsAlignedTo(PageSize.Small) || (isOwn && !vcpu.IsFirst) || contents[VcpuCalls.VmplOffset] != (byte)s_guest ||
+            MemoryMarshal.Read<ulong>(contents.Slice(VcpuCalls.FeaturesOffset)) != (ulong)s_features)
+        {
+            return MoveResult.Invalid;
+        }
+
+        // What the guest of this image had is nobody's: its boot vCPU never ran.
+        if (vcpu.Exists && vcpu.CallingArea.Value != area.Value && GuestPages.IsGuestPage(table, vcpu.CallingArea))
+        {
+            _ = GuestPages.ReleaseCallingArea(table, vcpu.CallingArea);
+        }
+
+        PageResult claimed = GuestPages.ClaimCallingArea(table, area);
+        if (claimed is not (PageResult.Success or PageResult.NoChange))
+        {
+            return MoveResult.Invalid;
+        }
+
+        if (!isOwn)
+        {
+            if (GuestPages.Take(table, ref platform, vmsa, s_guest, PageState.Vmsa) != PageResult.Success)
+            {
+                return MoveResult.Invalid;
+            }
+
+            platform.FlushGuestTranslations();
+        }
+
+        GuestWindow window = platform.Map(vmsa);
+        bool isWritten = window.TryWrite(0, contents) && window.TryAndUInt64(VmsaGate.EferOffset, ~VmsaGate.EferSvme);
+        platform.Unmap(window);
+        if (!isOwn)
+        {
+            platform.Open(vmsa, PageSize.Small);
+            isWritten = isWritten && platform.RmpAdjust(s_guest, RmpPermissions.GuestVmsa) == RmpResult.Success;
+            platform.Close();
+            table.End(vmsa, PageSize.Small, isWritten ? PageState.Vmsa : PageState.Lost);
+            isWritten = isWritten && Host.TryCreateVcpu((uint)number, s_guest, vmsa, s_features);
+        }
+
+        vcpu.Vmsa = vmsa;
+        vcpu.CallingArea = area;
+        vcpu.Features = s_features;
+        vcpu.IsFirst = isOwn;
+        vcpu.Exists = isWritten;
+        vcpu.Generation++;
+        return !isWritten ? MoveResult.Fault : PutCall(number, in vcpu) ? MoveResult.Done : MoveResult.Invalid;
+    }
+
+    // An answer of a module that the vCPU has not taken yet: it gets it when it asks again.
+    private static bool PutCall(int number, in GuestVcpu vcpu)
+    {
+        ref PendingCall call = ref ModuleTable.Calls[number];
+        call = default;
+        if (s_next.Call.IsThere == 0)
+        {
+            return true;
+        }
+
+        SvsmRequest request = new()
+        {
+            Selector = s_next.Call.Selector, Rcx = s_next.Call.Rcx, Rdx = s_next.Call.Rdx, R8 = s_next.Call.R8, R9 = s_next.Call.R9,
+        };
+        if (!ProtocolTable.TryFindModule(request.Protocol, out int module))
+        {
+            return false;
+        }
+
+        call = new PendingCall
+        {
+            State = PendingState.Answered,
+            Module = module,
+            Next = ModuleRecord.NoCall,
+            Generation = vcpu.Generation,
+            Request = request,
+            Answer = request,
+            Result = (SvsmResultCode)s_next.Call.Result,
+        };
+        call.Answer.Rcx = s_next.Call.AnswerRcx;
+        call.Answer.Rdx = s_next.Call.AnswerRdx;
+        call.Answer.R8 = s_next.Call.AnswerR8;
+        call.Answer.R9 = s_next.Call.AnswerR9;
+        return true;
+    }
+
+    private static int CopyTo(ReadOnlySpan<byte> from, Span<byte> to)
+    {
+        int count = Math.Min(from.Length, to.Length);
+        from.Slice(0, count).CopyTo(to);
+        return count;
+    }
+}
