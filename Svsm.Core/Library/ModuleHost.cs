@@ -10,6 +10,7 @@
 using System;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using Svsm.Wire;
 
 namespace Svsm.Core;
@@ -39,15 +40,21 @@ public static class ModuleHost
             using SvsmModule module = create();
             module.Attach(channel.Guest, channel.Log, new DescriptorSecurityProcessor(), new DescriptorManifests(), new DescriptorPeers(), new DescriptorDisks());
             module.Start();
+            var requests = new ModuleRequests(module);
             while (channel.TryReceive(out ModuleMessage request, out byte[] contents))
             {
-                if (!ModuleRequests.TryAnswer(module, in request, contents, out ModuleMessage answer, out ReadOnlyMemory<byte> payload))
+                if (!requests.TryAnswer(in request, contents, out ModuleMessage answer, out ReadOnlyMemory<byte> payload))
                 {
                     channel.Log.Error("a message on the channel is no request");
                     return BadChannel;
                 }
 
                 DescriptorChannel.Send(in answer, payload.Span);
+                requests.Answered();
+                if (request.Kind == ModuleMessageKind.Restore)
+                {
+                    CryptographicOperations.ZeroMemory(contents);
+                }
             }
 
             return channel.IsBroken ? BadChannel : Ended;

@@ -236,41 +236,7 @@ public sealed class Tpm
             return false;
         }
 
-        var saved = new VolatileState
-        {
-            PersistentDigest = digest,
-            IsStarted = IsStarted,
-            WasOrderly = WasOrderly,
-            IsPcrAllocationPending = IsPcrAllocationPending,
-            Time = Time,
-            TimeEpoch = TimeEpoch,
-            ClockRate = _clockRate,
-            ClockRemainder = _clockRemainder,
-            SelfHealTime = DictionaryAttack.Times.SelfHeal,
-            LockoutTime = DictionaryAttack.Times.Lockout,
-            Reset = ResetState,
-            Clear = ClearState,
-            Pcrs = IsStarted ? Pcrs.Save(all: true) : [],
-            Sessions = Sessions.Loaded(),
-            ExclusiveAuditSession = Sessions.ExclusiveAuditSession,
-            Untested = SelfTests.Untested(),
-            Objects = Objects.Save(),
-            Measurement = SaveMeasurement(),
-            StaticMeasurement = [.. _staticMeasurement],
-        };
-        var buffer = new byte[VolatileState.MaxSize + PersistentState.MaxBlobSize];
-        var writer = new TpmWriter(buffer);
-        writer.WriteUInt32(VolatileState.Magic);
-        writer.WriteUInt16(VolatileState.Version);
-        saved.Write(ref writer);
-        if (_platform.Storage is null)
-        {
-            WriteBlob(ref writer);
-        }
-
-        state = writer.Written.ToArray();
-        CryptographicOperations.ZeroMemory(buffer);
-        saved.Clean();
+        state = Save(digest, withPersistent: _platform.Storage is null);
 
         // There is one TPM: from here on it is the other one.
         Sessions.Clear();
@@ -290,41 +256,69 @@ public sealed class Tpm
     {
         ArgumentNullException.ThrowIfNull(platform);
         tpm = null;
-        var reader = new TpmReader(state);
-        if (reader.ReadUInt32(out uint magic) != TpmResponseCode.Success || magic != VolatileState.Magic
-            || reader.ReadUInt16(out ushort version) != TpmResponseCode.Success || version != VolatileState.Version
-            || VolatileState.Read(ref reader, out VolatileState saved) != TpmResponseCode.Success
-            || !saved.HasGoodHandles()
-            || (platform.Storage is not null && reader.Remaining != 0))
+        if (!TryReadState(state, out VolatileState? saved, out byte[] blob) || (platform.Storage is not null && blob.Length != 0))
         {
             return TpmOpenResult.StateInvalid;
         }
 
-        byte[] blob = state[^reader.Remaining..].ToArray();
         TpmStorageResult read = platform.Storage?.Read(out blob) ?? TpmStorageResult.Done;
-        if (read != TpmStorageResult.Done)
+        return read == TpmStorageResult.Done ? TryGoOn(platform, saved, blob, out tpm)
+            : read == TpmStorageResult.Absent ? TpmOpenResult.NotManufactured
+            : TpmOpenResult.StorageFailed;
+    }
+
+    /// <summary>
+    /// Gives all of the TPM, what its storage has included, for <see cref="TryRestore"/>. It goes on as if nothing had been: of the two only one is to be used. An
+    /// unfinished command is not in it, for it has changed nothing.
+    /// </summary>
+    /// <param name="state">The state, as secret as the storage; empty when the result is false.</param>
+    /// <returns>False when the TPM is in failure mode.</returns>
+    public bool TrySave(out byte[] state)
+    {
+        state = [];
+        if (IsFailed)
         {
-            return read == TpmStorageResult.Absent ? TpmOpenResult.NotManufactured : TpmOpenResult.StorageFailed;
+            return false;
         }
 
-        if (!CryptographicOperations.FixedTimeEquals(SHA256(blob), saved.PersistentDigest) || !TryReadBlob(blob, out PersistentState? persistent))
+        if (IsStarted)
+        {
+            Advance();
+        }
+
+        var writer = new TpmWriter(_blob);
+        WriteBlob(ref writer);
+        byte[] digest = SHA256(writer.Written);
+        CryptographicOperations.ZeroMemory(writer.Written);
+        state = Save(digest, withPersistent: true);
+        return true;
+    }
+
+    /// <summary>Goes on with a TPM of which <see cref="TrySave"/> has given the state. Its clock has stood since then; random numbers are others.</summary>
+    /// <param name="platform">Where it lives now. Its storage gets what is to survive, in the place of what it has; null: it becomes an ephemeral TPM.</param>
+    /// <param name="state">The state, authentic.</param>
+    /// <param name="tpm">The TPM when the result is <see cref="TpmOpenResult.Done"/>.</param>
+    /// <returns>
+    /// <see cref="TpmOpenResult.StateInvalid"/>, <see cref="TpmOpenResult.NoEntropy"/>: nothing has happened; <see cref="TpmOpenResult.StorageFailed"/>: the storage may have it.
+    /// </returns>
+    public static TpmOpenResult TryRestore(TpmPlatform platform, ReadOnlyMemory<byte> state, out Tpm? tpm)
+    {
+        ArgumentNullException.ThrowIfNull(platform);
+        tpm = null;
+        if (!TryReadState(state, out VolatileState? saved, out byte[] blob))
         {
             return TpmOpenResult.StateInvalid;
         }
 
-        if (!TrySeedRandom(platform, out CounterDrbg? random))
+        TpmOpenResult result = TryGoOn(platform, saved, blob, out Tpm? made);
+        CryptographicOperations.ZeroMemory(blob);
+        if (result == TpmOpenResult.Done && !made!.Commit())
         {
-            return TpmOpenResult.NoEntropy;
+            result = TpmOpenResult.StorageFailed;
         }
 
-        var resumed = new Tpm(platform, persistent, random);
-        if (!resumed.TryTake(saved))
-        {
-            return TpmOpenResult.StateInvalid;
-        }
-
-        tpm = resumed;
-        return TpmOpenResult.Done;
+        tpm = result == TpmOpenResult.Done ? made : null;
+        return result;
     }
 
     /// <summary>Power-on (_TPM_Init): everything volatile is gone, TPM2_Startup is next. A TPM in failure mode takes its state from its storage again; without storage it stays failed.</summary>
@@ -772,7 +766,89 @@ public sealed class Tpm
         return true;
     }
 
-    private static byte[] SHA256(byte[] blob) => new BouncyCastleCryptography().Hash(AlgorithmId.Sha256, blob);
+    private static byte[] SHA256(ReadOnlySpan<byte> blob) => new BouncyCastleCryptography().Hash(AlgorithmId.Sha256, blob);
+
+    // The volatile state, and what follows it.
+    private static bool TryReadState(ReadOnlyMemory<byte> state, [NotNullWhen(true)] out VolatileState? saved, out byte[] rest)
+    {
+        var reader = new TpmReader(state);
+        saved = null;
+        rest = [];
+        if (reader.ReadUInt32(out uint magic) != TpmResponseCode.Success || magic != VolatileState.Magic
+            || reader.ReadUInt16(out ushort version) != TpmResponseCode.Success || version != VolatileState.Version
+            || VolatileState.Read(ref reader, out saved) != TpmResponseCode.Success
+            || !saved.HasGoodHandles())
+        {
+            return false;
+        }
+
+        rest = state[^reader.Remaining..].ToArray();
+        return true;
+    }
+
+    private static TpmOpenResult TryGoOn(TpmPlatform platform, VolatileState saved, byte[] blob, out Tpm? tpm)
+    {
+        tpm = null;
+        if (!CryptographicOperations.FixedTimeEquals(SHA256(blob), saved.PersistentDigest) || !TryReadBlob(blob, out PersistentState? persistent))
+        {
+            return TpmOpenResult.StateInvalid;
+        }
+
+        if (!TrySeedRandom(platform, out CounterDrbg? random))
+        {
+            return TpmOpenResult.NoEntropy;
+        }
+
+        var next = new Tpm(platform, persistent, random);
+        if (!next.TryTake(saved))
+        {
+            return TpmOpenResult.StateInvalid;
+        }
+
+        tpm = next;
+        return TpmOpenResult.Done;
+    }
+
+    // Everything but the persistent state, and that as well if it is wanted.
+    private byte[] Save(byte[] persistentDigest, bool withPersistent)
+    {
+        var saved = new VolatileState
+        {
+            PersistentDigest = persistentDigest,
+            IsStarted = IsStarted,
+            WasOrderly = WasOrderly,
+            IsPcrAllocationPending = IsPcrAllocationPending,
+            Time = Time,
+            TimeEpoch = TimeEpoch,
+            ClockRate = _clockRate,
+            ClockRemainder = _clockRemainder,
+            SelfHealTime = DictionaryAttack.Times.SelfHeal,
+            LockoutTime = DictionaryAttack.Times.Lockout,
+            Reset = ResetState,
+            Clear = ClearState,
+            Pcrs = IsStarted ? Pcrs.Save(all: true) : [],
+            Sessions = Sessions.Loaded(),
+            ExclusiveAuditSession = Sessions.ExclusiveAuditSession,
+            Untested = SelfTests.Untested(),
+            Objects = Objects.Save(),
+            Measurement = SaveMeasurement(),
+            StaticMeasurement = [.. _staticMeasurement],
+        };
+        var buffer = new byte[VolatileState.MaxSize + PersistentState.MaxBlobSize];
+        var writer = new TpmWriter(buffer);
+        writer.WriteUInt32(VolatileState.Magic);
+        writer.WriteUInt16(VolatileState.Version);
+        saved.Write(ref writer);
+        if (withPersistent)
+        {
+            WriteBlob(ref writer);
+        }
+
+        byte[] state = writer.Written.ToArray();
+        CryptographicOperations.ZeroMemory(buffer);
+        saved.Clean();
+        return state;
+    }
 
     // Everything but the persistent state; false when it does not fit together.
     private bool TryTake(VolatileState saved)
@@ -854,7 +930,7 @@ public sealed class Tpm
         {
             var writer = new TpmWriter(_blob);
             WriteBlob(ref writer);
-            digest = withDigest ? SHA256(writer.Written.ToArray()) : [];
+            digest = withDigest ? SHA256(writer.Written) : [];
             TpmStorageResult result = _platform.Storage?.Write(writer.Written) ?? TpmStorageResult.Done;
             CryptographicOperations.ZeroMemory(writer.Written);
             if (result != TpmStorageResult.Done)

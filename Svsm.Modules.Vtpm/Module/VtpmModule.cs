@@ -16,12 +16,18 @@
 // opened there is no TPM: never a new one in the place of the old one. In an image without a store the TPM lives as long as the process: its seeds are
 // made when it starts, and a verifier can tell (bit 0 of the firmware version).
 //
+// With a guest that moves to another SVSM goes all of the TPM, and its clock stands meanwhile; random numbers are others afterwards. A TPM in failure mode does not
+// move, and one that is stored only to where there is a store as well: it would end with the VM, and nobody would have been told.
+//
+//   state, version 1     u32 flags, little-endian: bit 0 the TPM is stored | what Tpm.TrySave gives (docs/vtpm.md, "State")
+//
 // When the guest starts anew it is powered on anew, which is what a reset of the machine does to a TPM. The module is not to be restarted after a failure
 // (its item in the package says so): a fresh TPM under a running guest would have PCRs that anybody could fill again.
 //
 // Source: Secure VM Service Module specification, "vTPM Protocol".
 
 using System;
+using System.Buffers.Binary;
 using System.Security.Cryptography;
 using Svsm.Core;
 using Svsm.Wire;
@@ -37,9 +43,16 @@ public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
 
     private const int CommandMilliseconds = 30_000;
 
+    private const uint FirstStateVersion = 1;
+    private const uint StoredFlag = 1;
+
     private readonly byte[] _buffer = new byte[VtpmProtocol.BufferSize];
+    private TpmPlatform? _platform;
     private Tpm? _tpm;
     private VtpmProtocol? _protocol;
+
+    /// <inheritdoc/>
+    protected override uint StateVersion => _tpm!.IsFailed ? 0 : FirstStateVersion;
 
     /// <inheritdoc/>
     long ITpmClock.Milliseconds => Environment.TickCount64;
@@ -69,12 +82,12 @@ public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
         }
 
         ITpmStorage? storage = status == StoreStatus.Done ? new StoredState(Store) : null;
-        var platform = new TpmPlatform(this, this, storage) { MessageSize = VtpmProtocol.MaxCommandSize, CommandMilliseconds = CommandMilliseconds };
-        TpmOpenResult result = storage is null ? TpmOpenResult.NotManufactured : Tpm.TryOpen(platform, out _tpm);
+        _platform = new TpmPlatform(this, this, storage) { MessageSize = VtpmProtocol.MaxCommandSize, CommandMilliseconds = CommandMilliseconds };
+        TpmOpenResult result = storage is null ? TpmOpenResult.NotManufactured : Tpm.TryOpen(_platform, out _tpm);
         bool isNew = result == TpmOpenResult.NotManufactured;
         if (isNew)
         {
-            result = Tpm.TryManufacture(platform, out _tpm);
+            result = Tpm.TryManufacture(_platform, out _tpm);
         }
 
         if (result != TpmOpenResult.Done)
@@ -113,6 +126,54 @@ public sealed class VtpmModule : SvsmModule, ITpmClock, ITpmEntropy
 
     /// <inheritdoc/>
     protected override void Reset() => _tpm!.PowerOn();
+
+    /// <inheritdoc/>
+    protected override ReadOnlyMemory<byte> SaveState()
+    {
+        if (!_tpm!.TrySave(out byte[] saved))
+        {
+            throw new InvalidOperationException("a TPM in failure mode was asked for its state");
+        }
+
+        byte[] state = new byte[sizeof(uint) + saved.Length];
+        BinaryPrimitives.WriteUInt32LittleEndian(state, _tpm.IsEphemeral ? 0 : StoredFlag);
+        saved.CopyTo(state, sizeof(uint));
+        CryptographicOperations.ZeroMemory(saved);
+        return state;
+    }
+
+    /// <inheritdoc/>
+    protected override bool TryRestoreState(uint version, ReadOnlyMemory<byte> state)
+    {
+        if (version != FirstStateVersion || state.Length < sizeof(uint))
+        {
+            return false;
+        }
+
+        uint flags = BinaryPrimitives.ReadUInt32LittleEndian(state.Span);
+        if ((flags & ~StoredFlag) != 0)
+        {
+            return false;
+        }
+
+        if (flags == StoredFlag && _platform!.Storage is null)
+        {
+            Log.Error("the TPM of the guest that comes is a stored one, and this image has no store for it");
+            return false;
+        }
+
+        TpmOpenResult result = Tpm.TryRestore(_platform!, state[sizeof(uint)..], out Tpm? tpm);
+        if (result != TpmOpenResult.Done)
+        {
+            Log.Error($"the TPM of the guest that comes cannot be taken: {result}");
+            return false;
+        }
+
+        _tpm = tpm;
+        _protocol = new VtpmProtocol(tpm!, this);
+        Log.Information($"the TPM of the guest that comes{(tpm!.IsEphemeral ? "" : ", stored")}");
+        return true;
+    }
 
     private SvsmResult Execute(int vcpu, PhysicalAddress address)
     {

@@ -57,6 +57,41 @@ public sealed class ModuleProcessTests
 
     [Theory]
     [MemberData(nameof(Programs))]
+    public async Task Process_State_MovesToAnotherOne(string[] program)
+    {
+        await using ModuleProcess source = Start(program);
+        await using ModuleProcess target = Start(program);
+        foreach (uint length in (uint[])[0, 5, ModuleMessage.MaxState])
+        {
+            await source.CallAsync(Module.Keep, length, 3);
+            Assert.Equal(2u, await source.GetStateVersionAsync());
+
+            ModuleState state = Assert.NotNull(await source.SaveAsync());
+
+            Assert.Equal(2u, state.Version);
+            Assert.Equal(Enumerable.Repeat((byte)3, (int)length), state.Bytes.ToArray());
+        }
+
+        Assert.True(await target.RestoreAsync(Assert.NotNull(await source.SaveAsync())));
+        Assert.True(await source.LeaveAsync());
+
+        Assert.Equal(new SvsmAnswer(SvsmResultCode.Success, ModuleMessage.MaxState, 3 * ModuleMessage.MaxState, 0, 0), await target.CallAsync(Module.Tell));
+        Assert.Equal(new SvsmAnswer(SvsmResultCode.Success, ModuleMessage.MaxState, 3 * ModuleMessage.MaxState, 0, 0), await source.CallAsync(Module.Tell));
+        Assert.False(await target.RestoreAsync(new(2, new byte[3])));
+    }
+
+    [Theory]
+    [MemberData(nameof(Programs))]
+    public async Task Process_StateThatIsTooLarge_IsTheEnd(string[] program)
+    {
+        await using ModuleProcess module = Start(program);
+        await module.CallAsync(Module.Keep, ModuleMessage.MaxState + 1, 3);
+
+        await Assert.ThrowsAsync<ModuleProcessException>(module.SaveAsync);
+    }
+
+    [Theory]
+    [MemberData(nameof(Programs))]
     public async Task Process_Log_HasLevelAndEscapes(string[] program)
     {
         await using ModuleProcess module = Start(program);
@@ -82,7 +117,9 @@ public sealed class ModuleProcessTests
 
     public static TheoryData<byte[]> NoRequests => new(
         new byte[ModuleMessage.Length],
-        Bytes(kind: 6),
+        Bytes(kind: 9),
+        Bytes(kind: 6, payload: 1),
+        Bytes(kind: 7, payload: ModuleMessage.MaxPayload + 1),
         Bytes(kind: 1, payload: 1),
         [.. Bytes(kind: 1, payload: 1), 0],
         Bytes(kind: 4, payload: ModuleMessage.MaxPayload + 1),

@@ -55,10 +55,20 @@ public sealed class TestModule : SvsmModule
     /// <summary>Reads 8 bytes of its own memory at RCX, whatever is there; RCX: what they are.</summary>
     public const uint Peek = 13;
 
+    /// <summary>Keeps RCX bytes of RDX: the state that moves. One byte more than a state may have can be kept.</summary>
+    public const uint Keep = 14;
+
+    /// <summary>RCX: how many bytes are kept, RDX: their sum.</summary>
+    public const uint Tell = 15;
+
     // Guests call as often as they like.
     private const int MaxSteps = 100;
 
+    private byte[] _kept = [];
+
     public List<string> Steps { get; } = [];
+
+    protected override uint StateVersion => 2;
 
     protected override void Start() => Steps.Add("start");
 
@@ -134,9 +144,49 @@ public sealed class TestModule : SvsmModule
             case Peek:
                 return new SvsmResult(SvsmResultCode.Success) { Rcx = Misdeeds.Peek(request.Rcx) };
 
+            case Keep when request.Rcx <= ModuleMessage.MaxState + 1:
+                _kept = new byte[request.Rcx];
+                Array.Fill(_kept, (byte)request.Rdx);
+                return SvsmResultCode.Success;
+
+            case Tell:
+                ulong sum = 0;
+                foreach (byte kept in _kept)
+                {
+                    sum += kept;
+                }
+
+                return new SvsmResult(SvsmResultCode.Success) { Rcx = (ulong)_kept.Length, Rdx = sum };
+
             default:
                 return SvsmResultCode.UnsupportedCall;
         }
+    }
+
+    protected override ReadOnlyMemory<byte> SaveState()
+    {
+        Note("save");
+        return _kept.AsSpan().ToArray();
+    }
+
+    // A state of version 1 has no zeroes, one of version 2 any bytes of one value.
+    protected override bool TryRestoreState(uint version, ReadOnlyMemory<byte> state)
+    {
+        Note($"restore {state.Length} bytes of version {version}");
+        ReadOnlySpan<byte> bytes = state.Span;
+        if (!bytes.IsEmpty && (bytes.ContainsAnyExcept(bytes[0]) || (version == 1 && bytes[0] == 0)))
+        {
+            return false;
+        }
+
+        _kept = bytes.ToArray();
+        return true;
+    }
+
+    protected override bool TryLeave()
+    {
+        Note("leave");
+        return _kept.Length != 13;
     }
 
     private void Note(string step)

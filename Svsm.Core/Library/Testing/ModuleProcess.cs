@@ -9,6 +9,7 @@
 // process is ended and the call throws.
 
 using System;
+using System.Buffers;
 using System.Collections.Generic;
 using System.Diagnostics;
 using System.IO;
@@ -183,6 +184,74 @@ public sealed class ModuleProcess : IAsyncDisposable
     /// <exception cref="TimeoutException">It took too long.</exception>
     public Task ResetAsync() => SendAsync(new() { Kind = ModuleMessageKind.Reset });
 
+    /// <summary>Asks for the version of the state, as the SVSM does before the guest begins to move.</summary>
+    /// <returns>The version; 0: the module cannot move.</returns>
+    /// <exception cref="ModuleProcessException">The process ended, or what it sent is no answer.</exception>
+    /// <exception cref="TimeoutException">It took too long.</exception>
+    public async Task<uint> GetStateVersionAsync()
+    {
+        (ModuleMessage answer, _) = await SendAsync(new() { Kind = ModuleMessageKind.Save, Rcx = ModuleMessage.VersionOnly }).ConfigureAwait(false);
+        return answer.Call;
+    }
+
+    /// <summary>Asks for the state, part by part, as the SVSM does when the guest moves.</summary>
+    /// <returns>The state, or null: the module cannot move.</returns>
+    /// <exception cref="ModuleProcessException">The process ended, or what it sent is no answer.</exception>
+    /// <exception cref="TimeoutException">It took too long.</exception>
+    public async Task<ModuleState?> SaveAsync()
+    {
+        var state = new ArrayBufferWriter<byte>();
+        ModuleMessage answer;
+        do
+        {
+            (answer, byte[] part) = await SendAsync(new() { Kind = ModuleMessageKind.Save, Rcx = (ulong)state.WrittenCount }).ConfigureAwait(false);
+            if ((SvsmResultCode)answer.Result != SvsmResultCode.Success)
+            {
+                return null;
+            }
+
+            state.Write(part);
+            if (answer.Rdx > ModuleMessage.MaxState || (ulong)state.WrittenCount > answer.Rdx || (part.Length == 0 && answer.Rdx != 0))
+            {
+                throw Failed($"a state of {answer.Rdx} bytes, of which {state.WrittenCount} came; wanted are at most {ModuleMessage.MaxState}, and bytes in each part");
+            }
+        }
+        while ((ulong)state.WrittenCount != answer.Rdx);
+
+        return new(answer.Call, state.WrittenMemory);
+    }
+
+    /// <summary>Gives a state to the module, part by part, as the SVSM does that a guest moves to.</summary>
+    /// <param name="state">The state.</param>
+    /// <returns>False: it does not take it, or it had a call or a state already.</returns>
+    /// <exception cref="ModuleProcessException">The process ended, or what it sent is no answer.</exception>
+    /// <exception cref="TimeoutException">It took too long.</exception>
+    public async Task<bool> RestoreAsync(ModuleState state)
+    {
+        int length = 0;
+        ModuleMessage answer;
+        do
+        {
+            ReadOnlyMemory<byte> part = state.Bytes.Slice(length, Math.Min(state.Bytes.Length - length, ModuleMessage.MaxPayload));
+            (answer, _) = await SendAsync(
+                new() { Kind = ModuleMessageKind.Restore, Call = state.Version, Rcx = (ulong)length, Rdx = (ulong)state.Bytes.Length }, part).ConfigureAwait(false);
+            length += part.Length;
+        }
+        while (length < state.Bytes.Length && (SvsmResultCode)answer.Result == SvsmResultCode.Success);
+
+        return (SvsmResultCode)answer.Result == SvsmResultCode.Success;
+    }
+
+    /// <summary>Says that everything of the guest is at another SVSM.</summary>
+    /// <returns>False: the module cannot let it go.</returns>
+    /// <exception cref="ModuleProcessException">The process ended, or what it sent is no answer.</exception>
+    /// <exception cref="TimeoutException">It took too long.</exception>
+    public async Task<bool> LeaveAsync()
+    {
+        (ModuleMessage answer, _) = await SendAsync(new() { Kind = ModuleMessageKind.Leave }).ConfigureAwait(false);
+        return (SvsmResultCode)answer.Result == SvsmResultCode.Success;
+    }
+
     /// <summary>Sends bytes that need not be a request. For tests of the program.</summary>
     /// <param name="bytes">The bytes.</param>
     public async Task SendRawAsync(ReadOnlyMemory<byte> bytes)
@@ -223,19 +292,21 @@ public sealed class ModuleProcess : IAsyncDisposable
         _process.Dispose();
     }
 
-    private async Task<(ModuleMessage Answer, byte[] Payload)> SendAsync(ModuleMessage request)
+    private async Task<(ModuleMessage Answer, byte[] Payload)> SendAsync(ModuleMessage request, ReadOnlyMemory<byte> contents = default)
     {
         request.Sequence = ++_sequence;
+        request.PayloadSize = (uint)contents.Length;
         byte[] bytes = new byte[ModuleMessage.Length];
         MemoryMarshal.Write(bytes, in request);
         using var late = new CancellationTokenSource(_limit);
         try
         {
             await SendRawAsync(bytes).ConfigureAwait(false);
+            await SendRawAsync(contents).ConfigureAwait(false);
             await _answers.ReadExactlyAsync(bytes, late.Token).ConfigureAwait(false);
             ModuleMessage answer = MemoryMarshal.Read<ModuleMessage>(bytes);
             if (answer.Kind != request.Kind || answer.Sequence != request.Sequence || answer.PayloadSize > ModuleMessage.MaxPayload ||
-                (answer.Kind != ModuleMessageKind.Manifest && answer.PayloadSize != 0))
+                (answer.Kind is not (ModuleMessageKind.Manifest or ModuleMessageKind.Save) && answer.PayloadSize != 0))
             {
                 throw Failed(
                     $"what the module's process sent is no answer to request {request.Sequence} ({request.Kind}): kind {answer.Kind}, number {answer.Sequence}, {answer.PayloadSize} bytes of payload");

@@ -9,6 +9,7 @@
 //   Assert.Equal(SvsmResultCode.Success, answer.Code);
 
 using System;
+using System.Buffers;
 using System.Collections.Generic;
 using Svsm.Wire;
 
@@ -27,6 +28,11 @@ public readonly record struct SvsmAnswer(SvsmResultCode Code, ulong Rcx, ulong R
 /// <param name="Line">The text, escaped.</param>
 public readonly record struct ModuleLogLine(ModuleLogLevel Level, string Line);
 
+/// <summary>What a module gives of a guest that moves.</summary>
+/// <param name="Version">Version of the state, from 1.</param>
+/// <param name="Bytes">The state.</param>
+public readonly record struct ModuleState(uint Version, ReadOnlyMemory<byte> Bytes);
+
 /// <summary>A module and the guest that calls it. Not for use by two threads at once.</summary>
 public sealed class ModuleTest : IDisposable
 {
@@ -34,6 +40,7 @@ public sealed class ModuleTest : IDisposable
     public const int DefaultMemorySize = 0x100_0000;
 
     private readonly SvsmModule _module;
+    private readonly ModuleRequests _requests;
     private readonly RecordedLog _log = new();
     private ulong _sequence;
 
@@ -51,6 +58,7 @@ public sealed class ModuleTest : IDisposable
         ArgumentNullException.ThrowIfNull(module);
         Memory = new TestGuestMemory(memorySize);
         _module = module;
+        _requests = new ModuleRequests(module);
         module.Attach(Memory, _log, securityProcessor ?? new NoSecurityProcessor(), services ?? new NoServices(), peers ?? new NoPeers(), disks);
         module.Start();
     }
@@ -102,13 +110,63 @@ public sealed class ModuleTest : IDisposable
     /// <summary>Has the guest start anew.</summary>
     public void Reset() => Send(new() { Kind = ModuleMessageKind.Reset }, out _);
 
+    /// <summary>Asks for the version of the state, as the SVSM does before the guest begins to move.</summary>
+    /// <returns>The version; 0: the module cannot move.</returns>
+    public uint GetStateVersion() => Send(new() { Kind = ModuleMessageKind.Save, Rcx = ModuleMessage.VersionOnly }, out _).Call;
+
+    /// <summary>Asks for the state, part by part, as the SVSM does when the guest moves.</summary>
+    /// <returns>The state, or null: the module cannot move.</returns>
+    /// <exception cref="InvalidOperationException">It is too large.</exception>
+    public ModuleState? Save()
+    {
+        var state = new ArrayBufferWriter<byte>();
+        ModuleMessage answer;
+        do
+        {
+            answer = Send(new() { Kind = ModuleMessageKind.Save, Rcx = (ulong)state.WrittenCount }, out ReadOnlyMemory<byte> part);
+            if ((SvsmResultCode)answer.Result != SvsmResultCode.Success)
+            {
+                return null;
+            }
+
+            state.Write(part.Span);
+            _requests.Answered();
+        }
+        while ((ulong)state.WrittenCount != answer.Rdx);
+
+        return new(answer.Call, state.WrittenMemory);
+    }
+
+    /// <summary>Gives a state to the module, part by part, as the SVSM does that a guest moves to.</summary>
+    /// <param name="state">The state.</param>
+    /// <returns>False: it does not take it, or it had a call or a state already.</returns>
+    public bool Restore(ModuleState state)
+    {
+        int length = 0;
+        ModuleMessage answer;
+        do
+        {
+            ReadOnlyMemory<byte> part = state.Bytes.Slice(length, Math.Min(state.Bytes.Length - length, ModuleMessage.MaxPayload));
+            answer = Send(
+                new() { Kind = ModuleMessageKind.Restore, Call = state.Version, Rcx = (ulong)length, Rdx = (ulong)state.Bytes.Length, PayloadSize = (uint)part.Length }, out _, part);
+            length += part.Length;
+        }
+        while (length < state.Bytes.Length && (SvsmResultCode)answer.Result == SvsmResultCode.Success);
+
+        return (SvsmResultCode)answer.Result == SvsmResultCode.Success;
+    }
+
+    /// <summary>Says that everything of the guest is at another SVSM.</summary>
+    /// <returns>False: the module cannot let it go.</returns>
+    public bool Leave() => (SvsmResultCode)Send(new() { Kind = ModuleMessageKind.Leave }, out _).Result == SvsmResultCode.Success;
+
     /// <summary>Ends the module.</summary>
     public void Dispose() => _module.Dispose();
 
     private ModuleMessage Send(ModuleMessage request, out ReadOnlyMemory<byte> payload, ReadOnlyMemory<byte> contents = default)
     {
         request.Sequence = ++_sequence;
-        return ModuleRequests.TryAnswer(_module, in request, contents, out ModuleMessage answer, out payload)
+        return _requests.TryAnswer(in request, contents, out ModuleMessage answer, out payload)
             ? answer
             : throw new InvalidOperationException($"a request of the kind {request.Kind} was not taken");
     }

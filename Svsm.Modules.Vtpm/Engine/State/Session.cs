@@ -240,19 +240,19 @@ internal sealed class SessionTable(Tpm tpm)
         }
     }
 
-    /// <summary>The loaded sessions, for a TPM that is suspended.</summary>
-    internal Session[] Loaded() => Array.FindAll(_slots, s => s is not null)!;
+    /// <summary>The loaded sessions in ascending order of their index, for a TPM that is suspended: which slots they are in makes no difference.</summary>
+    internal Session[] Loaded()
+    {
+        Session[] loaded = Array.FindAll(_slots, s => s is not null)!;
+        Array.Sort(loaded, (a, b) => a.Handle.Index.CompareTo(b.Handle.Index));
+        return loaded;
+    }
 
     /// <summary>Takes back what <see cref="Loaded"/> gave, when no session is loaded.</summary>
     internal void Restore(Session[] sessions) => sessions.CopyTo(_slots, 0);
 
     /// <summary>Handles of the loaded sessions in ascending order of their index.</summary>
-    internal TpmHandle[] LoadedHandles()
-    {
-        Session[] loaded = Loaded();
-        Array.Sort(loaded, (a, b) => a.Handle.Index.CompareTo(b.Handle.Index));
-        return Array.ConvertAll(loaded, s => s.Handle);
-    }
+    internal TpmHandle[] LoadedHandles() => Array.ConvertAll(Loaded(), s => s.Handle);
 
     /// <summary>Handles of the saved sessions in ascending order of their index, as those of HMAC sessions.</summary>
     internal TpmHandle[] SavedHandles()
