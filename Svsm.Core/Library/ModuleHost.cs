@@ -38,7 +38,7 @@ public static class ModuleHost
         try
         {
             using SvsmModule module = create();
-            module.Attach(channel.Guest, channel.Log, new DescriptorSecurityProcessor(), new DescriptorManifests(), new DescriptorPeers(), new DescriptorDisks());
+            module.Attach(channel.Guest, channel.Log, new DescriptorSecurityProcessor(), new DescriptorManifests(), new DescriptorPeers(), new DescriptorDisks(), new DescriptorMove());
             module.Start();
             var requests = new ModuleRequests(module);
             while (channel.TryReceive(out ModuleMessage request, out byte[] contents))

@@ -86,6 +86,10 @@ internal sealed class ModuleRequests(SvsmModule module)
 
                 SetSize(ref answer, payload.Length, ModuleMessage.MaxPayload, "an answer");
                 return true;
+            case ModuleMessageKind.Work:
+                TimeSpan wait = module.Work();
+                answer.Rcx = wait < TimeSpan.Zero ? ulong.MaxValue : (ulong)Math.Ceiling(wait.TotalMilliseconds);
+                return true;
             case ModuleMessageKind.Reset:
                 module.Reset();
                 return true;

@@ -32,6 +32,7 @@ public abstract class SvsmModule : IDisposable
     private ModulePeers? _peers;
     private ModuleStore? _store;
     private SvsmDisks? _disks;
+    private GuestMove? _move;
 
     /// <summary>The guest's memory.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks.</exception>
@@ -60,6 +61,10 @@ public abstract class SvsmModule : IDisposable
     /// <summary>The SVSM's own disks, for the module that keeps the store.</summary>
     /// <exception cref="InvalidOperationException">The module was not started: its constructor asks; or it is a test without disks.</exception>
     protected SvsmDisks Disks => _disks ?? throw NotStarted();
+
+    /// <summary>The guest, for the module with the permission to move it.</summary>
+    /// <exception cref="InvalidOperationException">The module was not started: its constructor asks; or it is a test without one.</exception>
+    protected GuestMove Move => _move ?? throw NotStarted();
 
     /// <summary>Gets ready to serve. Called once, before everything else.</summary>
     protected internal virtual void Start()
@@ -95,6 +100,10 @@ public abstract class SvsmModule : IDisposable
         answer = default;
         return false;
     }
+
+    /// <summary>Works for a while: for the module that moves the guest, when its channel has something, or its time has come.</summary>
+    /// <returns>After how long it wants to work again: zero is at once, <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> when there is something.</returns>
+    protected internal virtual TimeSpan Work() => System.Threading.Timeout.InfiniteTimeSpan;
 
     /// <summary>The guest starts anew: forgets what was kept for the one before.</summary>
     protected internal virtual void Reset()
@@ -150,7 +159,7 @@ public abstract class SvsmModule : IDisposable
     {
     }
 
-    internal void Attach(GuestMemory guest, ModuleLog log, SecurityProcessor securityProcessor, ServiceManifests services, ModulePeers peers, SvsmDisks? disks)
+    internal void Attach(GuestMemory guest, ModuleLog log, SecurityProcessor securityProcessor, ServiceManifests services, ModulePeers peers, SvsmDisks? disks, GuestMove? move)
     {
         if (_guest is not null)
         {
@@ -163,6 +172,7 @@ public abstract class SvsmModule : IDisposable
         _services = services;
         _peers = peers;
         _disks = disks;
+        _move = move;
     }
 
     private static InvalidOperationException NotStarted() =>

@@ -145,7 +145,7 @@ public struct MoveInformation
     public uint EncryptionBit;
 
     /// <summary>SEV_FEATURES of the guest's vCPUs.</summary>
-    public SevFeatures Features;
+    public ulong Features;
 
     /// <summary>Ranges of <see cref="MoveArea.Ranges"/>.</summary>
     public uint Ranges;
@@ -164,10 +164,18 @@ public struct MoveInformation
 }
 
 /// <summary>A range of the guest's memory.</summary>
-/// <param name="Address">First byte.</param>
-/// <param name="Bytes">Whole pages.</param>
-[StructLayout(LayoutKind.Sequential, Pack = 8)]
-public record struct MoveRange(ulong Address, ulong Bytes);
+[StructLayout(LayoutKind.Sequential, Pack = 8, Size = Length)]
+public struct MoveRange
+{
+    /// <summary>Bytes of it.</summary>
+    public const int Length = 16;
+
+    /// <summary>First byte.</summary>
+    public ulong Address;
+
+    /// <summary>Whole pages.</summary>
+    public ulong Bytes;
+}
 
 /// <summary>A module that may have a state of the guest's.</summary>
 [StructLayout(LayoutKind.Sequential, Pack = 8, Size = Length)]

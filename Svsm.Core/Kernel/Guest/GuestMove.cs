@@ -78,7 +78,7 @@ internal static unsafe class GuestMove
                 count = CopyTo(MemoryMarshal.AsBytes(new ReadOnlySpan<MoveInformation>(in information)), bytes);
                 return MoveResult.Done;
             case MoveArea.Ranges when where == 0:
-                count = ReadRanges(MemoryMarshal.Cast<byte, MoveRange>(bytes)) * Unsafe.SizeOf<MoveRange>();
+                count = ReadRanges(MemoryMarshal.Cast<byte, MoveRange>(bytes)) * MoveRange.Length;
                 return MoveResult.Done;
             case MoveArea.Dirty when DirtyPages.IsTracking:
                 ReadDirty(where, bytes);
@@ -128,7 +128,7 @@ internal static unsafe class GuestMove
     {
         Vcpus = (uint)GuestVcpus.All.Length,
         EncryptionBit = (uint)BitOperations.TrailingZeroCount(AddressSpace.EncryptionMask),
-        Features = s_features,
+        Features = (ulong)s_features,
         Ranges = (uint)s_rangeCount,
         Modules = (uint)ModuleTable.Modules.Length - 1,
         State = GuestGate.State,
@@ -141,7 +141,7 @@ internal static unsafe class GuestMove
         int count = Math.Min(ranges.Length, to.Length);
         for (int i = 0; i < count; i++)
         {
-            to[i] = new MoveRange(ranges[i].First << Page.Shift, ranges[i].Count << Page.Shift);
+            to[i] = new MoveRange { Address = ranges[i].First << Page.Shift, Bytes = ranges[i].Count << Page.Shift };
         }
 
         return count;
@@ -291,7 +291,7 @@ internal static unsafe class GuestMove
             return MoveResult.NoMemory;
         }
 
-        // Kept for the next time.
+        // Kept for the next time. SAFETY: as many bytes as were asked for, mapped for good.
         DirtyPages.Begin(Ranges, (void*)pages.Release());
         return MoveResult.Done;
     }

@@ -13,6 +13,7 @@
 
 using System;
 using System.Runtime.InteropServices;
+using Svsm.Kernel.Guest;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Modules;
 using Svsm.Wire;

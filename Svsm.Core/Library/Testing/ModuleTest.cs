@@ -51,15 +51,16 @@ public sealed class ModuleTest : IDisposable
     /// <param name="services">The services; null: the module may not attest.</param>
     /// <param name="peers">The other modules; null: the module may ask none.</param>
     /// <param name="disks">The SVSM's disks; null: there are none, and the module does not look for them.</param>
+    /// <param name="move">The guest to be moved; null: the module does not move it.</param>
     /// <exception cref="ArgumentOutOfRangeException">The size is not a positive number of pages.</exception>
     /// <exception cref="InvalidOperationException">The module was started before.</exception>
-    public ModuleTest(SvsmModule module, int memorySize = DefaultMemorySize, SecurityProcessor? securityProcessor = null, ServiceManifests? services = null, ModulePeers? peers = null, SvsmDisks? disks = null)
+    public ModuleTest(SvsmModule module, int memorySize = DefaultMemorySize, SecurityProcessor? securityProcessor = null, ServiceManifests? services = null, ModulePeers? peers = null, SvsmDisks? disks = null, GuestMove? move = null)
     {
         ArgumentNullException.ThrowIfNull(module);
         Memory = new TestGuestMemory(memorySize);
         _module = module;
         _requests = new ModuleRequests(module);
-        module.Attach(Memory, _log, securityProcessor ?? new NoSecurityProcessor(), services ?? new NoServices(), peers ?? new NoPeers(), disks);
+        module.Attach(Memory, _log, securityProcessor ?? new NoSecurityProcessor(), services ?? new NoServices(), peers ?? new NoPeers(), disks, move);
         module.Start();
     }
 
@@ -106,6 +107,10 @@ public sealed class ModuleTest : IDisposable
         ModuleMessage answer = Send(new() { Kind = kind, Rcx = protocol, Rdx = (ulong)storeQuota, PayloadSize = (uint)request.Length }, out ReadOnlyMemory<byte> contents, request);
         return (SvsmResultCode)answer.Result == SvsmResultCode.Success ? contents.ToArray() : null;
     }
+
+    /// <summary>Has the module that moves the guest work for a while.</summary>
+    /// <returns>After how many milliseconds it wants to work again; all ones: when there is something.</returns>
+    public ulong Work() => Send(new() { Kind = ModuleMessageKind.Work }, out _).Rcx;
 
     /// <summary>Has the guest start anew.</summary>
     public void Reset() => Send(new() { Kind = ModuleMessageKind.Reset }, out _);
