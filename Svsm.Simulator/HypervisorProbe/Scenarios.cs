@@ -57,6 +57,9 @@ internal enum Scenario : ulong
     /// <summary>RDTSC and RDTSCP, which the host intercepts from the first exit on.</summary>
     TimeStampCounter = 13,
 
+    /// <summary>Writes of VMPL2 without the right to, of which VMPL0 is told.</summary>
+    WriteFaults = 14,
+
     PrivateAccessToSharedPage = 16,
     SharedAccessToPrivatePage = 17,
     VmplPermission = 18,
@@ -163,6 +166,9 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.TimeStampCounter:
                 InterceptedTimeStampCounter();
+                break;
+            case Scenario.WriteFaults:
+                WriteFaults();
                 break;
             case Scenario.RmpTable:
                 RmpTable();
@@ -769,6 +775,11 @@ internal static unsafe partial class Probe
                 case 8:
                     s_lowerResult = X64.ReadMsr(SevMsr.Ghcb);
                     break;
+                case 16:
+                    Expect(skip: 2);
+                    Ud2();
+                    s_lowerResult = Got(VectorUd, 0) ? 1ul : 0;
+                    break;
                 case 12:
                     fixed (ulong* turn = &s_firstTurn)
                     {
@@ -1045,7 +1056,13 @@ internal static unsafe partial class Probe
                 CreateRunning();
                 page = NewPrivatePage();
                 Grant(page, RmpPermissions.Read);
-                Lower(2, page);
+
+                // VMPL0 is told, does nothing about it, and is told again.
+                for (int i = 0; i < 2000; i++)
+                {
+                    Lower(2, page);
+                }
+
                 break;
             case Scenario.FetchWithoutRight:
                 CreateRunning();

@@ -9,9 +9,10 @@
 //   2       a rescind                                INVLPG                      it is validated
 //   3       a rescind, through a global mapping      INVLPGB by address, TLBSYNC it is validated
 //   4       a rescind                                CR3                         it is validated
-//   5       VMPL2 lost a right                       TLBSYNC after an INVLPGB    it gets the right again
+//   5       VMPL2 lost its rights                    TLBSYNC after an INVLPGB    it gets one again
 //   6       VMPL2 lost a page                        CR4.PGE                     the page becomes a VMSA
 //   7       VMPL2 of another vCPU lost a page        INVLPGB, TLBSYNC            VMPL0 reads it
+//   8       VMPL2 of another vCPU may not write      INVLPGB, TLBSYNC            VMPL0 of the vCPU that took the right reads it
 
 using Svsm.Platform;
 using Svsm.Wire;
@@ -75,7 +76,7 @@ internal static unsafe partial class Probe
         Revalidate(page);
 
         page = GrantedPage();
-        Grant(page, RmpPermissions.Read);
+        Revoke(page);
         Invlpgb(InvalidateAll, 0);
         if (omitted != 5)
         {
@@ -94,6 +95,12 @@ internal static unsafe partial class Probe
         Revoke(page);
         FlushHere(true);
         FlushEverywhere(omitted != 7);
+        Read(page);
+
+        page = GrantedPage();
+        Grant(page, RmpPermissions.Read);
+        FlushHere(true);
+        FlushEverywhere(omitted != 8);
         Read(page);
     }
 

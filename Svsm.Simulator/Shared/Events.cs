@@ -48,6 +48,9 @@ public enum EventKind : byte
 
     /// <summary>A request by the GHCB MSR was answered; code = GHCBInfo, info1 = the MSR.</summary>
     GhcbMsrAnswer = 7,
+
+    /// <summary>A VMPL wrote without the right to, and VMPL0 was told; code = the error code, info1 = GPA.</summary>
+    WriteFault = 8,
 }
 
 /// <summary>How often something happened at a VMPL, on all vCPUs. 16 bytes.</summary>
@@ -79,8 +82,12 @@ public static class EventCounters
     /// <summary>Code of the slot for codes that have none.</summary>
     public const uint Other = 0xFFFF_FFFE;
 
+    /// <summary>Code of nested page faults that VMPL0 was told of, which are among those of code 0x400.</summary>
+    public const uint WriteFault = 0x4000_0400;
+
     private const int NestedPageFault = 0xF0;
     private const int Invalid = 0xF1;
+    private const int WriteFaultExit = 0xF2;
     private const int OtherExit = 0xFF;
     private const int Page = 0x100;
     private const int PageSynthetic = 0xC0;
@@ -90,7 +97,8 @@ public static class EventCounters
     private const int OtherMsr = 0x1FF;
 
     /// <summary>The slot of an exit.</summary>
-    public static int ExitSlot(ulong code) => code < NestedPageFault ? (int)code : code == 0x400 ? NestedPageFault : code == ulong.MaxValue ? Invalid : OtherExit;
+    public static int ExitSlot(ulong code) => code < NestedPageFault ? (int)code : code == 0x400 ? NestedPageFault : code == ulong.MaxValue ? Invalid
+        : code == WriteFault ? WriteFaultExit : OtherExit;
 
     /// <summary>The slot of a request by page.</summary>
     public static int PageSlot(ulong code) =>
@@ -114,7 +122,8 @@ public static class EventCounters
         int code = slot & 0xFF;
         if (kind == EventKind.Exit)
         {
-            return code < NestedPageFault ? (uint)code : code == NestedPageFault ? 0x400u : code == Invalid ? uint.MaxValue : Other;
+            return code < NestedPageFault ? (uint)code : code == NestedPageFault ? 0x400u : code == Invalid ? uint.MaxValue
+                : code == WriteFaultExit ? WriteFault : Other;
         }
 
         return code < PageSynthetic ? (uint)code

@@ -243,11 +243,56 @@ public sealed unsafe class StaleTranslationsTests : IDisposable
     public void Adjust_LossThenGrant_NeedsAFlush(RmpPermissions second, bool passes)
     {
         Run(_machine.Cpu, Vmpl2);
-        Assert.True(Adjust(RmpPermissions.Read | RmpPermissions.Write));
+        Assert.True(Adjust(RmpPermissions.Read | RmpPermissions.ExecuteUser));
         Assert.True(Adjust(RmpPermissions.Read));
         Assert.Equal(passes, Adjust(second));
         Assert.Equal(passes ? ViolationKind.None : ViolationKind.StaleTranslation, _machine.Cpu.StopRequest.Violation);
         Assert.Equal(passes ? 0 : Gpa, _machine.Cpu.StopRequest.Gpa);
+    }
+
+    // A write right that comes and goes, as when somebody looks for dirty pages.
+    [Fact]
+    public void Adjust_WriteRightGivenBack_NeedsNoFlush()
+    {
+        Run(_machine.Cpu, Vmpl2);
+        Assert.True(Adjust(RmpPermissions.All));
+        Assert.True(Adjust(RmpPermissions.All & ~RmpPermissions.Write));
+        Assert.Equal((1 << Vmpl2, true), (Stale.Pending(Page), Page->AreOnlyWritesStale));
+        Assert.True(Adjust(RmpPermissions.All));
+        Assert.Equal(0, Stale.Pending(Page));
+        Assert.True(Adjust(RmpPermissions.All & ~RmpPermissions.Write));
+        Assert.Equal(1 << Vmpl2, Stale.Pending(Page));
+    }
+
+    // Rows: what VMPL2 has left, what it gets then.
+    [Theory]
+    [InlineData(RmpPermissions.ExecuteUser, RmpPermissions.ExecuteUser | RmpPermissions.Write)]
+    [InlineData(RmpPermissions.Read, RmpPermissions.Read | RmpPermissions.Write)]
+    [InlineData(RmpPermissions.Read | RmpPermissions.ExecuteUser, RmpPermissions.All)]
+    public void Adjust_MoreThanTheWriteRight_NeedsAFlush(RmpPermissions left, RmpPermissions then)
+    {
+        Run(_machine.Cpu, Vmpl2);
+        Assert.True(Adjust(RmpPermissions.Read | RmpPermissions.Write | RmpPermissions.ExecuteUser));
+        Assert.True(Adjust(left));
+        Assert.False(Adjust(then));
+        Assert.Equal(ViolationKind.StaleTranslation, _machine.Cpu.StopRequest.Violation);
+    }
+
+    // Rows: what VMPL2 lost before, who accesses, whether it passes.
+    [Theory]
+    [InlineData(false, 0, false)]
+    [InlineData(false, 1, true)]
+    [InlineData(true, 1, false)]
+    public void NestedFault_AfterTheLossOfTheWriteRight_HindersWhoTookIt(bool lostMore, int accessor, bool passes)
+    {
+        Run(_second, Vmpl2);
+        Assert.True(Adjust(RmpPermissions.All));
+        Assert.True(Adjust(lostMore ? RmpPermissions.Read : RmpPermissions.All & ~RmpPermissions.Write));
+        VirtualCpu cpu = _machine.Machine.Cpus[accessor];
+        cpu.State->Cr0 = _machine.Cpu.State->Cr0;
+        cpu.Vmcb->ExitInfo1 = NestedFault.Final;
+        cpu.Vmcb->ExitInfo2 = Gpa | Amd64.CBit;
+        Assert.Equal(passes, NestedFaults.Handle(_machine.Machine, cpu));
     }
 
     [Fact]

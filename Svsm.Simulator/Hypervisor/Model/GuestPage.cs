@@ -7,6 +7,7 @@
 //              0 assigned | 1 validated | 2 VMSA | 3 part of a 2-MiB entry | 4 was private once | 5 VMSA of a vCPU that runs
 //              6 nested page tables may show it | 7 a remembered translation may go through it
 //              11:9 VMPL1 to 3 of some vCPU may hold a stale translation | 63:48 since when, upper half
+//              8 nothing but the right to write was lost by these
 //   _shared    47:12 frame of the shared view, 0 = none yet
 //              3:0 rights of VMPL1, 7:4 of VMPL2, 11:8 of VMPL3 (read, write, user execute, supervisor execute)
 //              63:48 since when translations may be stale, lower half
@@ -31,8 +32,10 @@ internal unsafe struct GuestPage
     private const ulong RunningBit = 1ul << 5;
     private const ulong MappedBit = 1ul << 6;
     private const ulong RememberedBit = 1ul << 7;
+    private const ulong StaleWritesBit = 1ul << 8;
     private const ulong StaleVmplsMask = 7ul << StaleVmplsShift;
-    private const ulong StaleMask = StaleVmplsMask | ~0xFFFF_FFFF_FFFFul;
+    private const ulong StaleMask = StaleWritesBit | StaleVmplsMask | SinceMask;
+    private const ulong SinceMask = ~0xFFFF_FFFF_FFFFul;
     private const ulong FrameMask = 0xFFFF_FFFF_F000;
     private const int StaleVmplsShift = 9;
     private const int StaleSinceShift = 48;
@@ -99,6 +102,13 @@ internal unsafe struct GuestPage
         set => _private = (_private & ~StaleVmplsMask) | (((ulong)value << (StaleVmplsShift - 1)) & StaleVmplsMask);
     }
 
+    /// <summary>Whether all that <see cref="StaleVmpls"/> lost is the right to write.</summary>
+    public bool AreOnlyWritesStale
+    {
+        readonly get => (_private & StaleWritesBit) != 0;
+        set => Set(StaleWritesBit, value);
+    }
+
     /// <summary>When the loss was, in the time of <see cref="StaleTranslations"/>.</summary>
     public uint StaleSince
     {
@@ -132,14 +142,14 @@ internal unsafe struct GuestPage
     public void Assign(bool large)
     {
         _private = (_private & (FrameMask | StaleMask)) | AssignedBit | OncePrivateBit | (large ? LargeBit : 0);
-        _shared &= FrameMask | StaleMask & ~StaleVmplsMask;
+        _shared &= FrameMask | SinceMask;
     }
 
     /// <summary>The host's RMPUPDATE to shared.</summary>
     public void Unassign()
     {
         _private &= FrameMask | StaleMask | OncePrivateBit;
-        _shared &= FrameMask | StaleMask & ~StaleVmplsMask;
+        _shared &= FrameMask | SinceMask;
     }
 
     /// <summary>Whether private accesses depend on nothing but rights: assigned, validated, and not the VMSA that runs.</summary>

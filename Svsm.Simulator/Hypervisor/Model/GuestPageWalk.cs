@@ -137,6 +137,11 @@ internal static unsafe class GuestPageWalk
             inAny |= entry;
             if (shift > 12 && (entry & (Amd64.PteLarge | mustBeClear)) == 0)
             {
+                if ((entry & Amd64.PteAccessed) == 0 && !CanWrite(memory, vmpl, entryAddress))
+                {
+                    return NotWritable(entryAddress);
+                }
+
                 if (!TrySet(slot, ref entry, Amd64.PteAccessed))
                 {
                     return Again;
@@ -167,7 +172,13 @@ internal static unsafe class GuestPageWalk
                 return new WalkResult { Status = WalkStatus.PageFault, ErrorCode = fault | FaultPresent };
             }
 
-            if (!TrySet(slot, ref entry, Amd64.PteAccessed | (kind == AccessKind.Write ? Amd64.PteDirty : 0)))
+            ulong bits = Amd64.PteAccessed | (kind == AccessKind.Write ? Amd64.PteDirty : 0);
+            if ((entry & bits) != bits && !CanWrite(memory, vmpl, entryAddress))
+            {
+                return NotWritable(entryAddress);
+            }
+
+            if (!TrySet(slot, ref entry, bits))
             {
                 return Again;
             }
@@ -186,6 +197,13 @@ internal static unsafe class GuestPageWalk
             };
         }
     }
+
+    // Accessed and dirty bits are writes of the VMPL that walks.
+    private static bool CanWrite(GuestMemory memory, int vmpl, ulong entryAddress) =>
+        (memory.Find(entryAddress)->GetPermissions(vmpl) & RmpPermissions.Write) != 0;
+
+    private static WalkResult NotWritable(ulong entryAddress) =>
+        new() { Status = WalkStatus.Refused, Gpa = entryAddress, IsPrivate = true, Verdict = AccessVerdict.VmplPermission };
 
     private static WalkResult Again => new() { Status = WalkStatus.Changed };
 

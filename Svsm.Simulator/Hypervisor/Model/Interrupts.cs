@@ -91,6 +91,9 @@ internal sealed unsafe class Interrupts
     /// <summary>Now, in time-stamp ticks of the guest.</summary>
     public ulong Now => _machine.Processor.ReadTimeStampCounter() + _machine.Cpus[0].TimeStampOffset;
 
+    /// <summary>What of <see cref="VirtualCpu.InterruptedEvent"/> is an event.</summary>
+    public static ulong WithoutLookUp(ulong interrupted) => interrupted & ~LookUp;
+
     /// <summary>Prepares the delivery of events on the next entry.</summary>
     public void Offer(VirtualCpu cpu)
     {
@@ -434,10 +437,7 @@ internal sealed unsafe class Interrupts
         {
             if (CanPresent(cpu.Contexts[vmpl]) && _machine.CanEnter(cpu, vmpl))
             {
-                VmplContext context = cpu.Current;
-                context.InterruptedEvent = cpu.Vmcb->EventInjection != 0 ? cpu.Vmcb->EventInjection : cpu.InterruptedEvent;
-                _machine.Leave(cpu, ExitCode.Interrupt);
-                return _machine.Enter(cpu, vmpl);
+                return _machine.LeaveFor(cpu, vmpl, ExitCode.Interrupt);
             }
         }
 

@@ -2,6 +2,12 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // Nested page faults: an access that the nested tables do not allow (yet) meets the RMP.
+//
+// A VMPL that may read a page but not write it, and writes it, is left for VMPL0 of the same vCPU, as for a VMGEXIT: VMPL0 has taken the right to
+// learn of the write, gives it back, and has the instruction executed again. The VMSA tells why it was left: exit code 0x400, the error code as an
+// SNP processor gives it, the address without C-bit. An event whose delivery was the write is injected when the VMPL runs again. The walk of the
+// page tables is a write like any other: it sets accessed and dirty bits. So are those writes that the hypervisor makes in the processor's
+// place (VcDelivery.cs, GuestPageWalk.cs): they are noted (VirtualCpu.NoteRefusal), and what was to be done is done anew afterwards.
 
 using System.Threading;
 using Svsm.Simulator.Shared;
@@ -41,7 +47,7 @@ internal static unsafe class NestedFaults
             verdict = AccessVerdict.VmplPermission;
         }
 
-        if (verdict == AccessVerdict.Allowed && isPrivate && memory.Stale.Pending(page) >> (cpu.Vmpl + 1) != 0)
+        if (verdict == AccessVerdict.Allowed && isPrivate && memory.Stale.Hinders(page, cpu))
         {
             // Whoever may still reach the page shares it with this access.
             return cpu.Stop(ViolationKind.StaleTranslation, gpa);
@@ -73,7 +79,40 @@ internal static unsafe class NestedFaults
         cpu.Vmcb->ExitInfo1 = error | NestedFault.Rmp
             | (isPrivate ? NestedFault.Encrypted : 0)
             | (verdict == AccessVerdict.VmplPermission ? NestedFault.Vmpl : 0);
-        return cpu.Stop(Violations.Of(verdict), gpa);
+        bool writes = walk || kind == AccessKind.Write;
+        return verdict == AccessVerdict.VmplPermission && writes && CanRead(page, cpu) && CanLeave(machine, cpu, gpa)
+            ? LeaveForWrite(machine, cpu, gpa, walk)
+            : cpu.Stop(Violations.Of(verdict), gpa);
+    }
+
+    /// <summary>Has VMPL0 learn of a write that the hypervisor was refused, in place of the stop that was asked for because of it.</summary>
+    /// <returns>False when the run must stop after all.</returns>
+    public static bool TryLeaveForWrite(VirtualMachine machine, VirtualCpu cpu)
+    {
+        ulong gpa = cpu.TakeRefusal();
+        bool isCause = cpu.StopRequest is { IsSet: true, Reason: StopReason.Violation, Violation: ViolationKind.VcNotDelivered or ViolationKind.Unsupported };
+        if (gpa == VirtualCpu.NoRefusal || !isCause || !CanRead(machine.Memory.Find(gpa), cpu) || !CanLeave(machine, cpu, gpa))
+        {
+            return false;
+        }
+
+        cpu.WithdrawStop();
+        return LeaveForWrite(machine, cpu, gpa, walk: false);
+    }
+
+    private static bool CanRead(GuestPage* page, VirtualCpu cpu) => (page->GetPermissions(cpu.Vmpl) & RmpPermissions.Read) != 0;
+
+    // There is a VMPL0 that can run, and it has not been told of the same thing over and over.
+    private static bool CanLeave(VirtualMachine machine, VirtualCpu cpu, ulong gpa) =>
+        cpu.Vmpl != 0 && machine.CanEnter(cpu, 0) && cpu.Current.CountRefusal(cpu.State->Rip, gpa) < MaxRepeats;
+
+    private static bool LeaveForWrite(VirtualMachine machine, VirtualCpu cpu, ulong gpa, bool walk)
+    {
+        cpu.Vmcb->ExitInfo1 = NestedFault.Present | NestedFault.Write | (cpu.State->Cpl == 3 || walk ? NestedFault.User : 0)
+            | NestedFault.Rmp | NestedFault.Encrypted | NestedFault.Vmpl | (walk ? NestedFault.PageWalk : NestedFault.Final);
+        cpu.Vmcb->ExitInfo2 = gpa;
+        machine.Events.WriteFault(cpu, gpa);
+        return machine.LeaveFor(cpu, 0, ExitCode.NestedPageFault);
     }
 
     private static bool Map(VirtualMachine machine, VirtualCpu cpu, GuestPage* page, ulong gpa, bool mappedPrivate, bool write, bool fetch)

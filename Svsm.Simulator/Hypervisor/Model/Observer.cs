@@ -42,6 +42,13 @@ internal sealed unsafe class Observer
         }
     }
 
+    /// <summary>Counts a nested page fault that VMPL0 is told of, besides its exit.</summary>
+    public void WriteFault(VirtualCpu cpu, ulong gpa)
+    {
+        Count(cpu, EventCounters.ExitSlot(EventCounters.WriteFault));
+        Rmp(cpu, EventKind.WriteFault, cpu.Vmcb->ExitInfo1, gpa, 0);
+    }
+
     /// <summary>Counts a request by GHCB page.</summary>
     public void PageRequest(VirtualCpu cpu, ulong code, ulong info1, ulong info2)
     {

@@ -84,9 +84,20 @@ internal unsafe struct RememberedWalk
         walk->_tag = 0;
         walk->Clear();
         WalkResult result = GuestPageWalk.Translate(memory, state, cpu.Vmpl, linear, kind, user, walk);
-        if (result.Status != WalkStatus.Done
-            || memory.Access(result.Gpa, cpu.Vmpl, result.IsPrivate || kind == AccessKind.Fetch, kind, user, out byte* bytes) != AccessVerdict.Allowed)
+        byte* bytes = null;
+        if (result.Status == WalkStatus.Done)
         {
+            result.Verdict = memory.Access(result.Gpa, cpu.Vmpl, result.IsPrivate || kind == AccessKind.Fetch, kind, user, out bytes);
+        }
+
+        if (bytes == null)
+        {
+            bool isWrite = kind == AccessKind.Write || result.Status == WalkStatus.Refused;
+            if (isWrite && result.Verdict == AccessVerdict.VmplPermission)
+            {
+                cpu.NoteRefusal(result.Gpa);
+            }
+
             return null;
         }
 

@@ -169,6 +169,7 @@ internal static unsafe class RmpInstructions
             GuestPage* each = memory.Find(address);
             RmpPermissions before = each->GetPermissions(target);
             bool becomesVmsa = cpu.Vmpl == 0 && vmsa && !each->IsVmsa;
+            memory.Stale.Regain(each, target, before, permissions);
             if (((permissions & ~before) != 0 || becomesVmsa) && memory.Stale.IsPending(each, address))
             {
                 return cpu.Stop(ViolationKind.StaleTranslation, address);
@@ -181,7 +182,12 @@ internal static unsafe class RmpInstructions
             }
 
             memory.Unmap(each, address);
-            if ((before & ~permissions) != 0)
+            RmpPermissions lost = before & ~permissions;
+            if (lost == RmpPermissions.Write && (permissions & RmpPermissions.Read) != 0)
+            {
+                memory.Stale.LoseWrites(each, target, cpu);
+            }
+            else if (lost != 0)
             {
                 memory.Stale.Lose(each, target);
             }

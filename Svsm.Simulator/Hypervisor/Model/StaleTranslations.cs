@@ -12,6 +12,10 @@
 //   of VMPL0 itself  Per vCPU, a list of what it rescinded: PVALIDATE translated its operand, so this vCPU holds that translation. It
 //                    is known, and a flush of its linear address is enough. The list has an end: the oldest entry is forgotten.
 //
+// A VMPL that lost nothing but its right to write still shares the page: it may get the right back before any flush, for then nothing is stale,
+// and more privileged VMPLs may use the page meanwhile, as others do that serve it. Only the vCPU that took the right must not: it is about to look
+// at what it takes for final (a migration copies the page), and a write through an old translation would be lost.
+//
 // Time counts flushes and first entries of a VMPL, not losses: what happens between two of them is as if at once.
 //
 // What flushes, and how it is seen. Only while something is to be flushed are the instructions intercepted:
@@ -71,6 +75,7 @@ internal sealed unsafe class StaleTranslations
     private readonly int[] _ownCount = new int[MaxCpus];
     private uint _now = 1;
     private uint _lastLoss;
+    private int _lastTaker = -1;
 
     /// <summary>Makes an empty record.</summary>
     /// <param name="pool">Where frames come from.</param>
@@ -101,7 +106,44 @@ internal sealed unsafe class StaleTranslations
     /// <param name="vmpl">1 to 3.</param>
     public void Lose(GuestPage* page, int vmpl)
     {
-        page->StaleVmpls = Pending(page) | (1 << vmpl);
+        page->AreOnlyWritesStale = false;
+        Note(page, vmpl, Pending(page));
+    }
+
+    /// <summary>A VMPL lost the right to write a page, and nothing else.</summary>
+    /// <param name="page">The page.</param>
+    /// <param name="vmpl">1 to 3.</param>
+    /// <param name="taker">The vCPU whose VMPL0 took it.</param>
+    public void LoseWrites(GuestPage* page, int vmpl, VirtualCpu taker)
+    {
+        int pending = Pending(page);
+        page->AreOnlyWritesStale |= pending == 0;
+        _lastTaker = taker.Id;
+        Note(page, vmpl, pending);
+    }
+
+    /// <summary>A VMPL gets rights. If it has lost its right to write before, and nothing else, what it may hold is not stale any more.</summary>
+    /// <param name="page">The page.</param>
+    /// <param name="vmpl">1 to 3.</param>
+    /// <param name="before">Its rights until now.</param>
+    /// <param name="after">Its rights from now on.</param>
+    public void Regain(GuestPage* page, int vmpl, RmpPermissions before, RmpPermissions after)
+    {
+        if (page->AreOnlyWritesStale && after == (before | RmpPermissions.Write) && (before & RmpPermissions.Read) != 0)
+        {
+            page->StaleVmpls &= ~(1 << vmpl);
+        }
+    }
+
+    /// <summary>Whether a private access must wait for a flush: somebody less privileged may still reach the page.</summary>
+    /// <param name="page">The page.</param>
+    /// <param name="cpu">Who accesses it.</param>
+    public bool Hinders(GuestPage* page, VirtualCpu cpu) =>
+        Pending(page) >> (cpu.Vmpl + 1) != 0 && (!page->AreOnlyWritesStale || cpu.Id == _lastTaker);
+
+    private void Note(GuestPage* page, int vmpl, int pending)
+    {
+        page->StaleVmpls = pending | (1 << vmpl);
         page->StaleSince = _now;
         if (_lastLoss != _now)
         {

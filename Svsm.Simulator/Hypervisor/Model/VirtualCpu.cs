@@ -79,6 +79,20 @@ internal sealed unsafe class VmplContext
 
     /// <summary>The interrupt controller.</summary>
     public required LocalApic Apic { get; init; }
+
+    private ulong _refusedRip;
+    private ulong _refusedGpa;
+    private uint _refusals;
+
+    /// <summary>Counts writes that VMPL0 has to learn of, by one instruction to one page, one after the other.</summary>
+    /// <returns>How many there were before this one.</returns>
+    public uint CountRefusal(ulong rip, ulong gpa)
+    {
+        _refusals = rip == _refusedRip && gpa == _refusedGpa ? _refusals + 1 : 0;
+        _refusedRip = rip;
+        _refusedGpa = gpa;
+        return _refusals;
+    }
 }
 
 /// <summary>Why the run is to end.</summary>
@@ -133,7 +147,11 @@ internal sealed unsafe class VirtualCpu
     /// <summary>VcpuThreads.cs: 1 while its processor waits for the lock and wants to be interrupted when it is free.</summary>
     public int IsQueued;
 
+    /// <summary><see cref="TakeRefusal"/>: there was none.</summary>
+    public const ulong NoRefusal = ulong.MaxValue;
+
     private StopRequest _stop;
+    private ulong _refusal = NoRefusal;
     private ulong _faultRip;
     private ulong _faultStack;
     private ulong _faultAddress;
@@ -271,6 +289,20 @@ internal sealed unsafe class VirtualCpu
 
     /// <summary>Adds the page concerned to a stop that was asked for without knowing it.</summary>
     public void NoteGpa(ulong gpa) => _stop.Gpa = gpa;
+
+    /// <summary>Notes where the hypervisor could not write in the guest's place, because its VMPL has no right to.</summary>
+    public void NoteRefusal(ulong gpa) => _refusal = gpa;
+
+    /// <summary>The last such place since the last call.</summary>
+    public ulong TakeRefusal()
+    {
+        ulong gpa = _refusal;
+        _refusal = NoRefusal;
+        return gpa;
+    }
+
+    /// <summary>Nothing need stop: what asked for it will be tried anew.</summary>
+    public void WithdrawStop() => _stop = default;
 
     /// <summary>Goes on behind the current instruction, which was emulated and counts as one.</summary>
     /// <param name="length">Its length in bytes.</param>

@@ -216,6 +216,21 @@ internal sealed unsafe class VirtualMachine
         cpu.IsRunning = false;
     }
 
+    /// <summary>Leaves the VMPL that runs in favour of another one, to which an event whose delivery was interrupted does not belong.</summary>
+    /// <param name="cpu">The vCPU.</param>
+    /// <param name="vmpl">Which VMPL; <see cref="CanEnter"/> holds.</param>
+    /// <param name="exitCode">GUEST_EXITCODE.</param>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool LeaveFor(VirtualCpu cpu, int vmpl, ulong exitCode)
+    {
+        VmplContext context = cpu.Current;
+        ulong interrupted = cpu.Vmcb->EventInjection != 0 ? cpu.Vmcb->EventInjection : Interrupts.WithoutLookUp(cpu.InterruptedEvent);
+        context.InterruptedEvent = interrupted;
+        Leave(cpu, exitCode);
+        Locate(context)->ExitIntInfo = interrupted;
+        return Enter(cpu, vmpl);
+    }
+
     /// <summary>Takes a vCPU off the processor until something starts it again.</summary>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="exitCode">GUEST_EXITCODE. After <see cref="ExitCode.Halt"/> events wake it.</param>

@@ -219,6 +219,9 @@ internal static class NestedFault
     /// <summary>Write.</summary>
     public const ulong Write = 1ul << 1;
 
+    /// <summary>User access; a walk's always is one.</summary>
+    public const ulong User = 1ul << 2;
+
     /// <summary>Instruction fetch.</summary>
     public const ulong Fetch = 1ul << 4;
 

@@ -177,14 +177,17 @@ internal static unsafe class Program
     }
 
     private static bool Handle(VirtualMachine machine, VirtualCpu cpu) =>
-        machine.Attacks.Any ? HandleAndAttack(machine, cpu) : ExitHandler.Handle(machine, cpu) && machine.Commands.AfterExit(cpu);
+        machine.Attacks.Any ? HandleAndAttack(machine, cpu) : HandleExit(machine, cpu) && machine.Commands.AfterExit(cpu);
+
+    private static bool HandleExit(VirtualMachine machine, VirtualCpu cpu) =>
+        ExitHandler.Handle(machine, cpu) || NestedFaults.TryLeaveForWrite(machine, cpu);
 
     // The handler may have switched to another VMPL.
     private static bool HandleAndAttack(VirtualMachine machine, VirtualCpu cpu)
     {
         int vmpl = cpu.Vmpl;
         ulong code = cpu.Vmcb->ExitCode;
-        return ExitHandler.Handle(machine, cpu) && machine.Commands.AfterExit(cpu) && machine.Attacks.AfterExit(cpu, vmpl, code);
+        return HandleExit(machine, cpu) && machine.Commands.AfterExit(cpu) && machine.Attacks.AfterExit(cpu, vmpl, code);
     }
 
     private static void CheckProcessor(LinkWriter link)

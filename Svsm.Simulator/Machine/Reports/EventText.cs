@@ -19,7 +19,7 @@ internal static class EventText
         [0x65] = "CR0 write", [0x6E] = "RDTSC", [0x6F] = "RDPMC", [0x72] = "CPUID", [0x76] = "INVD", [0x77] = "PAUSE", [0x78] = "HLT",
         [0x7A] = "INVLPGA", [0x7B] = "IN/OUT", [0x7C] = "MSR", [0x7F] = "shutdown", [0x80] = "VMRUN", [0x81] = "VMGEXIT/VMMCALL", [0x87] = "RDTSCP",
         [0x89] = "WBINVD", [0x8A] = "MONITOR", [0x8B] = "MWAIT", [0x8C] = "MWAIT (armed)", [0x8D] = "XSETBV", [0x400] = "nested page fault",
-        [uint.MaxValue] = "VMRUN refused", [EventCounters.Other] = "others",
+        [EventCounters.WriteFault] = "write told to VMPL0", [uint.MaxValue] = "VMRUN refused", [EventCounters.Other] = "others",
     };
 
     private static readonly Dictionary<uint, string> s_requests = new()
@@ -45,6 +45,7 @@ internal static class EventText
             code == EventCounters.Other ? "others" : Enum.IsDefined((GhcbExitCode)code) ? ((GhcbExitCode)code).ToString() : Hex(code),
         EventKind.PValidate => "PVALIDATE",
         EventKind.RmpAdjust => "RMPADJUST",
+        EventKind.WriteFault => "write told to VMPL0",
         _ => "page state",
     };
 
@@ -62,6 +63,7 @@ internal static class EventText
             EventKind.GhcbMsrAnswer => Invariant($"GHCB MSR answer, 0x{record.Info1:x}"),
             EventKind.PValidate => Invariant($"PVALIDATE 0x{record.Info1:x}, {Size(record.Info2)}, {((record.Info2 & 1) != 0 ? "validate" : "rescind")}: {Result(record.Code)}"),
             EventKind.RmpAdjust => Invariant($"RMPADJUST 0x{record.Info1:x}, {Size(record.Info2)}, {Rights(record.Info2)}: {Result(record.Code)}"),
+            EventKind.WriteFault => Invariant($"write to 0x{record.Info1:x} without the right to, error code 0x{record.Code:x}: VMPL0 is told"),
             _ => Invariant($"page 0x{record.Info1:x} becomes {((PageStateOperation)record.Code == PageStateOperation.Private ? "private" : "shared")}"),
         };
     }
