@@ -94,6 +94,9 @@ public enum MoveControl : uint
 
     /// <summary>The guest of this image does not start: another one is to come. EINVAL: it has run.</summary>
     Hold = 5,
+
+    /// <summary>No guest comes: the VM ends. EINVAL: the guest is not held.</summary>
+    End = 6,
 }
 
 /// <summary>Whether the guest runs.</summary>

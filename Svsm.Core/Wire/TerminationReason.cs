@@ -129,6 +129,9 @@ public enum TerminationReason : byte
 
     /// <summary>The host tells of a machine check.</summary>
     MachineCheck = 0x5A,
+
+    /// <summary>The VM waited for a guest from another machine, and none has come.</summary>
+    NoGuestCame = 0x5B,
 }
 
 /// <summary>Reason sets: bits 15:12 of a GHCB MSR termination request.</summary>

@@ -139,6 +139,16 @@ public abstract class MigrationEnd : IDisposable
         return true;
     }
 
+    /// <summary>Aborts because whoever works for this end has failed. Nothing happens after the hand-over.</summary>
+    /// <param name="detail">What has failed, for the log.</param>
+    public void Fail(string detail)
+    {
+        if (!IsHandedOver && State != MigrationState.Aborted)
+        {
+            Abort(MigrationReason.Failed, detail);
+        }
+    }
+
     /// <summary>Gives the last frame of the hand-over to the relay once more: the same bytes. Nothing happens before the hand-over.</summary>
     public void Repeat()
     {

@@ -58,6 +58,12 @@ public interface ISourceGuest
     /// <summary>Lets the guest go on, as if nothing had been.</summary>
     void Resume();
 
+    /// <summary>
+    /// Makes sure that what modules keep outside of the SVSM is not used here again. If the migration fails all the same, <see cref="Resume"/> takes it back.
+    /// </summary>
+    /// <returns>False: one cannot. The guest goes on.</returns>
+    bool TryLeave();
+
     /// <summary>Gives the guest up: it can never run here again. Cannot fail.</summary>
     void GiveUp();
 }
@@ -161,6 +167,9 @@ public sealed class MigrationSource : MigrationEnd
                 break;
             case (RecordType.Progress, MigrationState.Copying or MigrationState.Rest) when record.Text.Length == sizeof(ulong):
                 TakeProgress(BinaryPrimitives.ReadUInt64LittleEndian(record.Text));
+                break;
+            case (RecordType.Held, MigrationState.Rest) when _digest.Length != 0 && CryptographicOperations.FixedTimeEquals(record.Text, _digest) && !_guest.TryLeave():
+                Abort(MigrationReason.Failed, "a module cannot leave");
                 break;
             case (RecordType.Held, MigrationState.Rest) when _digest.Length != 0 && CryptographicOperations.FixedTimeEquals(record.Text, _digest):
                 // In this order: whatever happens in between, nobody runs the guest here, and nobody anywhere without the release.

@@ -29,7 +29,8 @@ public interface ITargetGuest
     bool IsComplete();
 
     /// <summary>Runs the guest.</summary>
-    void Run();
+    /// <returns>False: not yet, because the host has not set the clock; to be asked again.</returns>
+    bool TryRun();
 
     /// <summary>Clears everything: it will not run.</summary>
     void Clear();
@@ -40,6 +41,7 @@ public sealed class MigrationTarget : MigrationEnd
 {
     private readonly ITargetGuest _guest;
     private byte[] _digest = [];
+    private bool _isReleased;
     private ulong _told;
 
     /// <summary>Makes a target, which waits for a source.</summary>
@@ -54,6 +56,16 @@ public sealed class MigrationTarget : MigrationEnd
         ArgumentNullException.ThrowIfNull(guest);
         _guest = guest;
         State = MigrationState.Greeting;
+    }
+
+    /// <summary>Runs the guest, if it is released and can run now.</summary>
+    public void Work()
+    {
+        if (_isReleased && State == MigrationState.HandedOver && _guest.TryRun())
+        {
+            State = MigrationState.Ended;
+            HandOver = SendRecord(RecordType.Running, 0, []);
+        }
     }
 
     private protected override void OnTrusted()
@@ -74,9 +86,8 @@ public sealed class MigrationTarget : MigrationEnd
                 TakeFinish(record.Text);
                 break;
             case (RecordType.Release, MigrationState.HandedOver) when CryptographicOperations.FixedTimeEquals(record.Text, _digest):
-                State = MigrationState.Ended;
-                _guest.Run();
-                HandOver = SendRecord(RecordType.Running, 0, []);
+                _isReleased = true;
+                Work();
                 break;
             case (RecordType.SourceAbort, not MigrationState.Ended):
                 AbortedByPeer(record.Text);

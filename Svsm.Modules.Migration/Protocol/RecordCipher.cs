@@ -47,7 +47,7 @@ internal abstract class RecordCipher : IDisposable
     /// <summary>Clears the secret of this epoch, and with it those of all later ones.</summary>
     public void Dispose() => CryptographicOperations.ZeroMemory(_secret);
 
-    /// <summary>Digest of the heads and texts of all records so far.</summary>
+    /// <summary>Digest of the heads and tags of all records so far.</summary>
     public byte[] Digest()
     {
         byte[] digest = new byte[MigrationFormat.DigestLength];
@@ -75,10 +75,10 @@ internal abstract class RecordCipher : IDisposable
     }
 
     /// <summary>Counts a record, and goes to the next epoch when it was the last one of this.</summary>
-    protected void Next(ReadOnlySpan<byte> head, ReadOnlySpan<byte> text)
+    protected void Next(ReadOnlySpan<byte> head, ReadOnlySpan<byte> tag)
     {
         _history.BlockUpdate(head);
-        _history.BlockUpdate(text);
+        _history.BlockUpdate(tag);
         if (++Count % MigrationFormat.RecordsOfAnEpoch == 0)
         {
             byte[] next = Expand(_secret, MigrationFormat.NextLabel, MigrationFormat.SecretLength);
@@ -121,7 +121,7 @@ internal sealed class RecordSender(byte[] secret) : RecordCipher(secret)
         GcmBlockCipher cipher = Cipher(forEncryption: true, head);
         int done = cipher.ProcessBytes(text, record.AsSpan(MigrationFormat.HeadLength));
         cipher.DoFinal(record.AsSpan(MigrationFormat.HeadLength + done));
-        Next(head, text);
+        Next(head, record.AsSpan(record.Length - MigrationFormat.TagLength));
         return record;
     }
 }
@@ -176,7 +176,7 @@ internal sealed class RecordReceiver(byte[] secret) : RecordCipher(secret)
             DigestBeforeFinish = Digest();
         }
 
-        Next(head, _text.AsSpan(0, length));
+        Next(head, bytes[^MigrationFormat.TagLength..]);
         record = new(type, address, _text.AsSpan(0, length));
         return true;
     }

@@ -108,6 +108,10 @@ internal sealed class SourceModel : ISourceGuest
 
     public bool RefusesToStop { get; set; }
 
+    public bool RefusesToLeave { get; set; }
+
+    public int Leaves { get; private set; }
+
     public bool SendsNoVcpus { get; set; }
 
     public Action? OnGiveUp { get; set; }
@@ -241,6 +245,12 @@ internal sealed class SourceModel : ISourceGuest
         IsStopped = false;
     }
 
+    public bool TryLeave()
+    {
+        Leaves++;
+        return !RefusesToLeave;
+    }
+
     public void GiveUp()
     {
         if (!IsStopped || HasGivenUp)
@@ -278,6 +288,9 @@ internal sealed class TargetModel : ITargetGuest
     public Dictionary<RecordType, int> Types { get; } = [];
 
     public Action? OnRun { get; set; }
+
+    /// <summary>The host has not set the clock yet.</summary>
+    public bool HasEarlyClock { get; set; }
 
     public MigrationReason Prepare(ReadOnlySpan<byte> offer)
     {
@@ -347,8 +360,13 @@ internal sealed class TargetModel : ITargetGuest
     public bool IsComplete() => Model is not null && Model.Pages.All(page => page is not null) && Model.Vcpus.Count == _vcpus && Model.States.Length != 0
         && Enumerable.Range(0, Model.Modules.Count).All(i => _moduleBytes[i] == Model.Modules[i].Length);
 
-    public void Run()
+    public bool TryRun()
     {
+        if (HasEarlyClock)
+        {
+            return false;
+        }
+
         if (IsRunning || IsCleared)
         {
             throw new InvalidOperationException("it runs twice, or after it was cleared");
@@ -356,6 +374,7 @@ internal sealed class TargetModel : ITargetGuest
 
         IsRunning = true;
         OnRun?.Invoke();
+        return true;
     }
 
     public void Clear()

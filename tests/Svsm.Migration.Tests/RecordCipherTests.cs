@@ -163,7 +163,7 @@ internal sealed class OtherCipher(byte[] secret)
         using AesGcm cipher = Cipher();
         cipher.Encrypt(Nonce(), text, record.AsSpan(24, text.Length), record.AsSpan(24 + text.Length), record.AsSpan(0, 24));
         _history.AppendData(record.AsSpan(0, 24));
-        _history.AppendData(text);
+        _history.AppendData(record.AsSpan(record.Length - 16));
         _count++;
         return record;
     }
@@ -174,7 +174,7 @@ internal sealed class OtherCipher(byte[] secret)
         using AesGcm cipher = Cipher();
         cipher.Decrypt(Nonce(), record.AsSpan(24, text.Length), record.AsSpan(24 + text.Length), text, record.AsSpan(0, 24));
         _history.AppendData(record.AsSpan(0, 24));
-        _history.AppendData(text);
+        _history.AppendData(record.AsSpan(record.Length - 16));
         _count++;
         return ((RecordType)record[4], text);
     }

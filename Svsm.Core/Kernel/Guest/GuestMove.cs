@@ -264,6 +264,9 @@ internal static unsafe class GuestMove
                 return GuestGate.TryRun(GuestVcpus.All) ? MoveResult.Done : MoveResult.Invalid;
             case MoveControl.GiveUp:
                 return GiveUp(asking);
+            case MoveControl.End when GuestGate.State == MoveState.Held:
+                Panic.Stop(TerminationReason.NoGuestCame, "no guest has come from another machine"u8);
+                return MoveResult.Invalid;
             case MoveControl.Hold:
                 return GuestGate.TryHold() ? MoveResult.Done : MoveResult.Invalid;
             default:

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// The module that moves the guest: between the kernel (GuestMove), the other SVSM (MigrationSource, MigrationTarget) and the relay (MigrationChannel). The kernel
+// has it work when the channel has something, and as long as there is something to do, for a while each time: the guest runs in between.
+//
+// A VM whose host has the channel of a target waits for a guest; one that has the channel of a source has its own, and may be asked to move it. Without either,
+// or without a policy in the image, nothing is ever moved.
+//
+// Frames of kind 3 are between this module and its relay (docs/migration-protocol.md). They are the host's, so what they can do the host could: begin, cancel, and
+// decide when the guest is stopped.
+
+using System;
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.IO;
+using System.Security.Cryptography;
+using System.Threading;
+using Svsm.Core;
+using Svsm.Migration;
+using Svsm.Modules.Storage;
+using Svsm.Wire;
+
+namespace Svsm.Modules.Migration;
+
+/// <summary>Moves the guest.</summary>
+[SvsmProtocol(ProtocolNumber)]
+public sealed class MigrationModule : SvsmModule
+{
+    /// <summary>The protocol that is its name: of the range that the specification leaves to vendors, and no guest can call it.</summary>
+    public const uint ProtocolNumber = 0x8000_5303;
+
+    private const int SourceSlot = 0;
+    private const int TargetSlot = 1;
+    private const int StateLength = 32;
+    private const byte BeginWish = 0x01;
+    private const byte CancelWish = 0x02;
+    private const byte StopWish = 0x03;
+    private const byte StateNotice = 0x81;
+
+    // For so long at a time: the kernel counts what a request takes, and other work waits.
+    private static readonly TimeSpan s_slice = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan s_noticeEvery = TimeSpan.FromMilliseconds(250);
+
+    private readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
+    private readonly MigrationPolicy? _policy;
+    private MigrationChannel? _channel;
+    private MigrationEnd? _end;
+    private SourceGuest? _source;
+    private TargetGuest? _target;
+    private bool _isTarget;
+    private (MigrationState State, ulong Pages, long Time) _noticed;
+
+    /// <summary>Makes the module of an image.</summary>
+    public MigrationModule()
+    {
+        if (File.Exists(MigrationPolicy.Path))
+        {
+            _policy = MigrationPolicy.TryRead(File.ReadAllBytes(MigrationPolicy.Path));
+        }
+    }
+
+    internal MigrationModule(MigrationPolicy policy, TimeSpan patience) => (_policy, _patience) = (policy, patience);
+
+    /// <inheritdoc/>
+    protected override void Start()
+    {
+        _isTarget = VirtioDriver.IsThere(Disks, TargetSlot, MigrationChannel.Kind);
+        bool isSource = !_isTarget && VirtioDriver.IsThere(Disks, SourceSlot, MigrationChannel.Kind);
+        if (_policy is null)
+        {
+            Log.Warning($"the image has no policy in {MigrationPolicy.Path}, or none that is one: nothing is moved");
+            return;
+        }
+
+        if (!_isTarget && !isSource)
+        {
+            return;
+        }
+
+        _channel = new MigrationChannel(Disks, _isTarget ? TargetSlot : SourceSlot);
+        if (_isTarget)
+        {
+            if (Move.Control(MoveControl.Hold) != MoveControlResult.Done)
+            {
+                throw new InvalidOperationException("the guest of this image has run; wanted is a VM that waits for one");
+            }
+
+            _target = new TargetGuest(Move, Log);
+            _end = new MigrationTarget(_target, new AttestingPeer(Peers), _policy, TimeProvider.System, _patience);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
+
+    /// <inheritdoc/>
+    protected override TimeSpan Work()
+    {
+        if (_channel is null)
+        {
+            return Timeout.InfiniteTimeSpan;
+        }
+
+        long start = Stopwatch.GetTimestamp();
+        bool hasWorked;
+        do
+        {
+            hasWorked = WorkOnce();
+        }
+        while (hasWorked && Stopwatch.GetElapsedTime(start) < s_slice);
+
+        bool isUnderWay = _end is not null && _end.State is not (MigrationState.Idle or MigrationState.Aborted or MigrationState.Ended);
+        return hasWorked ? TimeSpan.Zero
+            : isUnderWay || !_channel.IsEmpty ? TimeSpan.FromMilliseconds(_channel.IsEmpty ? 10 : 1)
+            : _target is { IsCleared: true } ? EndOfVm()
+            : Timeout.InfiniteTimeSpan;
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        _end?.Dispose();
+        base.Dispose(disposing);
+    }
+
+    private bool WorkOnce()
+    {
+        bool hasWorked = _channel!.Send();
+        if (_channel.TryReceive(out MigrationFrame frame))
+        {
+            hasWorked = true;
+            Receive(frame);
+        }
+
+        if (_end is not null)
+        {
+            hasWorked |= Advance(_end);
+            Notice(_end);
+        }
+
+        return hasWorked;
+    }
+
+    // What is said goes before anything new is made: so little is ever in hand.
+    private bool Advance(MigrationEnd end)
+    {
+        bool hasWorked = false;
+        MigrationState before = end.State;
+        end.CheckTime();
+        (end as MigrationTarget)?.Work();
+        while (_channel!.HasRoom)
+        {
+            if (end.TryTake(out MigrationFrame frame))
+            {
+                _channel.Put(in frame);
+                hasWorked = true;
+            }
+            else if (!(end is MigrationSource source && TryWork(source)))
+            {
+                break;
+            }
+        }
+
+        if (end.State != before && end.State == MigrationState.Aborted)
+        {
+            Log.Warning($"the migration has failed: {end.Reason}, {end.Detail}");
+        }
+
+        return hasWorked || end.State != before;
+    }
+
+    private static bool TryWork(MigrationSource source)
+    {
+        try
+        {
+            return source.Work();
+        }
+        catch (IOException exception)
+        {
+            source.Fail(exception.Message);
+            return false;
+        }
+    }
+
+    private void Receive(MigrationFrame frame)
+    {
+        if (frame.Kind != FrameKind.Local)
+        {
+            if (_end is null)
+            {
+                return;
+            }
+
+            MigrationState before = _end.State;
+            _end.Receive(frame);
+            if (_end.State == MigrationState.Aborted && before != MigrationState.Aborted)
+            {
+                Log.Warning($"the migration has failed: {_end.Reason}, {_end.Detail}");
+            }
+
+            if (frame.Kind == FrameKind.Record)
+            {
+                CryptographicOperations.ZeroMemory(frame.Contents);
+            }
+
+            return;
+        }
+
+        switch (frame.Contents)
+        {
+            case [BeginWish, var role] when role == (byte)(_isTarget ? MigrationRole.Target : MigrationRole.Source):
+                Begin();
+                break;
+            case [CancelWish]:
+                _end?.TryCancel();
+                break;
+            case [StopWish]:
+                (_end as MigrationSource)?.WantStop();
+                break;
+            default:
+                Log.Warning("the relay wants something that there is not");
+                break;
+        }
+
+        _noticed = default;
+    }
+
+    private void Begin()
+    {
+        if (_end is { IsHandedOver: true })
+        {
+            _end.Repeat();
+            return;
+        }
+
+        if (_isTarget)
+        {
+            return;
+        }
+
+        // A relay that begins anew has lost the other one.
+        _end?.Dispose();
+        Log.Information("the guest is to be moved");
+        _source = new SourceGuest(Move, Log);
+        var source = new MigrationSource(_source, new AttestingPeer(Peers), _policy!, TimeProvider.System, _patience);
+        _end = source;
+        source.Begin();
+    }
+
+    private void Notice(MigrationEnd end)
+    {
+        bool isSource = end is MigrationSource;
+        ulong pages = isSource ? ((MigrationSource)end).PagesSent : _target!.Pages;
+        long now = Stopwatch.GetTimestamp();
+        bool isDue = end.State != _noticed.State || _noticed.Time == 0 || (pages != _noticed.Pages && Stopwatch.GetElapsedTime(_noticed.Time, now) > s_noticeEvery);
+        if (!isDue || !_channel!.HasRoom)
+        {
+            return;
+        }
+
+        if (end.State != _noticed.State && end.IsHandedOver)
+        {
+            Log.Information(end.State == MigrationState.Ended ? "the guest runs at the target" : isSource ? "the guest is given up" : "the guest is here, and waits for its release");
+        }
+
+        byte[] contents = new byte[StateLength];
+        contents[0] = StateNotice;
+        contents[1] = (byte)end.State;
+        contents[2] = (byte)end.Reason;
+        BinaryPrimitives.WriteUInt64LittleEndian(contents.AsSpan(0x04), pages);
+        BinaryPrimitives.WriteUInt64LittleEndian(contents.AsSpan(0x0C), isSource ? ((MigrationSource)end).PagesLeft : 0);
+        BinaryPrimitives.WriteUInt32LittleEndian(contents.AsSpan(0x14), isSource ? ((MigrationSource)end).Rounds : 0);
+        _channel.Put(new MigrationFrame(FrameKind.Local, contents));
+        _noticed = (end.State, pages, now);
+    }
+
+    // The relay has been told. What is here of the guest goes with the VM.
+    private TimeSpan EndOfVm()
+    {
+        Log.Error("no guest has come: the VM ends");
+        Move.Control(MoveControl.End);
+        return Timeout.InfiniteTimeSpan;
+    }
+}
