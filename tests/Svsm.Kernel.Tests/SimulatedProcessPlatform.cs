@@ -11,6 +11,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
 using Svsm.Kernel.Memory;
+using Svsm.Kernel.Guest;
 using Svsm.Kernel.Modules;
 using Svsm.Kernel.Processes;
 using Svsm.Kernel.Snp;
@@ -264,16 +265,55 @@ internal sealed unsafe class SimulatedProcessPlatform : IProcessPlatform
 
     public byte[] Disk { get; } = new byte[DiskOffset.MemoryLength];
 
-    public Span<byte> DiskMemory => Disk;
+    public byte[] Channel { get; } = new byte[DiskOffset.MemoryLength];
 
-    public ulong DiskMemoryAddress => 0x5_4321_0000;
+    public Span<byte> DeviceMemory(ModulePermissions driver) => driver == ModulePermissions.Migrate ? Channel : Disk;
+
+    public ulong DeviceMemoryAddress(ModulePermissions driver) => driver == ModulePermissions.Migrate ? 0x5_4322_0000ul : 0x5_4321_0000;
+
+    /// <summary>To which module the last request went, with which fields; and those of the answer.</summary>
+    public (int Module, MoveRequest Fields) SentTo { get; private set; }
+
+    public MoveRequest AnsweredFields { get; set; }
+
+    public InternalState SendRequestTo(int asking, int module, in MoveRequest request)
+    {
+        SentTo = (module, request);
+        return SendRequest(asking);
+    }
+
+    public MoveRequest AnswerFields(int asking) => AnsweredFields;
+
+    /// <summary>Reads and writes of what there is to move, in order; what is read is the low byte of where, in every byte.</summary>
+    public List<(bool IsWrite, MoveArea Area, ulong Where, byte[] Bytes)> Moves { get; } = [];
+
+    public MoveResult MoveResult { get; set; }
+
+    /// <summary>Bytes that there are to read at most.</summary>
+    public int MoveBytes { get; set; } = int.MaxValue;
+
+    public MoveResult ReadMove(MoveArea area, ulong where, Span<byte> bytes, out int count)
+    {
+        Assert.True(bytes.Length <= 4096);
+        count = Math.Min(bytes.Length, MoveBytes);
+        bytes.Fill((byte)(where >> 12));
+        Moves.Add((false, area, where, bytes.ToArray()));
+        return MoveResult;
+    }
+
+    public MoveResult WriteMove(MoveArea area, ulong where, ReadOnlySpan<byte> bytes, int asking)
+    {
+        Assert.True(bytes.Length <= 4096);
+        Moves.Add((true, area, where, bytes.ToArray()));
+        return MoveResult;
+    }
 
     /// <summary>Registers of the disks; those that are not there the host does not do.</summary>
     public Dictionary<uint, uint> Registers { get; } = [];
 
-    public bool TryAccessDisk(uint register, bool isWrite, ref uint value)
+    public bool TryAccessDevice(uint register, bool isWrite, ref uint value)
     {
-        Assert.True(register < 0x4000 && register % 4 == 0);
+        Assert.True(register < 0x6000 && register % 4 == 0);
         if (!Registers.TryGetValue(register, out uint old))
         {
             // Whatever the host has left in the buffer.

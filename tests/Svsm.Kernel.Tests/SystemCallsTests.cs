@@ -4,6 +4,7 @@
 using System;
 using System.Linq;
 using System.Text;
+using Svsm.Kernel.Guest;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Processes;
 using Svsm.Wire;
@@ -65,6 +66,7 @@ public sealed class SystemCallsTests
     private const ulong Store = 8;
     private const ulong Keys = 9;
     private const ulong Disks = 10;
+    private const ulong Move = 11;
     private const ulong DiskMemory = 0x10_0000;
     private const ulong DiskMemoryAddress = 0x20_0000;
     private const ulong Nowhere = 0x40_3000;
@@ -443,6 +445,7 @@ public sealed class SystemCallsTests
 
     [Theory]
     [InlineData(Store, ModulePermissions.KeepStore)]
+    [InlineData(Store, ModulePermissions.Migrate)]
     [InlineData(Store, ModulePermissions.Attest)]
     [InlineData(Keys, ModulePermissions.Store)]
     [InlineData(Keys, ModulePermissions.Attest)]
@@ -457,6 +460,7 @@ public sealed class SystemCallsTests
     [Theory]
     [InlineData(Store, ModulePermissions.Store, ModuleMessageKind.Store)]
     [InlineData(Keys, ModulePermissions.KeepStore, ModuleMessageKind.Key)]
+    [InlineData(Keys, ModulePermissions.Migrate, ModuleMessageKind.Key)]
     public void Peers_RequestAndAnswer(ulong descriptor, ModulePermissions permissions, ModuleMessageKind kind)
     {
         _process.Process.Permissions = permissions;
@@ -562,6 +566,116 @@ public sealed class SystemCallsTests
         Assert.Equal(Input, _process.Call(PRead, Disks, Buffer, 4, 4));
         Assert.Equal(Input, _process.Call(PWrite, Disks, Buffer, 4, 4));
         Assert.Equal(0x1234u, _process.Read<uint>(Buffer));
+    }
+
+    // The module that moves the guest has its channel in place of disks, and memory of its own.
+    [Fact]
+    public void Disks_OfTheModuleThatMoves_AreItsChannel()
+    {
+        _process.Process.Permissions = ModulePermissions.Migrate;
+        _process.Platform.Registers[0x4000] = 0x7472_6976;
+        _process.Platform.Registers[0x5FFC] = 1;
+        _process.Platform.Registers[0] = 9;
+        Assert.Equal(4, _process.Call(PRead, Disks, Buffer, 4, 0));
+        Assert.Equal(0x7472_6976u, _process.Read<uint>(Buffer));
+        Assert.Equal(4, _process.Call(PWrite, Disks, Buffer, 4, 0x1FFC));
+        Assert.Equal(0x7472_6976u, _process.Platform.Registers[0x5FFC]);
+        Assert.Equal(Invalid, _process.Call(PRead, Disks, Buffer, 4, 0x2000));
+        Assert.Equal(8, _process.Call(PRead, Disks, Buffer, 8, DiskMemoryAddress));
+        Assert.Equal(0x5_4322_0000ul, _process.Read<ulong>(Buffer));
+        _process.Platform.Channel[7] = 7;
+        Assert.Equal(8, _process.Call(PRead, Disks, Buffer, 8, DiskMemory));
+        Assert.Equal(7, _process.Read(Buffer, 8)[7]);
+    }
+
+    [Theory]
+    [InlineData(ModulePermissions.KeepStore)]
+    [InlineData(ModulePermissions.Attest | ModulePermissions.ReadGuest | ModulePermissions.WriteGuest)]
+    [InlineData(ModulePermissions.Store)]
+    public void Move_WithoutPermission_IsNotThere(ModulePermissions permissions)
+    {
+        _process.Process.Permissions = permissions;
+        for (MoveArea area = 0; area <= (MoveArea)0x7F; area++)
+        {
+            Assert.Equal(NotPermitted, _process.Call(PRead, Move, Buffer, 4, (ulong)MoveOffset.Of(area, 0)));
+            Assert.Equal(NotPermitted, _process.Call(PWrite, Move, Buffer, 4, (ulong)MoveOffset.Of(area, 0)));
+        }
+
+        Assert.Empty(_process.Platform.Moves);
+    }
+
+    [Fact]
+    public void Move_PagesGoOneByOne_OthersAtOnce()
+    {
+        _process.Process.Permissions = ModulePermissions.Migrate;
+        Assert.Equal(0x2000, _process.Call(PRead, Move, Buffer, 0x2000, (ulong)MoveOffset.Of(MoveArea.Pages, 0x1_2000)));
+        Assert.Equal([0x1_2000ul, 0x1_3000], _process.Platform.Moves.Select(move => move.Where));
+        Assert.Equal((0x12, 0x13), (_process.Read(Buffer, 1)[0], _process.Read(Buffer + 0x1000, 1)[0]));
+
+        _process.Platform.Moves.Clear();
+        _process.Write(Buffer, [1, 2, 3, 4]);
+        Assert.Equal(4, _process.Call(PWrite, Move, Buffer, 4, (ulong)MoveOffset.Of(MoveArea.Control, 0)));
+        (bool isWrite, MoveArea area, ulong where, byte[] bytes) = Assert.Single(_process.Platform.Moves);
+        Assert.Equal((true, MoveArea.Control, 0ul, "01020304"), (isWrite, area, where, Convert.ToHexString(bytes)));
+
+        // What is shorter than asked for is what there is.
+        _process.Platform.MoveBytes = 64;
+        Assert.Equal(64, _process.Call(PRead, Move, Buffer, 4096, (ulong)MoveOffset.Of(MoveArea.Information, 0)));
+    }
+
+    [Fact]
+    public void Move_BadAccesses_AreErrors()
+    {
+        _process.Process.Permissions = ModulePermissions.Migrate;
+        Assert.Equal(Invalid, _process.Call(PRead, Move, Buffer, 0x1001, (ulong)MoveOffset.Of(MoveArea.States, 0)));
+        Assert.Equal(Invalid, _process.Call(PWrite, Move, Buffer, ModuleDescriptor.MaxTransfer + 1, (ulong)MoveOffset.Of(MoveArea.Pages, 0)));
+        Assert.Equal(Invalid, _process.Call(PWrite, Move, Buffer, ulong.MaxValue, (ulong)MoveOffset.Of(MoveArea.Pages, 0)));
+        Assert.Empty(_process.Platform.Moves);
+        Assert.Equal(Fault, _process.Call(PWrite, Move, Nowhere, 4096, (ulong)MoveOffset.Of(MoveArea.Pages, 0)));
+        Assert.Empty(_process.Platform.Moves);
+        Assert.Equal(Fault, _process.Call(PRead, Move, Nowhere, 4096, (ulong)MoveOffset.Of(MoveArea.Pages, 0)));
+        foreach ((MoveResult result, long error) in ((MoveResult, long)[])[(MoveResult.Again, -11), (MoveResult.Invalid, Invalid), (MoveResult.Fault, Fault), (MoveResult.NoMemory, NoMemory), (MoveResult.NotOffered, -38)])
+        {
+            _process.Platform.MoveResult = result;
+            Assert.Equal(error, _process.Call(PRead, Move, Buffer, 8, 0));
+            Assert.Equal(error, _process.Call(PWrite, Move, Buffer, 8, 0));
+        }
+    }
+
+    [Fact]
+    public void Move_RequestToAModule_AndAnswer()
+    {
+        _process.Process.Permissions = ModulePermissions.Migrate;
+        ulong offset = (ulong)MoveOffset.Of(MoveArea.ModuleRequest, ((ulong)ModuleMessageKind.Restore << MoveOffset.KindShift) | 3);
+        _process.Write(Buffer, new MoveRequest { Call = 1, Rcx = 2, Rdx = 3 });
+        _process.Write(Buffer + MoveRequest.Length, [7, 8]);
+        Assert.Equal(MoveRequest.Length + 2, _process.Call(PWrite, Move, Buffer, MoveRequest.Length + 2, offset));
+        Assert.Equal((3, 1u, 2ul, 3ul), (_process.Platform.SentTo.Module, _process.Platform.SentTo.Fields.Call, _process.Platform.SentTo.Fields.Rcx, _process.Platform.SentTo.Fields.Rdx));
+        Assert.Equal((ModuleMessageKind.Restore, "0708"), (_process.Platform.Requests[0].Kind, Convert.ToHexString(_process.Platform.Requests[0].Request)));
+        Assert.Equal(CallResult.Waits, _process.Serve(PRead, Move, Buffer, 100, offset));
+        (_process.Platform.Peer, _process.Platform.PeerAnswer, _process.Platform.AnsweredFields) = (InternalState.Ready, [5], new MoveRequest { Result = 9, Rdx = 4 });
+        Assert.Equal(MoveRequest.Length + 1, _process.Call(PRead, Move, Buffer, 100, offset));
+        Assert.Equal((9ul, 4ul), (_process.Read<MoveRequest>(Buffer).Result, _process.Read<MoveRequest>(Buffer).Rdx));
+        Assert.Equal(5, _process.Read(Buffer + MoveRequest.Length, 1)[0]);
+        Assert.Equal(Invalid, _process.Call(PRead, Move, Buffer, MoveRequest.Length, offset));
+        _process.Platform.Peer = InternalState.Failed;
+        Assert.Equal(Input, _process.Call(PRead, Move, Buffer, 100, offset));
+        Assert.Equal(Input, _process.Call(PWrite, Move, Buffer, MoveRequest.Length, offset));
+        _process.Platform.Peer = InternalState.NotFound;
+        Assert.Equal(NoFile, _process.Call(PWrite, Move, Buffer, MoveRequest.Length, offset));
+    }
+
+    [Theory]
+    [InlineData(ModuleMessageKind.Call, MoveRequest.Length)]
+    [InlineData(ModuleMessageKind.Store, MoveRequest.Length)]
+    [InlineData(ModuleMessageKind.Work, MoveRequest.Length)]
+    [InlineData(ModuleMessageKind.Save, MoveRequest.Length - 1)]
+    [InlineData(ModuleMessageKind.Restore, MoveRequest.Length + ModuleMessage.MaxPayload + 1)]
+    public void Move_BadRequestToAModule_IsNotSent(ModuleMessageKind kind, int length)
+    {
+        _process.Process.Permissions = ModulePermissions.Migrate;
+        Assert.Equal(Invalid, _process.Call(PWrite, Move, Buffer, (ulong)length, (ulong)MoveOffset.Of(MoveArea.ModuleRequest, (ulong)kind << MoveOffset.KindShift)));
+        Assert.Empty(_process.Platform.Requests);
     }
 
     [Theory]

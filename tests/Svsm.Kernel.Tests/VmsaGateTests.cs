@@ -84,7 +84,7 @@ public sealed class VmsaGateTests
     {
         private readonly byte[] _page = GC.AllocateArray<byte>(Page.Size, pinned: true);
 
-        public GuestWindow Window => new(ref _page[0]);
+        public GuestWindow Window => new(ref _page[0], 0);
 
         public ulong Efer
         {
