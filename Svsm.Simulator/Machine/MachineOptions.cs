@@ -126,6 +126,12 @@ public sealed record MachineOptions
     /// </summary>
     public string? SvsmChannel { get; init; }
 
+    /// <summary>
+    /// The channel of a migration: a virtio console of the SVSM at 0xFEF0_4000 for the source, 0xFEF0_5000 for the target, whose other end is a Unix socket
+    /// that the machine listens on. Null = there is none.
+    /// </summary>
+    public MachineMigration? Migration { get; init; }
+
     /// <summary>A network card of the guest, the virtio device of PCI behind the disks; null = none.</summary>
     public MachineNetwork? Network { get; init; }
 

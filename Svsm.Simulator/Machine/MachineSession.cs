@@ -81,7 +81,7 @@ internal sealed class MachineSession : IAsyncDisposable
             devices.Command = async header => (await CommandAsync(header, default, CancellationToken.None).ConfigureAwait(false)).Done;
         }
 
-        _recorder = new RunRecorder(_console, options.VcpuCount, options.SvsmDeviceCount)
+        _recorder = new RunRecorder(_console, options.VcpuCount, HostDevices.Places(options))
         {
             Greeted = Greet,
             CommandDone = (_, done, data) => _answer?.TrySetResult((done, data)),
@@ -116,12 +116,12 @@ internal sealed class MachineSession : IAsyncDisposable
         HostDevices? devices = null;
         try
         {
-            devices = options.SvsmDeviceCount == 0 ? null : new HostDevices(options, folder.FullName);
+            devices = HostDevices.Places(options) == 0 ? null : new HostDevices(options, folder.FullName);
             string launchFile = Path.Combine(folder.FullName, LaunchFileName);
             ulong launchLength = Machine.WithFile("a temporary file with the launch, writable", launchFile, file =>
             {
                 using FileStream stream = File.Create(file);
-                LaunchBlob.Write(plan, BlobOptions(options, symbols), [.. hostile.Descriptions.Select(attack => attack.Description)], stream, options.TurnSeed ?? 0, options.SvsmDeviceCount);
+                LaunchBlob.Write(plan, BlobOptions(options, symbols), [.. hostile.Descriptions.Select(attack => attack.Description)], stream, options.TurnSeed ?? 0, HostDevices.Places(options));
                 return (ulong)stream.Length;
             });
             try
@@ -168,6 +168,7 @@ internal sealed class MachineSession : IAsyncDisposable
         MachineStop reason;
         string message = "";
         Task pump = PumpAsync();
+        _devices?.Start();
         using var debugging = CancellationTokenSource.CreateLinkedTokenSource(stop.Token);
         Task debugger = _debugger?.RunAsync(debugging.Token) ?? Task.CompletedTask;
         try

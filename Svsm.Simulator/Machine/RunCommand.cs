@@ -73,6 +73,12 @@ public sealed record RunCommand
     /// <summary>Disks of the SVSM, named likewise.</summary>
     public IReadOnlyList<string> SvsmDisks { get; init; } = [];
 
+    /// <summary>Socket of the source's channel of a migration (<see cref="MachineMigration"/>); null = what <see cref="Machine"/> says.</summary>
+    public string? MigrationSource { get; init; }
+
+    /// <summary>Socket of the target's; not together with the other one.</summary>
+    public string? MigrationTarget { get; init; }
+
     /// <summary>The expected launch digest as the user gave it: digits or a file (<see cref="LaunchDigestFile"/>); null = what <see cref="Machine"/> says.</summary>
     public string? Digest { get; init; }
 
@@ -106,6 +112,7 @@ public sealed record RunCommand
                     Progress = error,
                     Disks = [.. Machine.Disks, .. Disks.Select(MachineDisk.Parse)],
                     SvsmDisks = [.. Machine.SvsmDisks, .. SvsmDisks.Select(MachineDisk.Parse).Select(disk => new SvsmDisk(disk.Path) { ReadOnly = disk.ReadOnly })],
+                    Migration = ParseMigration() ?? Machine.Migration,
                     Network = Network is string network ? MachineNetwork.Parse(network) : Machine.Network,
                     Attacks = [.. Machine.Attacks, .. Attacks.Select(Attack.Parse)],
                     ExpectedDigest = Digest is string digest ? LaunchDigestFile.Read(digest) : Machine.ExpectedDigest,
@@ -149,6 +156,18 @@ public sealed record RunCommand
         {
             return RunExitStatus.Interrupted;
         }
+    }
+
+    private MachineMigration? ParseMigration()
+    {
+        if (MigrationSource is not null && MigrationTarget is not null)
+        {
+            throw SvsmDiagnostics.RunOptionInvalid.Error("a machine that is source and target of a migration", "--migration-source or --migration-target");
+        }
+
+        return MigrationSource is string source ? new MachineMigration(MigrationRole.Source, source)
+            : MigrationTarget is string target ? new MachineMigration(MigrationRole.Target, target)
+            : null;
     }
 
     private static int ExitStatus(MachineResult result) => result.Stop switch

@@ -43,13 +43,15 @@ public static class RunCommandLine
         var disk = new Option<string[]>("--disk") { Description = "a disk of the guest; can be given several times", HelpName = "FILE[,readonly]", DefaultValueFactory = _ => [] };
         var svsmDisk = new Option<string[]>("--svsm-disk") { Description = "a disk of the SVSM; can be given several times", HelpName = "FILE[,readonly]", DefaultValueFactory = _ => [] };
         var svsmChannel = new Option<string?>("--svsm-channel") { Description = "the channel of the SVSM: a Unix socket that svsm keys proxy listens on", HelpName = "SOCKET" };
+        var source = new Option<string?>("--migration-source") { Description = "the guest may be moved away: make this Unix socket for svsm migrate", HelpName = "SOCKET" };
+        var target = new Option<string?>("--migration-target") { Description = "a guest may be moved here: make this Unix socket for svsm migrate", HelpName = "SOCKET" };
         var net = new Option<string?>("--net") { Description = "a network card on a network of its own; connections to PORT of this PC go to the guest's GUESTPORT", HelpName = "user[:[ADDRESS:]PORT:GUESTPORT]" };
         var attack = new Option<string[]>("--attack") { Description = "a hostile host does this; can be given several times. docs/hostile-host.md lists the names", HelpName = "NAME[:SEED]", DefaultValueFactory = _ => [] };
         var trace = new Option<string[]>("--trace") { Description = "a line per event: exits, rmp or ghcb; can be given several times", HelpName = "WHAT", DefaultValueFactory = _ => [] };
         trace.AcceptOnlyFromAmong([.. s_traces.Keys]);
         var gdb = new Option<int?>("--gdb") { Description = "serve gdb at this TCP port, and wait for it", HelpName = "PORT" };
         var json = new Option<bool>("--json") { Description = "print the outcome as one JSON object; console lines go to the error output" };
-        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, kernel, initrd, append, digest, vcpus, memory, timeout, icount, turns, threads, singleVmpl, disk, net, svsmDisk, svsmChannel, type, expectViolation, attack, trace, gdb, json };
+        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, kernel, initrd, append, digest, vcpus, memory, timeout, icount, turns, threads, singleVmpl, disk, net, svsmDisk, svsmChannel, source, target, type, expectViolation, attack, trace, gdb, json };
         command.SetAction((parsed, cancellationToken) => new RunCommand
         {
             Machine = new MachineOptions
@@ -73,6 +75,8 @@ public static class RunCommandLine
             Disks = parsed.GetValue(disk)!,
             Network = parsed.GetValue(net),
             SvsmDisks = parsed.GetValue(svsmDisk)!,
+            MigrationSource = parsed.GetValue(source),
+            MigrationTarget = parsed.GetValue(target),
             Attacks = parsed.GetValue(attack)!,
             Digest = parsed.GetValue(digest),
             ExpectedViolation = parsed.GetValue(expectViolation),

@@ -209,6 +209,9 @@ public enum CommandKind : uint
 
     /// <summary>Copies that many bytes of the window to shared pages.</summary>
     WriteShared = 15,
+
+    /// <summary>VMPL0 of vCPU 0 gets the interrupt <see cref="MachinePorts.MigrationVector"/>. Not done while it takes none.</summary>
+    NotifySvsm = 16,
 }
 
 /// <summary>Head of a Command. 24 bytes.</summary>

@@ -24,7 +24,7 @@ public struct LaunchHeader
     public const ulong MagicValue = 0x4843_4E4C_4D53_5653;
 
     /// <summary>The version of this layout.</summary>
-    public const uint CurrentVersion = 4;
+    public const uint CurrentVersion = 5;
 
     /// <summary>Most vCPUs that the hypervisor runs.</summary>
     public const uint MaxVcpuCount = 64;
@@ -86,9 +86,9 @@ public struct LaunchHeader
     [FieldOffset(0x40)]
     public uint ItemCount;
 
-    /// <summary>Number of devices that the machine plays, at most <see cref="MachinePorts.MaxHostDevices"/>.</summary>
+    /// <summary>Devices that the machine plays: bit n = the one in place n, below <see cref="MachinePorts.HostDeviceSlots"/>.</summary>
     [FieldOffset(0x44)]
-    public uint HostDeviceCount;
+    public uint HostDevices;
 }
 
 /// <summary>Switches of the run.</summary>

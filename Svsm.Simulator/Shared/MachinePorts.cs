@@ -68,10 +68,22 @@ public static class MachinePorts
     /// <summary>Bytes from one to the next.</summary>
     public const uint HostDeviceLength = 0x1000;
 
-    /// <summary>Most of them.</summary>
+    /// <summary>Most of them whose place is where the one before ends. The channels of a migration have places of their own behind these.</summary>
     public const int MaxHostDevices = 4;
 
-    /// <summary>I/O APIC pin of the first; the others follow.</summary>
+    /// <summary>Index of the channel of a migration from here.</summary>
+    public const int MigrationSource = 4;
+
+    /// <summary>Index of the channel of a migration to here.</summary>
+    public const int MigrationTarget = 5;
+
+    /// <summary>Number of places.</summary>
+    public const int HostDeviceSlots = 6;
+
+    /// <summary>With which vector VMPL0 of vCPU 0 is told that the channel of a migration has something.</summary>
+    public const byte MigrationVector = 0xE2;
+
+    /// <summary>I/O APIC pin of the first; the others up to <see cref="MaxHostDevices"/> follow. The channels of a migration have none.</summary>
     public const byte FirstHostDeviceInterrupt = 16;
 
     /// <summary>GPA of the I/O APIC.</summary>

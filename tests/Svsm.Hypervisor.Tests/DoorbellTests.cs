@@ -220,6 +220,55 @@ public sealed unsafe class DoorbellTests
         Assert.Equal(2, machine.Cpu.Vmpl);
     }
 
+    // The machine's host side has something for VMPL0: it gets its turn, whatever VMPL2 does.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void TryNotify_LowerVmplRunsOrHalts_RunsVmpl0(bool halts)
+    {
+        using var machine = new TestMachine();
+        HvDoorbellPage* page = RunLower(machine);
+        machine.Machine.IsNotified = true;
+        if (halts)
+        {
+            Assert.True(machine.Machine.Wait(machine.Cpu, ExitCode.Halt, length: 1));
+        }
+
+        Assert.True(machine.Machine.Interrupts.TryNotify(machine.Cpu));
+        machine.Machine.Interrupts.Offer(machine.Cpu);
+        Assert.Equal((0, true, (byte)0xE2), (machine.Cpu.Vmpl, machine.Cpu.IsRunning, page->Vector));
+    }
+
+    [Fact]
+    public void TryNotify_NobodyWhoTakesIt_SaysSo()
+    {
+        using var machine = new TestMachine();
+        machine.Machine.IsNotified = true;
+        Interrupts interrupts = machine.Machine.Interrupts;
+        Assert.False(interrupts.TryNotify(machine.Cpu));
+        Restrict(machine);
+        MsrOf(machine, 0, 0x80F, 0xFF);
+        Assert.False(interrupts.TryNotify(machine.Cpu));
+        MsrOf(machine, 0, 0x80F, 0x1FF);
+        Assert.True(interrupts.TryNotify(machine.Cpu));
+        machine.Cpu.Contexts[0].Doorbell = Doorbell.None;
+        Assert.False(interrupts.TryNotify(machine.Cpu));
+    }
+
+    // Rows: whether there is a channel that may have something some day.
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Halt_OfVmpl0WithNothingToComeButARelay_IsNotForEver(bool isNotified)
+    {
+        using var machine = new TestMachine();
+        Restrict(machine);
+        MakeVmsa(machine, UpperVmsa, 0, SevFeatures.SnpActive | SevFeatures.RestrictedInjection);
+        machine.Machine.IsNotified = isNotified;
+        Assert.Equal(isNotified, machine.Machine.Wait(machine.Cpu, ExitCode.Halt, length: 1));
+        Assert.Equal(isNotified ? ViolationKind.None : ViolationKind.HaltForever, machine.Cpu.StopRequest.Violation);
+    }
+
     [Fact]
     public void Deliver_LessPrivilegedVmpl_SetsItsBitAndWaits()
     {

@@ -151,6 +151,7 @@ public sealed unsafe class HostCommandsTests
     [InlineData(99u, 0)]
     [InlineData((uint)CommandKind.Attack, 0)]
     [InlineData((uint)CommandKind.Attack, 64)]
+    [InlineData((uint)CommandKind.NotifySvsm, 0)]
     public void Command_Unknown_IsAnsweredWithFailure(uint kind, int length)
     {
         using var machine = new TestMachine();

@@ -19,14 +19,14 @@ public sealed class LaunchBlobTests
         LaunchPlan plan = HostLoader.Load(TestImage.File, new GuestRam(4ul << 30), 5);
         var stream = new MemoryStream();
 
-        LaunchBlob.Write(plan, LaunchOptions.None, [], stream, hostDeviceCount: 3);
+        LaunchBlob.Write(plan, LaunchOptions.None, [], stream, hostDevices: 0x23);
 
         byte[] blob = stream.ToArray();
         LaunchHeader header = MemoryMarshal.Read<LaunchHeader>(blob);
         Assert.Equal("SVSMLNCH"u8, blob.AsSpan(0, 8));
         Assert.Equal(LaunchHeader.CurrentVersion, header.Version);
         Assert.Equal(5u, header.VcpuCount);
-        Assert.Equal(3u, header.HostDeviceCount);
+        Assert.Equal(0x23u, header.HostDevices);
         Assert.Equal(TestImage.Policy, header.Policy);
         Assert.Equal((ulong)blob.Length, header.TotalLength);
         Assert.Equal(0ul, header.DataOffset % 4096);
@@ -54,7 +54,7 @@ public sealed class LaunchBlobTests
         LaunchPlan plan = HostLoader.Load(TestImage.With(TestImage.Page(0x1000, default), TestImage.Context(TestImage.Vmsa)), new GuestRam(256 << 20), 1);
         var stream = new MemoryStream();
 
-        LaunchBlob.Write(plan, LaunchOptions.None, [], stream, hostDeviceCount: 3);
+        LaunchBlob.Write(plan, LaunchOptions.None, [], stream, hostDevices: 0x23);
 
         LaunchPage[] pages = MemoryMarshal.Cast<byte, LaunchPage>(stream.ToArray().AsSpan(72 + 16, 2 * 32)).ToArray();
         Assert.Equal([LaunchPage.NoData, 0], pages.Select(page => page.DataBlock));

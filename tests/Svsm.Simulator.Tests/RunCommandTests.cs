@@ -113,6 +113,23 @@ public sealed class RunCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task RunAsync_ChannelOfAMigration_IsMadeForTheRun()
+    {
+        using FakeQemu qemu = Ending(StopReason.GuestExit, 0);
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("svsm-test-");
+        string path = Path.Combine(folder.FullName, "channel");
+
+        Assert.Equal(0, await RunAsync(new RunCommand { Machine = qemu.Options, MigrationSource = path }));
+        Assert.Equal(0, await RunAsync(new RunCommand { Machine = qemu.Options, MigrationTarget = path }));
+        Assert.Empty(folder.GetFileSystemInfos());
+        await File.WriteAllTextAsync(path, "x", TestContext.Current.CancellationToken);
+        Assert.Equal(RunExitStatus.Usage, await RunAsync(new RunCommand { Machine = qemu.Options, MigrationTarget = path }));
+        Assert.Equal(RunExitStatus.Usage, await RunAsync(new RunCommand { Machine = qemu.Options, MigrationSource = "a", MigrationTarget = "b" }));
+        Assert.Equal(2, _error.ToString().Split("error SVSM6007").Length - 1);
+        folder.Delete(recursive: true);
+    }
+
+    [Fact]
     public async Task RunAsync_QemuFails_GivesStatus()
     {
         using var qemu = new FakeQemu("exit 1");

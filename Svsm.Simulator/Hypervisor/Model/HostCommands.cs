@@ -235,6 +235,9 @@ internal sealed unsafe class HostCommands
             case CommandKind.WriteShared:
                 Answer(header.Kind, HostDevice.TryCopyShared(_machine, header.Address, header.Value, header.Kind == CommandKind.WriteShared), default);
                 return;
+            case CommandKind.NotifySvsm:
+                Answer(header.Kind, _machine.IsNotified && _machine.Interrupts.TryNotify(_machine.Cpus[0]), default);
+                return;
             case CommandKind.Breakpoint:
                 Answer(header.Kind, header.Value == 0 ? TryRemove(target, header.Address) : TryInsert(target, header.Address), default);
                 return;

@@ -92,7 +92,11 @@ internal sealed unsafe class HostDevice : MmioDevice
 
         DeviceAnswer told = MemoryMarshal.Read<DeviceAnswer>(payload);
         answer = told.Value;
-        _machine.IoApic.SetLine(MachinePorts.FirstHostDeviceInterrupt + _index, told.Interrupt != 0);
+        if (_index < MachinePorts.MaxHostDevices)
+        {
+            _machine.IoApic.SetLine(MachinePorts.FirstHostDeviceInterrupt + _index, told.Interrupt != 0);
+        }
+
         return true;
     }
 }

@@ -223,6 +223,20 @@ internal sealed unsafe class Interrupts
         Notify(target, vmpl);
     }
 
+    /// <summary>Tells VMPL0 of a vCPU, by way of its doorbell page, that the machine's host side has something for it.</summary>
+    /// <returns>False when it has no such page, or its APIC is off: then it has not been told.</returns>
+    public bool TryNotify(VirtualCpu cpu)
+    {
+        VmplContext context = cpu.Contexts[0];
+        if (context.Doorbell == Doorbell.None || !context.Apic.IsEnabled)
+        {
+            return false;
+        }
+
+        Deliver(cpu, 0, DeliveryMode.Fixed, MachinePorts.MigrationVector, level: false);
+        return true;
+    }
+
     /// <summary>Whether an event is there that a halted VMPL would be woken by, or that a running one would take at once.</summary>
     /// <param name="cpu">The vCPU.</param>
     /// <param name="interruptible">Whether RFLAGS.IF is set.</param>
@@ -250,7 +264,8 @@ internal sealed unsafe class Interrupts
         // By #HV, of this VMPL or of one that takes its place.
         for (int vmpl = 0; vmpl <= cpu.Vmpl; vmpl++)
         {
-            if (cpu.Contexts[vmpl].Doorbell != Doorbell.None && cpu.Contexts[vmpl].Apic.TimerArmed)
+            bool isNotified = _machine.IsNotified && vmpl == 0 && cpu.Id == 0;
+            if (cpu.Contexts[vmpl].Doorbell != Doorbell.None && (cpu.Contexts[vmpl].Apic.TimerArmed || isNotified))
             {
                 return true;
             }

@@ -77,15 +77,20 @@ internal unsafe ref struct LaunchLoader
             return Fail("launch blob: its tables overlap the page data; length of the tables"u8, tables);
         }
 
-        if (_header.HostDeviceCount > MachinePorts.MaxHostDevices || (_header.HostDeviceCount != 0 && _machine.Window == null))
+        if (_header.HostDevices >> MachinePorts.HostDeviceSlots != 0 || (_header.HostDevices != 0 && _machine.Window == null))
         {
-            return Fail("launch blob: too many devices of the machine, or no window to it; number of devices"u8, _header.HostDeviceCount);
+            return Fail("launch blob: unknown devices of the machine, or no window to it; devices"u8, _header.HostDevices);
         }
 
-        for (int i = 0; i < (int)_header.HostDeviceCount; i++)
+        for (int i = 0; i < MachinePorts.HostDeviceSlots; i++)
         {
-            _machine.Devices.TryAdd(new HostDevice(_machine, i));
+            if ((_header.HostDevices & (1u << i)) != 0)
+            {
+                _machine.Devices.TryAdd(new HostDevice(_machine, i));
+            }
         }
+
+        _machine.IsNotified = _header.HostDevices >> MachinePorts.MigrationSource != 0;
 
         _machine.Options = _header.Options;
         var cpus = new VirtualCpu[_header.VcpuCount];

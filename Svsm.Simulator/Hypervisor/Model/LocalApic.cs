@@ -215,6 +215,9 @@ internal sealed class LocalApic
     /// <summary>The interrupt in service ends when the guest clears a bit of its doorbell page (Doorbell.cs), not by EOI.</summary>
     public bool EndsByDoorbell { get; set; }
 
+    /// <summary>Whether it takes interrupts.</summary>
+    public bool IsEnabled => (_spurious & SoftwareEnabled) != 0;
+
     /// <summary>Whether an interrupt is in service.</summary>
     public bool IsAnyInService => _inService.Highest >= 0;
 
@@ -265,7 +268,7 @@ internal sealed class LocalApic
         {
             _errors |= IllegalVectorReceived;
         }
-        else if ((_spurious & SoftwareEnabled) != 0)
+        else if (IsEnabled)
         {
             _requests.Set(vector, true);
             _levels.Set(vector, level);

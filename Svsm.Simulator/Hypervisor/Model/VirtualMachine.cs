@@ -105,6 +105,9 @@ internal sealed unsafe class VirtualMachine
     /// <summary>Memory that the machine's host side has as well, <see cref="Svsm.Simulator.Shared.Link.WindowLength"/> bytes; null when there is none.</summary>
     public byte* Window { get; set; }
 
+    /// <summary>Whether the machine's host side may interrupt VMPL0 of vCPU 0 at any time (<see cref="CommandKind.NotifySvsm"/>).</summary>
+    public bool IsNotified { get; set; }
+
     /// <summary>Switches of the run.</summary>
     public LaunchOptions Options { get; set; }
 

@@ -9,7 +9,6 @@ using System.Collections.Generic;
 using System.Globalization;
 using System.IO;
 using System.IO.MemoryMappedFiles;
-using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Simulator.Shared;
@@ -28,17 +27,28 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
     private readonly MemoryMappedViewAccessor _window;
     private readonly IReadOnlyList<SvsmDisk> _disks;
     private readonly VirtioConsole? _channel;
-    private readonly VirtioMmioTransport[] _transports;
+    private readonly MigrationChannel? _migration;
+    private readonly VirtioMmioTransport?[] _transports = new VirtioMmioTransport?[MachinePorts.HostDeviceSlots];
 
     // Throws SvsmDiagnosticException when a disk or the channel cannot be had.
     public HostDevices(MachineOptions options, string folder)
     {
         _disks = options.SvsmDisks;
         _channel = options.SvsmChannel is string path ? new VirtioConsole(path) : null;
-        _transports = [.. _disks.Select(disk => new VirtioMmioTransport(disk, this))];
+        for (int i = 0; i < _disks.Count; i++)
+        {
+            _transports[i] = new VirtioMmioTransport(_disks[i], this);
+        }
+
         if (_channel is not null)
         {
-            _transports = [.. _transports, new VirtioMmioTransport(_channel, this)];
+            _transports[_disks.Count] = new VirtioMmioTransport(_channel, this);
+        }
+
+        if (options.Migration is { } migration)
+        {
+            _migration = new MigrationChannel(migration.SocketPath);
+            _transports[PlaceOf(migration)] = new VirtioMmioTransport(_migration, this);
         }
 
         _file = Machine.WithFile("a temporary file, writable", Path.Combine(folder, WindowFileName), path =>
@@ -52,6 +62,7 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
             }
 
             _channel?.Open();
+            _migration?.Open();
         }
         catch
         {
@@ -63,7 +74,11 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
     // Sends a command to the hypervisor and waits until it is done. Set before the first access.
     public Func<CommandHeader, Task<bool>>? Command { get; set; }
 
-    public static IEnumerable<string> Arguments(MachineOptions options) => options.SvsmDeviceCount == 0
+    // Which devices there are: bit n = the one in place n.
+    public static uint Places(MachineOptions options) =>
+        ((1u << options.SvsmDeviceCount) - 1) | (options.Migration is { } migration ? 1u << PlaceOf(migration) : 0);
+
+    public static IEnumerable<string> Arguments(MachineOptions options) => Places(options) == 0
         ? []
         :
         [
@@ -71,10 +86,20 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
             "-device", $"ivshmem-plain,memdev=window,addr={WindowSlot}",
         ];
 
+    // The run has begun.
+    public void Start()
+    {
+        if (_migration is not null)
+        {
+            _migration.Notify = () => Command!(new CommandHeader { Kind = CommandKind.NotifySvsm });
+            _migration.Start();
+        }
+    }
+
     // An access whose device and size the recorder has checked.
     public async Task<DeviceAnswer> HandleAsync(DeviceAccess access)
     {
-        VirtioMmioTransport transport = _transports[access.Device];
+        VirtioMmioTransport transport = _transports[access.Device]!;
         int size = (int)(access.Kind & ~DeviceAccess.Write);
         ulong value = 0;
         if ((access.Kind & DeviceAccess.Write) != 0)
@@ -134,9 +159,13 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
         }
 
         _channel?.Dispose();
+        _migration?.Dispose();
         _window.Dispose();
         _file.Dispose();
     }
+
+    private static int PlaceOf(MachineMigration migration) =>
+        migration.Role == MigrationRole.Source ? MachinePorts.MigrationSource : MachinePorts.MigrationTarget;
 
     // What the hypervisor writes to the window is there when it says that it is done, and the other way round: the link is slower than any cache.
     private Task<bool> CopyAsync(CommandKind kind, ulong gpa, int length)

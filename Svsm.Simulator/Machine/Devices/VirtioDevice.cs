@@ -47,6 +47,11 @@ internal abstract class VirtioDevice
     // A register as the driver reads it, for a device that lies there.
     public virtual ulong ReadRegister(ulong offset, ulong value) => value;
 
+    // The driver begins anew.
+    public virtual void Reset()
+    {
+    }
+
     // Whether there is something for a request that waits in a queue without a deed of the driver.
     public virtual bool HasNews(int queue) => false;
 

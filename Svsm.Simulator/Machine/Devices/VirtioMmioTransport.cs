@@ -190,6 +190,7 @@ internal sealed class VirtioMmioTransport
             _interruptStatus = 0;
             _status = 0;
             Array.Clear(_queues);
+            _device.Reset();
             return;
         }
 

@@ -17,7 +17,7 @@ internal static class LaunchBlob
 {
     private const ulong PageSize = SecurityProcessor.PageSize;
 
-    public static void Write(LaunchPlan plan, LaunchOptions options, IReadOnlyList<LaunchAttack> attacks, Stream stream, ulong turnSeed = 0, int hostDeviceCount = 0)
+    public static void Write(LaunchPlan plan, LaunchOptions options, IReadOnlyList<LaunchAttack> attacks, Stream stream, ulong turnSeed = 0, uint hostDevices = 0)
     {
         (LaunchPageType Type, LaunchRam Range)[] ranges =
         [
@@ -75,7 +75,7 @@ internal static class LaunchBlob
             TotalLength = dataOffset + (blockCount * PageSize),
             Policy = plan.Policy,
             TurnSeed = turnSeed,
-            HostDeviceCount = (uint)hostDeviceCount,
+            HostDevices = hostDevices,
         };
         stream.Write(MemoryMarshal.AsBytes(new ReadOnlySpan<LaunchHeader>(in header)));
         stream.Write(MemoryMarshal.AsBytes(plan.Ram.ToArray().AsSpan()));

@@ -26,7 +26,7 @@ internal sealed class RunRecorder
 
     private readonly ConsoleCollector _console;
     private readonly int _vcpuCount;
-    private readonly int _deviceCount;
+    private readonly uint _devices;
     private readonly List<VmplStatistics> _statistics = [];
     private readonly List<EventCount> _events = [];
     private readonly List<StopReport> _reports = [];
@@ -41,11 +41,11 @@ internal sealed class RunRecorder
     // Likewise.
     private DeviceAccess? _deviceAccess;
 
-    public RunRecorder(ConsoleCollector console, int vcpuCount, int deviceCount = 0)
+    public RunRecorder(ConsoleCollector console, int vcpuCount, uint devices = 0)
     {
         _console = console;
         _vcpuCount = vcpuCount;
-        _deviceCount = deviceCount;
+        _devices = devices;
     }
 
     public bool SaidHello { get; private set; }
@@ -319,10 +319,10 @@ internal sealed class RunRecorder
     {
         RequireLength(LinkFrame.DeviceAccess, payload, Unsafe.SizeOf<DeviceAccess>());
         DeviceAccess access = MemoryMarshal.Read<DeviceAccess>(payload);
-        if (_deviceAccess is not null || access.Device >= (uint)_deviceCount || (access.Kind & ~DeviceAccess.Write) is not (1 or 2 or 4 or 8)
+        if (_deviceAccess is not null || access.Device >= MachinePorts.HostDeviceSlots || (_devices & (1u << (int)access.Device)) == 0 || (access.Kind & ~DeviceAccess.Write) is not (1 or 2 or 4 or 8)
             || access.Offset >= MachinePorts.HostDeviceLength)
         {
-            throw new LinkException($"A DeviceAccess frame is for device {access.Device}, offset 0x{access.Offset:X}, kind 0x{access.Kind:X}; there are {_deviceCount}, and one access at a time.");
+            throw new LinkException($"A DeviceAccess frame is for device {access.Device}, offset 0x{access.Offset:X}, kind 0x{access.Kind:X}; the devices are 0x{_devices:X}, and one access at a time.");
         }
 
         _deviceAccess = access;
