@@ -15,9 +15,6 @@ using Org.BouncyCastle.Asn1;
 using Org.BouncyCastle.Asn1.X509;
 using Org.BouncyCastle.Crypto;
 using Org.BouncyCastle.Crypto.Digests;
-using Org.BouncyCastle.Crypto.Engines;
-using Org.BouncyCastle.Crypto.Parameters;
-using Org.BouncyCastle.Crypto.Signers;
 using Svsm.Cryptography;
 
 namespace Svsm.Migration;
@@ -28,7 +25,6 @@ internal static class PeerReport
     private const int FieldLength = 72;
     private const int RsaKeyBits = 4096;
     private const int RsaExponentBits = 32;
-    private const int PssSaltLength = 48;
     private const ulong MigrationAgent = 1ul << 18;
     private const ulong Debug = 1ul << 19;
     private const uint EcdsaP384 = 1;
@@ -259,11 +255,8 @@ internal static class PeerReport
         }
 
         // Hash, mask and salt are AMD's, whatever the parameters say: others verify nothing.
-        var signer = new PssSigner(new RsaEngine(), new Sha384Digest(), PssSaltLength);
-        signer.Init(forSigning: false, new RsaKeyParameters(isPrivate: false, key.Modulus, key.PublicExponent));
-        byte[] signed = certificate.TbsCertificate.GetDerEncoded();
-        signer.BlockUpdate(signed, 0, signed.Length);
-        return signer.VerifySignature(certificate.Signature.GetOctets());
+        return RsaPss.Verify(
+            key.Modulus.ToByteArrayUnsigned(), key.PublicExponent.ToByteArrayUnsigned(), certificate.TbsCertificate.GetDerEncoded(), certificate.Signature.GetOctets());
     }
 
     // Entries: GUID (16), u32 offset, u32 bytes; zeroes end them. What is no certificate is left out; what a certificate is for, its key tells.

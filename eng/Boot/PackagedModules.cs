@@ -32,6 +32,17 @@ internal static class PackagedModules
         Permissions = ModulePermissions.KeepStore,
     };
 
+    /// <summary>Migration: the package Svsm.Modules.Migration.</summary>
+    public static ModuleOptions Migration => new()
+    {
+        TypeName = "Svsm.Modules.Migration.MigrationModule",
+        Protocol = 0x8000_5303,
+        HeapLimit = 6 << 20,
+        MemoryLimit = 10 << 20,
+        Watchdog = 60_000,
+        Permissions = ModulePermissions.Migrate,
+    };
+
     /// <summary>The test module that fills its part of the store.</summary>
     public static ModuleOptions Filling => new()
     {

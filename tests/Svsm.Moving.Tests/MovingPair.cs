@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// Two machines with the same image: one whose guest runs, and one that waits for it; and a folder with everything that they need. The image is signed, and
+// its policy of migration allows whoever its author has signed, on chips of the simulated root.
+
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Reflection;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Threading.Tasks;
+using Svsm.Boot;
+using Svsm.Builder;
+using Svsm.Measurement;
+using Svsm.Migration;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+using MigrationRole = Svsm.Simulator.MigrationRole;
+
+namespace Svsm.Moving.Tests;
+
+/// <summary>A guest, the machine that it runs on, and the one that it is to run on.</summary>
+internal sealed class MovingPair : IAsyncDisposable
+{
+    // Far beyond what a run takes on a busy machine; only a hang gets there, and then it fails the test.
+    private static readonly TimeSpan s_hang = TimeSpan.FromMinutes(10);
+
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-moving-");
+    private MachineTest? _source;
+    private MachineTest? _target;
+
+    public MachineTest Source => _source!;
+
+    public MachineTest Target => _target!;
+
+    public string SourceSocket => PathOf("source.socket");
+
+    public string TargetSocket => PathOf("target.socket");
+
+    private string ImagePath => PathOf("image.igvm");
+
+    /// <summary>Builds the image with the probe guest, and starts both machines.</summary>
+    /// <param name="command">What the probe guest does.</param>
+    /// <param name="vcpuCount">vCPUs.</param>
+    /// <param name="alter">Changes what the image is built from.</param>
+    public static async Task<MovingPair> StartAsync(string command, int vcpuCount, Func<SvsmImageOptions, SvsmImageOptions>? alter = null)
+    {
+        byte[] guest = File.ReadAllBytes(ArtifactOf("ProbeGuest"));
+        ProbeCommand.Set(guest, command);
+        var pair = new MovingPair();
+        try
+        {
+            var options = new SvsmImageOptions { Kernel = File.ReadAllBytes(ArtifactOf("Kernel")), GuestPayload = guest };
+            pair.Build(alter?.Invoke(options) ?? options);
+            pair._target = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Target), TestContext.Current.CancellationToken);
+            pair._source = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Source), TestContext.Current.CancellationToken);
+            return pair;
+        }
+        catch
+        {
+            await pair.DisposeAsync();
+            throw;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_source is not null)
+        {
+            await _source.DisposeAsync();
+        }
+
+        if (_target is not null)
+        {
+            await _target.DisposeAsync();
+        }
+
+        _folder.Delete(recursive: true);
+    }
+
+    private MachineOptions Options(int vcpuCount, MigrationRole role) => new()
+    {
+        ImagePath = ImagePath,
+        HypervisorPath = ArtifactOf("Hypervisor"),
+        VcpuCount = vcpuCount,
+        ChipFolder = PathOf("chip"),
+        Timeout = s_hang,
+        Migration = new(role, role == MigrationRole.Source ? SourceSocket : TargetSocket),
+        Output = Environment.GetEnvironmentVariable("SVSM_TEST_OUTPUT") is null ? null : Console.Out,
+    };
+
+    private void Build(SvsmImageOptions options)
+    {
+        using SimulatedChip chip = SimulatedChip.Open(PathOf("chip"));
+        using X509Certificate2 ark = X509CertificateLoader.LoadCertificate(chip.Ark.Span);
+        byte[] family = [.. Enumerable.Range(1, 16).Select(i => (byte)i)];
+        string author = NewKey();
+        byte[] policy = MigrationPolicy.Make(
+            SHA384.HashData(ark.PublicKey.ExportSubjectPublicKeyInfo()), 0,
+            [new MigrationRule(Convert.FromHexString(IdKey.FromPem(author).Digest.ToString()), family, 3)]);
+        ModuleOptions migration = PackagedModules.Migration;
+        options = options with
+        {
+            Modules = options.Modules.IsDefaultOrEmpty ? [PackagedModules.Attestation, migration] : options.Modules,
+            Files =
+            [
+                new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ArtifactOf("Modules"))),
+                new ModuleFile(MigrationPolicy.Path, policy) { Readers = [migration.Protocol] },
+            ],
+            Identity = new ImageIdentity { IdKeyPem = NewKey(), AuthorKeyPem = author, FamilyId = family, GuestSvn = 3 },
+        };
+        SvsmImageWriter.WriteFiles(options, _folder.FullName, "image", [HostFlavour.Qemu]);
+    }
+
+    private string PathOf(string name) => Path.Combine(_folder.FullName, name);
+
+    private static string NewKey()
+    {
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP384);
+        return key.ExportECPrivateKeyPem();
+    }
+
+    private static string ArtifactOf(string key) =>
+        typeof(MovingPair).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == key).Value!;
+}

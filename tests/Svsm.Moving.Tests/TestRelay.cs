@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// A relay in a test's hands: it carries frames between the channels of two machines, in one process. A script may change, drop, repeat or hold back each of them.
+
+using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.IO;
+using System.Net.Sockets;
+using System.Threading;
+using System.Threading.Channels;
+using System.Threading.Tasks;
+using Svsm.Simulator;
+
+namespace Svsm.Moving.Tests;
+
+/// <summary>A frame of the channel.</summary>
+internal readonly record struct Frame(byte Kind, byte[] Contents)
+{
+    /// <summary>Type of the record, if it is one.</summary>
+    public byte RecordType => Kind == 2 && Contents.Length > 4 ? Contents[4] : (byte)0;
+}
+
+/// <summary>What an SVSM has told its relay last.</summary>
+internal readonly record struct Notice(int State, int Reason, ulong Pages, ulong PagesLeft, uint Rounds);
+
+/// <summary>One end: the channel of a machine.</summary>
+internal sealed class RelayEnd : IDisposable
+{
+    private readonly Socket _socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+    private readonly NetworkStream _stream;
+    private readonly SemaphoreSlim _writing = new(1);
+
+    public RelayEnd(string path)
+    {
+        _socket.Connect(new UnixDomainSocketEndPoint(path));
+        _stream = new NetworkStream(_socket, ownsSocket: true);
+    }
+
+    public long Carried { get; private set; }
+
+    public async Task SendAsync(Frame frame, CancellationToken cancellationToken)
+    {
+        byte[] bytes = new byte[8 + frame.Contents.Length];
+        BinaryPrimitives.WriteInt32LittleEndian(bytes, frame.Contents.Length);
+        bytes[4] = frame.Kind;
+        frame.Contents.CopyTo(bytes, 8);
+        await _writing.WaitAsync(cancellationToken);
+        try
+        {
+            await _stream.WriteAsync(bytes, cancellationToken);
+            Carried += bytes.Length;
+        }
+        finally
+        {
+            _writing.Release();
+        }
+    }
+
+    /// <summary>Takes the next frame; null at the end.</summary>
+    public async Task<Frame?> ReceiveAsync(CancellationToken cancellationToken)
+    {
+        byte[] head = new byte[8];
+        if (await _stream.ReadAtLeastAsync(head, head.Length, throwOnEndOfStream: false, cancellationToken) != head.Length)
+        {
+            return null;
+        }
+
+        byte[] contents = new byte[BinaryPrimitives.ReadInt32LittleEndian(head)];
+        await _stream.ReadExactlyAsync(contents, cancellationToken);
+        return new Frame(head[4], contents);
+    }
+
+    public void Dispose()
+    {
+        _stream.Dispose();
+        _writing.Dispose();
+    }
+}
+
+/// <summary>The relay.</summary>
+internal sealed class TestRelay : IDisposable
+{
+    private const byte Local = 3;
+
+    private readonly CancellationTokenSource _ended = new();
+    private readonly RelayEnd _source;
+    private readonly RelayEnd _target;
+    private readonly Channel<Notice> _sourceNotices = Channel.CreateUnbounded<Notice>();
+    private readonly Channel<Notice> _targetNotices = Channel.CreateUnbounded<Notice>();
+    private readonly MovingPair _pair;
+
+    public TestRelay(MovingPair pair)
+    {
+        _pair = pair;
+        _source = new RelayEnd(pair.SourceSocket);
+        _target = new RelayEnd(pair.TargetSocket);
+    }
+
+    /// <summary>What becomes of a frame of the source's.</summary>
+    public Func<Frame, IEnumerable<Frame>> FromSource { get; init; } = frame => [frame];
+
+    /// <summary>What becomes of a frame of the target's.</summary>
+    public Func<Frame, IEnumerable<Frame>> FromTarget { get; init; } = frame => [frame];
+
+    public long BytesToTarget => _target.Carried;
+
+    public Notice SourceNotice { get; private set; }
+
+    public Notice TargetNotice { get; private set; }
+
+    /// <summary>Begins, and carries frames until it is disposed of.</summary>
+    public async Task BeginAsync()
+    {
+        _ = CarryAsync(_source, _target, FromSource, isSource: true);
+        _ = CarryAsync(_target, _source, FromTarget, isSource: false);
+        await _target.SendAsync(new Frame(Local, [1, 2]), _ended.Token);
+        await _source.SendAsync(new Frame(Local, [1, 1]), _ended.Token);
+    }
+
+    public Task WishAsync(bool ofSource, params byte[] wish) => (ofSource ? _source : _target).SendAsync(new Frame(Local, wish), _ended.Token);
+
+    /// <summary>Waits until an SVSM tells a state, or a later one.</summary>
+    public async Task<Notice> WaitForAsync(bool ofSource, int state, CancellationToken cancellationToken)
+    {
+        ChannelReader<Notice> notices = (ofSource ? _sourceNotices : _targetNotices).Reader;
+        while (true)
+        {
+            Notice notice = await notices.ReadAsync(cancellationToken);
+            if (notice.State >= state)
+            {
+                return notice;
+            }
+        }
+    }
+
+    public void Dispose()
+    {
+        _ended.Cancel();
+        _source.Dispose();
+        _target.Dispose();
+        _ended.Dispose();
+    }
+
+    private async Task CarryAsync(RelayEnd from, RelayEnd to, Func<Frame, IEnumerable<Frame>> script, bool isSource)
+    {
+        try
+        {
+            while (await from.ReceiveAsync(_ended.Token) is Frame frame)
+            {
+                if (frame.Kind == Local)
+                {
+                    Note(frame.Contents, isSource);
+                    continue;
+                }
+
+                if (isSource && frame.RecordType == 8)
+                {
+                    // Behind the source's end, ahead of the release.
+                    await Task.Yield();
+                }
+
+                foreach (Frame each in script(frame))
+                {
+                    await to.SendAsync(each, _ended.Token);
+                }
+            }
+        }
+        catch (Exception exception) when (exception is OperationCanceledException or IOException or ObjectDisposedException or SocketException)
+        {
+        }
+        catch (Exception exception)
+        {
+            (isSource ? _sourceNotices : _targetNotices).Writer.TryComplete(exception);
+        }
+    }
+
+    private void Note(byte[] contents, bool isSource)
+    {
+        if (contents.Length != 32 || contents[0] != 0x81)
+        {
+            return;
+        }
+
+        var notice = new Notice(
+            contents[1], contents[2], BinaryPrimitives.ReadUInt64LittleEndian(contents.AsSpan(4)), BinaryPrimitives.ReadUInt64LittleEndian(contents.AsSpan(12)),
+            BinaryPrimitives.ReadUInt32LittleEndian(contents.AsSpan(20)));
+        if (Environment.GetEnvironmentVariable("SVSM_TEST_OUTPUT") is not null)
+        {
+            Console.WriteLine($"{(isSource ? "source" : "target")}: {notice}");
+        }
+
+        if (isSource)
+        {
+            SourceNotice = notice;
+        }
+        else
+        {
+            TargetNotice = notice;
+        }
+
+        (isSource ? _sourceNotices : _targetNotices).Writer.TryWrite(notice);
+    }
+}
