@@ -189,7 +189,7 @@ internal sealed class ModuleRequests(SvsmModule module)
         _isFresh = false;
         try
         {
-            return module.TryRestoreState(version, state) ? SvsmResultCode.Success : SvsmResultCode.InvalidParameter;
+            return module.Restore(version, state) ? SvsmResultCode.Success : SvsmResultCode.InvalidParameter;
         }
         finally
         {

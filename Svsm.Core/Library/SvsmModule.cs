@@ -159,6 +159,16 @@ public abstract class SvsmModule : IDisposable
     {
     }
 
+    /// <summary>Has the module take a state over. What it stores meanwhile is not used if the guest does not come after all.</summary>
+    internal bool Restore(uint version, ReadOnlyMemory<byte> state)
+    {
+        // It stays so after a failure: the module is of no use then, and the guest is not here.
+        Store.IsOfComingGuest = true;
+        bool isTaken = TryRestoreState(version, state);
+        Store.IsOfComingGuest = !isTaken;
+        return isTaken;
+    }
+
     internal void Attach(GuestMemory guest, ModuleLog log, SecurityProcessor securityProcessor, ServiceManifests services, ModulePeers peers, SvsmDisks? disks, GuestMove? move)
     {
         if (_guest is not null)

@@ -10,6 +10,11 @@
 // With an anchor (StoreAnchor), a commit is answered when the anchor has its version, and none is begun before the anchor has that of the last one: the log of
 // the store goes back far enough for one commit, whatever is compacted.
 
+//
+// When the guest leaves for another SVSM the store is marked, and is not opened again (TryLeave). A request that comes all the same says that the guest is still here: the
+// mark is taken back before it is served. Requests of modules whose guest comes from elsewhere mark the store, too: until the guest is here, what they store is not to be
+// used without it. The first request afterwards takes that back.
+
 using System;
 using System.Collections.Generic;
 using System.Security.Cryptography;
@@ -41,6 +46,43 @@ internal sealed class StoreKeeper : StoreServer
     /// <param name="log">The log.</param>
     public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, StoreAnchor? anchor, long maxQuotas, ModuleLog log) =>
         (_store, _device, _key, _anchor, _maxQuotas, _log) = (store, device, key, anchor, maxQuotas, log);
+
+    /// <summary>Marks the store: its guest is at another SVSM.</summary>
+    /// <returns>False: the disk or the anchor does not have the mark, or that is not certain; the guest stays.</returns>
+    public bool TryLeave()
+    {
+        if (TryOpenAgain() && TryMark(isMoved: true) == StoreStatus.Done)
+        {
+            _log.Information($"the guest leaves: the store is marked as moved, with generation {_store.Version.Generation}");
+            return true;
+        }
+
+        // Should the mark be there: whoever asks next would take it back, but perhaps nobody does.
+        bool isBack = TryOpenAgain() && TryMark(isMoved: false) == StoreStatus.Done;
+        _log.Error($"the store cannot be marked as moved: the guest stays{(isBack ? "" : ", and the mark may be there")}");
+        return false;
+    }
+
+    protected override StoreStatus Prepare(bool isOfComingGuest)
+    {
+        if (!TryOpenAgain())
+        {
+            return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
+        }
+
+        if (_store.IsMoved == isOfComingGuest)
+        {
+            return StoreStatus.Done;
+        }
+
+        StoreStatus status = TryMark(isOfComingGuest);
+        if (status == StoreStatus.Done)
+        {
+            _log.Information(isOfComingGuest ? "a guest comes: the store is marked as moved until it is here" : "the guest is here: the store is not moved any more");
+        }
+
+        return status;
+    }
 
     protected override StoreStatus Get(in PeerRequest request, ReadOnlySpan<byte> name, out byte[] value)
     {
@@ -100,6 +142,24 @@ internal sealed class StoreKeeper : StoreServer
         // The commit is on the disk. Without the anchor it is not certain to be there after a restart: an older disk could be put back.
         _unsure.Add(request.Protocol);
         return StoreStatus.Failed;
+    }
+
+    private StoreStatus TryMark(bool isMoved)
+    {
+        StoreStatus status = TryAnchor();
+        if (status != StoreStatus.Done)
+        {
+            return status;
+        }
+
+        StoreResult result = _store.SetMoved(isMoved);
+        if (result == StoreResult.DeviceFailed)
+        {
+            // It happened or not, and is the only thing that did.
+            return !TryOpenAgain() || _store.IsMoved != isMoved ? StoreStatus.DeviceFailed : TryAnchor();
+        }
+
+        return result == StoreResult.Done ? TryAnchor() : Translate(result);
     }
 
     // Whether the anchor has the version that was reached.
@@ -223,7 +283,7 @@ internal sealed class StoreKeeper : StoreServer
         }
 
         StoreVersion done = _store.Version;
-        StoreOpening opening = PersistentStore.Open(_device, _key, done);
+        StoreOpening opening = PersistentStore.Open(_device, _key, done, takesMoved: true);
         if (opening.Store is PersistentStore store)
         {
             if (store.Version.Generation > done.Generation + 1)

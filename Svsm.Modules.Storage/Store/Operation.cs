@@ -6,6 +6,8 @@
 //   00 u8 kind | 01 zero | 02 u16 bytes of the name | 04 u32 bytes of the value | 08 u32 the value's place in the entry | 0C u32 namespace |
 //   10 the value's tag (16), or u64 quota and zero (8) | 20 name
 //
+// Of a mark the namespace is 1 or 0: the guest is not here, or is here again.
+//
 // The value's unit has the number of the operation, counted from 1. A value without bytes has no place and no tag; what is lost has a length all the same.
 
 using System;
@@ -30,6 +32,9 @@ internal enum OperationKind : byte
 
     /// <summary>A record whose value was found damaged when the log was compacted.</summary>
     Lost = 5,
+
+    /// <summary>Whether the store's guest is at another SVSM.</summary>
+    Mark = 6,
 }
 
 internal sealed class Operation
@@ -38,7 +43,7 @@ internal sealed class Operation
 
     public required OperationKind Kind { get; init; }
 
-    /// <summary>The namespace's number.</summary>
+    /// <summary>The namespace's number; of a mark 1: the guest is at another SVSM, 0: here.</summary>
     public required uint Namespace { get; init; }
 
     /// <summary>The record's name, or the namespace's id.</summary>
@@ -106,9 +111,10 @@ internal sealed class Operation
             int valueLength = BinaryPrimitives.ReadInt32LittleEndian(bytes[4..]);
             int offset = BinaryPrimitives.ReadInt32LittleEndian(bytes[8..]);
             bool isRecord = kind is OperationKind.Put or OperationKind.Delete or OperationKind.Lost;
-            if (kind is < OperationKind.Put or > OperationKind.Lost || bytes[1] != 0 || nameLength > bytes.Length - HeadLength
+            if (kind is < OperationKind.Put or > OperationKind.Mark || bytes[1] != 0 || nameLength > bytes.Length - HeadLength
                 || (isRecord ? nameLength is 0 or > StoreFormat.MaxNameLength : nameLength != (kind == OperationKind.DefineNamespace ? 16 : 0))
                 || valueLength is < 0 or > StoreFormat.MaxValueLength || (kind is not OperationKind.Put and not OperationKind.Lost && valueLength != 0)
+                || (kind == OperationKind.Mark && BinaryPrimitives.ReadUInt32LittleEndian(bytes[0x0C..]) > 1)
                 || (kind == OperationKind.Put ? offset < 0 || offset > entryLength - valueLength : offset != 0))
             {
                 return false;

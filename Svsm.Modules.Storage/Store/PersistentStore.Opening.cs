@@ -24,11 +24,12 @@ public sealed partial class PersistentStore
     /// <param name="key">The key, 32 bytes.</param>
     /// <param name="expected">The version that the store must have reached, with this one in its history; null if nothing is known.</param>
     /// <param name="readOnly">Nothing is written: neither commits nor repairs.</param>
+    /// <param name="takesMoved">A store that is marked is opened, too: for who has marked it, and for who only looks.</param>
     /// <returns>The store, or why there is none.</returns>
-    public static StoreOpening Open(IBlockDevice device, ReadOnlySpan<byte> key, StoreVersion? expected = null, bool readOnly = false) =>
-        Open(device, key, expected, readOnly, StoreHooks.Default);
+    public static StoreOpening Open(IBlockDevice device, ReadOnlySpan<byte> key, StoreVersion? expected = null, bool readOnly = false, bool takesMoved = false) =>
+        Open(device, key, expected, readOnly, StoreHooks.Default, takesMoved);
 
-    internal static StoreOpening Open(IBlockDevice device, ReadOnlySpan<byte> key, StoreVersion? expected, bool readOnly, StoreHooks hooks)
+    internal static StoreOpening Open(IBlockDevice device, ReadOnlySpan<byte> key, StoreVersion? expected, bool readOnly, StoreHooks hooks, bool takesMoved = false)
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(key.Length, KeyLength);
         if (BlockAccess.Create(device) is not BlockAccess access)
@@ -61,7 +62,7 @@ public sealed partial class PersistentStore
         }
 
         var store = new PersistentStore(access, slots.Cipher, hooks, readOnly, superblock, slots.NewestSlot);
-        return store.ReadLog(expected, slots.IsOtherGood);
+        return store.ReadLog(expected, slots.IsOtherGood, takesMoved);
     }
 
     /// <summary>Makes an empty store on a device that has none.</summary>
@@ -213,7 +214,7 @@ public sealed partial class PersistentStore
     /// <remarks>Making a store writes slot 0, and then slot 1. What was interrupted in the first has left nothing that anybody was told of.</remarks>
     internal static bool IsFresh(ReadOnlySpan<byte> blocks) => !blocks[StoreFormat.BlockSize..].ContainsAnyExcept((byte)0);
 
-    private StoreOpening ReadLog(StoreVersion? expected, bool isOtherGood)
+    private StoreOpening ReadLog(StoreVersion? expected, bool isOtherGood, bool takesMoved)
     {
         var window = new BlockWindow(_device);
         UInt128? tagAtExpected = null;
@@ -311,7 +312,7 @@ public sealed partial class PersistentStore
 
         if (_readOnly || (isOtherGood && _head == lastKnown))
         {
-            return new StoreOpening(this, isRepaired: false);
+            return Opened(isRepaired: false);
         }
 
         Span<byte> seed = stackalloc byte[StoreCipher.SeedLength];
@@ -334,7 +335,12 @@ public sealed partial class PersistentStore
             return new StoreOpening(StoreState.DeviceFailed, "an interrupted commit cannot be finished");
         }
 
-        return WriteSuperblock(_superblock.TotalBlocks, seed) ? new StoreOpening(this, isRepaired: true) : SuperblockFailed();
+        return WriteSuperblock(_superblock.TotalBlocks, seed) ? Opened(isRepaired: true) : SuperblockFailed();
+
+        // A mark is a commit as others: what was interrupted is finished first.
+        StoreOpening Opened(bool isRepaired) => _isMoved && !takesMoved
+            ? new StoreOpening(StoreState.Moved, "the guest of this store is at another SVSM, or was to come from one and never did")
+            : new StoreOpening(this, isRepaired);
 
         // Before each commit, and at the end: so the state on which base entries are built counts, too.
         void NoteExpected()
@@ -435,6 +441,9 @@ public sealed partial class PersistentStore
                     break;
                 case OperationKind.Put or OperationKind.Lost when space is not null:
                     space.Set(operation.Name, new StoredValue(entry, operation));
+                    break;
+                case OperationKind.Mark:
+                    _isMoved = operation.Namespace != 0;
                     break;
                 case OperationKind.Delete when space is not null && space.Remove(operation.Name):
                     break;

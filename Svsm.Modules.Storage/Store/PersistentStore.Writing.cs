@@ -95,6 +95,12 @@ public sealed partial class PersistentStore
         _lastTag = tag;
         _stateTag = tag;
         _head += blocks;
+        if (operations is [{ Kind: OperationKind.Mark } mark])
+        {
+            // The superblock tells it as well.
+            _isMoved = mark.Namespace != 0;
+        }
+
         if (!WriteSuperblock(_superblock.TotalBlocks, seeds[StoreCipher.SeedLength..]))
         {
             // The entry is there, and the next opening finds it.
@@ -136,6 +142,11 @@ public sealed partial class PersistentStore
                 Name = space.Id.ToByteArray(),
                 Quota = space.Quota,
             });
+        }
+
+        if (_isMoved)
+        {
+            operations.Add(new Operation { Kind = OperationKind.Mark, Namespace = 1 });
         }
 
         int length = 0;
@@ -267,6 +278,7 @@ public sealed partial class PersistentStore
             Generation = _generation,
             TotalBlocks = totalBlocks,
             Head = _head,
+            IsMoved = _isMoved,
             LastTag = _lastTag,
         };
         int slot = (_slot + 1) % StoreFormat.SlotCount;

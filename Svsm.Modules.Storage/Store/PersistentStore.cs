@@ -68,6 +68,9 @@ public sealed partial class PersistentStore
     private ulong _generation;
     private UInt128 _lastTag;
 
+    // Whether the guest is at another SVSM.
+    private bool _isMoved;
+
     // The tag of the last commit: the last entry's, except behind base entries.
     private UInt128 _stateTag;
 
@@ -135,6 +138,9 @@ public sealed partial class PersistentStore
 
     internal ulong Generation => _generation;
 
+    /// <summary>Whether the store is marked: its guest is at another SVSM, or is to come from one and is not here yet.</summary>
+    public bool IsMoved => _isMoved;
+
     /// <summary>A commit has failed on the device: what is there, opening it again finds out. Everything else is refused.</summary>
     public bool IsClosed => _closed;
 
@@ -160,6 +166,13 @@ public sealed partial class PersistentStore
     public StoreResult RemoveNamespace(Guid id) => Find(id) is Namespace space
         ? Commit([new Operation { Kind = OperationKind.RemoveNamespace, Namespace = space.Number }])
         : StoreResult.NotFound;
+
+    /// <summary>Marks the store, so that it is not opened again as long as nobody takes that back; or takes it back. A commit of its own, if there is anything to change.</summary>
+    /// <param name="isMoved">Whether the guest is at another SVSM.</param>
+    /// <returns><see cref="StoreResult.Done"/>, and what a commit can come to.</returns>
+    public StoreResult SetMoved(bool isMoved) => isMoved == _isMoved
+        ? _closed ? StoreResult.Closed : StoreResult.Done
+        : Commit([new Operation { Kind = OperationKind.Mark, Namespace = isMoved ? 1u : 0u }]);
 
     /// <summary>Begins a transaction on one namespace: reads of it, and changes that a commit makes all at once.</summary>
     /// <param name="id">The namespace.</param>

@@ -46,6 +46,9 @@ public sealed class StoreSurvey
     /// <summary>Entries of the log.</summary>
     public int Entries { get; private init; }
 
+    /// <summary>Whether it says that its guest is at another SVSM. Nothing vouches for it.</summary>
+    public bool IsMoved { get; private init; }
+
     /// <summary>What is not as it was written.</summary>
     public IReadOnlyList<StoreFinding> Findings { get; private init; } = [];
 
@@ -143,6 +146,7 @@ public sealed class StoreSurvey
         {
             Id = found.Id,
             Generation = found.Generation,
+            IsMoved = found.IsMoved,
             Length = found.TotalBlocks * StoreFormat.BlockSize,
             LogLength = (found.Head - found.Start) * StoreFormat.BlockSize,
             Entries = entries,

@@ -47,6 +47,9 @@ public enum StoreState
     /// <summary>The store has a format of another version.</summary>
     UnknownVersion,
 
+    /// <summary>The store is marked: its guest is at another SVSM, or was to come from one and never did.</summary>
+    Moved,
+
     /// <summary>The device is smaller than the store on it.</summary>
     Truncated,
 

@@ -4,9 +4,11 @@
 // A superblock, 256 bytes at the start of block 0 or 1, little-endian. For opening and for every commit. What is zero is written as zero.
 //
 //   00 "SVSMSTOR" | 08 u32 version 1 | 0C zero (4) | 10 store id (16) | 20 key check (16) | 30 u64 sequence | 38 u64 generation |
-//   40 u64 blocks of the store | 48 u64 first block of the log | 50 u64 block behind the log | 58 zero (8) | 60 first link (16) |
+//   40 u64 blocks of the store | 48 u64 first block of the log | 50 u64 block behind the log | 58 u32 flags | 5C zero (4) | 60 first link (16) |
 //   70 tag of the last entry (16) | 80 seed (20) | 94 u32 SVN of the key |
 //   98 u64 TCB of the key | A0 zero (64) | E0 tag (16) | F0 zero (12) | FC u32 CRC-32C of 00 to FB
+//
+//   flags: bit 0 the store's guest is at another SVSM. For whoever has no key; to the store its log says so.
 //
 // The tag is that of unit 0 of the seed, over no text and the bytes 00 to DF. Magic, version and checksum are where they are in every version.
 
@@ -36,6 +38,7 @@ internal readonly record struct Superblock
     private const int TotalOffset = 0x40;
     private const int StartOffset = 0x48;
     private const int HeadOffset = 0x50;
+    private const int FlagsOffset = 0x58;
     private const int FirstLinkOffset = 0x60;
     private const int LastTagOffset = 0x70;
     private const int SeedOffset = 0x80;
@@ -43,6 +46,7 @@ internal readonly record struct Superblock
     private const int KeyTcbOffset = 0x98;
     private const int TagOffset = 0xE0;
     private const int ChecksumOffset = 0xFC;
+    private const uint MovedFlag = 1;
 
     /// <summary>Which store it is.</summary>
     public Guid Id { get; init; }
@@ -59,6 +63,9 @@ internal readonly record struct Superblock
 
     /// <summary>The block behind the last entry.</summary>
     public long Head { get; init; }
+
+    /// <summary>The store's guest is at another SVSM.</summary>
+    public bool IsMoved { get; init; }
 
     public UInt128 FirstLink { get; init; }
 
@@ -95,6 +102,7 @@ internal readonly record struct Superblock
             TotalBlocks = BinaryPrimitives.ReadInt64LittleEndian(bytes[TotalOffset..]),
             Start = BinaryPrimitives.ReadInt64LittleEndian(bytes[StartOffset..]),
             Head = BinaryPrimitives.ReadInt64LittleEndian(bytes[HeadOffset..]),
+            IsMoved = (BinaryPrimitives.ReadUInt32LittleEndian(bytes[FlagsOffset..]) & MovedFlag) != 0,
             FirstLink = BinaryPrimitives.ReadUInt128LittleEndian(bytes[FirstLinkOffset..]),
             LastTag = BinaryPrimitives.ReadUInt128LittleEndian(bytes[LastTagOffset..]),
             KeyOrigin = new(BinaryPrimitives.ReadUInt32LittleEndian(bytes[KeySvnOffset..]), BinaryPrimitives.ReadUInt64LittleEndian(bytes[KeyTcbOffset..])),
@@ -138,6 +146,7 @@ internal readonly record struct Superblock
         BinaryPrimitives.WriteInt64LittleEndian(block[TotalOffset..], TotalBlocks);
         BinaryPrimitives.WriteInt64LittleEndian(block[StartOffset..], Start);
         BinaryPrimitives.WriteInt64LittleEndian(block[HeadOffset..], Head);
+        BinaryPrimitives.WriteUInt32LittleEndian(block[FlagsOffset..], IsMoved ? MovedFlag : 0);
         BinaryPrimitives.WriteUInt128LittleEndian(block[FirstLinkOffset..], FirstLink);
         BinaryPrimitives.WriteUInt128LittleEndian(block[LastTagOffset..], LastTag);
         BinaryPrimitives.WriteUInt32LittleEndian(block[KeySvnOffset..], KeyOrigin.Svn);

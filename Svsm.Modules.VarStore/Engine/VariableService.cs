@@ -55,6 +55,9 @@ internal sealed class VariableService
         SecureBoot.Start();
     }
 
+    /// <summary>The guest comes in the middle of its life, with everything else that it has here.</summary>
+    public void Restore(bool isEndOfDxe, bool isRuntime) => (IsEndOfDxe, IsRuntime) = (isEndOfDxe, isRuntime);
+
     /// <summary>DXE ends. Policies are locked.</summary>
     public void EndDxe()
     {

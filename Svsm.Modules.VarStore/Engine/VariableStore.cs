@@ -53,8 +53,11 @@ public sealed class VariableStore
     private readonly VariableMessages _variableMessages;
     private readonly PolicyMessages _policyMessages;
 
-    private VariableStore(VariableService service)
+    private readonly VariableTable _table;
+
+    private VariableStore(VariableTable table, VariableService service)
     {
+        _table = table;
         Service = service;
         _variableMessages = new(service);
         _policyMessages = new(service.Policies);
@@ -88,7 +91,7 @@ public sealed class VariableStore
         if (result == VariableStoreResult.Done)
         {
             service.Start();
-            store = new VariableStore(service);
+            store = new VariableStore(table, service);
         }
 
         return result;
@@ -144,6 +147,38 @@ public sealed class VariableStore
         {
             Service.ExitBootServices();
         }
+    }
+
+    /// <summary>Gives everything that the guest relies on, for <see cref="TryRestore"/>. It goes on as if nothing had been.</summary>
+    /// <param name="before">Bytes of zero in front of the state, for whoever asks.</param>
+    /// <returns>The state, at most 980 KiB, behind so many bytes.</returns>
+    public byte[] Save(int before = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(before);
+        return MovedVariables.Save(before, _table, Service, _policyMessages);
+    }
+
+    /// <summary>Makes a store with the state of another one, in the place of this one, which is not to be used any more.</summary>
+    /// <param name="state">What <see cref="Save"/> gave. Untrusted: every length, name and number is checked.</param>
+    /// <param name="store">The store. It has the storage of this one, which has the other's variables now.</param>
+    /// <returns><see cref="VariableStoreResult.Damaged"/>: the state is none, and this store is as it was; <see cref="VariableStoreResult.StorageFailed"/>: the storage did not take all of it.</returns>
+    public VariableStoreResult TryRestore(ReadOnlySpan<byte> state, out VariableStore? store)
+    {
+        store = null;
+        var table = new VariableTable(_table.Storage);
+        var restored = new VariableStore(table, new VariableService(table));
+        if (!MovedVariables.TryRestore(state, table, restored.Service, restored._policyMessages))
+        {
+            return VariableStoreResult.Damaged;
+        }
+
+        if (!table.TryStoreInsteadOf(_table))
+        {
+            return VariableStoreResult.StorageFailed;
+        }
+
+        store = restored;
+        return VariableStoreResult.Done;
     }
 
     /// <summary>The guest starts anew.</summary>

@@ -42,6 +42,12 @@ internal sealed class VariableTable(IVariableStorage storage)
     private readonly SortedList<uint, Variable> _volatile = [];
     private readonly SortedList<uint, Variable> _nonVolatile = [];
 
+    // What fits into one commit of any storage, with what it needs for itself.
+    private const int MaxCommit = 0x3_0000;
+    private const int RecordOverhead = 64;
+
+    public IVariableStorage Storage => storage;
+
     public int NonVolatileSize { get; private set; }
 
     public int VolatileSize { get; private set; }
@@ -83,16 +89,100 @@ internal sealed class VariableTable(IVariableStorage storage)
         State = state;
         foreach (Variable variable in variables)
         {
-            if (_variables.ContainsKey(variable.Id) || _nonVolatile.ContainsKey(variable.Number))
+            if (!TryAdd(variable with { IsStored = true }))
             {
                 return false;
             }
-
-            Put(variable with { IsStored = true });
         }
 
         // More than the quota is what another version may have left; it may be read, and less of it be written.
         return true;
+    }
+
+    /// <summary>Adds a variable as it is, with its number. Neither quota nor storage is asked.</summary>
+    /// <returns>False: there is one of that name, or with that number.</returns>
+    public bool TryAdd(Variable variable)
+    {
+        if (_variables.ContainsKey(variable.Id) || (variable.IsNonVolatile ? _nonVolatile : _volatile).ContainsKey(variable.Number))
+        {
+            return false;
+        }
+
+        Put(variable);
+        return true;
+    }
+
+    public void SetState(StoreState state) => State = state;
+
+    /// <summary>Has the storage keep this table, and nothing of another one which it has now.</summary>
+    /// <returns>False: the storage did not take it, or a part of it. What it has then is read as damaged, or is what it had.</returns>
+    public bool TryStoreInsteadOf(VariableTable other)
+    {
+        var records = new List<StorageRecord>();
+        foreach (Variable variable in _nonVolatile.Values)
+        {
+            if (variable.IsStored)
+            {
+                VariableRecord.AddChanges(records, null, variable);
+            }
+        }
+
+        var numbers = new HashSet<uint>();
+        int length = 0;
+        foreach (StorageRecord record in records)
+        {
+            numbers.Add(record.Number);
+            length += record.Value!.Value.Length + RecordOverhead;
+        }
+
+        // What goes comes first: so there is room, whatever it was.
+        var changes = new List<StorageRecord>();
+        foreach (Variable variable in other._nonVolatile.Values)
+        {
+            if (variable.IsStored)
+            {
+                VariableRecord.AddChanges(changes, variable, null);
+            }
+        }
+
+        changes.RemoveAll(change => numbers.Contains(change.Number));
+        length += changes.Count * RecordOverhead;
+        var state = new StorageRecord(VariableRecord.StateNumber, VariableRecord.Write(State));
+        if (length > MaxCommit)
+        {
+            changes.Add(new(VariableRecord.StateNumber, VariableRecord.WriteIncomplete()));
+            if (!storage.TryCommit(changes.ToArray()))
+            {
+                return false;
+            }
+
+            changes.Clear();
+            length = 0;
+            foreach (StorageRecord record in records)
+            {
+                int more = record.Value!.Value.Length + RecordOverhead;
+                if (length + more > MaxCommit)
+                {
+                    if (!storage.TryCommit(changes.ToArray()))
+                    {
+                        return false;
+                    }
+
+                    changes.Clear();
+                    length = 0;
+                }
+
+                changes.Add(record);
+                length += more;
+            }
+        }
+        else
+        {
+            changes.AddRange(records);
+        }
+
+        changes.Add(state);
+        return storage.TryCommit(changes.ToArray());
     }
 
     /// <summary>Drops what does not survive a start of the guest.</summary>

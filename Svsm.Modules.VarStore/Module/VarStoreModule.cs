@@ -20,6 +20,10 @@
 // The image may bring keys for secure boot: the files /secureboot/PK, KEK, db and dbx, signature lists or a certificate in DER each. Bad ones end the module
 // when it starts: better no variables than secure boot that nobody asked for.
 //
+// With a guest that moves to another SVSM go all variables, policies and phases. Variables that are stored go only to where there is a store as well.
+//
+//   state, version 1     u32 flags, little-endian: bit 0 variables are stored | MovedVariables
+//
 // Manifest, version 0: u32 0 | u32 flags: bit 0 variables survive the VM, bit 1 secure boot is on, bit 2 db and dbx can change, bit 3 an older state of
 // them would have been refused.
 //
@@ -46,6 +50,8 @@ public sealed class VarStoreModule : SvsmModule
     private const uint SecureBootFlag = 2;
     private const uint UpdatesFlag = 4;
     private const uint RollbackFlag = 8;
+    private const uint FirstStateVersion = 1;
+    private const uint StoredFlag = 1;
     private const string KeyFolder = "/secureboot/";
 
     private readonly byte[] _message = new byte[MaxBufferLength];
@@ -65,6 +71,9 @@ public sealed class VarStoreModule : SvsmModule
         _storage = storage;
         _keys = keys;
     }
+
+    /// <inheritdoc/>
+    protected override uint StateVersion => FirstStateVersion;
 
     /// <inheritdoc/>
     protected override void Start()
@@ -108,6 +117,46 @@ public sealed class VarStoreModule : SvsmModule
 
     /// <inheritdoc/>
     protected override void Reset() => _store!.Reset();
+
+    /// <inheritdoc/>
+    protected override ReadOnlyMemory<byte> SaveState()
+    {
+        byte[] state = _store!.Save(sizeof(uint));
+        BinaryPrimitives.WriteUInt32LittleEndian(state, _storage!.IsPersistent ? StoredFlag : 0);
+        return state;
+    }
+
+    /// <inheritdoc/>
+    protected override bool TryRestoreState(uint version, ReadOnlyMemory<byte> state)
+    {
+        if (version != FirstStateVersion || state.Length < sizeof(uint))
+        {
+            return false;
+        }
+
+        uint flags = BinaryPrimitives.ReadUInt32LittleEndian(state.Span);
+        if ((flags & ~StoredFlag) != 0)
+        {
+            return false;
+        }
+
+        if (flags == StoredFlag && !_storage!.IsPersistent)
+        {
+            Log.Error("the variables of the guest that comes are stored ones, and this image has no store for them");
+            return false;
+        }
+
+        VariableStoreResult result = _store!.TryRestore(state.Span[sizeof(uint)..], out VariableStore? store);
+        if (result != VariableStoreResult.Done)
+        {
+            Log.Error($"the variables of the guest that comes cannot be {(result == VariableStoreResult.StorageFailed ? "stored" : "read")}");
+            return false;
+        }
+
+        _store = store;
+        Log.Information($"the UEFI variables of the guest that comes{(_storage!.IsPersistent ? ", stored" : "")}");
+        return true;
+    }
 
     // Where the image keeps a store that is not open, there are no variables: never none in the place of those that were.
     private IVariableStorage FindStorage()

@@ -590,6 +590,12 @@ public static class SvsmDiagnostics
         "A store has no room for a change",
         "Make the store larger with 'svsm store resize', or change less at a time.");
 
+    /// <summary>The mark of a store whose guest has left. Raised by svsm store and svsm vars.</summary>
+    public static readonly SvsmDiagnostic StoreMoved = new(
+        "SVSM7014",
+        "A store's guest is at another SVSM",
+        "Use the disk of the machine that has the guest now; a new guest gets a new store.");
+
     /// <summary>No PEM, no private key, another curve. Raised by svsm keys.</summary>
     public static readonly SvsmDiagnostic BrokerKeyUnusable = new(
         "SVSM7050",

@@ -63,12 +63,15 @@ internal sealed class StoreFile : IBlockDevice, IDisposable
     }
 
     /// <summary>Opens the store with the key in a file.</summary>
-    public PersistentStore OpenStore(string keyPath, bool readOnly)
+    /// <param name="keyPath">The file with the key.</param>
+    /// <param name="readOnly">Nothing is written.</param>
+    /// <param name="takesMoved">Also if the store's guest is at another SVSM.</param>
+    public PersistentStore OpenStore(string keyPath, bool readOnly, bool takesMoved = false)
     {
         byte[] key = ReadKey(keyPath);
         try
         {
-            StoreOpening opening = PersistentStore.Open(this, key, readOnly: readOnly);
+            StoreOpening opening = PersistentStore.Open(this, key, readOnly: readOnly, takesMoved: takesMoved);
             return opening.Store ?? throw Unusable(opening);
         }
         finally
@@ -84,6 +87,7 @@ internal sealed class StoreFile : IBlockDevice, IDisposable
         StoreState.Truncated => SvsmDiagnostics.StoreTruncated,
         StoreState.Older or StoreState.Forked => SvsmDiagnostics.StoreNotCurrent,
         StoreState.WrongKey => SvsmDiagnostics.StoreKeyWrong,
+        StoreState.Moved => SvsmDiagnostics.StoreMoved,
         StoreState.UnknownVersion => SvsmDiagnostics.StoreVersionUnknown,
         StoreState.Fresh or StoreState.DeviceUnusable => SvsmDiagnostics.StoreMissing,
         _ => SvsmDiagnostics.StoreFileFailed,
@@ -99,6 +103,7 @@ internal sealed class StoreFile : IBlockDevice, IDisposable
         {
             StoreState.WrongKey => "the key with which the store was made",
             StoreState.UnknownVersion => "a store of version 1",
+            StoreState.Moved => "a store whose guest is here",
             StoreState.DeviceFailed or StoreState.NoEntropy => "a file that can be read and written",
             _ => "a whole store",
         });

@@ -263,10 +263,9 @@ public sealed class ModuleStateTests
     [InlineData(ModuleMessageKind.Leave)]
     public void Request_WithContentsThatItCannotHave_IsNone(ModuleMessageKind kind)
     {
-        var requests = new ModuleRequests(new Module());
-        var request = new ModuleMessage { Kind = kind, Sequence = 1, PayloadSize = 1 };
+        using var test = new ModuleTest(new Module());
 
-        Assert.False(requests.TryAnswer(in request, new byte[1], out _, out _));
+        Assert.Throws<InvalidOperationException>(() => test.Send(new() { Kind = kind }, new byte[1], out _));
     }
 
     private readonly record struct Saved(SvsmResultCode Code, uint Version, ulong Total, int Length);
@@ -276,13 +275,11 @@ public sealed class ModuleStateTests
     {
         private readonly SvsmModule _module;
         private readonly ModuleTest _test;
-        private readonly ModuleRequests _requests;
 
         public Channel(SvsmModule module)
         {
             _module = module;
             _test = new ModuleTest(module);
-            _requests = new ModuleRequests(module);
         }
 
         public Channel(int? length = null)
@@ -308,24 +305,16 @@ public sealed class ModuleStateTests
         public SvsmResultCode Restore(uint version, ulong offset, ulong total, int length) =>
             (SvsmResultCode)Send(new() { Kind = ModuleMessageKind.Restore, Call = version, Rcx = offset, Rdx = total }, new byte[length], out _).Result;
 
-        public ModuleMessage Send(ModuleMessage request, ReadOnlyMemory<byte> contents, out byte[] payload)
-        {
-            request.Sequence = 1;
-            request.PayloadSize = (uint)contents.Length;
-            Assert.True(_requests.TryAnswer(in request, contents, out ModuleMessage answer, out ReadOnlyMemory<byte> bytes));
-            payload = bytes.ToArray();
-            _requests.Answered();
-            return answer;
-        }
+        public ModuleMessage Send(ModuleMessage request, ReadOnlyMemory<byte> contents, out byte[] payload) => _test.Send(request, contents, out payload);
 
         public void Dispose() => _test.Dispose();
     }
 
     private sealed class SilentModule(uint version) : SvsmModule
     {
-        protected internal override uint StateVersion => version;
+        protected override uint StateVersion => version;
 
-        protected internal override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.Success;
+        protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.Success;
     }
 
     private sealed class OpenModule(byte[] bytes) : SvsmModule
@@ -336,13 +325,13 @@ public sealed class ModuleStateTests
 
         public int Sum { get; private set; }
 
-        protected internal override uint StateVersion => 2;
+        protected override uint StateVersion => 2;
 
-        protected internal override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.Success;
+        protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.Success;
 
-        protected internal override ReadOnlyMemory<byte> SaveState() => bytes;
+        protected override ReadOnlyMemory<byte> SaveState() => bytes;
 
-        protected internal override bool TryRestoreState(uint version, ReadOnlyMemory<byte> state)
+        protected override bool TryRestoreState(uint version, ReadOnlyMemory<byte> state)
         {
             Restored = state;
             foreach (byte value in state.Span)

@@ -249,6 +249,6 @@ public sealed class ModuleTestTests
     {
         public EarlyModule() => Log.Information("too early");
 
-        protected internal override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.Success;
+        protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.Success;
     }
 }

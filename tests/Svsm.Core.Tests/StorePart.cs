@@ -22,6 +22,6 @@ internal static class StorePart
     {
         public ModuleStore Part => Store;
 
-        protected internal override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
+        protected override SvsmResult Handle(in SvsmRequest request) => SvsmResultCode.UnsupportedCall;
     }
 }

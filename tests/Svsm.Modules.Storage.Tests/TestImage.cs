@@ -39,6 +39,9 @@ internal sealed class TestImage : IDisposable
     /// <summary>What the module that keeps the store has in its log.</summary>
     public string Log => string.Join('\n', _module.Log.Select(line => line.Line));
 
+    /// <summary>The module that keeps the store, as the kernel sees it.</summary>
+    public ModuleTest Module => _module;
+
     public byte[] Manifest => _module.GetManifest(0)!;
 
     /// <summary>The other modules, as the one with a protocol sees them.</summary>

@@ -107,7 +107,7 @@ public sealed class FuzzTests
         Assert.Equal(VariableStoreResult.Done, VariableStore.TryOpen(storage, null, out _));
     }
 
-    private static byte[] NewMessage(Random random)
+    internal static byte[] NewMessage(Random random)
     {
         Guid receiver = random.Next(10) switch
         {
@@ -147,7 +147,7 @@ public sealed class FuzzTests
         return [.. TestFirmware.Header(receiver, payload.Length), .. payload];
     }
 
-    private static void Mutate(Random random, byte[] message)
+    internal static void Mutate(Random random, byte[] message)
     {
         int at = random.Next(message.Length);
         switch (random.Next(3))

@@ -36,6 +36,8 @@ internal sealed class TestFirmware
         Store = store!;
     }
 
+    public TestFirmware(VariableStore store) => Store = store;
+
     public VariableStore Store { get; }
 
     public static byte[] Header(Guid receiver, long length)

@@ -82,7 +82,7 @@ public sealed class ModuleTest : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(vcpu);
         ModuleMessage answer = Send(
-            new() { Kind = ModuleMessageKind.Call, Vcpu = (uint)vcpu, Call = call, Rcx = rcx, Rdx = rdx, R8 = r8, R9 = r9 }, out _);
+            new() { Kind = ModuleMessageKind.Call, Vcpu = (uint)vcpu, Call = call, Rcx = rcx, Rdx = rdx, R8 = r8, R9 = r9 }, default, out _);
         return new((SvsmResultCode)answer.Result, answer.Rcx, answer.Rdx, answer.R8, answer.R9);
     }
 
@@ -92,8 +92,8 @@ public sealed class ModuleTest : IDisposable
     /// <exception cref="InvalidOperationException">It is too large.</exception>
     public byte[]? GetManifest(uint version)
     {
-        ModuleMessage answer = Send(new() { Kind = ModuleMessageKind.Manifest, Call = version }, out ReadOnlyMemory<byte> manifest);
-        return (SvsmResultCode)answer.Result == SvsmResultCode.Success ? manifest.ToArray() : null;
+        ModuleMessage answer = Send(new() { Kind = ModuleMessageKind.Manifest, Call = version }, default, out byte[] manifest);
+        return (SvsmResultCode)answer.Result == SvsmResultCode.Success ? manifest : null;
     }
 
     /// <summary>Asks as another module does.</summary>
@@ -104,8 +104,8 @@ public sealed class ModuleTest : IDisposable
     /// <returns>The answer, or null: the module serves no such requests.</returns>
     public byte[]? Ask(ModuleMessageKind kind, uint protocol, ReadOnlyMemory<byte> request, long storeQuota = 0)
     {
-        ModuleMessage answer = Send(new() { Kind = kind, Rcx = protocol, Rdx = (ulong)storeQuota, PayloadSize = (uint)request.Length }, out ReadOnlyMemory<byte> contents, request);
-        return (SvsmResultCode)answer.Result == SvsmResultCode.Success ? contents.ToArray() : null;
+        ModuleMessage answer = Send(new() { Kind = kind, Rcx = protocol, Rdx = (ulong)storeQuota }, request, out byte[] contents);
+        return (SvsmResultCode)answer.Result == SvsmResultCode.Success ? contents : null;
     }
 
     /// <summary>Has the module that moves the guest work for a while.</summary>
@@ -113,11 +113,11 @@ public sealed class ModuleTest : IDisposable
     public ulong Work() => Send(new() { Kind = ModuleMessageKind.Work }, out _).Rcx;
 
     /// <summary>Has the guest start anew.</summary>
-    public void Reset() => Send(new() { Kind = ModuleMessageKind.Reset }, out _);
+    public void Reset() => Send(new() { Kind = ModuleMessageKind.Reset }, default, out _);
 
     /// <summary>Asks for the version of the state, as the SVSM does before the guest begins to move.</summary>
     /// <returns>The version; 0: the module cannot move.</returns>
-    public uint GetStateVersion() => Send(new() { Kind = ModuleMessageKind.Save, Rcx = ModuleMessage.VersionOnly }, out _).Call;
+    public uint GetStateVersion() => Send(new() { Kind = ModuleMessageKind.Save, Rcx = ModuleMessage.VersionOnly }, default, out _).Call;
 
     /// <summary>Asks for the state, part by part, as the SVSM does when the guest moves.</summary>
     /// <returns>The state, or null: the module cannot move.</returns>
@@ -128,14 +128,13 @@ public sealed class ModuleTest : IDisposable
         ModuleMessage answer;
         do
         {
-            answer = Send(new() { Kind = ModuleMessageKind.Save, Rcx = (ulong)state.WrittenCount }, out ReadOnlyMemory<byte> part);
+            answer = Send(new() { Kind = ModuleMessageKind.Save, Rcx = (ulong)state.WrittenCount }, default, out byte[] part);
             if ((SvsmResultCode)answer.Result != SvsmResultCode.Success)
             {
                 return null;
             }
 
-            state.Write(part.Span);
-            _requests.Answered();
+            state.Write(part);
         }
         while ((ulong)state.WrittenCount != answer.Rdx);
 
@@ -152,8 +151,7 @@ public sealed class ModuleTest : IDisposable
         do
         {
             ReadOnlyMemory<byte> part = state.Bytes.Slice(length, Math.Min(state.Bytes.Length - length, ModuleMessage.MaxPayload));
-            answer = Send(
-                new() { Kind = ModuleMessageKind.Restore, Call = state.Version, Rcx = (ulong)length, Rdx = (ulong)state.Bytes.Length, PayloadSize = (uint)part.Length }, out _, part);
+            answer = Send(new() { Kind = ModuleMessageKind.Restore, Call = state.Version, Rcx = (ulong)length, Rdx = (ulong)state.Bytes.Length }, part, out _);
             length += part.Length;
         }
         while (length < state.Bytes.Length && (SvsmResultCode)answer.Result == SvsmResultCode.Success);
@@ -163,18 +161,30 @@ public sealed class ModuleTest : IDisposable
 
     /// <summary>Says that everything of the guest is at another SVSM.</summary>
     /// <returns>False: the module cannot let it go.</returns>
-    public bool Leave() => (SvsmResultCode)Send(new() { Kind = ModuleMessageKind.Leave }, out _).Result == SvsmResultCode.Success;
+    public bool Leave() => (SvsmResultCode)Send(new() { Kind = ModuleMessageKind.Leave }, default, out _).Result == SvsmResultCode.Success;
+
+    /// <summary>Sends a request as it is on the channel (Svsm.Wire.ModuleMessage), for tests of what no other method here sends.</summary>
+    /// <param name="request">The request. It gets its number and the size of its contents here.</param>
+    /// <param name="contents">What follows it.</param>
+    /// <param name="payload">What follows the answer.</param>
+    /// <returns>The answer.</returns>
+    /// <exception cref="InvalidOperationException">It is no request, or the module gave more than may follow an answer.</exception>
+    public ModuleMessage Send(ModuleMessage request, ReadOnlyMemory<byte> contents, out byte[] payload)
+    {
+        request.Sequence = ++_sequence;
+        request.PayloadSize = (uint)contents.Length;
+        if (!_requests.TryAnswer(in request, contents, out ModuleMessage answer, out ReadOnlyMemory<byte> bytes))
+        {
+            throw new InvalidOperationException($"a request of the kind {request.Kind} was not taken");
+        }
+
+        payload = bytes.ToArray();
+        _requests.Answered();
+        return answer;
+    }
 
     /// <summary>Ends the module.</summary>
     public void Dispose() => _module.Dispose();
-
-    private ModuleMessage Send(ModuleMessage request, out ReadOnlyMemory<byte> payload, ReadOnlyMemory<byte> contents = default)
-    {
-        request.Sequence = ++_sequence;
-        return _requests.TryAnswer(in request, contents, out ModuleMessage answer, out payload)
-            ? answer
-            : throw new InvalidOperationException($"a request of the kind {request.Kind} was not taken");
-    }
 
     private sealed class NoSecurityProcessor : SecurityProcessor
     {

@@ -52,6 +52,24 @@ internal sealed class SecureBoot(VariableTable table, VariableService service)
     public bool AreUpdatesAllowed =>
         Mode != PlatformMode.Deployed || HasCertificates(KnownVariables.PlatformKey) || HasCertificates(KnownVariables.KeyExchangeKeys);
 
+    /// <summary>Whether the variables are there that this relies on, and fit together: of a guest that comes.</summary>
+    public bool IsWhole
+    {
+        get
+        {
+            foreach (VariableId id in (VariableId[])
+                [KnownVariables.SetupMode, KnownVariables.AuditMode, KnownVariables.DeployedMode, KnownVariables.SecureBoot, KnownVariables.VendorKeys, KnownVariables.SignatureSupport])
+            {
+                if (table.Find(id) is not { Attributes: Volatile })
+                {
+                    return false;
+                }
+            }
+
+            return HasPlatformKey == (table.Find(KnownVariables.PlatformKey) is not null);
+        }
+    }
+
     private bool HasPlatformKey => Mode is PlatformMode.User or PlatformMode.Deployed;
 
     // An operating system cannot see the variable; nor shall it have what firmware left on.

@@ -56,6 +56,24 @@ internal sealed class PolicyMessages(VariablePolicies policies)
         StateInfo = 7,
     }
 
+    /// <summary>Bytes of the dump that is under way; null: none is. Policies are only added while one is, so it is the first ones.</summary>
+    public int? DumpLength => _dump?.Length;
+
+    /// <summary>Goes on with a dump.</summary>
+    /// <param name="length">Its bytes. Untrusted.</param>
+    /// <returns>False: there are not so many.</returns>
+    public bool TryRestoreDump(uint length)
+    {
+        byte[] all = policies.Dump();
+        if (length > (uint)all.Length)
+        {
+            return false;
+        }
+
+        _dump = all[..(int)length];
+        return true;
+    }
+
     /// <summary>Forgets what was kept for the guest before.</summary>
     public void Clear() => _dump = null;
 

@@ -204,6 +204,24 @@ internal sealed class VariablePolicies
         IsLocked = false;
     }
 
+    /// <summary>Takes what <see cref="Dump"/> gave, when there are none. Untrusted.</summary>
+    /// <returns>False: it is no dump.</returns>
+    public bool TryRestore(ReadOnlySpan<byte> dump, bool isLocked)
+    {
+        while (!dump.IsEmpty)
+        {
+            if (Register(dump) != EfiStatus.Success)
+            {
+                return false;
+            }
+
+            dump = dump[_policies[^1].Entry.Length..];
+        }
+
+        IsLocked = isLocked;
+        return true;
+    }
+
     /// <returns><see cref="EfiStatus.WriteProtected"/>: it was locked before.</returns>
     public EfiStatus Lock()
     {

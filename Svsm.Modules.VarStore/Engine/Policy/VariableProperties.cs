@@ -103,6 +103,9 @@ internal sealed class VariableProperties
         KeyOption,
     }
 
+    /// <summary>The properties that were given.</summary>
+    public IReadOnlyDictionary<VariableId, VariableProperty> Added => _added;
+
     public void Clear() => _added.Clear();
 
     /// <summary>Gives a variable a property, or another one.</summary>

@@ -3,9 +3,11 @@
 
 // Records as the storage keeps them, little-endian, for VariableTable.
 //
-//   record 0, the state                  00 u8 version 1 | 01 u8 flags: bit 0 deployed mode | 02 hash of the image's keys that were taken, zero: none (32)
+//   record 0, the state                  00 u8 version 1, or 0xFF: others of these records are missing | 01 u8 flags: bit 0 deployed mode | 02 hash of the image's keys that were taken, zero: none (32)
 //   record n, a variable                 00 u8 version 1 | 01 u8 bytes of the signer's hash, 0 or 32 | 02 u16 bytes of the name, without NUL | 04 u32 attributes
 //                                        08 GUID of the vendor | 18 time | 28 signer's hash, name, data
+//
+// Variables that come from another SVSM may take more than one commit: until the last of them record 0 says so, and the storage is read as damaged.
 //
 // A record of more than 64 KiB is two: what is behind goes to record 0x8000_0000 + n. A storage that has names instead of numbers has the number as 4 bytes,
 // big-endian: so names are in the order of the numbers.
@@ -35,12 +37,16 @@ public static class VariableRecord
     internal const uint StateNumber = 0;
     internal const int MaxLength = 0x1_0000;
 
-    private const uint RestNumber = 0x8000_0000;
+    /// <summary>The first number that no variable has.</summary>
+    internal const uint RestNumber = 0x8000_0000;
+
+    /// <summary>Bytes of record 0.</summary>
+    internal const int StateLength = StateHashOffset + StoreState.HashLength;
 
     private const byte Version = 1;
+    private const byte IncompleteVersion = 0xFF;
     private const byte DeployedFlag = 1;
     private const int StateHashOffset = 2;
-    private const int StateLength = StateHashOffset + StoreState.HashLength;
     private const int SignerLengthOffset = 1;
     private const int NameLengthOffset = 2;
     private const int AttributesOffset = 4;
@@ -70,7 +76,10 @@ public static class VariableRecord
 
     internal static byte[] Write(StoreState state) => [Version, state.IsDeployed ? DeployedFlag : (byte)0, .. state.ImageKeys.Span];
 
-    private static bool TryReadState(ReadOnlySpan<byte> record, out StoreState state)
+    /// <summary>Record 0 as long as others are missing.</summary>
+    internal static byte[] WriteIncomplete() => [IncompleteVersion, .. new byte[StateLength - 1]];
+
+    internal static bool TryReadState(ReadOnlySpan<byte> record, out StoreState state)
     {
         state = StoreState.New;
         if (record.Length != StateLength || record[0] != Version || record[1] > DeployedFlag)
@@ -143,7 +152,7 @@ public static class VariableRecord
                     value = (byte[])[.. value, .. rest.Value.GetValueOrDefault().Span];
                 }
 
-                if (!TryRead(record.Number, value, out Variable? variable))
+                if (!TryRead(record.Number, value, canBeVolatile: false, out Variable? variable))
                 {
                     return false;
                 }
@@ -155,9 +164,10 @@ public static class VariableRecord
         return rests.Count == 0;
     }
 
-    private static int Length(Variable variable) => HeaderLength + variable.Signer.Length + (variable.Id.Name.Length * sizeof(char)) + variable.Data.Length;
+    /// <summary>Bytes of the record of a variable.</summary>
+    internal static int Length(Variable variable) => HeaderLength + variable.Signer.Length + (variable.Id.Name.Length * sizeof(char)) + variable.Data.Length;
 
-    private static byte[] Write(Variable variable)
+    internal static byte[] Write(Variable variable)
     {
         ReadOnlySpan<byte> name = MemoryMarshal.AsBytes(variable.Id.Name.AsSpan());
         byte[] record = new byte[Length(variable)];
@@ -173,7 +183,12 @@ public static class VariableRecord
         return record;
     }
 
-    private static bool TryRead(uint number, ReadOnlySpan<byte> record, out Variable? variable)
+    /// <summary>Reads a variable.</summary>
+    /// <param name="number">Its number.</param>
+    /// <param name="record">The record, with all that is behind its first 64 KiB.</param>
+    /// <param name="canBeVolatile">Whether it need not be one for a storage.</param>
+    /// <param name="variable">The variable.</param>
+    internal static bool TryRead(uint number, ReadOnlySpan<byte> record, bool canBeVolatile, out Variable? variable)
     {
         variable = null;
         if (record.Length < HeaderLength || record[0] != Version)
@@ -184,16 +199,14 @@ public static class VariableRecord
         int signerLength = record[SignerLengthOffset];
         int nameLength = BinaryPrimitives.ReadUInt16LittleEndian(record[NameLengthOffset..]);
         var attributes = (VariableAttributes)BinaryPrimitives.ReadUInt32LittleEndian(record[AttributesOffset..]);
-        if ((signerLength != 0 && signerLength != HashAlgorithm.Sha256.Length) || nameLength is 0 or > VariableLimits.MaxNameLength - sizeof(char) || nameLength % sizeof(char) != 0
-            || !Variable.CanBeStored(attributes)
-            || record.Length - HeaderLength - signerLength - nameLength is <= 0 or > VariableLimits.MaxData)
+        if ((signerLength != 0 && signerLength != HashAlgorithm.Sha256.Length) || record.Length - HeaderLength - signerLength - nameLength is <= 0 or > VariableLimits.MaxData
+            || !Variable.CanBeStored(canBeVolatile ? attributes | VariableAttributes.NonVolatile : attributes))
         {
             return false;
         }
 
         ReadOnlySpan<byte> rest = record[HeaderLength..];
-        string name = new(MemoryMarshal.Cast<byte, char>(rest.Slice(signerLength, nameLength)));
-        if (name.Contains('\0', StringComparison.Ordinal))
+        if (!TryReadName(rest[signerLength..], nameLength, out string name))
         {
             return false;
         }
@@ -205,5 +218,18 @@ public static class VariableRecord
             Number = number,
         };
         return true;
+    }
+
+    /// <summary>Reads the name of a variable, without a NUL.</summary>
+    internal static bool TryReadName(ReadOnlySpan<byte> bytes, int length, out string name)
+    {
+        name = "";
+        if (length is 0 or > VariableLimits.MaxNameLength - sizeof(char) || length % sizeof(char) != 0 || length > bytes.Length)
+        {
+            return false;
+        }
+
+        name = new(MemoryMarshal.Cast<byte, char>(bytes[..length]));
+        return !name.Contains('\0', StringComparison.Ordinal);
     }
 }

@@ -94,7 +94,8 @@ internal static class StoreCommand
             throw file.Unusable(survey.State, survey.Detail);
         }
 
-        PersistentStore? store = keyPath is null ? null : file.OpenStore(keyPath, readOnly: true);
+        PersistentStore? store = keyPath is null ? null : file.OpenStore(keyPath, readOnly: true, takesMoved: true);
+        bool isMoved = store?.IsMoved ?? survey.IsMoved;
         ulong generation = store?.Version.Generation ?? survey.Generation;
         if (json)
         {
@@ -109,6 +110,7 @@ internal static class StoreCommand
                     writer.WriteString("root", store.Version.Root);
                 }
 
+                writer.WriteBoolean("moved", isMoved);
                 writer.WriteNumber("byteLength", survey.Length);
                 writer.WriteNumber("capacity", survey.Capacity);
                 writer.WriteNumber("logLength", survey.LogLength);
@@ -138,6 +140,11 @@ internal static class StoreCommand
             Table table = ToolConsole.NewTable("", "").HideHeaders();
             ToolConsole.AddRow(table, "store", survey.Id.ToString());
             ToolConsole.AddRow(table, "generation", generation.ToString(System.Globalization.CultureInfo.InvariantCulture));
+            if (isMoved)
+            {
+                ToolConsole.AddRow(table, "moved", "its guest is at another SVSM, or was to come from one and never did: it is not used any more");
+            }
+
             ToolConsole.AddRow(table, "size", $"{Units.Size((ulong)survey.Length)} of a file of {Units.Size((ulong)file.Length)}");
             ToolConsole.AddRow(table, "capacity", $"{Units.Size((ulong)survey.Capacity)} for all quotas");
             ToolConsole.AddRow(table, "log", $"{Units.Size((ulong)survey.LogLength)} of {Units.Size((ulong)survey.HalfLength)}, {Units.Number(survey.Entries)} entries");
@@ -176,7 +183,7 @@ internal static class StoreCommand
         PersistentStore? store = null;
         if (key is not null && survey.State == StoreState.Opened)
         {
-            StoreOpening opening = PersistentStore.Open(file, key, expected, readOnly: true);
+            StoreOpening opening = PersistentStore.Open(file, key, expected, readOnly: true, takesMoved: true);
             CryptographicOperations.ZeroMemory(key);
             Note(opening.State, opening.Detail, opening.Block);
             store = opening.Store;
@@ -189,6 +196,11 @@ internal static class StoreCommand
 
                 findings.AddRange(values.Select(finding => (SvsmDiagnostics.StoreDamaged, (long?)finding.Block, finding.Text)));
             }
+        }
+
+        if (store?.IsMoved ?? survey.IsMoved)
+        {
+            findings.Add((SvsmDiagnostics.StoreMoved, null, "the store's guest is at another SVSM, or was to come from one and never did"));
         }
 
         bool isGood = findings.Count == 0;
@@ -267,6 +279,11 @@ internal static class StoreCommand
         if (length < before || length > PersistentStore.MaxDeviceLength || length % BlockLength != 0)
         {
             throw InvalidSize(length, before);
+        }
+
+        if (survey.IsMoved)
+        {
+            throw file.Unusable(StoreState.Moved, "the store is not used any more");
         }
 
         long storeLength = survey.Length;
