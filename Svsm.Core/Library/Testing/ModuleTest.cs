@@ -110,7 +110,7 @@ public sealed class ModuleTest : IDisposable
 
     /// <summary>Has the module that moves the guest work for a while.</summary>
     /// <returns>After how many milliseconds it wants to work again; all ones: when there is something.</returns>
-    public ulong Work() => Send(new() { Kind = ModuleMessageKind.Work }, out _).Rcx;
+    public ulong Work() => Send(new() { Kind = ModuleMessageKind.Work }, default, out _).Rcx;
 
     /// <summary>Has the guest start anew.</summary>
     public void Reset() => Send(new() { Kind = ModuleMessageKind.Reset }, default, out _);
