@@ -50,6 +50,7 @@ public sealed class MigrationModule : SvsmModule
     private TargetGuest? _target;
     private bool _isTarget;
     private (MigrationState State, ulong Pages, long Time) _noticed;
+    private string _failure = "";
 
     /// <summary>Makes the module of an image.</summary>
     public MigrationModule()
@@ -131,6 +132,12 @@ public sealed class MigrationModule : SvsmModule
         {
             hasWorked = true;
             Receive(frame);
+        }
+
+        if (_channel.Failure != _failure)
+        {
+            _failure = _channel.Failure;
+            Log.Warning($"the channel to the relay: {_failure}");
         }
 
         if (_end is not null)

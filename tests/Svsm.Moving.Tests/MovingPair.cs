@@ -90,7 +90,7 @@ internal sealed class MovingPair : IAsyncDisposable
         ChipFolder = PathOf("chip"),
         Timeout = s_hang,
         Migration = new(role, role == MigrationRole.Source ? SourceSocket : TargetSocket),
-        Output = Environment.GetEnvironmentVariable("SVSM_TEST_OUTPUT") is null ? null : Console.Out,
+        Output = Environment.GetEnvironmentVariable("SVSM_TEST_OUTPUT") is null ? null : new NamedLines(role),
     };
 
     private void Build(SvsmImageOptions options)
@@ -117,6 +117,18 @@ internal sealed class MovingPair : IAsyncDisposable
     }
 
     private string PathOf(string name) => Path.Combine(_folder.FullName, name);
+
+    // For whoever looks at a failing test.
+    private sealed class NamedLines(MigrationRole role) : StringWriter
+    {
+        public override void WriteLine(string? value) => Console.WriteLine($"{role}: {value}");
+
+        public override Task WriteLineAsync(string? value)
+        {
+            WriteLine(value);
+            return Task.CompletedTask;
+        }
+    }
 
     private static string NewKey()
     {
