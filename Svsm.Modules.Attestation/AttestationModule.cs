@@ -57,6 +57,11 @@ public sealed class AttestationModule : SvsmModule
     private ReportSource? _reports;
     private KeySource? _keys;
 
+    // Nothing here is a guest's: keys, numbers and the request under way are this machine's.
+
+    /// <inheritdoc/>
+    protected override uint StateVersion => 1;
+
     /// <inheritdoc/>
     protected override void Start()
     {

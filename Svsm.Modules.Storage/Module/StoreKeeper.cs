@@ -37,6 +37,9 @@ internal sealed class StoreKeeper : StoreServer
     private PersistentStore _store;
     private bool _isLost;
 
+    // Of the request that is served.
+    private bool _isOfComingGuest;
+
     /// <summary>Serves a store.</summary>
     /// <param name="store">The store, open.</param>
     /// <param name="device">Its device.</param>
@@ -65,23 +68,8 @@ internal sealed class StoreKeeper : StoreServer
 
     protected override StoreStatus Prepare(bool isOfComingGuest)
     {
-        if (!TryOpenAgain())
-        {
-            return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
-        }
-
-        if (_store.IsMoved == isOfComingGuest)
-        {
-            return StoreStatus.Done;
-        }
-
-        StoreStatus status = TryMark(isOfComingGuest);
-        if (status == StoreStatus.Done)
-        {
-            _log.Information(isOfComingGuest ? "a guest comes: the store is marked as moved until it is here" : "the guest is here: the store is not moved any more");
-        }
-
-        return status;
+        _isOfComingGuest = isOfComingGuest;
+        return StoreStatus.Done;
     }
 
     protected override StoreStatus Get(in PeerRequest request, ReadOnlySpan<byte> name, out byte[] value)
@@ -231,6 +219,18 @@ internal sealed class StoreKeeper : StoreServer
         if (!TryOpenAgain())
         {
             return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
+        }
+
+        if (_store.IsMoved != _isOfComingGuest)
+        {
+            StoreStatus marked = TryMark(_isOfComingGuest);
+            if (marked != StoreStatus.Done)
+            {
+                return marked;
+            }
+
+            _log.Information(
+                _isOfComingGuest ? "a guest comes: the store is marked as moved until it is here" : "the guest is here: the store is not moved any more");
         }
 
         // What the disk has now may be gone after a restart: whoever looks is told nothing that is not certain.
