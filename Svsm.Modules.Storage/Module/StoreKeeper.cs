@@ -9,11 +9,10 @@
 //
 // With an anchor (StoreAnchor), a commit is answered when the anchor has its version, and none is begun before the anchor has that of the last one: the log of
 // the store goes back far enough for one commit, whatever is compacted.
-
 //
-// When the guest leaves for another SVSM the store is marked, and is not opened again (TryLeave). A request that comes all the same says that the guest is still here: the
-// mark is taken back before it is served. Requests of modules whose guest comes from elsewhere mark the store, too: until the guest is here, what they store is not to be
-// used without it. The first request afterwards takes that back.
+// When the guest leaves for another SVSM the store is marked, and is not opened again (TryLeave). A request that comes all the same says that the guest is
+// still here: the mark is taken back before it is served. Requests of modules whose guest comes from elsewhere mark the store, too: until the guest is here,
+// what they store is not to be used without it. The first request afterwards takes that back.
 
 using System;
 using System.Collections.Generic;
