@@ -172,8 +172,8 @@ internal sealed class ModuleRequests(SvsmModule module)
             }
         }
 
-        if (_coming is not byte[] state || version != _comingVersion || total != (ulong)state.Length || offset != (ulong)_came || part.Length > state.Length - _came
-            || (part.IsEmpty && total != 0))
+        if (_coming is not byte[] state || version != _comingVersion || total != (ulong)state.Length || offset != (ulong)_came
+            || part.Length > state.Length - _came || (part.IsEmpty && total != 0))
         {
             DropComing();
             return SvsmResultCode.InvalidParameter;

@@ -10,8 +10,9 @@
 //                                Reset     when the guest starts anew
 //                                Dispose   at the end, if the process ends in order
 //
-// A guest that moves to another SVSM takes the states of all modules with it, or does not move: the module that it leaves is asked for SaveState, then for TryLeave;
-// the same module of the other SVSM, started and not called yet, gets TryRestoreState. Each of them has an answer that needs no code: see StateVersion.
+// A guest that moves to another SVSM takes the states of all modules with it, or does not move: the module that it leaves is asked for
+// SaveState, then for TryLeave; the same module of the other SVSM, started and not called yet, gets TryRestoreState. Each of them has an answer
+// that needs no code: see StateVersion.
 //
 // A module that throws out of any of these ends: what it kept may be half changed. The call that it worked on fails, and the image's
 // configuration says whether the module is started again. A bad call is no reason to throw: it is answered by a result code.
@@ -111,36 +112,46 @@ public abstract class SvsmModule : IDisposable
     }
 
     /// <summary>
-    /// Version of the state that <see cref="SaveState"/> gives, of the module's own counting from 1; 0, unless a module says otherwise: it cannot move, and neither can
-    /// a guest of its image.
+    /// Version of the state that <see cref="SaveState"/> gives, of the module's own counting from 1; 0, unless a module says otherwise: it cannot
+    /// move, and neither can a guest of its image.
     /// </summary>
     /// <remarks>
-    /// A module that keeps nothing of the guest says 1, and nothing else. Versions and states of a module that is another one now (its protocol is what names it) are not to
-    /// be used again. A target may be of a newer version than a source, never of an older one.
+    /// A module that keeps nothing of the guest says 1, and nothing else. It may be 0 for a time, as long as a state cannot be given. A target may
+    /// be of a newer version than a source, never of an older one.
     /// </remarks>
     protected internal virtual uint StateVersion => 0;
 
     /// <summary>Gives the state: everything that the guest relies on, with what is in the module's part of a store. The guest is stopped.</summary>
     /// <returns>
-    /// The state, at most <see cref="ModuleMessage.MaxState"/> bytes, in memory of its own: whoever asks clears it when it is read. It goes nowhere in the clear.
+    /// The state, at most <see cref="ModuleMessage.MaxState"/> bytes, in memory of its own: whoever asks clears it when it is read. It goes nowhere
+    /// in the clear.
     /// </returns>
     /// <remarks>
-    /// It changes nothing: calls may come again afterwards, if the guest does not move after all, and it may be asked for again. It is asked for only if
-    /// <see cref="StateVersion"/> is not 0. What belongs to this machine and not to the guest (numbers of messages to the security processor, a disk's) is no part of it.
+    /// It changes nothing: calls may come again afterwards, if the guest does not move after all, and it may be asked for again. It is asked for
+    /// only if <see cref="StateVersion"/> is not 0. What belongs to this machine and not to the guest (numbers of messages to the security
+    /// processor, a disk's) is no part of it.
     /// </remarks>
     protected internal virtual ReadOnlyMemory<byte> SaveState() => default;
 
-    /// <summary>Takes a state over, in a module that is started and has not been called yet. What is to survive this process is in the store when it returns.</summary>
+    /// <summary>
+    /// Takes a state over, in a module that is started and has not been called yet. What is to survive this process is in the store when it
+    /// returns.
+    /// </summary>
     /// <param name="version">Its version, 1 to <see cref="StateVersion"/>: of this module's, or of an older one.</param>
-    /// <param name="state">The state, at most <see cref="ModuleMessage.MaxState"/> bytes; cleared when it returns. From an SVSM that this one trusts, but that may have defects:
-    /// check everything.</param>
-    /// <returns>False: it is not acceptable, or it could not be stored. The guest does not come; the module is not called any more, so it may be half changed.</returns>
+    /// <param name="state">
+    /// The state, at most <see cref="ModuleMessage.MaxState"/> bytes; cleared when it returns. From an SVSM that this one trusts, but that may have
+    /// defects: check everything.
+    /// </param>
+    /// <returns>
+    /// False: it is not acceptable, or it could not be stored. The guest does not come; the module is not called any more, so it may be half
+    /// changed.
+    /// </returns>
     /// <remarks>Unless it is overridden: only version 1 without a byte, which is what <see cref="SaveState"/> gives.</remarks>
     protected internal virtual bool TryRestoreState(uint version, ReadOnlyMemory<byte> state) => version == 1 && state.IsEmpty;
 
     /// <summary>
-    /// Everything of the guest is at another SVSM, which is about to run it: makes sure that what is kept outside of this process, a store on a disk, is not used again.
-    /// For the module that keeps the store; a module with a part of it has nothing to do.
+    /// Everything of the guest is at another SVSM, which is about to run it: makes sure that what is kept outside of this process, a store on a
+    /// disk, is not used again. For the module that keeps the store; a module with a part of it has nothing to do.
     /// </summary>
     /// <returns>False: it cannot. The guest stays.</returns>
     /// <remarks>If the guest does not move after all, calls and requests simply come again, and the module goes on.</remarks>

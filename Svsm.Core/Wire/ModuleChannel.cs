@@ -25,19 +25,21 @@
 // modules and Restore have such, and so have answers to other modules, to Manifest and to Save. An answer has the kind and the sequence number of its
 // request. Anything else on the channel is a defect of the module, and its host ends it.
 //
-// A guest that moves to another SVSM takes the states of its modules with it (docs/migration-protocol.md). States are longer than a payload, so they go in parts:
+// A guest that moves to another SVSM takes the states of its modules with it (docs/migration-protocol.md). States are longer than a payload, so
+// they go in parts:
 //
 //   Save      in: Rcx offset of the part, or ModuleMessage.VersionOnly
 //             out: Result; Call version of the state; Rdx bytes of all of it; payload: the part, as much as there is and fits
-//             Offset 0 makes the state; the module's process keeps it until its last byte was read, offset 0 is asked for again, or something else but a
-//             request of another module comes. So parts are asked for in order, from 0, and a part may be asked for again before the last one was.
+//             Offset 0 makes the state; the module's process keeps it until its last byte was read, offset 0 is asked for again, or something else
+//             but a request of another module comes. So parts are asked for from 0 on, and again before the last one was.
 //             VersionOnly makes none and has no payload, Rdx is 0: version 0 says that the module cannot move.
-//             InvalidParameter: the module cannot move (offset 0), or there is no such part.
-//   Restore   in: Call version; Rcx offset of the part; Rdx bytes of all of it, at most ModuleMessage.MaxState; payload: the part, only of an empty state empty
+//             InvalidParameter: the module cannot move (offset 0), or there is no such part. Version and bytes are 0 then.
+//   Restore   in: Call version; Rcx offset of the part; Rdx bytes of all of it, at most ModuleMessage.MaxState; payload: the part, only of an empty
+//             state empty
 //             out: Result
-//             In a process that has had no call of a guest yet. Parts come in order, from 0; the last one gives the state to the module. InvalidParameter: the
-//             module does not take it, or it is not the part that is due; InvalidRequest: the process has had a call, or a state, already. After any of them the
-//             process is of no use to the guest: what it has of the state is forgotten, and the module may have taken some of it.
+//             In a process that has had no call of a guest yet. Parts come in order, from 0; the last one gives the state to the module.
+//             InvalidParameter: the module does not take it, or it is not the part that is due; what came is forgotten. InvalidRequest: the process
+//             has had a call, or a state, already. A process whose module did not take a state is of no use to the guest: it may have some of it.
 //   Leave     out: Result; InvalidRequest: the module cannot say that it is not used again here.
 
 using System;
@@ -255,7 +257,9 @@ public enum ModuleMessageKind : uint
     /// <summary>The guest comes from another SVSM: a part of what the module had of it there.</summary>
     Restore = 7,
 
-    /// <summary>Everything of the guest is at the other SVSM: what the module keeps elsewhere is not to be used again. A call that comes all the same says that it is.</summary>
+    /// <summary>
+    /// Everything of the guest is at the other SVSM: what the module keeps elsewhere is not to be used again. A call that comes all the same says that it is.
+    /// </summary>
     Leave = 8,
 
     /// <summary>
@@ -293,7 +297,9 @@ public struct ModuleMessage
     /// <summary>The calling vCPU, from 0.</summary>
     public uint Vcpu;
 
-    /// <summary>RAX bits 31:0 of the guest: the call's number. For <see cref="ModuleMessageKind.Manifest"/> the version of the manifest, for states that of the state.</summary>
+    /// <summary>
+    /// RAX bits 31:0 of the guest: the call's number. For <see cref="ModuleMessageKind.Manifest"/> the version of the manifest, for states that of the state.
+    /// </summary>
     public uint Call;
 
     /// <summary>In an answer: RAX of the guest, an <see cref="SvsmResultCode"/>.</summary>

@@ -8,8 +8,8 @@
 // is older than what the broker knows is never replaced by a new one: it is not open, which whoever asks is told, so the TPM and the variables do not start, and
 // the log says why. A new store is made on one kind of disk alone: one that was marked for it (svsm store prepare).
 //
-// A guest that moves to another SVSM takes what it has here along in the states of those who store it: this module has no state. When the guest has left, the store is
-// marked, and is not opened again (StoreKeeper).
+// A guest that moves to another SVSM takes what it has here along in the states of those who store it: this module has no state. When the guest has left, the
+// store is marked, and is not opened again (StoreKeeper).
 //
 // Manifest, version 0, 64 bytes: u32 0 | u32 flags | 08 id of the store (16) | 18 u64 generation with which it was opened | 20 its root (32)
 //   flags: bit 0 the store is open, bit 1 an older state would have been refused, bit 2 the store was made by this VM

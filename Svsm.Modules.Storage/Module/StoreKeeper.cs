@@ -9,11 +9,10 @@
 //
 // With an anchor (StoreAnchor), a commit is answered when the anchor has its version, and none is begun before the anchor has that of the last one: the log of
 // the store goes back far enough for one commit, whatever is compacted.
-
 //
-// When the guest leaves for another SVSM the store is marked, and is not opened again (TryLeave). A request that comes all the same says that the guest is still here: the
-// mark is taken back before it is served. Requests of modules whose guest comes from elsewhere mark the store, too: until the guest is here, what they store is not to be
-// used without it. The first request afterwards takes that back.
+// When the guest leaves for another SVSM the store is marked, and is not opened again (TryLeave). A request that comes all the same says that the guest is
+// still here: the mark is taken back before it is served. Requests of modules whose guest comes from elsewhere mark the store, too: until the guest is here,
+// what they store is not to be used without it. The first request afterwards takes that back.
 
 using System;
 using System.Collections.Generic;
@@ -36,6 +35,9 @@ internal sealed class StoreKeeper : StoreServer
 
     private PersistentStore _store;
     private bool _isLost;
+
+    // Of the request that is served.
+    private bool _isOfComingGuest;
 
     /// <summary>Serves a store.</summary>
     /// <param name="store">The store, open.</param>
@@ -65,23 +67,8 @@ internal sealed class StoreKeeper : StoreServer
 
     protected override StoreStatus Prepare(bool isOfComingGuest)
     {
-        if (!TryOpenAgain())
-        {
-            return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
-        }
-
-        if (_store.IsMoved == isOfComingGuest)
-        {
-            return StoreStatus.Done;
-        }
-
-        StoreStatus status = TryMark(isOfComingGuest);
-        if (status == StoreStatus.Done)
-        {
-            _log.Information(isOfComingGuest ? "a guest comes: the store is marked as moved until it is here" : "the guest is here: the store is not moved any more");
-        }
-
-        return status;
+        _isOfComingGuest = isOfComingGuest;
+        return StoreStatus.Done;
     }
 
     protected override StoreStatus Get(in PeerRequest request, ReadOnlySpan<byte> name, out byte[] value)
@@ -231,6 +218,18 @@ internal sealed class StoreKeeper : StoreServer
         if (!TryOpenAgain())
         {
             return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
+        }
+
+        if (_store.IsMoved != _isOfComingGuest)
+        {
+            StoreStatus marked = TryMark(_isOfComingGuest);
+            if (marked != StoreStatus.Done)
+            {
+                return marked;
+            }
+
+            _log.Information(
+                _isOfComingGuest ? "a guest comes: the store is marked as moved until it is here" : "the guest is here: the store is not moved any more");
         }
 
         // What the disk has now may be gone after a restart: whoever looks is told nothing that is not certain.

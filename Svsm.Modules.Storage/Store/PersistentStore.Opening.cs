@@ -26,10 +26,12 @@ public sealed partial class PersistentStore
     /// <param name="readOnly">Nothing is written: neither commits nor repairs.</param>
     /// <param name="takesMoved">A store that is marked is opened, too: for who has marked it, and for who only looks.</param>
     /// <returns>The store, or why there is none.</returns>
-    public static StoreOpening Open(IBlockDevice device, ReadOnlySpan<byte> key, StoreVersion? expected = null, bool readOnly = false, bool takesMoved = false) =>
+    public static StoreOpening Open(IBlockDevice device, ReadOnlySpan<byte> key, StoreVersion? expected = null, bool readOnly = false,
+        bool takesMoved = false) =>
         Open(device, key, expected, readOnly, StoreHooks.Default, takesMoved);
 
-    internal static StoreOpening Open(IBlockDevice device, ReadOnlySpan<byte> key, StoreVersion? expected, bool readOnly, StoreHooks hooks, bool takesMoved = false)
+    internal static StoreOpening Open(
+        IBlockDevice device, ReadOnlySpan<byte> key, StoreVersion? expected, bool readOnly, StoreHooks hooks, bool takesMoved = false)
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(key.Length, KeyLength);
         if (BlockAccess.Create(device) is not BlockAccess access)

@@ -167,7 +167,10 @@ public sealed partial class PersistentStore
         ? Commit([new Operation { Kind = OperationKind.RemoveNamespace, Namespace = space.Number }])
         : StoreResult.NotFound;
 
-    /// <summary>Marks the store, so that it is not opened again as long as nobody takes that back; or takes it back. A commit of its own, if there is anything to change.</summary>
+    /// <summary>
+    /// Marks the store, so that it is not opened again as long as nobody takes that back; or takes it back. A commit of its own, if there is anything to
+    /// change.
+    /// </summary>
     /// <param name="isMoved">Whether the guest is at another SVSM.</param>
     /// <returns><see cref="StoreResult.Done"/>, and what a commit can come to.</returns>
     public StoreResult SetMoved(bool isMoved) => isMoved == _isMoved

@@ -161,7 +161,8 @@ public sealed class VariableStore
     /// <summary>Makes a store with the state of another one, in the place of this one, which is not to be used any more.</summary>
     /// <param name="state">What <see cref="Save"/> gave. Untrusted: every length, name and number is checked.</param>
     /// <param name="store">The store. It has the storage of this one, which has the other's variables now.</param>
-    /// <returns><see cref="VariableStoreResult.Damaged"/>: the state is none, and this store is as it was; <see cref="VariableStoreResult.StorageFailed"/>: the storage did not take all of it.</returns>
+    /// <returns><see cref="VariableStoreResult.Damaged"/>: the state is none, and this store is as it was; <see cref="VariableStoreResult.StorageFailed"/>:
+    /// the storage did not take all of it.</returns>
     public VariableStoreResult TryRestore(ReadOnlySpan<byte> state, out VariableStore? store)
     {
         store = null;

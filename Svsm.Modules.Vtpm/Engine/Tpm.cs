@@ -268,8 +268,8 @@ public sealed class Tpm
     }
 
     /// <summary>
-    /// Gives all of the TPM, what its storage has included, for <see cref="TryRestore"/>. It goes on as if nothing had been: of the two only one is to be used. An
-    /// unfinished command is not in it, for it has changed nothing.
+    /// Gives all of the TPM, what its storage has included, for <see cref="TryRestore"/>. It goes on as if nothing had been: of the two only one is to be
+    /// used. An unfinished command is not in it, for it has changed nothing.
     /// </summary>
     /// <param name="state">The state, as secret as the storage; empty when the result is false.</param>
     /// <returns>False when the TPM is in failure mode.</returns>
@@ -299,7 +299,8 @@ public sealed class Tpm
     /// <param name="state">The state, authentic.</param>
     /// <param name="tpm">The TPM when the result is <see cref="TpmOpenResult.Done"/>.</param>
     /// <returns>
-    /// <see cref="TpmOpenResult.StateInvalid"/>, <see cref="TpmOpenResult.NoEntropy"/>: nothing has happened; <see cref="TpmOpenResult.StorageFailed"/>: the storage may have it.
+    /// <see cref="TpmOpenResult.StateInvalid"/>, <see cref="TpmOpenResult.NoEntropy"/>: nothing has happened; <see cref="TpmOpenResult.StorageFailed"/>: the
+    /// storage may have it.
     /// </returns>
     public static TpmOpenResult TryRestore(TpmPlatform platform, ReadOnlyMemory<byte> state, out Tpm? tpm)
     {

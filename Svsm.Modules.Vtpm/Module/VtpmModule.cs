@@ -16,8 +16,8 @@
 // opened there is no TPM: never a new one in the place of the old one. In an image without a store the TPM lives as long as the process: its seeds are
 // made when it starts, and a verifier can tell (bit 0 of the firmware version).
 //
-// With a guest that moves to another SVSM goes all of the TPM, and its clock stands meanwhile; random numbers are others afterwards. A TPM in failure mode does not
-// move, and one that is stored only to where there is a store as well: it would end with the VM, and nobody would have been told.
+// With a guest that moves to another SVSM goes all of the TPM, and its clock stands meanwhile; random numbers are others afterwards. A TPM in failure mode
+// does not move, and one that is stored only to where there is a store as well: it would end with the VM, and nobody would have been told.
 //
 //   state, version 1     u32 flags, little-endian: bit 0 the TPM is stored | what Tpm.TrySave gives (docs/vtpm.md, "State")
 //

@@ -28,6 +28,23 @@ public sealed class AttestationModuleTests(ChipFixture fixture)
         return guest;
     }
 
+    // A guest that moves takes nothing of it along, and nothing here ends with that.
+    [Fact]
+    public void State_IsEmpty_AndChangesNothing()
+    {
+        using var guest = new AttestationGuest(new TestKernel(fixture.Chip));
+        guest.AssertGood(guest.CallAllServices());
+
+        ModuleState state = Assert.NotNull(guest.Test.Save());
+
+        Assert.Equal((1u, 0), (state.Version, state.Bytes.Length));
+        Assert.True(guest.Test.Leave());
+        guest.AssertGood(guest.CallAllServices());
+        guest.Restart();
+        Assert.True(guest.Test.Restore(state));
+        guest.AssertGood(guest.CallAllServices());
+    }
+
     [Fact]
     public void AllServices_None_GivesAnEmptyTable()
     {

@@ -104,7 +104,9 @@ public sealed class MoveTests
             byte locality = (byte)(random.Next(20) == 0 ? random.Next(5) : 0);
             int size = twin.Execute(command, locality, expected);
             Assert.Equal(size, tpm.Execute(command, locality, response));
-            Assert.True(expected.AsSpan(0, size).SequenceEqual(response.AsSpan(0, size)), $"command {i}: {Convert.ToHexString(command)}: {Convert.ToHexString(expected.AsSpan(0, size))}, {Convert.ToHexString(response.AsSpan(0, size))}");
+            Assert.True(
+                expected.AsSpan(0, size).SequenceEqual(response.AsSpan(0, size)),
+                $"command {i}: {Convert.ToHexString(command)}: {Convert.ToHexString(expected.AsSpan(0, size))}, {Convert.ToHexString(response.AsSpan(0, size))}");
             if (TestTpm.Code(response) == 0)
             {
                 succeeded++;
@@ -115,7 +117,8 @@ public sealed class MoveTests
             }
         }
 
-        TestContext.Current.TestOutputHelper?.WriteLine($"moved {moved} times, {succeeded} of {Commands} commands succeeded, the largest state was of {largest} bytes");
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"moved {moved} times, {succeeded} of {Commands} commands succeeded, the largest state was of {largest} bytes");
         Assert.True(moved > 100);
         Assert.True(succeeded > Commands / 8, $"{succeeded}");
     }

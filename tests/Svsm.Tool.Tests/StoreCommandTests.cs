@@ -8,6 +8,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Threading.Tasks;
 using Svsm.Keys;
+using Svsm.Store;
 using Xunit;
 
 namespace Svsm.Tool.Tests;
@@ -35,9 +36,11 @@ public sealed class StoreCommandTests : ToolTest
         string root = created.Json.GetProperty("root").GetString()!;
 
         Outcome without = await Run("store", "inspect", At("disk"), "--json");
-        Assert.Equal(["file", "fileLength", "store", "generation", "byteLength", "capacity", "logLength", "logLimit", "entries"], Names(without.Json));
+        Assert.Equal(["file", "fileLength", "store", "generation", "moved", "byteLength", "capacity", "logLength", "logLimit", "entries"], Names(without.Json));
         Outcome with = await Run("store", "inspect", At("disk"), "--key", At("raw"), "--json");
-        Assert.Equal(["file", "fileLength", "store", "generation", "root", "byteLength", "capacity", "logLength", "logLimit", "entries", "namespaces"], Names(with.Json));
+        Assert.Equal(["file", "fileLength", "store", "generation", "root", "moved", "byteLength", "capacity", "logLength", "logLimit", "entries", "namespaces"],
+            Names(with.Json));
+        Assert.False(with.Json.GetProperty("moved").GetBoolean());
         Assert.Equal(root, with.Json.GetProperty("root").GetString());
 
         Outcome verified = await Run("store", "verify", At("disk"), "--key", At("key"), "--generation", "0", "--root", root, "--json");
@@ -56,6 +59,37 @@ public sealed class StoreCommandTests : ToolTest
         resized = await Run("store", "resize", At("disk"), "--size", "3072KiB", "--json");
         Assert.Equal((2 << 20, 3 << 20), (resized.Json.GetProperty("byteLength").GetInt64(), resized.Json.GetProperty("fileLength").GetInt64()));
         Assert.Equal(ExitStatus.Success, (await Run("store", "verify", At("disk"), "--key", At("key"), "--generation", "0", "--root", root)).Status);
+    }
+
+    [Fact]
+    public async Task Store_WhoseGuestIsAtAnotherSvsm_IsShownAndNotUsed()
+    {
+        await Run("store", "create", At("disk"), "--size", "1MiB", "--key", At("key"));
+        using (StoreFile file = StoreFile.OpenToWrite(At("disk")))
+        {
+            Assert.Equal(StoreResult.Done, file.OpenStore(At("key"), readOnly: false).SetMoved(true));
+        }
+
+        byte[] before = File.ReadAllBytes(At("disk"));
+        foreach (string[] key in new string[][] { [], ["--key", At("key")] })
+        {
+            Outcome inspected = await Run(["store", "inspect", At("disk"), .. key, "--json"]);
+            Assert.True(inspected.Json.GetProperty("moved").GetBoolean());
+            Assert.Contains("its guest is at another SVSM", (await Run(["store", "inspect", At("disk"), .. key])).Output, StringComparison.Ordinal);
+            Outcome verified = await Run(["store", "verify", At("disk"), .. key, "--json"]);
+            Assert.Equal(ExitStatus.Difference, verified.Status);
+            Assert.Equal("SVSM7014", Assert.Single(verified.Json.GetProperty("findings").EnumerateArray()).GetProperty("code").GetString());
+            Outcome resized = await Run(["store", "resize", At("disk"), "--size", "2MiB", .. key]);
+            Assert.Contains("SVSM7014", resized.Error, StringComparison.Ordinal);
+        }
+
+        foreach (string[] command in new string[][] { ["list"], ["export", "--output", At("variables")] })
+        {
+            Outcome refused = await Run(["vars", command[0], At("disk"), "--key", At("key"), .. command[1..]]);
+            Assert.Contains("SVSM7014", refused.Error, StringComparison.Ordinal);
+        }
+
+        Assert.Equal(before, File.ReadAllBytes(At("disk")));
     }
 
     [Fact]

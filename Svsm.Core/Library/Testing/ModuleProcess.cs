@@ -213,7 +213,8 @@ public sealed class ModuleProcess : IAsyncDisposable
             state.Write(part);
             if (answer.Rdx > ModuleMessage.MaxState || (ulong)state.WrittenCount > answer.Rdx || (part.Length == 0 && answer.Rdx != 0))
             {
-                throw Failed($"a state of {answer.Rdx} bytes, of which {state.WrittenCount} came; wanted are at most {ModuleMessage.MaxState}, and bytes in each part");
+                throw Failed(
+                    $"a state of {answer.Rdx} bytes, of which {state.WrittenCount} came; wanted are at most {ModuleMessage.MaxState}, and bytes in each part");
             }
         }
         while ((ulong)state.WrittenCount != answer.Rdx);
@@ -234,7 +235,8 @@ public sealed class ModuleProcess : IAsyncDisposable
         {
             ReadOnlyMemory<byte> part = state.Bytes.Slice(length, Math.Min(state.Bytes.Length - length, ModuleMessage.MaxPayload));
             (answer, _) = await SendAsync(
-                new() { Kind = ModuleMessageKind.Restore, Call = state.Version, Rcx = (ulong)length, Rdx = (ulong)state.Bytes.Length }, part).ConfigureAwait(false);
+                new() { Kind = ModuleMessageKind.Restore, Call = state.Version, Rcx = (ulong)length, Rdx = (ulong)state.Bytes.Length },
+                part).ConfigureAwait(false);
             length += part.Length;
         }
         while (length < state.Bytes.Length && (SvsmResultCode)answer.Result == SvsmResultCode.Success);

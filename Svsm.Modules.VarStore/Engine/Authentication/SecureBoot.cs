@@ -58,7 +58,10 @@ internal sealed class SecureBoot(VariableTable table, VariableService service)
         get
         {
             foreach (VariableId id in (VariableId[])
-                [KnownVariables.SetupMode, KnownVariables.AuditMode, KnownVariables.DeployedMode, KnownVariables.SecureBoot, KnownVariables.VendorKeys, KnownVariables.SignatureSupport])
+                [
+                    KnownVariables.SetupMode, KnownVariables.AuditMode, KnownVariables.DeployedMode, KnownVariables.SecureBoot, KnownVariables.VendorKeys,
+                    KnownVariables.SignatureSupport,
+                ])
             {
                 if (table.Find(id) is not { Attributes: Volatile })
                 {

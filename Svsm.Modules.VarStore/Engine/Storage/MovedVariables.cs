@@ -8,11 +8,11 @@
 //   14 the state, as record 0 of a storage (34)
 //   36 policies, one behind the other
 //      properties: u16 bytes of the name, without NUL | u16 bit 0 read-only | GUID (16) | u32 attributes | u64 fewest, u64 most bytes | name
-//      variables: u32 number | u32 flags: bit 0 the storage has it | u32 bytes of the record | a record of a storage, of any length and with attributes of volatile
-//        variables as well
+//      variables: u32 number | u32 flags: bit 0 the storage has it | u32 bytes of the record | a record of a storage, of any length and
+//        with attributes of volatile variables as well
 //
-// Volatile variables first, then the others, each kind by ascending numbers: so the same store always gives the same bytes. What is read is checked as if nobody vouched
-// for it: limits, names, numbers, and what the engine itself relies on.
+// Volatile variables first, then the others, each kind by ascending numbers: so the same store always gives the same bytes. What is read is checked as if
+// nobody vouched for it: limits, names, numbers, and what the engine itself relies on.
 
 using System;
 using System.Buffers.Binary;
@@ -56,7 +56,9 @@ internal static class MovedVariables
         byte[] whole = new byte[before + length];
         Span<byte> state = whole.AsSpan(before);
         BinaryPrimitives.WriteUInt32LittleEndian(
-            state, (service.IsEndOfDxe ? EndOfDxeFlag : 0) | (service.IsRuntime ? RuntimeFlag : 0) | (service.Policies.IsLocked ? LockedFlag : 0) | (messages.DumpLength is not null ? DumpFlag : 0));
+            state,
+            (service.IsEndOfDxe ? EndOfDxeFlag : 0) | (service.IsRuntime ? RuntimeFlag : 0) | (service.Policies.IsLocked ? LockedFlag : 0)
+                | (messages.DumpLength is not null ? DumpFlag : 0));
         BinaryPrimitives.WriteInt32LittleEndian(state[4..], policies.Length);
         BinaryPrimitives.WriteInt32LittleEndian(state[8..], messages.DumpLength ?? 0);
         BinaryPrimitives.WriteInt32LittleEndian(state[0x0C..], service.Properties.Added.Count);
@@ -112,7 +114,8 @@ internal static class MovedVariables
         ReadOnlySpan<byte> rest = untrusted[(HeaderLength + VariableRecord.StateLength)..];
 
         // DXE is over before boot services are, and its end locks policies.
-        if (flags > (EndOfDxeFlag | RuntimeFlag | LockedFlag | DumpFlag) || (flags & (EndOfDxeFlag | RuntimeFlag)) == RuntimeFlag || (flags & (EndOfDxeFlag | LockedFlag)) == EndOfDxeFlag
+        if (flags > (EndOfDxeFlag | RuntimeFlag | LockedFlag | DumpFlag)
+            || (flags & (EndOfDxeFlag | RuntimeFlag)) == RuntimeFlag || (flags & (EndOfDxeFlag | LockedFlag)) == EndOfDxeFlag
             || policiesLength > (uint)rest.Length || ((flags & DumpFlag) == 0 && dumpLength != 0))
         {
             return false;

@@ -3,7 +3,8 @@
 
 // Records as the storage keeps them, little-endian, for VariableTable.
 //
-//   record 0, the state                  00 u8 version 1, or 0xFF: others of these records are missing | 01 u8 flags: bit 0 deployed mode | 02 hash of the image's keys that were taken, zero: none (32)
+//   record 0, the state                  00 u8 version 1, or 0xFF: others of these records are missing | 01 u8 flags: bit 0 deployed mode
+//                                        | 02 hash of the image's keys that were taken, zero: none (32)
 //   record n, a variable                 00 u8 version 1 | 01 u8 bytes of the signer's hash, 0 or 32 | 02 u16 bytes of the name, without NUL | 04 u32 attributes
 //                                        08 GUID of the vendor | 18 time | 28 signer's hash, name, data
 //
@@ -199,7 +200,8 @@ public static class VariableRecord
         int signerLength = record[SignerLengthOffset];
         int nameLength = BinaryPrimitives.ReadUInt16LittleEndian(record[NameLengthOffset..]);
         var attributes = (VariableAttributes)BinaryPrimitives.ReadUInt32LittleEndian(record[AttributesOffset..]);
-        if ((signerLength != 0 && signerLength != HashAlgorithm.Sha256.Length) || record.Length - HeaderLength - signerLength - nameLength is <= 0 or > VariableLimits.MaxData
+        if ((signerLength != 0 && signerLength != HashAlgorithm.Sha256.Length)
+            || record.Length - HeaderLength - signerLength - nameLength is <= 0 or > VariableLimits.MaxData
             || !Variable.CanBeStored(canBeVolatile ? attributes | VariableAttributes.NonVolatile : attributes))
         {
             return false;

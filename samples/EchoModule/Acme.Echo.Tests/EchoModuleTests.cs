@@ -28,6 +28,9 @@ public sealed class EchoModuleTests : IDisposable
     public void Echo_BadCall_IsRefused(uint call, ulong address, ulong length, SvsmResultCode code) =>
         Assert.Equal(code, _test.Call(call, rcx: address, rdx: length, r8: 0x2000).Code);
 
+    [Fact]
+    public void State_OfAGuestThatMoves_IsEmpty() => Assert.Equal((1u, 0), (_test.Save()!.Value.Version, _test.Save()!.Value.Bytes.Length));
+
     // The guest is hostile: it takes the page away between the module's read and its write.
     [Fact]
     public void Echo_PageTakenAwayInTheMiddle_IsAnInvalidAddress()

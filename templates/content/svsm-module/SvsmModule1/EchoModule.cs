@@ -10,6 +10,9 @@ public sealed class EchoModule : SvsmModule
     private const uint EchoCall = 0;
     private const int MaxLength = 4096;
 
+    // It keeps nothing of the guest, so the guest can move to another machine: there is nothing to take along.
+    protected override uint StateVersion => 1;
+
     // RCX: address of the bytes, RDX: how many, R8: where to. RCX afterwards: how many were copied.
     protected override SvsmResult Handle(in SvsmRequest request)
     {
