@@ -277,7 +277,7 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
                 frames.Clear();
             }
         }
-        catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException or InvalidOperationException)
+        catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException or InvalidOperationException or IOException)
         {
             // The relay has gone, or the run has ended.
         }
