@@ -60,6 +60,9 @@ internal enum Scenario : ulong
     /// <summary>Writes of VMPL2 without the right to, of which VMPL0 is told.</summary>
     WriteFaults = 14,
 
+    /// <summary>What the hypervisor knows of VMPL2, for another machine.</summary>
+    MoveSource = 15,
+
     PrivateAccessToSharedPage = 16,
     SharedAccessToPrivatePage = 17,
     VmplPermission = 18,
@@ -85,6 +88,9 @@ internal enum Scenario : ulong
     VmsaBitMissing = 38,
     OuterMemoryExhausted = 39,
     AllVcpusHalted = 40,
+
+    /// <summary>The same, from another machine.</summary>
+    MoveTarget = 41,
 
     /// <summary>And the same without one of the flushes: this number and those that follow, see <c>Translations.cs</c>.</summary>
     FirstMissingFlush = 64,
@@ -166,6 +172,9 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.TimeStampCounter:
                 InterceptedTimeStampCounter();
+                break;
+            case Scenario.MoveSource or Scenario.MoveTarget:
+                Move(isSource: scenario == Scenario.MoveSource);
                 break;
             case Scenario.WriteFaults:
                 WriteFaults();
@@ -774,6 +783,12 @@ internal static unsafe partial class Probe
                     break;
                 case 8:
                     s_lowerResult = X64.ReadMsr(SevMsr.Ghcb);
+                    break;
+                case 17:
+                    LeaveState();
+                    break;
+                case 18:
+                    s_lowerResult = FindState();
                     break;
                 case 16:
                     Expect(skip: 2);

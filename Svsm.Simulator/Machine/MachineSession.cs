@@ -5,6 +5,7 @@
 // its answer, one at a time.
 
 using System;
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.ComponentModel;
@@ -52,6 +53,7 @@ internal sealed class MachineSession : IAsyncDisposable
     private readonly GuestRequestService _guestRequests;
     private readonly SemaphoreSlim _sending = new(1, 1);
     private readonly SemaphoreSlim _commanding = new(1, 1);
+    private readonly SemaphoreSlim _holding = new(1, 1);
     private readonly TaskCompletionSource _greeted = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly CancellationTokenSource _stopRequest = new();
@@ -168,7 +170,10 @@ internal sealed class MachineSession : IAsyncDisposable
         MachineStop reason;
         string message = "";
         Task pump = PumpAsync();
-        _devices?.Start();
+        _devices?.Start(new HostStateExchange(
+            () => SaveHostStateAsync(CancellationToken.None),
+            blob => RestoreHostStateAsync(blob, CancellationToken.None),
+            HostStateBlob.MaxLength(RangeSet.Length(_plan.Ram) / SecurityProcessor.PageSize)));
         using var debugging = CancellationTokenSource.CreateLinkedTokenSource(stop.Token);
         Task debugger = _debugger?.RunAsync(debugging.Token) ?? Task.CompletedTask;
         try
@@ -288,6 +293,56 @@ internal sealed class MachineSession : IAsyncDisposable
         return _recorder.TakeMap();
     }
 
+    /// <summary>What the hypervisor knows of the guest below VMPL0, which does not run now: <see cref="HostStateBlob"/>.</summary>
+    /// <exception cref="HostStateException">It cannot be had; the message says why.</exception>
+    /// <exception cref="InvalidOperationException">The run has ended.</exception>
+    public Task<byte[]> SaveHostStateAsync(CancellationToken cancellationToken) => WhileHeldAsync(
+        async devices =>
+        {
+            byte[] model = await devices.ReadWindowAsync(async () =>
+                (await PassStateAsync(new CommandHeader { Kind = CommandKind.SaveModel }, "given", cancellationToken).ConfigureAwait(false)).Length).ConfigureAwait(false);
+            var pages = new ArrayBufferWriter<byte>();
+            for (ulong next = 0; next != ulong.MaxValue;)
+            {
+                pages.Write(await devices.ReadWindowAsync(async () =>
+                {
+                    HostStateAnswer answer = await PassStateAsync(new CommandHeader { Kind = CommandKind.SavePages, Address = next }, "given", cancellationToken).ConfigureAwait(false);
+                    next = answer.Next;
+                    return answer.Length;
+                }).ConfigureAwait(false));
+            }
+
+            return HostStateBlob.Make(model, pages.WrittenSpan);
+        },
+        cancellationToken);
+
+    /// <summary>Has the hypervisor take what another one knew of a guest. All of it is checked first.</summary>
+    /// <exception cref="HostStateException">It cannot be taken; the message says why. Nothing has changed.</exception>
+    /// <exception cref="InvalidOperationException">The run has ended.</exception>
+    public Task RestoreHostStateAsync(ReadOnlyMemory<byte> blob, CancellationToken cancellationToken)
+    {
+        (ReadOnlyMemory<byte> model, IReadOnlyList<ReadOnlyMemory<byte>> pages) = HostStateBlob.Read(blob);
+        return WhileHeldAsync(
+            async devices =>
+            {
+                await TakeAsync(devices, CommandKind.CheckModel, model).ConfigureAwait(false);
+                foreach (CommandKind kind in (CommandKind[])[CommandKind.CheckPages, CommandKind.TakePages])
+                {
+                    foreach (ReadOnlyMemory<byte> piece in pages)
+                    {
+                        await TakeAsync(devices, kind, piece).ConfigureAwait(false);
+                    }
+                }
+
+                await TakeAsync(devices, CommandKind.TakeModel, model).ConfigureAwait(false);
+                return true;
+            },
+            cancellationToken);
+
+        Task<HostStateAnswer> TakeAsync(HostDevices devices, CommandKind kind, ReadOnlyMemory<byte> bytes) =>
+            devices.WriteWindowAsync(bytes, () => PassStateAsync(new CommandHeader { Kind = kind, Value = (ulong)bytes.Length }, "taken", cancellationToken));
+    }
+
     /// <summary>Adds an attack.</summary>
     public async Task AttackAsync(Attack attack, CancellationToken cancellationToken)
     {
@@ -312,7 +367,45 @@ internal sealed class MachineSession : IAsyncDisposable
         _folder.Delete(recursive: true);
         _sending.Dispose();
         _commanding.Dispose();
+        _holding.Dispose();
         _stopRequest.Dispose();
+    }
+
+    // The guest stands still, so that all that is asked for is of one moment.
+    private async Task<T> WhileHeldAsync<T>(Func<HostDevices, Task<T>> use, CancellationToken cancellationToken)
+    {
+        HostDevices devices = _devices ?? throw new InvalidOperationException("The machine has no window: it plays no device.");
+        await _holding.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            await CommandAsync(new CommandHeader { Kind = CommandKind.Hold }, default, cancellationToken).ConfigureAwait(false);
+            return await use(devices).ConfigureAwait(false);
+        }
+        finally
+        {
+            if (!_ended.Task.IsCompleted)
+            {
+                await CommandAsync(new CommandHeader { Kind = CommandKind.Release }, default, CancellationToken.None).ConfigureAwait(false);
+            }
+
+            _holding.Release();
+        }
+    }
+
+    private async Task<HostStateAnswer> PassStateAsync(CommandHeader header, string what, CancellationToken cancellationToken)
+    {
+        (_, byte[] data) = await CommandAsync(header, default, cancellationToken).ConfigureAwait(false);
+        HostStateAnswer answer = data.Length == Unsafe.SizeOf<HostStateAnswer>() ? MemoryMarshal.Read<HostStateAnswer>(data) : new() { Refusal = HostStateRefusal.Damaged };
+        string? why = answer.Refusal switch
+        {
+            HostStateRefusal.None => null,
+            HostStateRefusal.GuestRuns => "a VMPL of the guest runs",
+            HostStateRefusal.PciDevices => "the guest has disks or a network card, whose state is QEMU's",
+            HostStateRefusal.OtherMachine => "it is that of a machine with other vCPUs, memory, options, firmware items or clock",
+            HostStateRefusal.PageInUse => "the SVSM uses a page that is to be shared",
+            _ => "it is damaged",
+        };
+        return why is null ? answer : throw new HostStateException($"the state of the hypervisor cannot be {what}: {why}");
     }
 
     // On the thread that reads the link.

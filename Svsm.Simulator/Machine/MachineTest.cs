@@ -163,6 +163,43 @@ public sealed class MachineTest : IAsyncDisposable
             : _session.AttackAsync(attack, _cancellationToken);
     }
 
+    /// <summary>
+    /// What the hypervisor knows of the guest, for <see cref="RestoreHostStateAsync"/> of another machine: interrupt controllers, ports, time, shared pages. No
+    /// VMPL but 0 may run. Needs a device of the SVSM, such as the channel of a migration.
+    /// </summary>
+    /// <returns>The state; docs/simulated-machine.md has its format.</returns>
+    /// <exception cref="MachineTestException">It cannot be had; the message says why.</exception>
+    /// <exception cref="InvalidOperationException">The run has ended, or there is no such device.</exception>
+    public async Task<byte[]> SaveHostStateAsync()
+    {
+        try
+        {
+            return await _session.SaveHostStateAsync(_cancellationToken).ConfigureAwait(false);
+        }
+        catch (HostStateException exception)
+        {
+            throw new MachineTestException(exception.Message);
+        }
+    }
+
+    /// <summary>Has the hypervisor take what another machine's knew of its guest. No VMPL but 0 may run.</summary>
+    /// <param name="state">From <see cref="SaveHostStateAsync"/>.</param>
+    /// <returns>Completes when it is taken.</returns>
+    /// <exception cref="MachineTestException">It is not taken, and nothing has changed; the message says why.</exception>
+    /// <exception cref="InvalidOperationException">The run has ended, or there is no device of the SVSM.</exception>
+    public async Task RestoreHostStateAsync(byte[] state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        try
+        {
+            await _session.RestoreHostStateAsync(state, _cancellationToken).ConfigureAwait(false);
+        }
+        catch (HostStateException exception)
+        {
+            throw new MachineTestException(exception.Message);
+        }
+    }
+
     /// <summary>Waits for the end of the run.</summary>
     /// <returns>The result.</returns>
     /// <exception cref="MachineTestException">The time was up; the message has registers and callers of every vCPU.</exception>

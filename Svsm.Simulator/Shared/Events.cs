@@ -212,6 +212,82 @@ public enum CommandKind : uint
 
     /// <summary>VMPL0 of vCPU 0 gets the interrupt <see cref="MachinePorts.MigrationVector"/>. Not done while it takes none.</summary>
     NotifySvsm = 16,
+
+    /// <summary>The guest stands still, and other commands are carried out, until <see cref="Release"/>.</summary>
+    Hold = 17,
+
+    /// <summary>The guest goes on.</summary>
+    Release = 18,
+
+    /// <summary>
+    /// Copies what the hypervisor knows of the guest, its shared pages apart, to the window. The answer to this and the next ones has a u32
+    /// <see cref="HostStateRefusal"/>, u32 bytes in the window, u64 where to go on.
+    /// </summary>
+    SaveModel = 19,
+
+    /// <summary>Copies records of shared pages to the window, from where the address says; 0 = the first. All ones to go on: that was all.</summary>
+    SavePages = 20,
+
+    /// <summary>Tells whether <see cref="TakeModel"/> would take what is in the window, <see cref="CommandHeader.Value"/> bytes.</summary>
+    CheckModel = 21,
+
+    /// <summary>Tells the same of <see cref="TakePages"/>.</summary>
+    CheckPages = 22,
+
+    /// <summary>Makes the pages of the records in the window shared, with the contents told.</summary>
+    TakePages = 23,
+
+    /// <summary>Takes what is in the window for what the hypervisor knows of the guest.</summary>
+    TakeModel = 24,
+}
+
+/// <summary>Why what a hypervisor knows of a guest cannot be had or taken.</summary>
+public enum HostStateRefusal : uint
+{
+    /// <summary>It can.</summary>
+    None = 0,
+
+    /// <summary>A VMPL other than 0 runs, or halts and would be woken.</summary>
+    GuestRuns = 1,
+
+    /// <summary>The guest has devices of PCI, whose state is QEMU's.</summary>
+    PciDevices = 2,
+
+    /// <summary>It is damaged, or too long.</summary>
+    Damaged = 3,
+
+    /// <summary>It is of a machine with other vCPUs, memory, options, firmware items or clock.</summary>
+    OtherMachine = 4,
+
+    /// <summary>VMPL0 has one of the pages in use here.</summary>
+    PageInUse = 5,
+}
+
+/// <summary>The answer to commands about what the hypervisor knows of the guest. 16 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct HostStateAnswer
+{
+    /// <summary>Why not, if not.</summary>
+    public HostStateRefusal Refusal;
+
+    /// <summary>Bytes in the window.</summary>
+    public uint Length;
+
+    /// <summary>Where to go on; all ones = that was all.</summary>
+    public ulong Next;
+}
+
+/// <summary>What a record of shared pages says of their contents.</summary>
+public enum HostStatePages : uint
+{
+    /// <summary>Zeroes.</summary>
+    Zeroes = 0,
+
+    /// <summary>What is left when a private page becomes shared.</summary>
+    Ciphertext = 1,
+
+    /// <summary>The contents follow.</summary>
+    Told = 2,
 }
 
 /// <summary>Head of a Command. 24 bytes.</summary>

@@ -42,6 +42,9 @@ internal sealed class RunResult
     /// <summary>Payloads of the guest requests.</summary>
     public List<byte[]> GuestRequests { get; } = [];
 
+    /// <summary>Accesses to devices of the machine, and answers to its commands.</summary>
+    public List<(LinkFrame Type, byte[] Payload)> Exchange { get; } = [];
+
     /// <summary>QEMU's exit status.</summary>
     public int ExitStatus { get; set; }
 
@@ -90,7 +93,18 @@ internal static class QemuRun
     /// <param name="answer">Takes the payload of a guest request, returns the frames of the answer.</param>
     /// <param name="cancellation">Kills QEMU.</param>
     /// <param name="extra">More arguments for QEMU.</param>
-    public static async Task<RunResult> StartAsync(byte[] hypervisor, byte[] blob, Func<byte[], byte[]> answer, CancellationToken cancellation, params string[] extra)
+    public static Task<RunResult> StartAsync(byte[] hypervisor, byte[] blob, Func<byte[], byte[]> answer, CancellationToken cancellation, params string[] extra) =>
+        StartAsync(hypervisor, blob, answer, (_, _) => [], cancellation, extra);
+
+    /// <summary>Runs a blob on a hypervisor to its end, for a machine that plays devices.</summary>
+    /// <param name="hypervisor">The hypervisor.</param>
+    /// <param name="blob">The blob.</param>
+    /// <param name="answer">Takes the payload of a guest request, returns the frames of the answer.</param>
+    /// <param name="react">Takes an access to a device or the answer to a command, returns the frames that follow it.</param>
+    /// <param name="cancellation">Kills QEMU.</param>
+    /// <param name="extra">More arguments for QEMU.</param>
+    public static async Task<RunResult> StartAsync(
+        byte[] hypervisor, byte[] blob, Func<byte[], byte[]> answer, Func<LinkFrame, byte[], byte[]> react, CancellationToken cancellation, params string[] extra)
     {
         string folder = Directory.CreateTempSubdirectory("svsm-hypervisor").FullName;
         try
@@ -121,10 +135,11 @@ internal static class QemuRun
             {
                 output.AddRange(buffer.AsSpan(0, count));
                 int answered = result.GuestRequests.Count;
+                int exchanged = result.Exchange.Count;
                 Parse(output, result);
-                foreach (byte[] request in result.GuestRequests[answered..])
+                foreach (byte[] frames in (byte[][])[.. result.GuestRequests[answered..].Select(answer), .. result.Exchange[exchanged..].Select(frame => react(frame.Type, frame.Payload))])
                 {
-                    await process.StandardInput.BaseStream.WriteAsync(answer(request), cancellation);
+                    await process.StandardInput.BaseStream.WriteAsync(frames, cancellation);
                     await process.StandardInput.BaseStream.FlushAsync(cancellation);
                 }
             }
@@ -176,6 +191,9 @@ internal static class QemuRun
                     break;
                 case LinkFrame.GuestRequest:
                     result.GuestRequests.Add(payload.ToArray());
+                    break;
+                case LinkFrame.DeviceAccess or LinkFrame.CommandDone:
+                    result.Exchange.Add((type, payload.ToArray()));
                     break;
                 case LinkFrame.Exit:
                     result.Reason = (StopReason)BinaryPrimitives.ReadUInt32LittleEndian(payload);

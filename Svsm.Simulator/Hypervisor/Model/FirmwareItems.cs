@@ -64,6 +64,25 @@ internal sealed unsafe class FirmwareItems
         return true;
     }
 
+    /// <summary>Passes which items there are (HostState.cs): both machines must have the same.</summary>
+    public void PassKind(ref StateStream stream)
+    {
+        stream.Same((ulong)_count);
+        for (int i = 0; i < _count; i++)
+        {
+            stream.Same(_keys[i]);
+            stream.Same(_lengths[i]);
+        }
+    }
+
+    /// <summary>Passes what is chosen and read (HostState.cs).</summary>
+    public void Pass(ref StateStream stream)
+    {
+        _selected = stream.Byte((byte)(_selected + 1), (byte)_count) - 1;
+        _offset = stream.Quad(_offset);
+        _addressHigh = stream.Word(_addressHigh);
+    }
+
     /// <summary>Chooses an item, from its first byte on.</summary>
     public void Select(uint key)
     {

@@ -575,11 +575,16 @@ internal static unsafe class GhcbRequests
                 return Refuse(GhcbError.InvalidInput);
             }
 
-            context.GhcbMsr = VmgExit.SevInfo;
-            context.RegisteredGhcb = ulong.MaxValue;
-            context.Doorbell = Doorbell.None;
-            context.HaltsOn = false;
-            context.InterruptedEvent = 0;
+            if (!context.IsTaken)
+            {
+                context.GhcbMsr = VmgExit.SevInfo;
+                context.RegisteredGhcb = ulong.MaxValue;
+                context.Doorbell = Doorbell.None;
+                context.HaltsOn = false;
+                context.InterruptedEvent = 0;
+            }
+
+            context.IsTaken = false;
             Complete();
 
             // A vCPU that runs another VMPL goes on with it; one that waits starts with this one.

@@ -3,14 +3,15 @@
 
 // One 4-KiB page of the guest's memory: its two backing frames and its reverse map (RMP) entry.
 //
-//   _private   47:12 frame of the private view, 0 = none yet
+//   _private   46:12 frame of the private view, 0 = none yet
 //              0 assigned | 1 validated | 2 VMSA | 3 part of a 2-MiB entry | 4 was private once | 5 VMSA of a vCPU that runs
 //              6 nested page tables may show it | 7 a remembered translation may go through it
 //              11:9 VMPL1 to 3 of some vCPU may hold a stale translation | 63:48 since when, upper half
 //              8 nothing but the right to write was lost by these
-//   _shared    47:12 frame of the shared view, 0 = none yet
+//   _shared    46:12 frame of the shared view, 0 = none yet
 //              3:0 rights of VMPL1, 7:4 of VMPL2, 11:8 of VMPL3 (read, write, user execute, supervisor execute)
 //              63:48 since when translations may be stale, lower half
+//              47 shared, and VMPL0 made it so
 //
 // VMPL0 has every right on every assigned page; there is no field for it.
 
@@ -36,7 +37,8 @@ internal unsafe struct GuestPage
     private const ulong StaleVmplsMask = 7ul << StaleVmplsShift;
     private const ulong StaleMask = StaleWritesBit | StaleVmplsMask | SinceMask;
     private const ulong SinceMask = ~0xFFFF_FFFF_FFFFul;
-    private const ulong FrameMask = 0xFFFF_FFFF_F000;
+    private const ulong FrameMask = 0x7FFF_FFFF_F000;
+    private const ulong SharedForVmpl0Bit = 1ul << 47;
     private const int StaleVmplsShift = 9;
     private const int StaleSinceShift = 48;
 
@@ -122,6 +124,13 @@ internal unsafe struct GuestPage
 
     /// <summary>The page was private before; what is shared now holds what is left of it.</summary>
     public readonly bool OncePrivate => (_private & OncePrivateBit) != 0;
+
+    /// <summary>The page is shared because VMPL0 wanted it so: it is the SVSM's, and not the guest's. Until it changes its state.</summary>
+    public bool IsSharedForVmpl0
+    {
+        readonly get => (_shared & SharedForVmpl0Bit) != 0;
+        set => _shared = value ? _shared | SharedForVmpl0Bit : _shared & ~SharedForVmpl0Bit;
+    }
 
     /// <summary>Frame of the private view, or null.</summary>
     public byte* PrivateFrame

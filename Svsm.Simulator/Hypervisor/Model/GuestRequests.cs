@@ -61,7 +61,7 @@ internal static unsafe class GuestRequests
         machine.Link.SendRequest(LinkFrame.GuestRequest, payload[..(Link.GuestRequestHeaderLength + (int)Amd64.PageSize)]);
         bool answered = TryReceive(machine, cpu, in request, payload, out exitInfo2, out pagesNeeded);
         machine.HoldTimeSince(start);
-        return answered;
+        return answered && machine.Commands.AwaitRelease(cpu);
     }
 
     private static bool TryReceive(VirtualMachine machine, VirtualCpu cpu, in GuestRequest request, Span<byte> payload, out ulong exitInfo2, out uint pagesNeeded)

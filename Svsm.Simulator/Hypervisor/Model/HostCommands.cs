@@ -37,6 +37,7 @@ internal sealed unsafe class HostCommands
     private bool _waitsForMapping;
     private bool _stopped;
     private bool _paused;
+    private bool _held;
     private bool _pauseAsked;
 
     // Whether steps, breakpoints or a pause were ever asked for. If not, an exit costs one look at this.
@@ -172,6 +173,26 @@ internal sealed unsafe class HostCommands
         while (_machine.Link.CanReceive)
         {
             ReceiveAndExecute(cpu);
+            AwaitRelease(cpu);
+        }
+
+        return AwaitRelease(cpu);
+    }
+
+    /// <summary>Carries out commands as long as the guest is to stand still.</summary>
+    /// <returns>False when the run must stop, which has been asked for.</returns>
+    public bool AwaitRelease(VirtualCpu cpu)
+    {
+        ulong start = _held ? _machine.Processor.ReadTimeStampCounter() : 0;
+        bool held = _held;
+        while (_held && !_stopped)
+        {
+            ReceiveAndExecute(cpu);
+        }
+
+        if (held)
+        {
+            _machine.HoldTimeSince(start);
         }
 
         return !_stopped || cpu.Stop(StopReason.Stopped, 0);
@@ -235,6 +256,15 @@ internal sealed unsafe class HostCommands
             case CommandKind.WriteShared:
                 Answer(header.Kind, HostDevice.TryCopyShared(_machine, header.Address, header.Value, header.Kind == CommandKind.WriteShared), default);
                 return;
+            case CommandKind.Hold:
+                _held = true;
+                break;
+            case CommandKind.Release:
+                _held = false;
+                break;
+            case >= CommandKind.SaveModel and <= CommandKind.TakeModel:
+                PassState(in header);
+                return;
             case CommandKind.NotifySvsm:
                 Answer(header.Kind, _machine.IsNotified && _machine.Interrupts.TryNotify(_machine.Cpus[0]), default);
                 return;
@@ -247,6 +277,38 @@ internal sealed unsafe class HostCommands
         }
 
         Answer(header.Kind, true, default);
+    }
+
+    // What the hypervisor knows of the guest, by way of the window (HostState.cs).
+    private void PassState(in CommandHeader header)
+    {
+        var told = new HostStateAnswer { Refusal = HostStateRefusal.Damaged };
+        bool isSave = header.Kind is CommandKind.SaveModel or CommandKind.SavePages;
+        ulong room = isSave ? Link.WindowLength : header.Value;
+        if (_machine.Window != null && room <= Link.WindowLength)
+        {
+            // SAFETY: the window is as long as was checked.
+            var window = new Span<byte>(_machine.Window, (int)room);
+            int length = 0;
+            switch (header.Kind)
+            {
+                case CommandKind.SavePages:
+                    told.Next = HostState.SavePages(_machine, header.Address, window, out length);
+                    told.Refusal = HostStateRefusal.None;
+                    break;
+                case CommandKind.CheckPages or CommandKind.TakePages:
+                    told.Refusal = HostState.PassPages(_machine, window, take: header.Kind == CommandKind.TakePages);
+                    break;
+                default:
+                    StateMode mode = isSave ? StateMode.Save : header.Kind == CommandKind.CheckModel ? StateMode.Check : StateMode.Take;
+                    told.Refusal = HostState.Pass(_machine, window, mode, out length);
+                    break;
+            }
+
+            told.Length = (uint)length;
+        }
+
+        Answer(header.Kind, told.Refusal == HostStateRefusal.None, MemoryMarshal.AsBytes(new ReadOnlySpan<HostStateAnswer>(in told)));
     }
 
     /// <summary>Serves the machine until it lets the run end, or asks for the end.</summary>
@@ -280,7 +342,7 @@ internal sealed unsafe class HostCommands
         }
 
         _machine.HoldTimeSince(start);
-        return !_stopped || cpu.Stop(StopReason.Stopped, 0);
+        return AwaitRelease(cpu);
     }
 
     private void Tell(VirtualCpu cpu, PauseReason reason)

@@ -90,6 +90,11 @@ internal sealed unsafe class HostDevice : MmioDevice
             return cpu.Stop(StopReason.HypervisorFault, 0);
         }
 
+        if (!_machine.Commands.AwaitRelease(cpu))
+        {
+            return false;
+        }
+
         DeviceAnswer told = MemoryMarshal.Read<DeviceAnswer>(payload);
         answer = told.Value;
         if (_index < MachinePorts.MaxHostDevices)

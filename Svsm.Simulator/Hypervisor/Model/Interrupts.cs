@@ -367,6 +367,13 @@ internal sealed unsafe class Interrupts
         }
     }
 
+    /// <summary>Timers have been set anew.</summary>
+    public void Reset()
+    {
+        _nextTimer = 0;
+        Expire();
+    }
+
     /// <summary>Does what the timer's interrupt would have had done, if that has not come.</summary>
     public void ExpireOverdue()
     {

@@ -111,6 +111,27 @@ internal sealed class IoApic : MmioDevice
         }
     }
 
+    /// <summary>Passes all of it but what VMPL0 has set, and lines of the machine's devices, which are VMPL0's (HostState.cs).</summary>
+    public void Pass(ref StateStream stream)
+    {
+        const uint HostLines = ((1u << MachinePorts.MaxHostDevices) - 1) << MachinePorts.FirstHostDeviceInterrupt;
+        const uint AllLines = (1u << PinCount) - 1;
+        const byte LowestVmpl = NestedPageTables.VmplCount - 1;
+        _index = stream.Byte((byte)_index);
+        _id = stream.Word(_id) & 0x0F00_0000;
+        _lines = (stream.Word(_lines) & AllLines & ~HostLines) | (_lines & HostLines);
+        for (int pin = 0; pin < PinCount; pin++)
+        {
+            byte owner = stream.Byte(_owners[pin], LowestVmpl);
+            ulong entry = stream.Quad(_entries[pin]) & (EntryWritable | RemoteRequest);
+            if (owner != 0)
+            {
+                _owners[pin] = owner;
+                _entries[pin] = entry;
+            }
+        }
+    }
+
     private uint ReadRegister()
     {
         uint entry = (_index - FirstEntryRegister) / 2;

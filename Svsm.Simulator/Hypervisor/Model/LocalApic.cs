@@ -128,6 +128,15 @@ internal struct VectorSet
         }
     }
 
+    /// <summary>Passes the set (HostState.cs).</summary>
+    public void Pass(ref StateStream stream)
+    {
+        _bits0 = stream.Quad(_bits0);
+        _bits1 = stream.Quad(_bits1);
+        _bits2 = stream.Quad(_bits2);
+        _bits3 = stream.Quad(_bits3);
+    }
+
     private readonly ulong Bits(int index) => index switch
     {
         0 => _bits0,
@@ -334,6 +343,49 @@ internal sealed class LocalApic
         }
 
         return true;
+    }
+
+    /// <summary>The guest's time goes on from later on: the timer has as long to go as before.</summary>
+    public void Shift(ulong ticks)
+    {
+        if (Deadline != ulong.MaxValue && TimerMode != TscDeadline)
+        {
+            Deadline += ticks;
+        }
+    }
+
+    /// <summary>Passes all of it (HostState.cs). The timer: how long it has to go, or when it expires if the guest has said so in time-stamp ticks.</summary>
+    /// <param name="stream">Where from or to.</param>
+    /// <param name="now">Now, in time-stamp ticks of the guest.</param>
+    public void Pass(ref StateStream stream, ulong now)
+    {
+        _requests.Pass(ref stream);
+        _inService.Pass(ref stream);
+        _levels.Pass(ref stream);
+        for (int i = 0; i < _local.Length; i++)
+        {
+            _local[i] = stream.Word(_local[i]) & LocalValid;
+        }
+
+        _spurious = stream.Word(_spurious) & SpuriousValid;
+        _errors = stream.Word(_errors);
+        _latchedErrors = stream.Word(_latchedErrors);
+        _timer = stream.Word(_timer) & TimerValid;
+        _initialCount = stream.Word(_initialCount);
+        _divide = stream.Word(_divide) & DivideValid;
+        TaskPriority = stream.Byte(TaskPriority);
+        EndsByDoorbell = stream.Flag(EndsByDoorbell);
+        NmiPending = stream.Flag(NmiPending);
+        NmiMasked = stream.Flag(NmiMasked);
+        HasRequests = NmiPending || _requests.Highest >= 0;
+
+        bool isTime = TimerMode == TscDeadline;
+        ulong own = Deadline == ulong.MaxValue || isTime ? Deadline : Deadline > now ? Deadline - now : 0;
+        ulong told = stream.Told(own);
+        if (stream.Mode == StateMode.Take)
+        {
+            Deadline = isTime || told >= ulong.MaxValue - now ? told : now + told;
+        }
     }
 
     /// <summary>Whether the timer will interrupt some day.</summary>

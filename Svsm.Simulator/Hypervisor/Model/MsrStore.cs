@@ -84,6 +84,15 @@ internal sealed class MsrStore
         }
     }
 
+    /// <summary>Passes all of them (HostState.cs).</summary>
+    public void Pass(ref StateStream stream)
+    {
+        stream.Quads(_variable);
+        stream.Quads(_fixed);
+        _default = stream.Quad(_default);
+        _northBridge = stream.Quad(_northBridge);
+    }
+
     private static bool IsFixed(uint msr) => msr is 0x250 or 0x258 or 0x259 or >= 0x268;
 
     // Microcode revision; machine check capability, status, control; debug control; then AMD's: SYSCFG, HWCR, interrupt pending,

@@ -98,6 +98,26 @@ internal sealed class PciBus
         }
     }
 
+    /// <summary>Passes which functions there are (HostState.cs): both machines must have the same.</summary>
+    public void PassKind(ref StateStream stream)
+    {
+        stream.Same((ulong)_count);
+        for (int i = 0; i < _count; i++)
+        {
+            stream.Same((ulong)_functions[i]!.Number);
+        }
+    }
+
+    /// <summary>Passes the chosen register and what the chipset's functions keep (HostState.cs). There are no devices.</summary>
+    public void Pass(ref StateStream stream)
+    {
+        _address = stream.Word(_address);
+        for (int i = 0; i < _count; i++)
+        {
+            _functions[i]!.Pass(ref stream);
+        }
+    }
+
     /// <summary>Whether a port belongs to it.</summary>
     public static bool HasPort(ushort port, int size) => (port == PciPorts.Address && size == sizeof(uint)) || port is >= PciPorts.Data and < PciPorts.Data + sizeof(uint);
 

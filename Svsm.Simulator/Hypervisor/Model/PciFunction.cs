@@ -140,7 +140,7 @@ internal sealed class PciFunction
         {
             for (int i = 0; i < size; i++)
             {
-                if (offset + i is (>= Command and < Command + 2) or CacheLine or LatencyTimer or InterruptLine or >= DeviceSpecific)
+                if (IsKept(offset + i))
                 {
                     contents[offset + i] = (byte)(value >> (8 * i));
                 }
@@ -155,6 +155,17 @@ internal sealed class PciFunction
             PciPorts.Write(_processor, Number, offset, size, value);
         }
     }
+
+    /// <summary>Passes what a function of the chipset keeps of what the guest writes (HostState.cs).</summary>
+    public void Pass(ref StateStream stream)
+    {
+        for (int i = 0; _contents != null && i < ConfigLength; i++)
+        {
+            _contents[i] = IsKept(i) ? stream.Byte(_contents[i]) : _contents[i];
+        }
+    }
+
+    private static bool IsKept(int offset) => offset is (>= Command and < Command + 2) or CacheLine or LatencyTimer or InterruptLine or >= DeviceSpecific;
 
     /// <summary>The memory of the device at an address of the guest, or null; there is none while the guest has it switched off.</summary>
     public PciMemory? FindMemory(ulong gpa)

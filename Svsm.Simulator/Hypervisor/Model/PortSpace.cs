@@ -50,6 +50,14 @@ internal sealed class PortSpace
     /// <returns>False when there is no room for all of it; then nothing was added.</returns>
     public bool TryType(System.ReadOnlySpan<byte> bytes) => _serial.TryType(bytes);
 
+    /// <summary>Passes what the devices behind the ports keep (HostState.cs), PCI apart.</summary>
+    public void Pass(ref StateStream stream)
+    {
+        _serial.Pass(ref stream);
+        Clock.Pass(ref stream);
+        Firmware.Pass(ref stream);
+    }
+
     /// <summary>Reads a port.</summary>
     /// <param name="port">Its number.</param>
     /// <param name="size">1, 2 or 4 bytes.</param>

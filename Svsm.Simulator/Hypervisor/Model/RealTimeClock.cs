@@ -37,6 +37,9 @@ internal sealed class RealTimeClock
     /// <param name="index">Its number; bit 7 masks NMIs on other machines.</param>
     public void Select(byte index) => _index = (byte)(index & IndexMask);
 
+    /// <summary>Passes the index (HostState.cs). Time is that of the guest, and memory is what the launch gave.</summary>
+    public void Pass(ref StateStream stream) => _index = stream.Byte(_index, IndexMask);
+
     /// <summary>Reads the byte that was chosen.</summary>
     /// <param name="seconds">Seconds of guest time.</param>
     public byte Read(ulong seconds)

@@ -142,6 +142,27 @@ internal sealed class SerialPort
         }
     }
 
+    /// <summary>Passes registers and input (HostState.cs). The line is the I/O APIC's.</summary>
+    public void Pass(ref StateStream stream)
+    {
+        _divisor = stream.Half(_divisor);
+        _interruptEnable = (byte)(stream.Byte(_interruptEnable) & 0x0F);
+        _fifoControl = stream.Byte(_fifoControl);
+        _lineControl = stream.Byte(_lineControl);
+        _modemControl = (byte)(stream.Byte(_modemControl) & 0x1F);
+        _scratch = stream.Byte(_scratch);
+        _emptied = stream.Flag(_emptied);
+        ulong count = stream.Told((ulong)_typedCount);
+        stream.Damage(count > InputCapacity);
+        for (int i = 0; i < (int)count && !stream.IsBad; i++)
+        {
+            ref byte slot = ref _typed[(_typedFirst + i) % InputCapacity];
+            slot = stream.Byte(slot);
+        }
+
+        _typedCount = stream.Mode == StateMode.Take && !stream.IsBad ? (int)count : _typedCount;
+    }
+
     private byte Identify()
     {
         byte identification = ReceiverPending ? DataReadyPending : TransmitterPending ? TransmitterEmptyPending : NoInterruptPending;

@@ -74,6 +74,9 @@ internal sealed unsafe class VmplContext
     /// <summary>EVENTINJ of an event that it is to get when it runs again, or 0.</summary>
     public ulong InterruptedEvent { get; set; }
 
+    /// <summary>What is said above came from another machine, and this VMPL has no VMSA here yet: it gets its VMSA, and keeps the rest.</summary>
+    public bool IsTaken { get; set; }
+
     /// <summary>Counters.</summary>
     public VmplStatistics* Statistics { get; set; }
 
@@ -83,6 +86,20 @@ internal sealed unsafe class VmplContext
     private ulong _refusedRip;
     private ulong _refusedGpa;
     private uint _refusals;
+
+    /// <summary>Passes what is moved with the guest (HostState.cs).</summary>
+    /// <param name="stream">Where from or to.</param>
+    /// <param name="now">Now, in time-stamp ticks of the guest.</param>
+    public void Pass(ref StateStream stream, ulong now)
+    {
+        GhcbMsr = stream.Quad(GhcbMsr);
+        RegisteredGhcb = stream.Quad(RegisteredGhcb);
+        Doorbell = stream.Quad(Doorbell);
+        InterruptedEvent = stream.Quad(InterruptedEvent);
+        HaltsOn = stream.Flag(HaltsOn);
+        Apic.Pass(ref stream, now);
+        IsTaken = stream.Mode == StateMode.Take ? VmsaGpa == 0 : IsTaken;
+    }
 
     /// <summary>Counts writes that VMPL0 has to learn of, by one instruction to one page, one after the other.</summary>
     /// <returns>How many there were before this one.</returns>

@@ -3,6 +3,7 @@
 
 // The virtual machine: its memory, its processors, and what belongs to both: which VMSA each of them runs on.
 
+using System;
 using Svsm.Platform;
 using Svsm.Simulator.Shared;
 using Svsm.Wire;
@@ -23,6 +24,7 @@ internal sealed unsafe class VirtualMachine
     private VirtualCpu? _onProcessor;
     private bool _resumeFailed;
     private bool _interceptsTimeStampCounter;
+    private ulong _advanced;
 
     /// <summary>Makes a machine without vCPUs.</summary>
     /// <param name="pool">Its memory's source.</param>
@@ -120,10 +122,33 @@ internal sealed unsafe class VirtualMachine
             return;
         }
 
-        ulong waited = Processor.ReadTimeStampCounter() - start;
+        // Before it was set, time was another.
+        ulong waited = Processor.ReadTimeStampCounter() - Math.Max(start, _advanced);
         for (int i = 0; i < Cpus.Length; i++)
         {
             Cpus[i].TimeStampOffset -= waited;
+        }
+    }
+
+    /// <summary>Sets the guest's time, unless it is later. No timer of VMPL0 expires because of that.</summary>
+    /// <param name="to">In time-stamp ticks of the guest.</param>
+    public void AdvanceTime(ulong to)
+    {
+        Threads.RecallAll();
+        ulong delta = to - Interrupts.Now;
+        _advanced = Processor.ReadTimeStampCounter();
+        if ((long)delta <= 0)
+        {
+            return;
+        }
+
+        for (int i = 0; i < Cpus.Length; i++)
+        {
+            Cpus[i].TimeStampOffset += delta;
+            Cpus[i].Contexts[0].Apic.Shift(delta);
+
+            // The hypervisor has not worked for so long.
+            Cpus[i].Frame->LastExit += Cpus[i].Frame->LastExit == 0 ? 0 : delta;
         }
     }
 

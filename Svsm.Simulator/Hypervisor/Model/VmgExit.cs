@@ -122,6 +122,7 @@ internal static unsafe class VmgExit
         }
 
         machine.Memory.Unassign(page, gpa);
+        page->IsSharedForVmpl0 |= cpu.Vmpl == 0;
         return true;
     }
 

@@ -25,6 +25,7 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
 
     private readonly MemoryMappedFile _file;
     private readonly MemoryMappedViewAccessor _window;
+    private readonly SemaphoreSlim _windowUse = new(1, 1);
     private readonly IReadOnlyList<SvsmDisk> _disks;
     private readonly VirtioConsole? _channel;
     private readonly MigrationChannel? _migration;
@@ -86,11 +87,13 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
             "-device", $"ivshmem-plain,memdev=window,addr={WindowSlot}",
         ];
 
-    // The run has begun.
-    public void Start()
+    // The run has begun. Whoever asks for the hypervisor's state gets it by this exchange.
+    public void Start(HostStateExchange exchange)
     {
         if (_migration is not null)
         {
+            _migration.Connected = exchange.Begin;
+            _migration.ForMachine = exchange.HandleAsync;
             _migration.Notify = () => Command!(new CommandHeader { Kind = CommandKind.NotifySvsm });
             _migration.Start();
         }
@@ -122,12 +125,19 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
         for (int done = 0; done < length;)
         {
             int count = Math.Min(length - done, (int)Link.WindowLength);
-            if (!await CopyAsync(CommandKind.ReadShared, gpa + (ulong)done, count).ConfigureAwait(false))
+            ulong address = gpa + (ulong)done;
+            int at = done;
+            bool copied = await UseWindowAsync(async () =>
+            {
+                bool done = await CopyAsync(CommandKind.ReadShared, address, count).ConfigureAwait(false);
+                _window.ReadArray(0, bytes, at, done ? count : 0);
+                return done;
+            }).ConfigureAwait(false);
+            if (!copied)
             {
                 return null;
             }
 
-            _window.ReadArray(0, bytes, done, count);
             done += count;
         }
 
@@ -139,8 +149,14 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
         for (int done = 0; done < bytes.Length;)
         {
             int count = Math.Min(bytes.Length - done, (int)Link.WindowLength);
-            _window.WriteArray(0, bytes.Slice(done, count).ToArray(), 0, count);
-            if (!await CopyAsync(CommandKind.WriteShared, gpa + (ulong)done, count).ConfigureAwait(false))
+            ulong address = gpa + (ulong)done;
+            byte[] piece = bytes.Slice(done, count).ToArray();
+            bool copied = await UseWindowAsync(() =>
+            {
+                _window.WriteArray(0, piece, 0, piece.Length);
+                return CopyAsync(CommandKind.WriteShared, address, piece.Length);
+            }).ConfigureAwait(false);
+            if (!copied)
             {
                 return false;
             }
@@ -151,6 +167,23 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
         return true;
     }
 
+    // What a command wrote to the window: its answer says how much.
+    public Task<byte[]> ReadWindowAsync(Func<Task<uint>> command) => UseWindowAsync(async () =>
+    {
+        Thread.MemoryBarrier();
+        byte[] bytes = new byte[Math.Min(await command().ConfigureAwait(false), Link.WindowLength)];
+        _window.ReadArray(0, bytes, 0, bytes.Length);
+        return bytes;
+    });
+
+    // Has a command read the window.
+    public Task<T> WriteWindowAsync<T>(ReadOnlyMemory<byte> bytes, Func<Task<T>> command) => UseWindowAsync(() =>
+    {
+        _window.WriteArray(0, bytes.ToArray(), 0, bytes.Length);
+        Thread.MemoryBarrier();
+        return command();
+    });
+
     public void Dispose()
     {
         foreach (SvsmDisk disk in _disks)
@@ -160,8 +193,22 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
 
         _channel?.Dispose();
         _migration?.Dispose();
+        _windowUse.Dispose();
         _window.Dispose();
         _file.Dispose();
+    }
+
+    private async Task<T> UseWindowAsync<T>(Func<Task<T>> use)
+    {
+        await _windowUse.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            return await use().ConfigureAwait(false);
+        }
+        finally
+        {
+            _windowUse.Release();
+        }
     }
 
     private static int PlaceOf(MachineMigration migration) =>

@@ -57,6 +57,9 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
     // Takes the contents of a frame for the machine, and a way to send frames back. False when it makes no sense. Set before the start.
     public Func<ReadOnlyMemory<byte>, Func<byte[], Task>, Task<bool>>? ForMachine { get; set; }
 
+    // Called when a relay has connected.
+    public Action? Connected { get; set; }
+
     // Throws SvsmDiagnosticException when there is something at the path, or the socket cannot be made.
     public void Open()
     {
@@ -258,6 +261,7 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
         byte[] buffer = new byte[BufferLength];
         try
         {
+            Connected?.Invoke();
             Tell();
             bool isSound = true;
             while (isSound && await connection.Socket.ReceiveAsync(buffer, _end.Token).ConfigureAwait(false) is int count and not 0)
@@ -273,7 +277,7 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
                 frames.Clear();
             }
         }
-        catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException or InvalidOperationException)
+        catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException or InvalidOperationException or IOException)
         {
             // The relay has gone, or the run has ended.
         }
