@@ -105,6 +105,37 @@ internal static unsafe partial class Probe
         while (Volatile.Read(ref vmsa->ExitCode) != exitCode);
     }
 
+    // The test has the machine tell VMPL0 something soon after VMPL0 has read a register of its device.
+    private static void Notified()
+    {
+        s_doorbellGpa = NewPage();
+        Doorbell->Events = 0;
+        WriteApic(0x80F, 0x1FF);
+        Check(Ask(HvDoorbellOperation.Set, s_doorbellGpa, out _), "set a doorbell page"u8);
+        CreateLower(out Vmsa* vmsa);
+        vmsa->Efer |= 1 << 12;
+        Lower(0, 0);
+
+        TakeWord(0, "while VMPL0 halts"u8);
+        s_lowerTask = 12;
+        TakeWord((Vmpl2 << 32) | GhcbMsr.RunVmplRequest, "while VMPL2 runs and never gives way"u8);
+        s_firstTurn = 1;
+        Lower(0, 0);
+        s_lowerTask = 13;
+        TakeWord((Vmpl2 << 32) | GhcbMsr.RunVmplRequest, "while VMPL2 halts"u8);
+    }
+
+    private static void TakeWord(ulong request, System.ReadOnlySpan<byte> when)
+    {
+        const byte Vector = 0xE2;
+        BeginDevice(GhcbExitCode.MmioRead, SourceDevice);
+        Check(Call() == GhcbCompletion.Success && *Scratch == DeviceValue, "the test answers"u8);
+        GiveWay(Doorbell, request);
+        Check(Doorbell->Vector == Vector, when);
+        Doorbell->Events = 0;
+        WriteApic(0x80B, 0);
+    }
+
     private static void DoorbellVmpls()
     {
         CreateLower(out Vmsa* vmsa);

@@ -92,6 +92,9 @@ internal enum Scenario : ulong
     /// <summary>The same, from another machine.</summary>
     MoveTarget = 41,
 
+    /// <summary>The machine has a word for VMPL0, which has restricted injection.</summary>
+    Notified = 42,
+
     /// <summary>And the same without one of the flushes: this number and those that follow, see <c>Translations.cs</c>.</summary>
     FirstMissingFlush = 64,
 }
@@ -169,6 +172,9 @@ internal static unsafe partial class Probe
             case Scenario.Doorbell:
                 DoorbellPage();
                 DoorbellVmpls();
+                break;
+            case Scenario.Notified:
+                Notified();
                 break;
             case Scenario.TimeStampCounter:
                 InterceptedTimeStampCounter();

@@ -2,7 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // The state of the hypervisor from one machine in QEMU to another, at the moment when VMPL0 reads a register of a device that this test plays.
-// Scenarios: Svsm.Simulator/HypervisorProbe/MovedState.cs.
+// Scenarios: Svsm.Simulator/HypervisorProbe/MovedState.cs, DoorbellPages.cs.
 
 using System;
 using System.Buffers.Binary;
@@ -20,6 +20,7 @@ public sealed class HostStateProbeTests : IDisposable
 {
     private const ulong Source = 15;
     private const ulong Target = 41;
+    private const ulong Notified = 42;
     private const ulong DeviceValue = 0x1234_5678;
     private const int HostDevicesOffset = 0x44;
 
@@ -85,8 +86,37 @@ public sealed class HostStateProbeTests : IDisposable
         IEnumerable<(CommandKind, byte[])> Each(CommandKind kind) => pages.ConvertAll(piece => (kind, piece));
     }
 
+    // A word for VMPL0 whenever it has read a register: it may halt by then, or VMPL2 run or halt.
+    [Fact]
+    public async Task NotifySvsm_WhateverRuns_ReachesVmpl0()
+    {
+        int told = 0;
+        RunResult result = await RunAsync(Notified, MachinePorts.MigrationSource, (_, type, payload) =>
+        {
+            told += type == LinkFrame.CommandDone && payload[4] == 0 ? 1 : 0;
+            return type == LinkFrame.DeviceAccess ? [.. Answer, .. Command(CommandKind.NotifySvsm)] : [];
+        });
+        Assert.True(result is { Reason: StopReason.GuestExit, Detail: 0 }, result.ToString());
+        Assert.Equal(3, told);
+    }
+
+    private static byte[] Answer => QemuRun.Frame(LinkFrame.DeviceAnswer, [.. BitConverter.GetBytes(DeviceValue), .. new byte[8]]);
+
     // What follows a command that is done; null: the guest goes on.
-    private async Task<RunResult> RunAsync(ulong scenario, int place, Func<MemoryMappedViewAccessor, CommandKind, HostStateAnswer, byte[]?> follow)
+    private Task<RunResult> RunAsync(ulong scenario, int place, Func<MemoryMappedViewAccessor, CommandKind, HostStateAnswer, byte[]?> follow) =>
+        RunAsync(scenario, place, (window, type, payload) =>
+        {
+            if (type == LinkFrame.DeviceAccess)
+            {
+                return Command(CommandKind.Hold);
+            }
+
+            var done = (CommandKind)BinaryPrimitives.ReadUInt32LittleEndian(payload);
+            HostStateAnswer answer = payload.Length > 8 ? MemoryMarshal.Read<HostStateAnswer>(payload.AsSpan(8)) : default;
+            return done == CommandKind.Release ? Answer : follow(window, done, answer) ?? Command(CommandKind.Release);
+        });
+
+    private async Task<RunResult> RunAsync(ulong scenario, int place, Func<MemoryMappedViewAccessor, LinkFrame, byte[], byte[]> react)
     {
         byte[] blob = ProbeLaunch.Make(scenario);
         BinaryPrimitives.WriteUInt32LittleEndian(blob.AsSpan(HostDevicesOffset), 1u << place);
@@ -97,18 +127,7 @@ public sealed class HostStateProbeTests : IDisposable
             await File.ReadAllBytesAsync(QemuRun.Hypervisor, TestContext.Current.CancellationToken),
             blob,
             _ => [],
-            (type, payload) =>
-            {
-                if (type == LinkFrame.DeviceAccess)
-                {
-                    return Command(CommandKind.Hold);
-                }
-
-                var done = (CommandKind)BinaryPrimitives.ReadUInt32LittleEndian(payload);
-                HostStateAnswer answer = payload.Length > 8 ? MemoryMarshal.Read<HostStateAnswer>(payload.AsSpan(8)) : default;
-                byte[] value = [.. BitConverter.GetBytes(DeviceValue), .. new byte[8]];
-                return done == CommandKind.Release ? QemuRun.Frame(LinkFrame.DeviceAnswer, value) : follow(window, done, answer) ?? Command(CommandKind.Release);
-            },
+            (type, payload) => react(window, type, payload),
             TestContext.Current.CancellationToken,
             "-object", $"memory-backend-file,id=window,mem-path={path},size={Link.WindowLength},share=on",
             "-device", "ivshmem-plain,memdev=window,addr=1e");

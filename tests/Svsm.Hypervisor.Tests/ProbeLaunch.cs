@@ -25,8 +25,9 @@ internal static class ProbeLaunch
     /// <summary>GPA of the message for the security processor.</summary>
     public const ulong MessageGpa = 0x10_A000;
 
-    // The scenario of a VMPL0 with restricted injection.
+    // Scenarios of a VMPL0 with restricted injection.
     private const ulong RestrictedScenario = 12;
+    private const ulong NotifiedScenario = 42;
 
     // A 2-MiB area for many of its rows.
     private const ulong RmpTableScenario = 11;
@@ -140,7 +141,7 @@ internal static class ProbeLaunch
             Rip = entry,
             Rdi = scenario,
             Pat = 0x0007_0406_0007_0406,
-            SevFeatures = (ulong)(SevFeatures.SnpActive | (scenario == RestrictedScenario ? SevFeatures.RestrictedInjection : SevFeatures.None)),
+            SevFeatures = (ulong)(SevFeatures.SnpActive | (scenario is RestrictedScenario or NotifiedScenario ? SevFeatures.RestrictedInjection : SevFeatures.None)),
             Xcr0 = 1,
             Mxcsr = 0x1F80,
             X87ControlWord = 0x37F,

@@ -203,6 +203,17 @@ public sealed class MigrationChannelTests : IDisposable
     }
 
     [Fact]
+    public async Task Relay_ThatSaysNothingMore_GetsItsAnswers()
+    {
+        using Socket relay = Connect();
+        await _told.WaitAsync(Cancellation);
+        relay.Send(ChannelFrames.Make(4, [1, 2]));
+        relay.Shutdown(SocketShutdown.Send);
+        Assert.Equal(ChannelFrames.Make(4, [0x99]), ReceiveAll(relay, 9));
+        Assert.True(IsClosed(relay));
+    }
+
+    [Fact]
     public async Task Reset_ForgetsHalfAFrameOfTheDriver()
     {
         using Socket relay = Connect();

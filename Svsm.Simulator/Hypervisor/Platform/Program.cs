@@ -179,6 +179,7 @@ internal static unsafe class Program
     private static bool Handle(VirtualMachine machine, VirtualCpu cpu) =>
         machine.Attacks.Any ? HandleAndAttack(machine, cpu) : HandleExit(machine, cpu) && machine.Commands.AfterExit(cpu);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static bool HandleExit(VirtualMachine machine, VirtualCpu cpu) =>
         ExitHandler.Handle(machine, cpu) || NestedFaults.TryLeaveForWrite(machine, cpu);
 

@@ -276,6 +276,13 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
 
                 frames.Clear();
             }
+
+            if (isSound)
+            {
+                // It says nothing more; what was said to it still goes.
+                connection.Finish();
+                await sending.ConfigureAwait(false);
+            }
         }
         catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException or InvalidOperationException or IOException)
         {
@@ -370,9 +377,11 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
             return Task.CompletedTask;
         }
 
+        public void Finish() => _frames.Writer.TryComplete();
+
         public void Close()
         {
-            _frames.Writer.TryComplete();
+            Finish();
             socket.Dispose();
         }
 
