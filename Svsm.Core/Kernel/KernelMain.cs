@@ -116,7 +116,7 @@ internal static unsafe class KernelMain
         }
 
         FirstVcpu.Create(in configuration, encryptionMask);
-        GuestMove.Initialize(in configuration);
+        GuestMove.Initialize(in configuration, isShared);
         ModuleTable.Start(in configuration, cpuCount);
         ApplicationProcessors.Start(in configuration, cpuCount);
         GuestGate.Begin();

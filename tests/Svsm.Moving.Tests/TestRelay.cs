@@ -83,6 +83,7 @@ internal sealed class RelayEnd : IDisposable
 internal sealed class TestRelay : IDisposable
 {
     private const byte Local = 3;
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(int.Parse(Environment.GetEnvironmentVariable("SVSM_TEST_PATIENCE") ?? "5", System.Globalization.CultureInfo.InvariantCulture));
 
     private readonly CancellationTokenSource _ended = new();
     private readonly RelayEnd _source;
@@ -125,13 +126,24 @@ internal sealed class TestRelay : IDisposable
     public async Task<Notice> WaitForAsync(bool ofSource, int state, CancellationToken cancellationToken)
     {
         ChannelReader<Notice> notices = (ofSource ? _sourceNotices : _targetNotices).Reader;
-        while (true)
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(s_patience);
+        try
         {
-            Notice notice = await notices.ReadAsync(cancellationToken);
-            if (notice.State >= state)
+            while (true)
             {
-                return notice;
+                Notice notice = await notices.ReadAsync(limit.Token);
+                if (notice.State >= state)
+                {
+                    return notice;
+                }
             }
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            MachineResult source = await _pair.Source.StopAsync();
+            MachineResult target = await _pair.Target.StopAsync();
+            throw new TimeoutException($"The {(ofSource ? "source" : "target")} does not come to state {state}.\nsource: {SourceNotice}\n{source}\ntarget: {TargetNotice}\n{target}");
         }
     }
 
@@ -158,7 +170,7 @@ internal sealed class TestRelay : IDisposable
                 if (isSource && frame.RecordType == 8)
                 {
                     // Behind the source's end, ahead of the release.
-                    await Task.Yield();
+                    await _pair.Target.RestoreHostStateAsync(await _pair.Source.SaveHostStateAsync());
                 }
 
                 foreach (Frame each in script(frame))

@@ -14,8 +14,9 @@
 
 using System;
 using System.Threading;
+using Svsm.Kernel.Arch;
 using Svsm.Kernel.Locks;
-using Svsm.Kernel.Tasks;
+using Svsm.Kernel.Snp;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Guest;
@@ -69,7 +70,7 @@ internal static class GuestGate
             {
                 // It may run the guest, or halt because it had nothing to do, or because the guest runs elsewhere.
                 isQuiet = false;
-                Wakeups.Tell((uint)i);
+                Interrupt((uint)i);
             }
         }
 
@@ -96,10 +97,19 @@ internal static class GuestGate
         Volatile.Write(ref s_state, (int)MoveState.Running);
         for (int i = 0; i < vcpus.Length; i++)
         {
-            Wakeups.Tell((uint)i);
+            Interrupt((uint)i);
         }
 
         return true;
+    }
+
+    // A CPU without tasks runs the guest, or halts, without having said so (Tasks/Wakeups.cs).
+    private static void Interrupt(uint cpu)
+    {
+        if (cpu != PerCpu.Current.Index)
+        {
+            _ = Host.TryInterrupt(cpu, DoorbellEvents.Wake);
+        }
     }
 
     /// <summary>The guest never runs again. All vCPUs are quiet.</summary>

@@ -31,6 +31,7 @@ internal static unsafe class GuestMove
 
     private static Vmpl s_guest;
     private static SevFeatures s_features;
+    private static bool s_isShared;
     private static PageRangeList s_ranges;
     private static int s_rangeCount;
     private static MoveVcpu s_next;
@@ -45,8 +46,10 @@ internal static unsafe class GuestMove
 
     /// <summary>Makes the list of the guest's memory. While booting.</summary>
     /// <param name="configuration">The measured configuration.</param>
-    public static void Initialize(in ImageConfiguration configuration)
+    /// <param name="isShared">Memory that was not launched has to be made private first.</param>
+    public static void Initialize(in ImageConfiguration configuration, bool isShared)
     {
+        s_isShared = isShared;
         s_guest = configuration.GuestVmpl;
         s_features = GuestHandover.FeaturesFor(configuration.SevFeatures);
         Span<PageRange> list = s_ranges;
@@ -414,6 +417,7 @@ internal static unsafe class GuestMove
         PageStateTable table = KernelMemory.PageStates;
         SnpPlatform platform = default;
         MoveResult result = MoveResult.Done;
+        MakePrivate(first, states);
         int done = 0;
         for (; done < states.Length && result == MoveResult.Done; done++)
         {
@@ -432,6 +436,29 @@ internal static unsafe class GuestMove
         }
 
         return result;
+    }
+
+    // The host acts on a request whatever the page is: it is asked for pages alone that are to be validated.
+    private static void MakePrivate(ulong first, ReadOnlySpan<byte> states)
+    {
+        PageStateTable table = KernelMemory.PageStates;
+        ulong start = first;
+        for (ulong page = first; s_isShared && page <= first + (ulong)states.Length; page++)
+        {
+            bool isOne = page < first + (ulong)states.Length && states[(int)(page - first)] is ((byte)MovePageState.Private or (byte)MovePageState.Deposited) &&
+                StateOf(table, page) == MovePageState.NotValidated;
+            if (isOne)
+            {
+                continue;
+            }
+
+            if (page > start)
+            {
+                Host.MakePrivate(PhysicalAddress.OfPage(start), page - start);
+            }
+
+            start = page + 1;
+        }
     }
 
     private static MoveResult BeginState(in PageStateTable table, ref SnpPlatform platform, ulong number, MovePageState wanted)
