@@ -49,7 +49,7 @@ public enum MoveArea
     /// </summary>
     Vcpus = 7,
 
-    /// <summary>Read: a <see cref="MoveModule"/> for each other module.</summary>
+    /// <summary>Read: a <see cref="MoveModule"/> for each other module, the one that keeps the store as the last.</summary>
     Modules = 8,
 
     /// <summary>

@@ -180,7 +180,9 @@ public sealed class LinuxGuest : IAsyncLifetime
     private static string PathOf(string name) =>
         typeof(LinuxGuest).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(metadata => metadata.Key == name).Value!;
 
-    private byte[] Pack(string commands)
+    /// <summary>Makes an initial RAM disk.</summary>
+    /// <param name="commands">Commands of a shell, run in user space before the machine is switched off.</param>
+    public byte[] Pack(string commands)
     {
         var archive = new CpioArchive();
         foreach (string folder in (string[])["bin", "dev", "proc", "sys", "modules"])

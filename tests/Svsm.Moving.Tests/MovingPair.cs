@@ -14,6 +14,7 @@ using System.Security.Cryptography.X509Certificates;
 using System.Threading.Tasks;
 using Svsm.Boot;
 using Svsm.Builder;
+using Svsm.Linux.Tests;
 using Svsm.Measurement;
 using Svsm.Migration;
 using Svsm.Simulator;
@@ -28,6 +29,9 @@ internal sealed class MovingPair : IAsyncDisposable
 {
     // Far beyond what a run takes on a busy machine; only a hang gets there, and then it fails the test.
     private static readonly TimeSpan s_hang = TimeSpan.FromMinutes(10);
+
+    // The SVSM's region ends at 156 MiB.
+    private const int MemoryMiB = 160;
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-moving-");
     private MachineTest? _source;
@@ -46,16 +50,36 @@ internal sealed class MovingPair : IAsyncDisposable
     /// <summary>Builds the image with the probe guest, and starts both machines.</summary>
     /// <param name="command">What the probe guest does.</param>
     /// <param name="vcpuCount">vCPUs.</param>
-    /// <param name="alter">Changes what the image is built from.</param>
-    public static async Task<MovingPair> StartAsync(string command, int vcpuCount, Func<SvsmImageOptions, SvsmImageOptions>? alter = null)
+    /// <param name="modules">Modules besides migration; none: attestation alone.</param>
+    public static Task<MovingPair> StartAsync(string command, int vcpuCount, params ModuleOptions[] modules)
     {
         byte[] guest = File.ReadAllBytes(ArtifactOf("ProbeGuest"));
         ProbeCommand.Set(guest, command);
+        return StartAsync(new SvsmImageOptions { Kernel = File.ReadAllBytes(ArtifactOf("Kernel")), GuestPayload = guest, Modules = [.. modules] }, vcpuCount);
+    }
+
+    /// <summary>Builds the image with Linux, and starts both machines.</summary>
+    /// <param name="guest">The kernel.</param>
+    /// <param name="commands">Commands of a shell.</param>
+    /// <param name="vcpuCount">vCPUs.</param>
+    /// <param name="modules">Modules besides migration; none: attestation alone.</param>
+    public static async Task<MovingPair> StartAsync(LinuxGuest guest, string commands, int vcpuCount, params ModuleOptions[] modules)
+    {
+        var linux = new LinuxGuestOptions
+        {
+            Kernel = await File.ReadAllBytesAsync(guest.KernelPath, TestContext.Current.CancellationToken),
+            InitialRamDisk = guest.Pack(commands),
+            CommandLine = "console=ttyS0 panic=-1 reboot=acpi",
+        };
+        return await StartAsync(new SvsmImageOptions { Kernel = File.ReadAllBytes(ArtifactOf("Kernel")), Linux = linux, Modules = [.. modules] }, vcpuCount);
+    }
+
+    private static async Task<MovingPair> StartAsync(SvsmImageOptions options, int vcpuCount)
+    {
         var pair = new MovingPair();
         try
         {
-            var options = new SvsmImageOptions { Kernel = File.ReadAllBytes(ArtifactOf("Kernel")), GuestPayload = guest };
-            pair.Build(alter?.Invoke(options) ?? options);
+            pair.Build(options);
             pair._target = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Target), TestContext.Current.CancellationToken);
             pair._source = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Source), TestContext.Current.CancellationToken);
             return pair;
@@ -88,6 +112,7 @@ internal sealed class MovingPair : IAsyncDisposable
         HypervisorPath = ArtifactOf("Hypervisor"),
         VcpuCount = vcpuCount,
         ChipFolder = PathOf("chip"),
+        MemoryMiB = MemoryMiB,
         Timeout = s_hang,
         Migration = new(role, role == MigrationRole.Source ? SourceSocket : TargetSocket),
         Output = Environment.GetEnvironmentVariable("SVSM_TEST_OUTPUT") is null ? null : new NamedLines(role),
@@ -105,7 +130,7 @@ internal sealed class MovingPair : IAsyncDisposable
         ModuleOptions migration = PackagedModules.Migration;
         options = options with
         {
-            Modules = options.Modules.IsDefaultOrEmpty ? [PackagedModules.Attestation, migration] : options.Modules,
+            Modules = [PackagedModules.Attestation, migration, .. options.Modules],
             Files =
             [
                 new ModuleFile(ModuleOptions.DefaultProgram, File.ReadAllBytes(ArtifactOf("Modules"))),

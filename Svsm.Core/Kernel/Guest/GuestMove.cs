@@ -150,19 +150,26 @@ internal static unsafe class GuestMove
         return count;
     }
 
+    // The one that keeps the store is the last: when it has let go of the store, nobody asks it for anything.
     private static int ReadModules(Span<MoveModule> to)
     {
-        Span<ModuleRecord> modules = ModuleTable.Modules;
         int count = 0;
+        AddModules(to, ref count, ModulePermissions.None);
+        AddModules(to, ref count, ModulePermissions.KeepStore);
+        return count;
+    }
+
+    private static void AddModules(Span<MoveModule> to, ref int count, ModulePermissions wanted)
+    {
+        const ModulePermissions Mask = ModulePermissions.Migrate | ModulePermissions.KeepStore;
+        Span<ModuleRecord> modules = ModuleTable.Modules;
         for (int i = 0; i < modules.Length && count < to.Length; i++)
         {
-            if ((modules[i].Entry.Permissions & ModulePermissions.Migrate) == 0)
+            if ((modules[i].Entry.Permissions & Mask) == wanted)
             {
                 to[count++] = new MoveModule { Protocol = modules[i].Entry.Protocol, Index = (uint)i, Runs = modules[i].IsRetired ? 0u : 1u };
             }
         }
-
-        return count;
     }
 
     private static void ReadDirty(ulong firstByte, Span<byte> bits)

@@ -17,12 +17,15 @@
 // after that: its protocol is not there any more, for the calls that wait as well. Time is counted in ticks of the timer, a millisecond each, for
 // one request and for the start: a host that holds ticks back gives a module more time, and its own guest nothing else.
 //
+// While a guest from another machine is awaited, a module that is over is not started anew: it may have had a part of what the guest relies on.
+//
 // Locks: a record's lock guards its queue and the calls in it. IsRunning is who may touch the process; it is set and cleared under the lock, and the
 // process runs without it. The vCPU's own lock (rank GuestVcpu) is held by the request loop all the while.
 
 using System;
 using Svsm.Kernel.Arch;
 using Svsm.Kernel.Diagnostics;
+using Svsm.Kernel.Guest;
 using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
 using Svsm.Kernel.Processes;
@@ -503,7 +506,7 @@ internal static unsafe class ModuleService
         InternalCalls.End(record.Index);
         Unload(ref record);
         FreePayload(ref record);
-        while (record.Entry.OnFailure == ModuleFailurePolicy.Restart && record.Restarts < record.Entry.RestartLimit)
+        while (GuestGate.State != MoveState.Held && record.Entry.OnFailure == ModuleFailurePolicy.Restart && record.Restarts < record.Entry.RestartLimit)
         {
             record.Restarts++;
             if (TryLoad(ref record))

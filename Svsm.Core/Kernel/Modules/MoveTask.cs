@@ -10,6 +10,7 @@
 // The host says so by an event at the boot CPU's doorbell page (DoorbellEvents.Channel). If it withholds that, nothing is moved.
 
 using System.Threading;
+using Svsm.Kernel.Diagnostics;
 using Svsm.Kernel.Guest;
 using Svsm.Kernel.Locks;
 using Svsm.Kernel.Memory;
@@ -64,6 +65,11 @@ internal static unsafe class MoveTask
                     _ = GuestGate.TryRun(GuestVcpus.All);
                 }
             }
+        }
+
+        if (GuestGate.State == MoveState.Held)
+        {
+            Panic.Stop(TerminationReason.NoGuestCame, "the module that was to get a guest from another machine is retired"u8);
         }
     }
 

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// A relay that attacks, between two machines. Whatever it does before the hand-over, the guest goes on at the source, with its memory, and the target never runs
+// it; after the hand-over the guest runs at the target alone, once the release has come there. The same against the protocol without machines:
+// tests/Svsm.Migration.Tests/ThreatTests.cs.
+
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading.Tasks;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Moving.Tests;
+
+public sealed class AttackTests
+{
+    private const int HandedOver = 6;
+    private const int Ended = 7;
+    private const int Aborted = 8;
+    private const int Cancelled = 1;
+    private const int NotAuthentic = 4;
+    private const byte Page = 0x02;
+    private const byte Release = 0x08;
+
+    public static TheoryData<string> Changes => ["flip text", "flip tag", "flip address", "drop", "repeat", "swap", "truncate", "kind", "replay"];
+
+    [Theory]
+    [MemberData(nameof(Changes))]
+    public async Task ChangedStream_EndsTheMigration_AndTheGuestStays(string change)
+    {
+        int pages = 0;
+        Frame held = default;
+        IEnumerable<Frame> Script(Frame frame)
+        {
+            if (frame.RecordType != Page || ++pages is not (10 or 11))
+            {
+                return [frame];
+            }
+
+            if (pages == 11)
+            {
+                return change == "swap" ? [frame, held] : change == "replay" ? [held] : [frame];
+            }
+
+            held = frame;
+            byte[] changed = [.. frame.Contents];
+            switch (change)
+            {
+                case "flip text":
+                    changed[0x100] ^= 1;
+                    break;
+                case "flip tag":
+                    changed[^1] ^= 0x80;
+                    break;
+                case "flip address":
+                    changed[0x12] ^= 1;
+                    break;
+                case "truncate":
+                    changed = changed[..^16];
+                    break;
+                case "kind":
+                    return [frame with { Kind = 1 }];
+                case "drop" or "swap":
+                    return [];
+                case "repeat":
+                    return [frame, frame];
+                default:
+                    return [frame];
+            }
+
+            return [frame with { Contents = changed }];
+        }
+
+        await using MovingPair pair = await MovingPair.StartAsync("moving:64", 1);
+        using var relay = new TestRelay(pair) { FromSource = Script };
+        await relay.BeginAsync();
+        Notice target = await relay.WaitForAsync(ofSource: false, Aborted, TestContext.Current.CancellationToken);
+        Assert.Equal(change == "kind" ? 3 : NotAuthentic, target.Reason);
+        Notice source = await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken);
+        Assert.Equal(target.Reason, source.Reason);
+        await StaysAsync(pair);
+    }
+
+    [Fact]
+    public async Task Cancelled_TheGuestStays_AndMovesLater()
+    {
+        await using MovingPair pair = await MovingPair.StartAsync("moving:512", 2);
+        using var relay = new TestRelay(pair);
+        await relay.BeginAsync();
+        await relay.WaitForAsync(ofSource: true, 4, TestContext.Current.CancellationToken);
+        await relay.WishAsync(ofSource: true, 2);
+        Notice source = await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken);
+        Assert.Equal(Cancelled, source.Reason);
+        await StaysAsync(pair);
+    }
+
+    // The source has given up; until its release comes, nobody runs the guest, and then the target does. The release may come again and again.
+    [Fact]
+    public async Task LostRelease_NobodyRunsTheGuest_UntilItComes()
+    {
+        bool isLost = true;
+        await using MovingPair pair = await MovingPair.StartAsync("moving:64", 2);
+        using var relay = new TestRelay(pair) { FromSource = frame => frame.RecordType == Release && isLost ? [] : [frame] };
+        await relay.BeginAsync();
+        await relay.WaitForAsync(ofSource: true, HandedOver, TestContext.Current.CancellationToken);
+        await relay.WaitForAsync(ofSource: false, HandedOver, TestContext.Current.CancellationToken);
+        await relay.WishAsync(ofSource: true, 2);
+        Assert.Equal(HandedOver, (await relay.WaitForAsync(ofSource: true, HandedOver, TestContext.Current.CancellationToken)).State);
+
+        isLost = false;
+        await relay.WishAsync(ofSource: true, 1, 1);
+        Assert.Equal(Ended, (await relay.WaitForAsync(ofSource: false, Ended, TestContext.Current.CancellationToken)).State);
+        await pair.Target.WaitForLineAsync("moving: round", (int)Vmpl.Vmpl2);
+        await pair.Target.TypeAsync("q");
+        MachineResult target = await pair.Target.WaitForEndAsync();
+        Assert.True(target.ExitStatus == 0, target.ToString());
+
+        // Nothing of the guest has happened at the source since it has given up.
+        string source = (await pair.Source.StopAsync()).ConsoleText((int)Vmpl.Vmpl2);
+        Assert.DoesNotContain("passed", source, StringComparison.Ordinal);
+    }
+
+    // It looks at all its memory once more before it ends.
+    private static async Task StaysAsync(MovingPair pair)
+    {
+        MachineResult target = await pair.Target.WaitForEndAsync();
+        Assert.Equal(MachineStop.Terminate, target.Stop);
+        Assert.Equal("", target.ConsoleText((int)Vmpl.Vmpl2));
+        await pair.Source.TypeAsync("q");
+        MachineResult source = await pair.Source.WaitForEndAsync();
+        Assert.True(source.ExitStatus == 0, source.ToString());
+    }
+}
