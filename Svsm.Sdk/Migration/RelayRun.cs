@@ -176,7 +176,7 @@ internal abstract class RelayRun : IDisposable
     private protected virtual bool MayBeGone => false;
 
     /// <summary>There is nothing more to be had of the machine.</summary>
-    private protected virtual bool MayMachineGo => false;
+    private protected virtual bool MayMachineGo => Own.State is MigrationState.Ended or MigrationState.Aborted;
 
     /// <summary>Takes frames of the other relay, one after the other.</summary>
     private protected virtual async Task TakePeerFramesAsync()

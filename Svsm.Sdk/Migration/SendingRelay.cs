@@ -39,7 +39,7 @@ internal sealed class SendingRelay : RelayRun
     // On HELD it gives up before it says so.
     private protected override bool MayBeGone => _hasHeld && Own.State != MigrationState.Aborted;
 
-    private protected override bool MayMachineGo => _hasRelease || Own.State == MigrationState.Ended;
+    private protected override bool MayMachineGo => _hasRelease || base.MayMachineGo;
 
     private protected override void Prepare() => ReleaseFile.Try(_path);
 

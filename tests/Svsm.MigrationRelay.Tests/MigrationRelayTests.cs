@@ -384,9 +384,15 @@ public sealed class MigrationRelayTests(LaunchFixture fixture)
 
     internal static async Task UntilAsync(Func<bool> isSo, params Task[] running)
     {
-        while (!isSo())
+        while (true)
         {
-            Assert.DoesNotContain(running, task => task.IsCompleted);
+            bool isOver = running.Any(task => task.IsCompleted);
+            if (isSo())
+            {
+                return;
+            }
+
+            Assert.False(isOver);
             TestContext.Current.CancellationToken.ThrowIfCancellationRequested();
             await Task.Yield();
         }
