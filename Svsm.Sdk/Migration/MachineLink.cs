@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The relay's connection to its machine: the Unix socket behind which the SVSM's channel and the hypervisor's state are. The machine listens. What it says is as
-// untrusted as what comes over the network.
+// The relay's connection to its machine: the Unix socket behind which the SVSM's channel and the hypervisor's state are. The machine listens. What it says is
+// as untrusted as what comes over the network.
 
 using System;
 using System.IO;

@@ -19,8 +19,8 @@ public static class MigrationRelay
     /// <param name="options">Which one, and to whom.</param>
     /// <returns>What became of it.</returns>
     /// <exception cref="SvsmDiagnosticException">
-    /// Nothing has begun: SVSM7101 or SVSM7102 no machine, SVSM7103 it says something that is no frame, SVSM7104 no relay there, SVSM7105 something else there, SVSM7108 the release could not be
-    /// written, SVSM7109 the relay there has another sender.
+    /// Nothing has begun: SVSM7101 or SVSM7102 no machine, SVSM7103 it says something that is no frame, SVSM7104 no relay there, SVSM7105 something else there,
+    /// SVSM7108 the release could not be written, SVSM7109 the relay there has another sender.
     /// </exception>
     public static async Task<RelayOutcome> SendAsync(SendOptions options)
     {
@@ -31,7 +31,9 @@ public static class MigrationRelay
     /// <summary>Receives a guest for a target, or brings it the release from a file.</summary>
     /// <param name="options">Which one, and from whom.</param>
     /// <returns>What became of it.</returns>
-    /// <exception cref="SvsmDiagnosticException">Nothing has begun: SVSM7101 no machine, SVSM7106 it cannot listen there, SVSM7107 the file has no release.</exception>
+    /// <exception cref="SvsmDiagnosticException">
+    /// Nothing has begun: SVSM7101 no machine, SVSM7106 it cannot listen there, SVSM7107 the file has no release.
+    /// </exception>
     public static async Task<RelayOutcome> ReceiveAsync(ReceiveOptions options)
     {
         using var relay = new ReceivingRelay(options);

@@ -28,7 +28,9 @@ internal sealed class PeerCaller(SendOptions options, byte[] id, PeerSession ses
     private string Peer => $"{options.Host}:{options.Port}";
 
     /// <summary>Keeps the session connected. Never returns.</summary>
-    /// <exception cref="SvsmDiagnosticException">SVSM7104: nobody is there, for too long. SVSM7105: it is no relay. SVSM7109: it has another sender.</exception>
+    /// <exception cref="SvsmDiagnosticException">
+    /// SVSM7104: nobody is there, for too long. SVSM7105: it is no relay. SVSM7109: it has another sender.
+    /// </exception>
     public async Task RunAsync(CancellationToken cancellationToken)
     {
         long since = options.Time.GetTimestamp();
@@ -71,7 +73,8 @@ internal sealed class PeerCaller(SendOptions options, byte[] id, PeerSession ses
 
             if (options.Time.GetElapsedTime(since) >= options.Retry)
             {
-                throw SvsmDiagnostics.MigrationPeerUnreachable.Error($"{Peer}: {why.TrimEnd('.')}, for {options.Retry.TotalSeconds:0} s", "'svsm migrate receive' that listens there");
+                throw SvsmDiagnostics.MigrationPeerUnreachable.Error(
+                    $"{Peer}: {why.TrimEnd('.')}, for {options.Retry.TotalSeconds:0} s", "'svsm migrate receive' that listens there");
             }
 
             if (!isTold)
@@ -103,7 +106,8 @@ internal sealed class PeerCaller(SendOptions options, byte[] id, PeerSession ses
 
             if (!answered.Any(value => value != 0))
             {
-                throw SvsmDiagnostics.MigrationSessionRefused.Error($"{Peer} has refused session {Convert.ToHexStringLower(id)}", "a relay that waits for a sender, or for this one");
+                throw SvsmDiagnostics.MigrationSessionRefused.Error(
+                    $"{Peer} has refused session {Convert.ToHexStringLower(id)}", "a relay that waits for a sender, or for this one");
             }
 
             return answered.AsSpan().SequenceEqual(id) && session.CanResume(received)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The receiving relay's side of the connections: it listens. The first sender's session is the only one. Its next connection takes the place of the one before, which may be
-// broken without anybody having noticed. Whoever says something else is turned away, and changes nothing.
+// The receiving relay's side of the connections: it listens. The first sender's session is the only one. Its next connection takes the place of the one before,
+// which may be broken without anybody having noticed. Whoever says something else is turned away, and changes nothing.
 
 using System;
 using System.Collections.Generic;
@@ -95,7 +95,8 @@ internal sealed class PeerListener : IDisposable
             TimeSpan left = isBroken ? _options.Retry - _options.Time.GetElapsedTime(Interlocked.Read(ref _brokenSince)) : Timeout.InfiniteTimeSpan;
             if (isBroken && left <= TimeSpan.Zero)
             {
-                throw SvsmDiagnostics.MigrationPeerUnreachable.Error($"the sender has not come back for {_options.Retry.TotalSeconds:0} s", "'svsm migrate send' that connects again");
+                throw SvsmDiagnostics.MigrationPeerUnreachable.Error(
+                    $"the sender has not come back for {_options.Retry.TotalSeconds:0} s", "'svsm migrate send' that connects again");
             }
 
             try

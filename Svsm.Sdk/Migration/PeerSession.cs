@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// What two relays say to each other, over as many TCP connections as it takes (docs/migration-relays.md, "Between two relays"). Each end numbers the frames that it sends, without
-// a word on the wire, and keeps those that the other one has not acknowledged. A connection begins with a preamble in each direction, which says how many frames have come; so
-// what was lost with the last connection goes again, and nothing goes twice.
+// What two relays say to each other, over as many TCP connections as it takes (docs/migration-relays.md, "Between two relays"). Each end numbers the frames
+// that it sends, without a word on the wire, and keeps those that the other one has not acknowledged. A connection begins with a preamble in each direction,
+// which says how many frames have come; so what was lost with the last connection goes again, and nothing goes twice.
 //
 // Memory is bounded: who sends waits while too much is unacknowledged; who receives reads nothing while the machine takes nothing.
 
@@ -73,7 +73,8 @@ internal sealed class PeerSession
     private readonly Signal _changed = new();
     private readonly Lock _lock = new();
 
-    // Frames that the other end has not acknowledged, from number _acknowledged on; _next is the first of them that this connection has not taken, with number _position.
+    // Frames that the other end has not acknowledged, from number _acknowledged on; _next is the first of them that this connection has not taken, with number
+    // _position.
     private readonly LinkedList<byte[]> _kept = new();
     private LinkedListNode<byte[]>? _next;
     private long _keptBytes;
@@ -140,7 +141,9 @@ internal sealed class PeerSession
         }
     }
 
-    /// <summary>Sends a frame, in its turn. Waits while too much is unacknowledged. If the session is over, or the other end has ended, nothing happens.</summary>
+    /// <summary>
+    /// Sends a frame, in its turn. Waits while too much is unacknowledged. If the session is over, or the other end has ended, nothing happens.
+    /// </summary>
     public async Task SendAsync(RelayFrame frame, CancellationToken cancellationToken)
     {
         while (true)
@@ -179,7 +182,9 @@ internal sealed class PeerSession
     /// <exception cref="ChannelClosedException">The session is over, and everything was taken.</exception>
     public ValueTask<RelayFrame> ReceiveAsync(CancellationToken cancellationToken) => _incoming.Reader.ReadAsync(cancellationToken);
 
-    /// <summary>From here on, what would have to wait is lost. For a migration that is to be cancelled: what the own SVSM says last is behind what nobody takes.</summary>
+    /// <summary>
+    /// From here on, what would have to wait is lost. For a migration that is to be cancelled: what the own SVSM says last is behind what nobody takes.
+    /// </summary>
     public void WaitNever()
     {
         lock (_lock)

@@ -13,8 +13,11 @@ namespace Svsm.Migration.Relay;
 /// <param name="Pages">Pages sent or taken.</param>
 /// <param name="PagesLeft">Pages left.</param>
 /// <param name="Round">The round.</param>
-internal readonly record struct Notice(MigrationState State, MigrationReason Reason, ulong Pages, ulong PagesLeft, uint Round)
+internal sealed record Notice(MigrationState State, MigrationReason Reason, ulong Pages, ulong PagesLeft, uint Round)
 {
+    /// <summary>Nothing was said yet.</summary>
+    public static readonly Notice None = new(MigrationState.Idle, MigrationReason.None, 0, 0, 0);
+
     /// <summary>Bytes of it.</summary>
     public const int Length = 32;
 
@@ -25,7 +28,7 @@ internal readonly record struct Notice(MigrationState State, MigrationReason Rea
     /// <returns>False: it is none.</returns>
     public static bool TryRead(ReadOnlySpan<byte> bytes, out Notice notice)
     {
-        notice = default;
+        notice = None;
         if (bytes.Length != Length || bytes[0] != Verb || bytes[1] > (byte)MigrationState.Aborted || bytes[2] > (byte)MigrationReason.Failed)
         {
             return false;

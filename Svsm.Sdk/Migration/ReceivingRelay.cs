@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The relay of the target. The hypervisor's state goes to its machine, and nothing behind it is passed on before the machine has taken it: so the target is not released into a
-// machine whose devices are not those of the guest. In place of another relay there can be the file of a release.
+// The relay of the target. The hypervisor's state goes to its machine, and nothing behind it is passed on before the machine has taken it: so the target is not
+// released into a machine whose devices are not those of the guest. In place of another relay there can be the file of a release.
 
 using System;
 using System.Collections.Generic;
@@ -36,7 +36,8 @@ internal sealed class ReceivingRelay : RelayRun
 
     // A target that holds everything, and does not know what the source has done since, must be taken for the only one.
     private protected override bool IsGone =>
-        Own.State == MigrationState.Ended || (IsHeld && Peer.State != MigrationState.Aborted) || Peer.State is MigrationState.HandedOver or MigrationState.Ended || IsFromFile;
+        IsFromFile || Own.State == MigrationState.Ended || (IsHeld && Peer.State != MigrationState.Aborted)
+        || Peer.State is MigrationState.HandedOver or MigrationState.Ended;
 
     private protected override bool MayCancel => !IsFromFile;
 
@@ -119,7 +120,8 @@ internal sealed class ReceivingRelay : RelayRun
 
         if (!IsHeld)
         {
-            throw SvsmDiagnostics.MigrationTargetNotHeld.Error($"'{_options.Machine}': the target's state is {(int)Own.State} ({Own.State})", "6: a target that holds its guest");
+            throw SvsmDiagnostics.MigrationTargetNotHeld.Error(
+                $"'{_options.Machine}': the target's state is {(int)Own.State} ({Own.State})", "6: a target that holds its guest");
         }
 
         foreach (RelayFrame frame in (IEnumerable<RelayFrame>)[.. file.State, file.Release])
@@ -212,8 +214,10 @@ internal sealed class ReceivingRelay : RelayRun
 
         if (why.Length != 0)
         {
+            Fail(SvsmDiagnostics.MigrationStateFailed.Error(
+                $"'{_options.Machine}' has not taken it: {why}", "a target's hypervisor that takes the state of the source's"));
             _isRefused = true;
-            throw SvsmDiagnostics.MigrationStateFailed.Error($"'{_options.Machine}' has not taken it: {why}", "a target's hypervisor that takes the state of the source's");
+            throw Failure!;
         }
     }
 }

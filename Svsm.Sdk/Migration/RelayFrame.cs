@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Frames over streams, for all that a relay talks to, and for its files: u32 bytes of the contents, u8 kind, three zero bytes, contents (docs/migration-protocol.md,
-// "Messages"). A frame is kept as the bytes that it came in, because it goes on unchanged.
+// Frames over streams, for all that a relay talks to, and for its files: u32 bytes of the contents, u8 kind, three zero bytes, contents
+// (docs/migration-protocol.md, "Messages"). A frame is kept as the bytes that it came in, because it goes on unchanged.
 
 using System;
 using System.Buffers.Binary;
@@ -31,7 +31,8 @@ internal readonly record struct RelayFrame(byte[] Bytes)
     public byte Verb => Bytes.Length > HeadLength ? Bytes[HeadLength] : (byte)0;
 
     /// <summary>Of a record: its type, which is in the clear. Nobody vouches for it.</summary>
-    public RecordType RecordType => Kind == FrameKind.Record && Contents.Length > MigrationFormat.TypeOffset ? (RecordType)Contents[MigrationFormat.TypeOffset] : RecordType.None;
+    public RecordType RecordType =>
+        Kind == FrameKind.Record && Contents.Length > MigrationFormat.TypeOffset ? (RecordType)Contents[MigrationFormat.TypeOffset] : RecordType.None;
 
     /// <summary>Makes a frame.</summary>
     /// <param name="kind">What it is.</param>

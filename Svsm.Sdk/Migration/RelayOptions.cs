@@ -44,7 +44,9 @@ public sealed record SendOptions : RelayOptions
     /// <summary>Its TCP port.</summary>
     public required int Port { get; init; }
 
-    /// <summary>Where the release goes: a file that is not there yet. Without it: <c>migration-</c>, the session's number, <c>.release</c> in the current folder.</summary>
+    /// <summary>
+    /// Where the release goes: a file that is not there yet. Without it: <c>migration-</c>, the session's number, <c>.release</c> in the current folder.
+    /// </summary>
     public string? ReleaseFile { get; init; }
 }
 
@@ -120,7 +122,15 @@ internal sealed record RelayLimits
 /// <param name="BytesPerSecond">How fast bytes go to the target's side.</param>
 /// <param name="Downtime">How long the guest would rest if it was stopped now; null: not to be told.</param>
 public sealed record RelayProgress(
-    MigrationState Source, MigrationState Target, ulong Pages, ulong PagesLeft, uint Round, double PagesPerSecond, double DirtiedPerSecond, double BytesPerSecond, TimeSpan? Downtime);
+    MigrationState Source,
+    MigrationState Target,
+    ulong Pages,
+    ulong PagesLeft,
+    uint Round,
+    double PagesPerSecond,
+    double DirtiedPerSecond,
+    double BytesPerSecond,
+    TimeSpan? Downtime);
 
 /// <summary>How it ended, as far as the relay knows.</summary>
 public enum RelayEnding

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// What both relays do: two loops carry, one from the machine to the other relay and one back; a third keeps the other relay connected; and one place (Judge) decides from what all of
-// them have seen whether the SVSM is to be asked to cancel, and when it is over. Each stage but the work itself has a time limit. The relays are the host's: nothing that they are told
-// is believed further than for what to show, and nothing that they do can run a guest twice.
+// What both relays do: two loops carry, one from the machine to the other relay and one back; a third keeps the other relay connected; and one place (Judge)
+// decides from what all of them have seen whether the SVSM is to be asked to cancel, and when it is over. Each stage but the work itself has a time limit. The
+// relays are the host's: nothing that they are told is believed further than for what to show, and nothing that they do can run a guest twice.
 
 using System;
 using System.Collections.Generic;
+using System.Globalization;
 using System.Text;
 using System.Threading;
 using System.Threading.Channels;
@@ -78,10 +79,10 @@ internal abstract class RelayRun : IDisposable
     private protected CancellationToken Stop => _stop.Token;
 
     /// <summary>What the own SVSM has said last.</summary>
-    private protected Notice Own { get; private set; }
+    private protected Notice Own { get; private set; } = Notice.None;
 
     /// <summary>What the other SVSM has said last, if its relay tells the truth.</summary>
-    private protected Notice Peer { get; private set; }
+    private protected Notice Peer { get; private set; } = Notice.None;
 
     /// <summary>What this relay has found wrong first.</summary>
     private protected SvsmDiagnosticException? Failure { get; private set; }
@@ -213,7 +214,8 @@ internal abstract class RelayRun : IDisposable
         }
     }
 
-    private protected static SvsmDiagnosticException PeerMalformed(string seen) => SvsmDiagnostics.MigrationPeerMalformed.Error(seen, "what docs/migration-relays.md says");
+    private protected static SvsmDiagnosticException PeerMalformed(string seen) =>
+        SvsmDiagnostics.MigrationPeerMalformed.Error(seen, "what docs/migration-relays.md says");
 
     /// <summary>What a hostile program has written for people, as text that does nothing to a terminal.</summary>
     private protected static string Printable(ReadOnlySpan<byte> bytes)
@@ -221,7 +223,7 @@ internal abstract class RelayRun : IDisposable
         char[] text = Encoding.UTF8.GetString(bytes[..Math.Min(bytes.Length, MaxWords)]).ToCharArray();
         for (int i = 0; i < text.Length; i++)
         {
-            text[i] = char.IsControl(text[i]) || char.IsSurrogate(text[i]) || char.GetUnicodeCategory(text[i]) == System.Globalization.UnicodeCategory.Format ? '?' : text[i];
+            text[i] = char.IsControl(text[i]) || char.IsSurrogate(text[i]) || char.GetUnicodeCategory(text[i]) == UnicodeCategory.Format ? '?' : text[i];
         }
 
         return new string(text).Trim();
@@ -296,12 +298,13 @@ internal abstract class RelayRun : IDisposable
         }
         catch (SvsmDiagnosticException e)
         {
-            IsMachineOver = true;
+            // In this order: who sees that it is over, sees why.
             if (!MayMachineGo)
             {
                 Fail(e);
             }
 
+            IsMachineOver = true;
             Change();
         }
         catch (OperationCanceledException)
@@ -453,7 +456,8 @@ internal abstract class RelayRun : IDisposable
         if (stage is RelayStage.Beginning or RelayStage.Cancelling)
         {
             Fail(SvsmDiagnostics.MigrationSvsmSilent.Error(
-                $"'{_options.Machine}': no word of the SVSM for {limit.TotalSeconds:0} s", $"the channel of an SVSM that {(Role == MigrationRole.Source ? "has a guest" : "waits for one")}"));
+                $"'{_options.Machine}': no word of the SVSM for {limit.TotalSeconds:0} s",
+                $"the channel of an SVSM that {(Role == MigrationRole.Source ? "has a guest" : "waits for one")}"));
         }
     }
 
@@ -465,8 +469,9 @@ internal abstract class RelayRun : IDisposable
         }
         catch (SvsmDiagnosticException e)
         {
-            IsMachineOver = true;
             Fail(e);
+            IsMachineOver = true;
+            Change();
         }
     }
 

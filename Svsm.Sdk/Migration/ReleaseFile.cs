@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The state of the hypervisor, as frames of kind 4 carry it, and the file that the sending relay keeps of it and of RELEASE, for the operator who brings both to the target by
-// hand. The file is frames, one behind the other, as they go over the wire (docs/migration-relays.md):
+// The state of the hypervisor, as frames of kind 4 carry it, and the file that the sending relay keeps of it and of RELEASE, for the operator who brings both
+// to the target by hand. The file is frames, one behind the other, as they go over the wire (docs/migration-relays.md):
 //
 //   kind 4, 81 and up to 64 KiB of the state: any number of them
 //   kind 4, 82, u64 bytes of the state, SHA-256 of the state
 //   kind 2, the record RELEASE
 //
-// Without the first two if the machine has not given its state. None of it is secret, and only the one target can use the release; but whoever has lost it has lost the guest.
+// Without the first two if the machine has not given its state. None of it is secret, and only the one target can use the release; but whoever has lost it has
+// lost the guest.
 
 using System;
 using System.Buffers.Binary;
@@ -109,12 +110,15 @@ internal static class ReleaseFile
     public const int ReleaseLength = MigrationFormat.HeadLength + MigrationFormat.DigestLength + MigrationFormat.TagLength;
 
     /// <summary>Makes sure that a file can be made there, before it matters.</summary>
-    /// <exception cref="SvsmDiagnosticException">SVSM7108: it cannot, or something is there: perhaps the release of a guest that still waits for it.</exception>
+    /// <exception cref="SvsmDiagnosticException">
+    /// SVSM7108: it cannot, or something is there: perhaps the release of a guest that still waits for it.
+    /// </exception>
     public static void Try(string path)
     {
         try
         {
-            using var probe = new FileStream(path, new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, Options = FileOptions.DeleteOnClose });
+            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, Options = FileOptions.DeleteOnClose };
+            using var probe = new FileStream(path, options);
         }
         catch (Exception e) when (IsOfFiles(e))
         {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The relay of the source. What it does beyond carrying is at the hand-over: when RELEASE comes from the SVSM, the guest can run nowhere without it. So the relay asks its machine for
-// the hypervisor's state, writes both to a file, and that to the disk, and then passes both on, the state first.
+// The relay of the source. What it does beyond carrying is at the hand-over: when RELEASE comes from the SVSM, the guest can run nowhere without it. So the
+// relay asks its machine for the hypervisor's state, writes both to a file, and that to the disk, and then passes both on, the state first.
 
 using System;
 using System.Collections.Generic;
@@ -169,8 +169,10 @@ internal sealed class SendingRelay : RelayRun
 
         if (why.Length != 0)
         {
+            Fail(SvsmDiagnostics.MigrationStateFailed.Error(
+                $"'{_options.Machine}' has not given it: {why}", "the state of a source's hypervisor, with its length and SHA-256"));
             _isKeptBack = true;
-            Fail(SvsmDiagnostics.MigrationStateFailed.Error($"'{_options.Machine}' has not given it: {why}", "the state of a source's hypervisor, with its length and SHA-256"));
+            Change();
         }
         else
         {

@@ -7,7 +7,8 @@ using System.Threading.Tasks;
 namespace Svsm.Migration.Relay;
 
 /// <summary>
-/// Says that something has changed. Whoever waits takes <see cref="Changed"/> first, then looks whether what he waits for is so, and then awaits it: so nothing is missed.
+/// Says that something has changed. Whoever waits takes <see cref="Changed"/> first, then looks whether what he waits for is so, and then awaits it: so nothing
+/// is missed.
 /// </summary>
 internal sealed class Signal
 {

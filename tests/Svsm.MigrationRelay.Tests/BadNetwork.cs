@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The network between the relays, as a test wants it: it passes bytes on in pieces, and breaks connections, also in the middle of a frame, after a number of bytes that is drawn from
-// a seed. What it has taken and not passed on when it breaks is lost.
+// The network between the relays, as a test wants it: it passes bytes on in pieces, and breaks connections, also in the middle of a frame, after a number of
+// bytes that is drawn from a seed. What it has taken and not passed on when it breaks is lost.
 
 using System;
 using System.Collections.Concurrent;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// A machine as a relay sees it: a Unix socket with one end of the protocol behind it, which is driven as MigrationModule drives it, and a hypervisor that has a state. One relay at a
-// time; the next one is accepted when the last one has gone.
+// A machine as a relay sees it: a Unix socket with one end of the protocol behind it, which is driven as MigrationModule drives it, and a hypervisor that has a
+// state. One relay at a time; the next one is accepted when the last one has gone.
 
 using System;
 using System.Buffers.Binary;
@@ -21,6 +21,24 @@ using Svsm.Migration.Tests;
 using Xunit;
 
 namespace Svsm.MigrationRelay.Tests;
+
+/// <summary>What a machine does about its state.</summary>
+internal enum StateFault
+{
+    None,
+
+    /// <summary>It says nothing.</summary>
+    Silent,
+
+    /// <summary>It goes off.</summary>
+    Off,
+
+    /// <summary>It goes off when it has given it.</summary>
+    OffBehind,
+
+    /// <summary>Its sum is another one.</summary>
+    Wrong,
+}
 
 /// <summary>A machine with one end.</summary>
 internal sealed class FakeMachine : IAsyncDisposable
@@ -58,6 +76,9 @@ internal sealed class FakeMachine : IAsyncDisposable
 
     /// <summary>Why the source's machine gives no state.</summary>
     public string? Unavailable { get; set; }
+
+    /// <summary>What the source's machine does when it is asked for its state, in place of giving it.</summary>
+    public StateFault Fault { get; init; }
 
     /// <summary>Why the target's machine takes no state.</summary>
     public string? Refuses { get; set; }
@@ -283,12 +304,28 @@ internal sealed class FakeMachine : IAsyncDisposable
                     break;
                 }
 
+                if (Fault == StateFault.Off)
+                {
+                    await _off.CancelAsync();
+                }
+
+                if (Fault is StateFault.Silent or StateFault.Off)
+                {
+                    break;
+                }
+
                 foreach (byte[] part in State.Chunk(0x1_0000))
                 {
                     await stream.WriteAsync(Bytes(4, [0x81, .. part]), cancellationToken);
                 }
 
-                await stream.WriteAsync(Bytes(4, [0x82, .. BitConverter.GetBytes((ulong)State.Length), .. SHA256.HashData(State)]), cancellationToken);
+                byte[] sum = Fault == StateFault.Wrong ? new byte[32] : SHA256.HashData(State);
+                await stream.WriteAsync(Bytes(4, [0x82, .. BitConverter.GetBytes((ulong)State.Length), .. sum]), cancellationToken);
+                if (Fault == StateFault.OffBehind)
+                {
+                    await _off.CancelAsync();
+                }
+
                 break;
             case 0x81:
                 _state.AddRange(contents[1..]);
@@ -300,6 +337,11 @@ internal sealed class FakeMachine : IAsyncDisposable
                 Assert.Equal((ulong)state.Length, BitConverter.ToUInt64(contents, 1));
                 Assert.Equal(SHA256.HashData(state), contents[9..]);
                 Assert.NotEqual(MigrationState.Ended, _end.State);
+                if (Fault == StateFault.Silent)
+                {
+                    break;
+                }
+
                 if (Refuses is string reason)
                 {
                     await stream.WriteAsync(Bytes(4, [0x84, .. Encoding.UTF8.GetBytes(reason)]), cancellationToken);

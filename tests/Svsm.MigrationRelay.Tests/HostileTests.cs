@@ -33,8 +33,10 @@ public sealed class HostileTests(LaunchFixture fixture)
     };
 
     /// <summary>What a machine cannot say.</summary>
-    public static TheoryData<string> MachineGarbage => new("08110100" + "02000000", "00000000" + "00000000", "01000000" + "0900000000", "01000000" + "02010000FF", "01000000" + "0300000081", "01000000" + "0400000082",
-        "01000000" + "0500000003", "20000000" + "03000000" + "8109" + new string('0', 60), "FFFFFFFFFFFFFFFFFFFFFFFF");
+    public static TheoryData<string> MachineGarbage => new(
+        "08110100" + "02000000", "00000000" + "00000000", "01000000" + "0900000000", "01000000" + "02010000FF",
+        "01000000" + "0300000081", "01000000" + "0400000082", "01000000" + "0500000003",
+        "20000000" + "03000000" + "8109" + new string('0', 60), "FFFFFFFFFFFFFFFFFFFFFFFF");
 
     [Theory]
     [MemberData(nameof(MachineGarbage))]
@@ -88,9 +90,15 @@ public sealed class HostileTests(LaunchFixture fixture)
     {
         await using var harness = new RelayHarness(fixture);
 
-        Assert.Equal("SVSM7101", (await Assert.ThrowsAsync<SvsmDiagnosticException>(() => harness.SendAsync(1, harness.At("none")))).Diagnostic.Code);
-        Assert.Equal("SVSM7101", (await Assert.ThrowsAsync<SvsmDiagnosticException>(async () => await harness.ReceiveAsync(harness.At("none")))).Diagnostic.Code);
-        Assert.Equal("SVSM7101", (await Assert.ThrowsAsync<SvsmDiagnosticException>(() => harness.SendAsync(1, harness.At(new string('x', 200))))).Diagnostic.Code);
+        foreach (Func<Task> relay in (Func<Task>[])
+        [
+            () => harness.SendAsync(1, harness.At("none")),
+            () => harness.ReceiveAsync(harness.At("none")),
+            () => harness.SendAsync(1, harness.At(new string('x', 200))),
+        ])
+        {
+            Assert.Equal("SVSM7101", (await Assert.ThrowsAsync<SvsmDiagnosticException>(relay)).Diagnostic.Code);
+        }
     }
 
     [Fact]
@@ -148,7 +156,10 @@ public sealed class HostileTests(LaunchFixture fixture)
     [Fact]
     public async Task Receiver_Strangers_AreTurnedAway()
     {
-        await using var harness = new RelayHarness(fixture, pages: 400, source: h => new FakeMachine(h.At("source"), h.Source, h.Guest, h.BeginSource) { Works = () => h.Source.PagesSent < 100 });
+        await using var harness = new RelayHarness(fixture, pages: 400, source: h => new FakeMachine(h.At("source"), h.Source, h.Guest, h.BeginSource)
+        {
+            Works = () => h.Source.PagesSent < 100,
+        });
         (Task<RelayOutcome> receive, IPEndPoint address) = await harness.ReceiveAsync();
         List<Socket> open = [];
         for (int i = 0; i < 30; i++)
@@ -179,7 +190,9 @@ public sealed class HostileTests(LaunchFixture fixture)
     }
 
     /// <summary>What comes behind a good preamble, and is not what a relay says.</summary>
-    public static TheoryData<string> PeerGarbage => new("08110100" + "02000000", "20000000" + "03000000" + "8104" + new string('0', 60), "01000000" + "0500000077", "09000000" + "05000000" + "01FFFFFFFF00000000",
+    public static TheoryData<string> PeerGarbage => new(
+        "08110100" + "02000000", "20000000" + "03000000" + "8104" + new string('0', 60), "01000000" + "0500000077",
+        "09000000" + "05000000" + "01FFFFFFFF00000000",
         "08000000" + "05000000" + "0100000000000000", "01000000" + "0400000001", "03000000" + "0500000002FFFF", "FFFFFFFFFFFFFFFFFFFFFFFF");
 
     [Theory]
@@ -265,7 +278,11 @@ public sealed class HostileTests(LaunchFixture fixture)
     [Fact]
     public async Task Sender_PeerFallsSilent_EndsIt()
     {
-        await using var harness = new RelayHarness(fixture) { Limits = s_short with { Silence = TimeSpan.FromMilliseconds(200), Handshake = TimeSpan.FromMilliseconds(200) }, Retry = TimeSpan.Zero };
+        await using var harness = new RelayHarness(fixture)
+        {
+            Limits = s_short with { Silence = TimeSpan.FromMilliseconds(200), Handshake = TimeSpan.FromMilliseconds(200) },
+            Retry = TimeSpan.Zero,
+        };
         int connections = 0;
         await using var hostile = new RawEnd(null, async (stream, end) =>
         {
@@ -312,7 +329,11 @@ public sealed class HostileTests(LaunchFixture fixture)
         {
             var random = new Random(seed);
             byte[] bytes = [.. Enumerable.Range(0, 40).SelectMany(_ => RandomFrame(random))];
-            await using var harness = new RelayHarness(fixture) { Limits = s_short with { MachineState = TimeSpan.FromMilliseconds(200) }, Retry = TimeSpan.Zero };
+            await using var harness = new RelayHarness(fixture)
+            {
+                Limits = s_short with { MachineState = TimeSpan.FromMilliseconds(200) },
+                Retry = TimeSpan.Zero,
+            };
             await using (var hostile = new RawEnd(null, async (stream, end) =>
             {
                 await stream.WriteAsync(await RawEnd.ReadAsync(stream, 32, end), end);

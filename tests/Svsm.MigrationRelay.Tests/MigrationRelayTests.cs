@@ -315,6 +315,67 @@ public sealed class MigrationRelayTests(LaunchFixture fixture)
         Assert.False(harness.TargetGuest.IsRunning);
     }
 
+    // RELEASE is with the relay; the machine gives no state, or a wrong one. The file has the release alone.
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(4)]
+    public async Task State_NotGiven_KeepsTheReleaseInTheFile(int fault)
+    {
+        await using var harness = new RelayHarness(fixture, source: h => new FakeMachine(h.At("source"), h.Source, h.Guest, h.BeginSource)
+        {
+            State = h.State,
+            Fault = (StateFault)fault,
+        });
+        harness.Limits = harness.Limits with { MachineState = TimeSpan.FromMilliseconds(300) };
+
+        (RelayOutcome sent, RelayOutcome received) = await harness.MoveAsync();
+
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, sent);
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, received);
+        Assert.Equal("SVSM7110", sent.Failure?.Diagnostic.Code);
+        Assert.Equal(96, new FileInfo(sent.ReleaseFile!).Length);
+        Assert.False(harness.TargetGuest.IsRunning);
+
+        // An operator may do without it.
+        RelayHarness.AssertEnding(RelayEnding.Running, await harness.ReleaseAsync(sent.ReleaseFile!));
+        Assert.True(harness.TargetGuest.IsRunning);
+        Assert.Null(harness.TargetMachine.Taken);
+    }
+
+    [Fact]
+    public async Task State_NoAnswerOfTheTarget_KeepsTheReleaseBack()
+    {
+        await using var harness = new RelayHarness(fixture, target: h =>
+            new FakeMachine(h.At("target"), h.Target, null, h.BeginTarget) { Fault = StateFault.Silent });
+        harness.Limits = harness.Limits with { MachineState = TimeSpan.FromMilliseconds(300) };
+
+        (RelayOutcome sent, RelayOutcome received) = await harness.MoveAsync();
+
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, sent);
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, received);
+        Assert.Equal("SVSM7110", received.Failure?.Diagnostic.Code);
+        Assert.False(harness.TargetGuest.IsRunning);
+    }
+
+    // When the relay has state and release, the source's machine may go: nothing of it is needed any more.
+    [Fact]
+    public async Task SourceMachine_GoneBehindTheState_RunsAtTheTarget()
+    {
+        await using var harness = new RelayHarness(fixture, source: h => new FakeMachine(h.At("source"), h.Source, h.Guest, h.BeginSource)
+        {
+            State = h.State,
+            Fault = StateFault.OffBehind,
+        });
+
+        (RelayOutcome sent, RelayOutcome received) = await harness.MoveAsync();
+
+        RelayHarness.AssertEnding(RelayEnding.Running, sent);
+        RelayHarness.AssertEnding(RelayEnding.Running, received);
+        Assert.True(harness.TargetGuest.IsRunning);
+        Assert.Equal(harness.State, harness.TargetMachine.Taken);
+    }
+
     // The source's machine goes off with RELEASE on its way: the relay has it, or the guest is lost.
     [Theory]
     [InlineData(RecordType.Offer)]
@@ -344,7 +405,10 @@ public sealed class MigrationRelayTests(LaunchFixture fixture)
     [InlineData(RecordType.Running)]
     public async Task TargetMachine_Gone_IsTold(RecordType at)
     {
-        await using var harness = new RelayHarness(fixture, target: h => new FakeMachine(h.At("target"), h.Target, null, h.BeginTarget) { Goes = frame => TestMigration.TypeOf(frame) != at });
+        await using var harness = new RelayHarness(fixture, target: h => new FakeMachine(h.At("target"), h.Target, null, h.BeginTarget)
+        {
+            Goes = frame => TestMigration.TypeOf(frame) != at,
+        });
 
         (RelayOutcome sent, RelayOutcome received) = await harness.MoveAsync();
 

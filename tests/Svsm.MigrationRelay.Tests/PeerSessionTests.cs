@@ -134,7 +134,7 @@ public sealed class PeerSessionTests
         await AssertBadAsync([.. part.Bytes, .. release.Bytes], 100);
         await AssertBadAsync([.. good, .. release.Bytes], 100);
         File.Delete(path);
-        Assert.Equal("SVSM7107", (await Assert.ThrowsAsync<SvsmDiagnosticException>(() => ReleaseFile.ReadAsync(path, 100, CancellationToken.None))).Diagnostic.Code);
+        await AssertNamedAsync(100);
 
         // Alone, for machines that give no state.
         ReleaseFile.Write(path, [], release);
@@ -145,7 +145,13 @@ public sealed class PeerSessionTests
         async Task AssertBadAsync(byte[] bytes, int limit)
         {
             File.WriteAllBytes(path, bytes);
-            Assert.Equal("SVSM7107", (await Assert.ThrowsAsync<SvsmDiagnosticException>(() => ReleaseFile.ReadAsync(path, limit, CancellationToken.None))).Diagnostic.Code);
+            await AssertNamedAsync(limit);
+        }
+
+        async Task AssertNamedAsync(int limit)
+        {
+            var failure = await Assert.ThrowsAsync<SvsmDiagnosticException>(() => ReleaseFile.ReadAsync(path, limit, CancellationToken.None));
+            Assert.Equal("SVSM7107", failure.Diagnostic.Code);
         }
     }
 

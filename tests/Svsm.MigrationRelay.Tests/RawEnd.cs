@@ -28,7 +28,9 @@ internal sealed class RawEnd : IAsyncDisposable
     public RawEnd(string? path, Func<NetworkStream, CancellationToken, Task> talk)
     {
         _path = path;
-        _listener = path is null ? new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) : new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        _listener = path is null
+            ? new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)
+            : new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         _listener.Bind(path is null ? new IPEndPoint(IPAddress.Loopback, 0) : new UnixDomainSocketEndPoint(path));
         _listener.Listen();
         _running = Task.Run(() => RunAsync(talk));

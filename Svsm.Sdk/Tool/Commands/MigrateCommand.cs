@@ -21,7 +21,8 @@ internal static class MigrateCommand
     private static readonly TimeSpan s_lineEvery = TimeSpan.FromSeconds(5);
 
     /// <summary>Sends the guest of a source.</summary>
-    public static Task<int> SendAsync(ToolConsole console, string machine, (string Host, int Port) to, string? release, TimeSpan retry, bool json, CancellationToken cancellationToken) =>
+    public static Task<int> SendAsync(
+        ToolConsole console, string machine, (string Host, int Port) to, string? release, TimeSpan retry, bool json, CancellationToken cancellationToken) =>
         RunAsync(console, MigrationRole.Source, machine, json, (follow, end) => MigrationRelay.SendAsync(new SendOptions
         {
             Machine = machine,
@@ -36,7 +37,8 @@ internal static class MigrateCommand
         }), cancellationToken);
 
     /// <summary>Receives a guest for a target, or brings it the release.</summary>
-    public static Task<int> ReceiveAsync(ToolConsole console, string machine, IPEndPoint? listen, string? release, TimeSpan retry, bool json, CancellationToken cancellationToken) =>
+    public static Task<int> ReceiveAsync(
+        ToolConsole console, string machine, IPEndPoint? listen, string? release, TimeSpan retry, bool json, CancellationToken cancellationToken) =>
         RunAsync(console, MigrationRole.Target, machine, json, (follow, end) => MigrationRelay.ReceiveAsync(new ReceiveOptions
         {
             Machine = machine,
@@ -80,7 +82,9 @@ internal static class MigrateCommand
     {
         bool isMachineGone = outcome.Failure?.Diagnostic == SvsmDiagnostics.MigrationMachineGone;
         bool isTargetLost = outcome.Target == MigrationState.Aborted
-            || (role == MigrationRole.Target ? isMachineGone : outcome.PeerWords.StartsWith(SvsmDiagnostics.MigrationMachineGone.Code, StringComparison.Ordinal));
+            || (role == MigrationRole.Target
+                ? isMachineGone
+                : outcome.PeerWords.StartsWith(SvsmDiagnostics.MigrationMachineGone.Code, StringComparison.Ordinal));
         string receive = $"svsm migrate receive --machine {(role == MigrationRole.Target ? machine : "SOCKET")} --release {outcome.ReleaseFile ?? "FILE"}";
         return outcome.Ending switch
         {
@@ -90,8 +94,10 @@ internal static class MigrateCommand
             RelayEnding.Aborted => ("it runs, or goes on, at the source", "nothing; the target can be thrown away, and another try takes a new one"),
             _ when isTargetLost => ("it is lost, if the target's machine is", "see whether the target still runs; if not, start the guest anew from its disks"),
             _ when role == MigrationRole.Source && outcome.ReleaseFile is null => (
-                "the source has given up, or may have; the release is not here", "leave both VMs alone, and start both relays anew: the source's SVSM says the release again"),
-            _ when role == MigrationRole.Source => ("it is whole at the target, and waits for its release", $"bring {outcome.ReleaseFile} to the target's host: {receive}"),
+                "the source has given up, or may have; the release is not here",
+                "leave both VMs alone, and start both relays anew: the source's SVSM says the release again"),
+            _ when role == MigrationRole.Source => (
+                "it is whole at the target, and waits for its release", $"bring {outcome.ReleaseFile} to the target's host: {receive}"),
             _ when outcome.Target == MigrationState.HandedOver => (
                 "it is whole at the target, and waits for its release, if the source has given up",
                 outcome.Source is MigrationState.HandedOver or MigrationState.Idle || outcome.ReleaseFile is not null
@@ -102,7 +108,12 @@ internal static class MigrateCommand
     }
 
     private static async Task<int> RunAsync(
-        ToolConsole console, MigrationRole role, string machine, bool json, Func<Follower, CancellationToken, Task<RelayOutcome>> run, CancellationToken cancellationToken)
+        ToolConsole console,
+        MigrationRole role,
+        string machine,
+        bool json,
+        Func<Follower, CancellationToken, Task<RelayOutcome>> run,
+        CancellationToken cancellationToken)
     {
         using var end = new CancellationTokenSource();
         int signals = 0;
@@ -122,7 +133,8 @@ internal static class MigrateCommand
         RelayOutcome outcome = await console.FollowAsync("connecting", async (line, status) =>
         {
             var follow = new Follower(line, status);
-            using CancellationTokenRegistration told = cancellationToken.Register(() => follow.Line("asking the SVSM to cancel; once more ends the relay at once"));
+            using CancellationTokenRegistration told = cancellationToken.Register(
+                () => follow.Line("asking the SVSM to cancel; once more ends the relay at once"));
             return await run(follow, end.Token).ConfigureAwait(false);
         }).ConfigureAwait(false);
         if (outcome.Failure is not null)
@@ -203,7 +215,10 @@ internal static class MigrateCommand
 
         output.Write(string.Create(
             CultureInfo.InvariantCulture,
-            $"pages {outcome.Pages} in {outcome.Rounds} rounds; {Units.Size((ulong)outcome.BytesSent)} sent, {Units.Size((ulong)outcome.BytesReceived)} received in {outcome.Elapsed.TotalSeconds:0.0} s\n"));
+            $"pages {outcome.Pages} in {outcome.Rounds} rounds; "));
+        output.Write(string.Create(
+            CultureInfo.InvariantCulture,
+            $"{Units.Size((ulong)outcome.BytesSent)} sent, {Units.Size((ulong)outcome.BytesReceived)} received in {outcome.Elapsed.TotalSeconds:0.0} s\n"));
         if (outcome.Downtime is TimeSpan rest)
         {
             output.Write(string.Create(CultureInfo.InvariantCulture, $"the guest rested for {rest.TotalSeconds:0.000} s, as seen here\n"));
@@ -235,7 +250,8 @@ internal static class MigrateCommand
             string text = progress.Source is MigrationState.Copying or MigrationState.Rest
                 ? string.Create(
                     CultureInfo.InvariantCulture,
-                    $"{states}: round {progress.Round}, {progress.Pages} pages sent, {progress.PagesLeft} left, {progress.DirtiedPerSecond:0} pages/s written again, {Units.Size((ulong)progress.BytesPerSecond)}/s")
+                    $"{states}: round {progress.Round}, {progress.Pages} pages sent, {progress.PagesLeft} left, {progress.DirtiedPerSecond:0}")
+                    + $" pages/s written again, {Units.Size((ulong)progress.BytesPerSecond)}/s"
                     + (progress.Downtime is TimeSpan rest ? string.Create(CultureInfo.InvariantCulture, $", rest of {rest.TotalSeconds:0.00} s") : "")
                 : states;
             if (status is not null)
