@@ -55,7 +55,7 @@ internal static class MigrateCommand
     /// <summary>What a reason means, for people.</summary>
     internal static string Meaning(MigrationReason reason) => reason switch
     {
-        MigrationReason.None => "the relay does not know why",
+        MigrationReason.None => "no reason was heard",
         MigrationReason.Cancelled => "it was cancelled",
         MigrationReason.Silence => "the other SVSM was silent for too long",
         MigrationReason.Malformed => "a message was none, or not the one that was due",
@@ -205,7 +205,9 @@ internal static class MigrateCommand
         output.Write($"source {source}, target {target}\n");
         if (isAborted)
         {
-            output.Write($"aborted: {outcome.Reason}, {Meaning(outcome.Reason)}\n");
+            output.Write(outcome.Reason == MigrationReason.None
+                ? "the relay has ended before an SVSM has said that it aborts\n"
+                : $"aborted: {outcome.Reason}, {Meaning(outcome.Reason)}\n");
         }
 
         if (outcome.PeerWords.Length != 0)
