@@ -514,8 +514,9 @@ internal abstract class RelayRun : IDisposable
         return new RelayOutcome
         {
             Ending = ending,
-            Source = source.State,
-            Target = target.State == MigrationState.Idle && IsRunningSeen ? MigrationState.Ended : target.State,
+            // A target that runs says more than the last notices, which may be behind it.
+            Source = IsRunningSeen ? MigrationState.Ended : source.State,
+            Target = IsRunningSeen ? MigrationState.Ended : target.State,
             Reason = ending == RelayEnding.Aborted ? (!_hasBegun ? MigrationReason.Cancelled : reason) : MigrationReason.None,
             Failure = ending == RelayEnding.Running ? null : Failure,
             PeerWords = ending == RelayEnding.Running ? "" : PeerWords,
