@@ -111,7 +111,7 @@ public sealed class MigrationModule : SvsmModule
         }
         while (hasWorked && Stopwatch.GetElapsedTime(start) < s_slice);
 
-        bool isUnderWay = _end is not null && _end.State is not (MigrationState.Idle or MigrationState.Aborted or MigrationState.Ended);
+        bool isUnderWay = _end is { IsIdle: false } && _end.State is not (MigrationState.Aborted or MigrationState.Ended);
         return hasWorked ? TimeSpan.Zero
             : isUnderWay || !_channel.IsEmpty ? TimeSpan.FromMilliseconds(_channel.IsEmpty ? 10 : 1)
             : _target is { IsCleared: true } ? EndOfVm()

@@ -117,10 +117,13 @@ public abstract class MigrationEnd : IDisposable
         }
     }
 
-    /// <summary>Aborts if the other end has been silent for too long. Nothing that is handed over has a time limit.</summary>
+    /// <summary>Nothing is due: a source was not told to begin, or no source has called a target yet.</summary>
+    public bool IsIdle => State == MigrationState.Idle || (Role == MigrationRole.Target && State == MigrationState.Greeting);
+
+    /// <summary>Aborts if the other end has been silent for too long. Nothing that is handed over has a time limit, and a target waits for its source.</summary>
     public void CheckTime()
     {
-        if (State is not (MigrationState.Idle or MigrationState.Aborted) && !IsHandedOver && _time.GetElapsedTime(_lastReceived) > _patience)
+        if (!IsIdle && State != MigrationState.Aborted && !IsHandedOver && _time.GetElapsedTime(_lastReceived) > _patience)
         {
             Abort(MigrationReason.Silence, $"no message for {_patience.TotalSeconds} s");
         }

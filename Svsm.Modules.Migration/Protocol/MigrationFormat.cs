@@ -102,6 +102,12 @@ public enum FrameKind : byte
 
     /// <summary>Between an SVSM and its own relay.</summary>
     Local = 3,
+
+    /// <summary>Between a relay and its machine; from relay to relay as well. Comes to no SVSM.</summary>
+    Machine = 4,
+
+    /// <summary>Between two relays. Comes to no SVSM.</summary>
+    Relay = 5,
 }
 
 /// <summary>A frame, as it goes to the relay.</summary>

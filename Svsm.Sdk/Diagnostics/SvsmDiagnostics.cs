@@ -620,6 +620,78 @@ public static class SvsmDiagnostics
         "The file of a broker cannot be written",
         "Correct the path; a secret that is there already is never replaced.");
 
+    /// <summary>No socket, or nobody listens. Raised by svsm migrate.</summary>
+    public static readonly SvsmDiagnostic MigrationMachineUnreachable = new(
+        "SVSM7101",
+        "The machine of a migration cannot be reached",
+        "Start the machine with --migration-source or --migration-target, and give the same socket.");
+
+    /// <summary>The connection ended, or nothing was taken for too long. Raised by svsm migrate.</summary>
+    public static readonly SvsmDiagnostic MigrationMachineGone = new(
+        "SVSM7102",
+        "The machine of a migration has gone away",
+        "See whether the machine still runs; the last lines say where the guest is.");
+
+    /// <summary>No frame, or one that is not due. Raised by svsm migrate.</summary>
+    public static readonly SvsmDiagnostic MigrationMachineMalformed = new(
+        "SVSM7103",
+        "The machine of a migration says what it cannot say",
+        "Give the socket of a machine's migration channel, of a machine of this release.");
+
+    /// <summary>Nobody there, or not again. Raised by svsm migrate.</summary>
+    public static readonly SvsmDiagnostic MigrationPeerUnreachable = new(
+        "SVSM7104",
+        "The other relay of a migration cannot be reached",
+        "Start 'svsm migrate receive' first, and see that the network lets both hosts talk; --retry tries for longer.");
+
+    /// <summary>Another program, another version, or an attack. Raised by svsm migrate.</summary>
+    public static readonly SvsmDiagnostic MigrationPeerMalformed = new(
+        "SVSM7105",
+        "The other relay of a migration says what it cannot say",
+        "Give the address of 'svsm migrate receive', with the tool of the same release on both hosts.");
+
+    /// <summary>Taken, or not this host's. Raised by svsm migrate receive.</summary>
+    public static readonly SvsmDiagnostic MigrationAddressUnusable = new(
+        "SVSM7106",
+        "The relay of a migration cannot listen there",
+        "Give an address of this host with a port that is free and that the user may have.");
+
+    /// <summary>Not to be read, or damaged. Raised by svsm migrate receive.</summary>
+    public static readonly SvsmDiagnostic MigrationReleaseUnusable = new(
+        "SVSM7107",
+        "A file has no release of a migration",
+        "Give the file that 'svsm migrate send' has named; its copy must be whole.");
+
+    /// <summary>Something is there, or the folder is not. Raised by svsm migrate send.</summary>
+    public static readonly SvsmDiagnostic MigrationReleaseNotWritten = new(
+        "SVSM7108",
+        "The release of a migration cannot be written",
+        "Give another --release, in a folder that can be written; a file that is there may be the only way to a guest, and is never replaced.");
+
+    /// <summary>One sender at a time. Raised by svsm migrate send.</summary>
+    public static readonly SvsmDiagnostic MigrationSessionRefused = new(
+        "SVSM7109",
+        "The receiving relay has another sender",
+        "End the other sender, or start 'svsm migrate receive' anew.");
+
+    /// <summary>Not given, or not taken. Raised by svsm migrate.</summary>
+    public static readonly SvsmDiagnostic MigrationStateFailed = new(
+        "SVSM7110",
+        "The state of the hypervisor was not handed over",
+        "Mend what the machine names, and bring the release to the target with 'svsm migrate receive --release FILE'.");
+
+    /// <summary>Another state than 6. Raised by svsm migrate receive.</summary>
+    public static readonly SvsmDiagnostic MigrationTargetNotHeld = new(
+        "SVSM7111",
+        "The target does not wait for a release",
+        "Give the socket of the target that shows state 6, and the release of the same migration.");
+
+    /// <summary>No notice in time. Raised by svsm migrate.</summary>
+    public static readonly SvsmDiagnostic MigrationSvsmSilent = new(
+        "SVSM7112",
+        "The SVSM of a migration does not answer",
+        "See that its image has the module of migration and a policy; the machine's log says what the SVSM makes of it.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)

@@ -17,4 +17,7 @@ internal static class ExitStatus
 
     /// <summary>A file cannot be read, written, or used for what was asked.</summary>
     public const int BadFile = 65;
+
+    /// <summary>A migration: the source has given up, or may have, and the target was not seen running.</summary>
+    public const int Unreleased = 66;
 }

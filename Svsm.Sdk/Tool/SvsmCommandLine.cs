@@ -8,6 +8,8 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Linq;
+using System.Net;
+using System.Net.Sockets;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Builder;
@@ -71,6 +73,7 @@ internal static class SvsmCommandLine
         new Command("store", "The persistent store of an SVSM, in a file.") { StoreCreate(console), StorePrepare(console), StoreInspect(console), StoreVerify(console), StoreResize(console) },
         new Command("vars", "UEFI variables in the store of an SVSM.") { VarsList(console), VarsGet(console), VarsSet(console), VarsDelete(console), VarsExport(console), VarsImport(console) },
         new Command("keys", "Keys of stores from a broker.") { KeysPin(console), KeysSecret(console), KeysServe(console), KeysProxy(console) },
+        new Command("migrate", "The relays of a migration, one on each host.") { MigrateSend(console), MigrateReceive(console) },
     };
 
     private static Command AttestVerify(ToolConsole console)
@@ -400,6 +403,103 @@ internal static class SvsmCommandLine
         command.SetAction((parsed, cancellationToken) => KeysCommand.ProxyAsync(
             console, parsed.GetRequiredValue(socket), parsed.GetRequiredValue(broker), parsed.GetRequiredValue(resource), cancellationToken));
         return command;
+    }
+
+    private static Command MigrateSend(ToolConsole console)
+    {
+        Option<string> machine = MigrationMachine("--migration-source");
+        var to = new Option<(string Host, int Port)>("--to")
+        {
+            Description = "the other relay: svsm migrate receive",
+            HelpName = "HOST:PORT",
+            Required = true,
+            CustomParser = result =>
+            {
+                string text = result.Tokens[0].Value;
+                int colon = text.LastIndexOf(':');
+                string host = colon < 0 ? "" : text[..colon];
+                host = host.StartsWith('[') && host.EndsWith(']') ? host[1..^1] : host.Contains(':', StringComparison.Ordinal) ? "" : host;
+                if (host.Length != 0 && ushort.TryParse(text.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out ushort port) && port != 0)
+                {
+                    return (host, port);
+                }
+
+                result.AddError($"Option '--to' is '{text}'; it must be HOST:PORT, such as host-b.example:4711 or [::1]:4711.");
+                return default;
+            },
+        };
+        var release = new Option<string?>("--release") { Description = "where the release goes, without which the guest runs nowhere; by default migration-NUMBER.release in the current folder", HelpName = "FILE" };
+        Option<TimeSpan> retry = Retry();
+        Option<bool> json = Json();
+        var command = new Command("send", "Sends the guest of a source to the relay of a target.") { machine, to, release, retry, json };
+        command.SetAction((parsed, cancellationToken) => MigrateCommand.SendAsync(
+            console, parsed.GetRequiredValue(machine), parsed.GetRequiredValue(to), parsed.GetValue(release), parsed.GetValue(retry), parsed.GetValue(json), cancellationToken));
+        return command;
+    }
+
+    private static Command MigrateReceive(ToolConsole console)
+    {
+        Option<string> machine = MigrationMachine("--migration-target");
+        var listen = new Option<IPEndPoint?>("--listen")
+        {
+            Description = "where to listen for svsm migrate send; port 0 for any; all addresses of this host if there is only a port",
+            HelpName = "[ADDRESS:]PORT",
+            CustomParser = result =>
+            {
+                string text = result.Tokens[0].Value;
+                if (ushort.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out ushort port))
+                {
+                    return new IPEndPoint(Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any, port);
+                }
+
+                // Without a port it would be any.
+                if (IPEndPoint.TryParse(text, out IPEndPoint? address) && text.EndsWith($":{address.Port}", StringComparison.Ordinal) && !IPAddress.TryParse(text, out _))
+                {
+                    return address;
+                }
+
+                result.AddError($"Option '--listen' is '{text}'; it must be [ADDRESS:]PORT, such as 4711, 192.0.2.1:4711 or [::1]:4711.");
+                return null;
+            },
+        };
+        var release = new Option<string?>("--release") { Description = "in its place: the file that svsm migrate send has written, for a target that holds its guest", HelpName = "FILE" };
+        Option<TimeSpan> retry = Retry();
+        Option<bool> json = Json();
+        var command = new Command("receive", "Receives a guest for a target, or brings a target the release of its guest.") { machine, listen, release, retry, json };
+        command.Validators.Add(result =>
+        {
+            if (result.GetResult(listen) is null == result.GetValue(release) is null)
+            {
+                result.AddError("Give either --listen or --release.");
+            }
+        });
+        command.SetAction((parsed, cancellationToken) => MigrateCommand.ReceiveAsync(
+            console, parsed.GetRequiredValue(machine), parsed.GetValue(listen), parsed.GetValue(release), parsed.GetValue(retry), parsed.GetValue(json), cancellationToken));
+        return command;
+    }
+
+    private static Option<string> MigrationMachine(string option) => new("--machine") { Description = $"Unix socket of the machine: {option} of svsm run", HelpName = "SOCKET", Required = true };
+
+    private static Option<TimeSpan> Retry()
+    {
+        var option = new Option<TimeSpan>("--retry")
+        {
+            Description = "for how long a broken connection to the other relay is tried again, 0 to 86400",
+            HelpName = "SECONDS",
+            DefaultValueFactory = _ => TimeSpan.FromSeconds(60),
+            CustomParser = result =>
+            {
+                string text = result.Tokens[0].Value;
+                if (int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds <= 86400)
+                {
+                    return TimeSpan.FromSeconds(seconds);
+                }
+
+                result.AddError($"Option '--retry' is '{text}'; it must be 0 to 86400.");
+                return default;
+            },
+        };
+        return option;
     }
 
     private static Option<string> BrokerKey() => new("--key") { Description = "EC private key on curve P-384 of the broker", HelpName = "PEM", Required = true };

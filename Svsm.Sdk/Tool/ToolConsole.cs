@@ -8,6 +8,7 @@ using System;
 using System.IO;
 using System.Text;
 using System.Text.Json;
+using System.Threading.Tasks;
 using Spectre.Console;
 
 namespace Svsm.Tool;
@@ -131,6 +132,22 @@ internal sealed class ToolConsole
 
         IAnsiConsole terminal = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Error) });
         return terminal.Status().Start(what, _ => work());
+    }
+
+    /// <summary>Does something that takes its time, and says how far it is.</summary>
+    /// <param name="what">What it does at first.</param>
+    /// <param name="work">Gets what writes a line, and what changes the live line: null without a terminal.</param>
+    public async Task<T> FollowAsync<T>(string what, Func<Action<string>, Action<string>?, Task<T>> work)
+    {
+        if (!_errorIsTerminal)
+        {
+            TextWriter log = TextWriter.Synchronized(Error);
+            return await work(log.WriteLine, null).ConfigureAwait(false);
+        }
+
+        IAnsiConsole terminal = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Error) });
+        return await terminal.Status().StartAsync(
+            what, context => work(line => terminal.WriteLine(line), status => context.Status = Markup.Escape(status))).ConfigureAwait(false);
     }
 
     /// <summary>A table without lines.</summary>

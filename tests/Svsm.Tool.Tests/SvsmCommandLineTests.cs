@@ -112,7 +112,7 @@ public sealed class SvsmCommandLineTests : ToolTest
 
         int[] documented = [.. Regex.Matches(manual, @"^\| (\d+) \|", RegexOptions.Multiline).Select(match => int.Parse(match.Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture))];
 
-        Assert.Equal([ExitStatus.Success, ExitStatus.Difference, ExitStatus.Usage, ExitStatus.BadFile], documented);
+        Assert.Equal([ExitStatus.Success, ExitStatus.Difference, ExitStatus.Usage, ExitStatus.BadFile, ExitStatus.Unreleased], documented);
     }
 
     // Every option that help lists is in the manual, under its command.
@@ -127,12 +127,14 @@ public sealed class SvsmCommandLineTests : ToolTest
     [InlineData("store inspect")]
     [InlineData("store verify")]
     [InlineData("store resize")]
+    [InlineData("migrate send")]
+    [InlineData("migrate receive")]
     [InlineData("run")]
     public async Task Manual_EachCommand_HasItsOptions(string command)
     {
         string manual = File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "svsm-tool.md"));
         string help = (await Run([.. command.Split(' '), "--help"])).Output;
-        int start = manual.IndexOf($"\n## svsm {command} ", StringComparison.Ordinal);
+        int start = Regex.Match(manual, $"^## svsm {command}\\b", RegexOptions.Multiline) is { Success: true } head ? head.Index : -1;
         Assert.True(start >= 0, command);
         string section = manual[start..manual.IndexOf("\n## ", start + 1, StringComparison.Ordinal)];
 
