@@ -243,8 +243,20 @@ public sealed class MigrationTests(LaunchFixture fixture)
         Assert.Equal(1, migration.Guest.Resumes);
     }
 
+    // Nobody has called it: it may be launched long before somebody does.
+    [Fact]
+    public void CheckTime_TargetWithoutASource_Waits()
+    {
+        using var migration = new TestMigration(fixture);
+        migration.Clock.Pass(s_tooLong);
+        migration.Target.CheckTime();
+        Assert.Equal(MigrationState.Greeting, migration.Target.State);
+        Assert.True(migration.Target.IsIdle);
+        migration.Begin().Run();
+        Assert.True(migration.TargetGuest.IsRunning);
+    }
+
     [Theory]
-    [InlineData(MigrationState.Greeting)]
     [InlineData(MigrationState.Proof)]
     [InlineData(MigrationState.Offer)]
     [InlineData(MigrationState.Copying)]
@@ -599,6 +611,30 @@ public sealed class MigrationTests(LaunchFixture fixture)
         Assert.Equal(migration.Guest.DigestAtStop, model.Model!.Digest());
         source.Receive(target.Seal(RecordType.Running, []));
         Assert.Equal(MigrationState.Ended, source.State);
+    }
+
+    [Fact]
+    public void Source_ModuleThatCannotLeave_GuestGoesOn()
+    {
+        using var migration = new TestMigration(fixture);
+        migration.Guest.RefusesToLeave = true;
+        migration.Begin().Run();
+        migration.AssertAborted(MigrationReason.Failed, MigrationReason.Failed);
+        Assert.Equal((1, 1), (migration.Guest.Leaves, migration.Guest.Resumes));
+    }
+
+    // The host has not set the clock when the release comes: the guest runs when it has, and not before.
+    [Fact]
+    public void Target_EarlyClock_RunsLater()
+    {
+        using var migration = new TestMigration(fixture);
+        migration.TargetGuest.HasEarlyClock = true;
+        migration.Begin().Run();
+        migration.Target.Work();
+        Assert.Equal((MigrationState.HandedOver, false), (migration.Target.State, migration.TargetGuest.IsRunning));
+        migration.TargetGuest.HasEarlyClock = false;
+        migration.Target.Work();
+        Assert.Equal((MigrationState.Ended, true), (migration.Target.State, migration.TargetGuest.IsRunning));
     }
 
     [Fact]

@@ -507,7 +507,8 @@ public sealed class ThreatTests(LaunchFixture fixture)
         };
         source.Begin().Run();
         source.Pass(s_tooLong);
-        source.AssertAborted(MigrationReason.Malformed, MigrationReason.Silence);
+        Assert.Equal((MigrationState.Aborted, MigrationReason.Malformed), (source.Source.State, source.Source.Reason));
+        Assert.Equal((MigrationState.Greeting, false), (source.Target.State, source.TargetGuest.IsRunning));
 
         // The source's own records come back to it.
         using var records = new TestMigration(fixture);
