@@ -25,11 +25,24 @@ public sealed class AttackTests
     private const byte Page = 0x02;
     private const byte Release = 0x08;
 
-    public static TheoryData<string> Changes => ["flip text", "flip tag", "flip address", "drop", "repeat", "swap", "truncate", "kind", "replay"];
-
     [Theory]
-    [MemberData(nameof(Changes))]
-    public async Task ChangedStream_EndsTheMigration_AndTheGuestStays(string change)
+    [InlineData("flip text")]
+    [InlineData("drop")]
+    [InlineData("replay")]
+    public Task ChangedStream_EndsTheMigration_AndTheGuestStays(string change) => ChangeAsync(change);
+
+    // The protocol's own tests have all of them and more.
+    [Theory]
+    [Trait("Run", "all")]
+    [InlineData("flip tag")]
+    [InlineData("flip address")]
+    [InlineData("repeat")]
+    [InlineData("swap")]
+    [InlineData("truncate")]
+    [InlineData("kind")]
+    public Task ChangedStreamOtherwise_EndsTheMigration_AndTheGuestStays(string change) => ChangeAsync(change);
+
+    private static async Task ChangeAsync(string change)
     {
         int pages = 0;
         Frame held = default;
