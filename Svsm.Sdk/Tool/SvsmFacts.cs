@@ -41,7 +41,7 @@ internal sealed class SvsmFacts
 
     /// <summary>A file for the modules; null: there is none of this path.</summary>
     public ReadOnlyMemory<byte>? ReadFile(string path) =>
-        Modules?.Files.FirstOrDefault(file => file.Path == path) is ArchivedFile file ? _archive.AsMemory((int)file.Offset, (int)file.Length) : null;
+        Modules?.Files.FirstOrDefault(file => file.Path == path) is ArchivedFile file ? _archive.AsMemory((int)file.Offset, (int)file.Length) : (ReadOnlyMemory<byte>?)null;
 
     /// <summary>Rights that the image's own tables give to a page; none when they do not map it.</summary>
     public PageRights Rights(ulong gpa) => _rights.GetValueOrDefault(gpa);
