@@ -2,6 +2,9 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // Whom an SVSM lets be the other end of a migration: a file of its image, so it is measured. docs/migration-protocol.md, "Policy".
+//
+// For the module, which reads it, and by its source for the builder of images, which makes it, and the svsm tool, which shows it. So it needs nothing of its
+// project.
 
 using System;
 using System.Buffers.Binary;
@@ -24,6 +27,7 @@ public sealed class MigrationPolicy
     /// <summary>Most rules.</summary>
     public const int MaxRules = 16;
 
+    private const int DigestLength = 48;
     private const uint Version = 1;
     private const int CountOffset = 0x0C;
     private const int RootOffset = 0x10;
@@ -31,7 +35,7 @@ public sealed class MigrationPolicy
     private const int ReservedOffset = 0x48;
     private const int RulesOffset = 0x50;
     private const int RuleLength = 0x50;
-    private const int FamilyOffset = MigrationFormat.DigestLength;
+    private const int FamilyOffset = DigestLength;
     private const int FamilyLength = 16;
     private const int SvnOffset = FamilyOffset + FamilyLength;
     private const int RuleReservedOffset = SvnOffset + sizeof(uint);
@@ -58,9 +62,9 @@ public sealed class MigrationPolicy
     public static byte[] Make(ReadOnlySpan<byte> rootDigest, ulong minimumTcb, IReadOnlyList<MigrationRule> rules)
     {
         ArgumentNullException.ThrowIfNull(rules);
-        if (rootDigest.Length != MigrationFormat.DigestLength || rules.Count is 0 or > MaxRules)
+        if (rootDigest.Length != DigestLength || rules.Count is 0 or > MaxRules)
         {
-            throw new ArgumentException($"a digest of {rootDigest.Length} bytes and {rules.Count} rules; wanted are {MigrationFormat.DigestLength} and 1 to {MaxRules}", nameof(rules));
+            throw new ArgumentException($"a digest of {rootDigest.Length} bytes and {rules.Count} rules; wanted are {DigestLength} and 1 to {MaxRules}", nameof(rules));
         }
 
         byte[] file = new byte[RulesOffset + (rules.Count * RuleLength)];
@@ -71,7 +75,7 @@ public sealed class MigrationPolicy
         BinaryPrimitives.WriteUInt64LittleEndian(file.AsSpan(TcbOffset), minimumTcb);
         for (int i = 0; i < rules.Count; i++)
         {
-            if (rules[i].AuthorKeyDigest.Length != MigrationFormat.DigestLength || rules[i].FamilyId.Length != FamilyLength)
+            if (rules[i].AuthorKeyDigest.Length != DigestLength || rules[i].FamilyId.Length != FamilyLength)
             {
                 throw new ArgumentException($"rule {i} has a digest of {rules[i].AuthorKeyDigest.Length} bytes and a family id of {rules[i].FamilyId.Length}", nameof(rules));
             }
@@ -113,15 +117,15 @@ public sealed class MigrationPolicy
             ReadOnlySpan<byte> rule = file.Slice(RulesOffset + (i * RuleLength), RuleLength);
 
             // No author has this digest: it is what reports without one have.
-            if (rule[RuleReservedOffset..].ContainsAnyExcept((byte)0) || !rule[..MigrationFormat.DigestLength].ContainsAnyExcept((byte)0))
+            if (rule[RuleReservedOffset..].ContainsAnyExcept((byte)0) || !rule[..DigestLength].ContainsAnyExcept((byte)0))
             {
                 return null;
             }
 
             rules[i] = new(
-                rule[..MigrationFormat.DigestLength].ToArray(), rule.Slice(FamilyOffset, FamilyLength).ToArray(), BinaryPrimitives.ReadUInt32LittleEndian(rule[SvnOffset..]));
+                rule[..DigestLength].ToArray(), rule.Slice(FamilyOffset, FamilyLength).ToArray(), BinaryPrimitives.ReadUInt32LittleEndian(rule[SvnOffset..]));
         }
 
-        return new(file.Slice(RootOffset, MigrationFormat.DigestLength).ToArray(), BinaryPrimitives.ReadUInt64LittleEndian(file[TcbOffset..]), rules);
+        return new(file.Slice(RootOffset, DigestLength).ToArray(), BinaryPrimitives.ReadUInt64LittleEndian(file[TcbOffset..]), rules);
     }
 }

@@ -392,6 +392,24 @@ public static class SvsmDiagnostics
         "A key for secure boot cannot be what its item says",
         "Correct the item: <SvsmSecureBootKey Include=\"...\" Variable=\"PK\" />.");
 
+    /// <summary>A SvsmMigrationPeer or SvsmMigrationRoot item, or all of them together. Raised by Svsm.Builder and Svsm.Sdk.Tasks.</summary>
+    public static readonly SvsmDiagnostic MigrationPolicyInvalid = new(
+        "SVSM4010",
+        "The migration policy cannot be what its items say",
+        "Correct the items: <SvsmMigrationPeer Include=\"author.pem\" FamilyId=\"...\" MinimumSvn=\"...\" /> and <SvsmMigrationRoot Include=\"ark.pem\" MinimumTcb=\"...\" />.");
+
+    /// <summary>The module of migration without a policy. Raised by Svsm.Builder.</summary>
+    public static readonly SvsmDiagnostic MigrationPolicyMissing = new(
+        "SVSM4011",
+        "An image with migration does not say with whom",
+        "Add SvsmMigrationPeer items and a SvsmMigrationRoot item, or leave out the package Svsm.Modules.Migration.");
+
+    /// <summary>A warning: an identity or guest policy that no other image accepts. Raised by Svsm.Sdk.Tasks.</summary>
+    public static readonly SvsmDiagnostic MigrationPeerImpossible = new(
+        "SVSM4012",
+        "No other image will move a guest to or from this one",
+        "Set SvsmIdKeyFile and SvsmAuthorKeyFile, or sign the image afterwards with 'svsm sign', and use a SvsmGuestPolicy without debugging.");
+
     /// <summary>A call whose result says whether it worked, as a statement. Raised by Svsm.Core.Analyzers.</summary>
     public static readonly SvsmDiagnostic ResultIgnored = new(
         "SVSM5001",

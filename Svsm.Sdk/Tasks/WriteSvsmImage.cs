@@ -18,6 +18,9 @@ namespace Svsm.Sdk.Tasks;
 /// <summary>Writes the files of an image: the properties of the project in, <see cref="SvsmImageWriter"/> does the rest.</summary>
 public sealed class WriteSvsmImage : SvsmTask
 {
+    /// <summary>What <see cref="TryParseId"/> takes, for messages.</summary>
+    internal const string WantedId = "32 hexadecimal digits";
+
     private const int IdLength = 16;
 
     /// <summary>The kernel's ELF file.</summary>
@@ -88,6 +91,12 @@ public sealed class WriteSvsmImage : SvsmTask
     /// <summary>Keys for secure boot, with the metadata that <see cref="SecureBootKeyItems"/> tells (items SvsmSecureBootKey).</summary>
     public ITaskItem[] SecureBootKeys { get; set; } = [];
 
+    /// <summary>Who may be the other end of a migration, with the metadata that <see cref="MigrationItems"/> tells (items SvsmMigrationPeer).</summary>
+    public ITaskItem[] MigrationPeers { get; set; } = [];
+
+    /// <summary>The root of the chips that may be there, likewise; one with peers (items SvsmMigrationRoot).</summary>
+    public ITaskItem[] MigrationRoots { get; set; } = [];
+
     /// <summary>The launch digests, in the order of <see cref="HostFlavours"/>.</summary>
     [Output]
     public string[] LaunchDigests { get; private set; } = [];
@@ -113,12 +122,21 @@ public sealed class WriteSvsmImage : SvsmTask
             },
             Firmware = Firmware.Length == 0 ? default : Read(nameof(Firmware), Firmware[0]),
             Modules = modules,
-            Files = [.. ReadModuleProgram(), .. FileItems.Read(Files, Modules, modules), .. SecureBootKeyFiles.Write(SecureBootKeyItems.Read(SecureBootKeys), modules)],
+            Files =
+            [
+                .. ReadModuleProgram(), .. FileItems.Read(Files, Modules, modules), .. SecureBootKeyFiles.Write(SecureBootKeyItems.Read(SecureBootKeys), modules),
+                .. MigrationPolicyFile.Write(MigrationItems.ReadPeers(MigrationPeers), MigrationItems.ReadRoots(MigrationRoots), modules),
+            ],
         };
         ImmutableArray<WrittenSvsmImage> written = SvsmImageWriter.WriteFiles(options, OutputDirectory, ImageName, flavours);
         foreach (HostFlavour flavour in flavours.Where(flavour => flavour is HostFlavour.HyperV or HostFlavour.Vanadium))
         {
             Warn(SvsmDiagnostics.HostNeverSeen, $"SvsmHostFlavours has '{HostFlavourNames.ToName(flavour)}'", "qemu or stock-qemu");
+        }
+
+        if (MigrationPolicyFile.FindProblemAsPeer(options) is (string seen, string wanted))
+        {
+            Warn(SvsmDiagnostics.MigrationPeerImpossible, seen, wanted);
         }
 
         LaunchDigests = [.. written.Select(image => image.Files.LaunchDigest.ToString())];
@@ -140,26 +158,32 @@ public sealed class WriteSvsmImage : SvsmTask
 
     private static ulong ParseNumber(string parameter, string text, ulong most)
     {
-        bool hexadecimal = text.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
-        bool parsed = hexadecimal
-            ? ulong.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong value)
-            : ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
-        return parsed && value <= most
-            ? value
-            : throw Invalid(parameter, text, string.Create(CultureInfo.InvariantCulture, $"a number from 0 to 0x{most:X}, decimal or with 0x"));
+        return TryParseNumber(text, most, out ulong value) ? value : throw Invalid(parameter, text, NumberUpTo(most));
     }
 
-    private static ReadOnlyMemory<byte> ParseId(string parameter, string text)
+    /// <summary>Reads a number as properties and items have it.</summary>
+    /// <param name="text">Decimal, or hexadecimal with 0x.</param>
+    /// <param name="most">The largest one.</param>
+    /// <param name="value">The number; without meaning if the result is false.</param>
+    internal static bool TryParseNumber(string text, ulong most, out ulong value)
     {
-        if (text.Length == 0)
-        {
-            return new byte[IdLength];
-        }
+        bool hexadecimal = text.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
+        bool parsed = hexadecimal
+            ? ulong.TryParse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out value)
+            : ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
+        return parsed && value <= most;
+    }
 
+    /// <summary>What <see cref="TryParseNumber"/> takes, for messages.</summary>
+    internal static string NumberUpTo(ulong most) => string.Create(CultureInfo.InvariantCulture, $"a number from 0 to 0x{most:X}, decimal or with 0x");
+
+    private static ReadOnlyMemory<byte> ParseId(string parameter, string text) => TryParseId(text) ?? throw Invalid(parameter, text, WantedId);
+
+    /// <summary>Reads a family id or image id: zeroes if there is no text; null if it is none.</summary>
+    internal static byte[]? TryParseId(string text)
+    {
         byte[] id = new byte[IdLength];
-        return text.Length == 2 * IdLength && Convert.FromHexString(text, id, out _, out _) == System.Buffers.OperationStatus.Done
-            ? id
-            : throw Invalid(parameter, text, $"{2 * IdLength} hexadecimal digits");
+        return text.Length == 0 || (text.Length == 2 * IdLength && Convert.FromHexString(text, id, out _, out _) == System.Buffers.OperationStatus.Done) ? id : null;
     }
 
     /// <summary>Reads a file that a property or an item names.</summary>

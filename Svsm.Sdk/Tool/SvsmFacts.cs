@@ -9,6 +9,7 @@ using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.IO;
+using System.Linq;
 using System.Runtime.InteropServices;
 using Svsm.Builder;
 using Svsm.Igvm;
@@ -24,6 +25,7 @@ internal sealed class SvsmFacts
     private readonly Dictionary<ulong, ReadOnlyMemory<byte>> _pages = [];
     private readonly Dictionary<ulong, PageRights> _rights = [];
     private readonly Dictionary<ulong, ulong> _gpas = [];
+    private byte[] _archive = [];
     private int _mappings;
 
     private SvsmFacts()
@@ -36,6 +38,10 @@ internal sealed class SvsmFacts
 
     /// <summary>The modules; null: what the configuration names is no archive.</summary>
     public ModuleArchive? Modules { get; private set; } = ModuleArchive.Empty;
+
+    /// <summary>A file for the modules; null: there is none of this path.</summary>
+    public ReadOnlyMemory<byte>? ReadFile(string path) =>
+        Modules?.Files.FirstOrDefault(file => file.Path == path) is ArchivedFile file ? _archive.AsMemory((int)file.Offset, (int)file.Length) : (ReadOnlyMemory<byte>?)null;
 
     /// <summary>Rights that the image's own tables give to a page; none when they do not map it.</summary>
     public PageRights Rights(ulong gpa) => _rights.GetValueOrDefault(gpa);
@@ -109,7 +115,8 @@ internal sealed class SvsmFacts
             archive.Write(page.Span);
         }
 
-        return ModuleArchive.Read(archive.GetBuffer().AsSpan(0, (int)archive.Length));
+        _archive = archive.ToArray();
+        return ModuleArchive.Read(_archive);
     }
 
     private bool Walk(ulong table, int level, ulong prefix, PageRights rights)

@@ -18,6 +18,7 @@ public sealed class PackagedModuleTests
 
     [Theory]
     [InlineData("AttestationItem")]
+    [InlineData("MigrationItem")]
     [InlineData("StorageItem")]
     [InlineData("VtpmItem")]
     [InlineData("VarStoreItem")]
@@ -26,6 +27,7 @@ public sealed class PackagedModuleTests
         ModuleOptions options = name switch
         {
             "AttestationItem" => PackagedModules.Attestation,
+            "MigrationItem" => PackagedModules.Migration,
             "StorageItem" => PackagedModules.Storage,
             "VtpmItem" => PackagedModules.Vtpm,
             _ => PackagedModules.VarStore,

@@ -20,7 +20,8 @@ public sealed class ModuleImageTests(Workspace workspace)
     [InlineData("--vtpm")]
     [InlineData("--attestation")]
     [InlineData("--variables")]
-    [InlineData("--vtpm", "--attestation", "--variables", "--storage")]
+    [InlineData("--migration")]
+    [InlineData("--vtpm", "--attestation", "--variables", "--storage", "--migration")]
     public async Task Template_WithModules_ReferencesTheirPackages(params string[] options)
     {
         string project = await workspace.NewProjectAsync("Acme.Svsm", options: options);
@@ -32,6 +33,7 @@ public sealed class ModuleImageTests(Workspace workspace)
                 "--vtpm" => "Svsm.Modules.Vtpm",
                 "--variables" => "Svsm.Modules.VarStore",
                 "--storage" => "Svsm.Modules.Storage",
+                "--migration" => "Svsm.Modules.Migration",
                 _ => "Svsm.Modules.Attestation",
             }).Order(StringComparer.Ordinal),
         ];

@@ -14,6 +14,7 @@ using Svsm.Builder.Tests;
 using Svsm.Igvm;
 using Svsm.Igvm.Imaging;
 using Svsm.Measurement;
+using Svsm.Migration;
 using Svsm.Wire;
 using Xunit;
 
@@ -180,6 +181,53 @@ public sealed class CommandTests : ToolTest
         });
         Assert.Contains("The archive of modules is damaged", (await Run("igvm", "inspect", bad)).Output, StringComparison.Ordinal);
         Assert.Equal(JsonValueKind.Null, (await Run("igvm", "inspect", bad, "--json")).Json.GetProperty("svsm").GetProperty("modules").ValueKind);
+    }
+
+    [Fact]
+    public async Task Inspect_MigrationPolicy_IsInWords()
+    {
+        byte[] root = [.. Enumerable.Repeat((byte)0xA1, 48)];
+        byte[] author = [.. Enumerable.Repeat((byte)0xB2, 48)];
+        byte[] family = [.. Enumerable.Range(0, 16).Select(i => (byte)i)];
+        byte[] policy = MigrationPolicy.Make(root, 0xDB18_0000_0000_0004, [new MigrationRule(author, family, 3), new MigrationRule(author, new byte[16], uint.MaxValue)]);
+        string image = WriteImage(modules: true, files: [new ModuleFile(MigrationPolicy.Path, policy) { Readers = [0x8000_0001] }]);
+
+        Outcome outcome = await Run("igvm", "inspect", image);
+        AssertPlain(outcome.Output);
+        Assert.Contains(
+            """
+
+            A guest is moved to and from an SVSM
+            on a chip below root key   a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a
+                                       1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1
+            and a TCB of at least      0xdb18000000000004, in each byte
+            from an image by author    b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b
+                                       2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2
+              of family                000102030405060708090a0b0c0d0e0f
+              with an SVN of at least  3
+            or by author               b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b
+                                       2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2
+              of family                00000000000000000000000000000000
+              with an SVN of at least  4294967295
+
+            """.ReplaceLineEndings("\n"),
+            outcome.Output, StringComparison.Ordinal);
+        JsonElement json = await PolicyOf(image);
+        Assert.Equal(["rootKeyDigest", "minimumTcb", "peers"], Names(json));
+        Assert.Equal(Convert.ToHexStringLower(root), json.GetProperty("rootKeyDigest").GetString());
+        Assert.Equal("0xdb18000000000004", json.GetProperty("minimumTcb").GetString());
+        Assert.Equal(2, json.GetProperty("peers").GetArrayLength());
+        JsonElement peer = json.GetProperty("peers")[0];
+        Assert.Equal(
+            (Convert.ToHexStringLower(author), "000102030405060708090a0b0c0d0e0f", 3u),
+            (peer.GetProperty("authorKeyDigest").GetString(), peer.GetProperty("familyId").GetString(), peer.GetProperty("minimumSvn").GetUInt32()));
+
+        // What the module would not take either.
+        string bad = WriteImage("bad", modules: true, files: [new ModuleFile(MigrationPolicy.Path, policy.AsMemory(1)) { Readers = [0x8000_0001] }]);
+        Assert.Contains("\nThe migration policy is damaged: no guest is moved\n", (await Run("igvm", "inspect", bad)).Output, StringComparison.Ordinal);
+        Assert.Equal(JsonValueKind.Null, (await PolicyOf(bad)).ValueKind);
+
+        async Task<JsonElement> PolicyOf(string path) => (await Run("igvm", "inspect", path, "--json")).Json.GetProperty("svsm").GetProperty("migrationPolicy");
     }
 
     [Theory]

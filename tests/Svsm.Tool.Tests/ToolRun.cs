@@ -33,7 +33,7 @@ public abstract class ToolTest : IDisposable
 
     protected string At(string name) => Path.Combine(_folder, name);
 
-    protected string WriteImage(string name = "Test", HostFlavour flavour = HostFlavour.Qemu, bool guest = true, Action<TestElf>? change = null, bool modules = false)
+    protected string WriteImage(string name = "Test", HostFlavour flavour = HostFlavour.Qemu, bool guest = true, Action<TestElf>? change = null, bool modules = false, params ModuleFile[] files)
     {
         TestElf kernel = TestElf.Kernel();
         change?.Invoke(kernel);
@@ -43,7 +43,7 @@ public abstract class ToolTest : IDisposable
             options = options with
             {
                 Modules = [new ModuleOptions { TypeName = "Acme.EchoModule", Protocol = 0x8000_0001, MaxVersion = 2 }],
-                Files = [new ModuleFile(ModuleOptions.DefaultProgram, TestElf.Pattern(0x50_0000, 3))],
+                Files = [new ModuleFile(ModuleOptions.DefaultProgram, TestElf.Pattern(0x50_0000, 3)), .. files],
             };
         }
 

@@ -9,6 +9,7 @@ using System.Text.Json;
 using Spectre.Console;
 using Svsm.Builder;
 using Svsm.Igvm;
+using Svsm.Migration;
 using Svsm.Wire;
 
 namespace Svsm.Tool.Commands;
@@ -145,6 +146,7 @@ internal static class InspectCommand
             ImageConfiguration configuration = facts.Configuration;
             terminal.WriteLine($"Svsm.Sdk image for host {HostFlavourNames.ToName(configuration.Flavour)}, region {Units.Hex(configuration.RegionBase)}, guest {configuration.GuestKind.ToString().ToLowerInvariant()} at VMPL{Units.Number((int)configuration.GuestVmpl)}");
             WriteModules(terminal, facts.Modules);
+            WriteMigration(terminal, facts);
         }
 
         terminal.WriteLine();
@@ -204,6 +206,67 @@ internal static class InspectCommand
         terminal.Write(files);
     }
 
+    // In words: who reviews an image sees here to whom its SVSM entrusts a guest, and from whom it takes one.
+    private static void WriteMigration(IAnsiConsole terminal, SvsmFacts facts)
+    {
+        if (facts.ReadFile(MigrationPolicy.Path) is not ReadOnlyMemory<byte> file)
+        {
+            return;
+        }
+
+        terminal.WriteLine();
+        if (MigrationPolicy.TryRead(file.Span) is not MigrationPolicy policy)
+        {
+            terminal.WriteLine("The migration policy is damaged: no guest is moved");
+            return;
+        }
+
+        terminal.WriteLine("A guest is moved to and from an SVSM");
+        Table table = ToolConsole.NewTable("", "").HideHeaders();
+        ToolConsole.AddRow(table, "on a chip below root key", Hex(policy.RootDigest));
+        ToolConsole.AddRow(table, "and a TCB of at least", $"{Units.Hex(policy.MinimumTcb)}, in each byte");
+        foreach (MigrationRule rule in policy.Rules)
+        {
+            ToolConsole.AddRow(table, rule == policy.Rules[0] ? "from an image by author" : "or by author", Hex(rule.AuthorKeyDigest));
+            ToolConsole.AddRow(table, "  of family", Hex(rule.FamilyId));
+            ToolConsole.AddRow(table, "  with an SVN of at least", Units.Number(rule.MinimumSvn));
+        }
+
+        terminal.Write(table);
+    }
+
+    private static void WriteMigration(Utf8JsonWriter writer, SvsmFacts facts)
+    {
+        if (facts.ReadFile(MigrationPolicy.Path) is not ReadOnlyMemory<byte> file)
+        {
+            return;
+        }
+
+        if (MigrationPolicy.TryRead(file.Span) is not MigrationPolicy policy)
+        {
+            writer.WriteNull("migrationPolicy");
+            return;
+        }
+
+        writer.WriteStartObject("migrationPolicy");
+        writer.WriteString("rootKeyDigest", Hex(policy.RootDigest));
+        writer.WriteString("minimumTcb", Units.Hex(policy.MinimumTcb));
+        writer.WriteStartArray("peers");
+        foreach (MigrationRule rule in policy.Rules)
+        {
+            writer.WriteStartObject();
+            writer.WriteString("authorKeyDigest", Hex(rule.AuthorKeyDigest));
+            writer.WriteString("familyId", Hex(rule.FamilyId));
+            writer.WriteNumber("minimumSvn", rule.MinimumSvn);
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+        writer.WriteEndObject();
+    }
+
+    private static string Hex(ReadOnlyMemory<byte> bytes) => Convert.ToHexStringLower(bytes.Span);
+
     private static IEnumerable<IgvmVpContext> Contexts(IgvmFile file)
     {
         uint mask = file.FindPlatform(IgvmPlatformType.SevSnp)?.CompatibilityMask ?? 0;
@@ -235,6 +298,8 @@ internal static class InspectCommand
             {
                 writer.WriteNull("modules");
             }
+
+            WriteMigration(writer, facts);
 
             writer.WriteEndObject();
         }
