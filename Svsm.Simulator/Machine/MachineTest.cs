@@ -116,6 +116,17 @@ public sealed class MachineTest : IAsyncDisposable
         }
     }
 
+    /// <summary>The console lines so far.</summary>
+    /// <param name="vmpl">Only lines of this VMPL, -1 for those of the simulator; null = of all.</param>
+    /// <returns>A copy.</returns>
+    public IReadOnlyList<ConsoleLine> GetLines(int? vmpl = null)
+    {
+        lock (_lock)
+        {
+            return [.. _lines.Where(line => vmpl is null || line.Source.Vmpl == vmpl)];
+        }
+    }
+
     /// <summary>Types at the console (COM1 of the machine).</summary>
     /// <param name="text">Text; a line ends with a line feed.</param>
     /// <returns>Completes when the machine has it. Whether the guest reads it is its own affair.</returns>

@@ -47,6 +47,7 @@
 //   attest:N       N times on all vCPUs: reports of the attestation protocol, of which the last ones are printed; exit status 0 if there were all
 //   attest-none:N  N times: a report that there is not; exit status 0 if there is none
 //   attest-fail:N  the module for tests ends at steps 1 to N of a request; exit status 0 if the next one goes on
+//   typed          does what is typed, now and later, until a line says end; exit status 0
 //   moving:N       N pages of memory are written on all vCPUs until somebody types q; exit status 0 if what was written was always there
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
@@ -187,6 +188,10 @@ internal static unsafe class Commands
         else if (text.StartsWith("sum-torn:"u8))
         {
             RaceCalls.Sum(Parse(text.Slice("sum-torn:"u8.Length)), torn: true);
+        }
+        else if (text.SequenceEqual("typed"u8))
+        {
+            TypedCommands.Wait();
         }
         else if (text.StartsWith("moving:"u8))
         {

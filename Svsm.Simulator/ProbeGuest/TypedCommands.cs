@@ -9,7 +9,7 @@
 //
 // One on a line; what is behind # does not count. The lines of `svsm module run`, but for the protocol, and its answers
 // (Svsm.Sdk/Tool/Commands/ModuleCommand.cs). Addresses are those of Memory. At the end of what was typed the VM ends, with exit status 0; at a line
-// that is no command with another.
+// that is no command with another. With the command "typed" (Commands.cs) it waits for more instead, until a line that says end.
 //
 // SAFETY (whole type): memory is accessed where it was validated, and that is checked.
 
@@ -26,11 +26,13 @@ internal static unsafe class TypedCommands
     private const ulong MemoryLength = 0x10_0000;
     private const int Page = 0x1000;
 
+    private static bool s_waits;
+
     /// <summary>Does what was typed, and ends the VM.</summary>
     /// <returns>False: nothing was.</returns>
     public static bool TryRun()
     {
-        if (!Com1.TryRead(out byte next))
+        if (!TryType(out byte next))
         {
             return false;
         }
@@ -53,10 +55,14 @@ internal static unsafe class TypedCommands
                 }
 
                 length++;
-                isMore = Com1.TryRead(out next);
+                isMore = TryType(out next);
             }
 
-            isMore = isMore && Com1.TryRead(out next);
+            if (s_waits && length <= LineLength && line.Slice(0, length).SequenceEqual("end"u8))
+            {
+                break;
+            }
+
             if (length > LineLength || !TryDo(line.Slice(0, length)))
             {
                 Text<Com1>.Write("error: line "u8);
@@ -65,10 +71,31 @@ internal static unsafe class TypedCommands
                 Text<Com1>.WriteLine("error: numbers are decimal or with 0x, addresses are from 0x2000000 to 0x20fffff"u8);
                 Machine.Exit(ExitStatus.UnknownCommand);
             }
+
+            isMore = isMore && TryType(out next);
         }
 
         Machine.Exit(ExitStatus.Passed);
         return true;
+    }
+
+    /// <summary>Does what is typed until it is told to end, and ends the VM.</summary>
+    public static void Wait()
+    {
+        s_waits = true;
+        TryRun();
+    }
+
+    private static bool TryType(out byte value)
+    {
+        bool isThere = Com1.TryRead(out value);
+        while (s_waits && !isThere)
+        {
+            X64.Pause();
+            isThere = Com1.TryRead(out value);
+        }
+
+        return isThere;
     }
 
     private static bool TryDo(ReadOnlySpan<byte> line)

@@ -249,11 +249,12 @@ public sealed class ModuleArchiveTests
         { "watchdog of 0", module => module with { Watchdog = 0 } },
         { "watchdog of 3600001", module => module with { Watchdog = 3_600_001 } },
         { "failure policy 2", module => module with { OnFailure = (ModuleFailurePolicy)2 } },
-        { "permissions 0x20", module => module with { Permissions = (ModulePermissions)0x20 } },
+        { "permissions 0x40", module => module with { Permissions = (ModulePermissions)0x40 } },
         { "Attest, Store", module => module with { Permissions = ModulePermissions.Attest | ModulePermissions.Store } },
         { "store quota of 0", module => module with { Permissions = ModulePermissions.Store } },
         { "store quota of -1", module => module with { Permissions = ModulePermissions.Store, StoreQuota = -1 } },
         { "store quota of 4096", module => module with { StoreQuota = 4096 } },
+        { "KeepStore, Migrate", module => module with { Permissions = ModulePermissions.KeepStore | ModulePermissions.Migrate } },
         { "Store, KeepStore", module => module with { Permissions = ModulePermissions.KeepStore | ModulePermissions.Store } },
     };
 
@@ -271,6 +272,12 @@ public sealed class ModuleArchiveTests
         Fails(
             SvsmDiagnostics.ModuleOptionInvalid,
             Options(Tpm with { Permissions = ModulePermissions.KeepStore }, Echo with { Permissions = ModulePermissions.KeepStore }), "permission to keep the store");
+
+    [Fact]
+    public void Build_TwoModulesThatMoveTheGuest_Fails() =>
+        Fails(
+            SvsmDiagnostics.ModuleOptionInvalid,
+            Options(Tpm with { Permissions = ModulePermissions.Migrate }, Echo with { Permissions = ModulePermissions.Migrate }), "permission to move the guest");
 
     [Fact]
     public void Build_TwoModulesOfAService_Fails() =>

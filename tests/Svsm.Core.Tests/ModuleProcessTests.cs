@@ -117,8 +117,9 @@ public sealed class ModuleProcessTests
 
     public static TheoryData<byte[]> NoRequests => new(
         new byte[ModuleMessage.Length],
-        Bytes(kind: 9),
+        Bytes(kind: 10),
         Bytes(kind: 6, payload: 1),
+        Bytes(kind: 9, payload: 1),
         Bytes(kind: 7, payload: ModuleMessage.MaxPayload + 1),
         Bytes(kind: 1, payload: 1),
         [.. Bytes(kind: 1, payload: 1), 0],

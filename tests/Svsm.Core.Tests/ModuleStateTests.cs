@@ -61,6 +61,9 @@ public sealed class ModuleStateTests
         using var test = new ModuleTest(new SilentModule(0));
 
         Assert.Equal(0u, test.GetStateVersion());
+
+        // Nor has it anything to do without a request.
+        Assert.Equal(ulong.MaxValue, test.Work());
         Assert.Null(test.Save());
         Assert.False(test.Restore(new(0, default)));
         Assert.False(test.Restore(new(1, default)));

@@ -201,7 +201,7 @@ internal readonly ref struct ArchiveReader
         return (halves[0] | halves[1]) != 0;
     }
 
-    // Who asks the other must not be asked by it: one of the three at most.
+    // Who asks the other must not be asked by it: one of them at most.
     private static bool HasGoodPermissions(ModulePermissions permissions)
     {
         permissions &= ModulePermissions.Store | Single;
