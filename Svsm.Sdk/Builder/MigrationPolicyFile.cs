@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The migration policy of an image: from the keys and the root certificate that its owner has to the file of the archive that the module of migration reads when
-// it starts. For the tasks of the SDK.
+// The migration policy of an image: from the keys and the root certificate that its owner has to the file of the archive that the module of migration reads
+// when it starts. For the tasks of the SDK.
 //
 //   peer    an EC key on P-384 in PEM form, public or private, whose digest is that of an author key in a report; with a family id and the least SVN
 //   root    AMD's root certificate (ARK) of the chips, PEM or DER, also among others: the one that has issued itself; with the least TCB
@@ -56,10 +56,11 @@ public static class MigrationPolicyFile
     /// <param name="modules">The modules of the image.</param>
     /// <returns>The file, for the module of migration; none without that module.</returns>
     /// <exception cref="SvsmDiagnosticException">
-    /// SVSM4010: peers or a root without the module, or one without the other; more than one root; more peers than a policy holds, or two of one author and family;
-    /// a file that is no key or no root. SVSM4011: the module, and nothing else.
+    /// SVSM4010: peers or a root without the module, or one without the other; more than one root; more peers than a policy holds, or two of one author and
+    /// family; a file that is no key or no root. SVSM4011: the module, and nothing else.
     /// </exception>
-    public static ImmutableArray<ModuleFile> Write(ImmutableArray<MigrationPeer> peers, ImmutableArray<MigrationRoot> roots, ImmutableArray<ModuleOptions> modules)
+    public static ImmutableArray<ModuleFile> Write(
+        ImmutableArray<MigrationPeer> peers, ImmutableArray<MigrationRoot> roots, ImmutableArray<ModuleOptions> modules)
     {
         bool isThere = IsThere(modules);
         if (peers.IsEmpty && roots.IsEmpty)
@@ -69,20 +70,21 @@ public static class MigrationPolicyFile
 
         if (!isThere)
         {
-            throw SvsmDiagnostics.MigrationPolicyInvalid.Error(
+            throw Invalid(
                 (peers.IsEmpty ? $"SvsmMigrationRoot '{roots[0].Path}'" : $"SvsmMigrationPeer '{peers[0].Path}'") + " in an image without migration",
                 "a reference to the package Svsm.Modules.Migration");
         }
 
         if (peers.IsEmpty || roots.Length != 1)
         {
-            throw SvsmDiagnostics.MigrationPolicyInvalid.Error(string.Create(CultureInfo.InvariantCulture, $"{peers.Length} SvsmMigrationPeer and {roots.Length} SvsmMigrationRoot"), WantedItems);
+            throw Invalid(string.Create(CultureInfo.InvariantCulture, $"{peers.Length} SvsmMigrationPeer and {roots.Length} SvsmMigrationRoot"), WantedItems);
         }
 
         if (peers.Length > MigrationPolicy.MaxRules)
         {
-            throw SvsmDiagnostics.MigrationPolicyInvalid.Error(
-                string.Create(CultureInfo.InvariantCulture, $"{peers.Length} SvsmMigrationPeer"), string.Create(CultureInfo.InvariantCulture, $"at most {MigrationPolicy.MaxRules}"));
+            throw Invalid(
+                string.Create(CultureInfo.InvariantCulture, $"{peers.Length} SvsmMigrationPeer"),
+                string.Create(CultureInfo.InvariantCulture, $"at most {MigrationPolicy.MaxRules}"));
         }
 
         var rules = new List<MigrationRule>();
@@ -94,8 +96,9 @@ public static class MigrationPolicyFile
             int other = rules.FindIndex(rule => rule.AuthorKeyDigest.Span.SequenceEqual(digest) && rule.FamilyId.Span.SequenceEqual(peer.FamilyId.Span));
             if (other >= 0)
             {
-                throw SvsmDiagnostics.MigrationPolicyInvalid.Error(
-                    $"SvsmMigrationPeer '{peers[other].Path}' and '{peer.Path}' with the same key and the same FamilyId", "one item for an author and a family");
+                throw Invalid(
+                    $"SvsmMigrationPeer '{peers[other].Path}' and '{peer.Path}' with the same key and the same FamilyId",
+                    "one item for an author and a family");
             }
 
             rules.Add(new MigrationRule(digest, peer.FamilyId, peer.MinimumSvn));
@@ -110,12 +113,19 @@ public static class MigrationPolicyFile
     public static (string Seen, string Wanted)? FindProblemAsPeer(SvsmImageOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        return !IsThere(options.Modules) ? null
-            : options.Identity?.AuthorKeyPem is null
-                ? (options.Identity is null ? "an image without an ID block" : "an ID block without an author key", "an ID block with an author key, by which others know the image")
-            : (options.Policy & (PolicyDebug | PolicyMigrationAgent)) != 0
-                ? (string.Create(CultureInfo.InvariantCulture, $"guest policy 0x{options.Policy:x}"), "one with neither debugging (bit 19) nor a migration agent (bit 18)")
-            : null;
+        if (!IsThere(options.Modules))
+        {
+            return null;
+        }
+
+        if (options.Identity?.AuthorKeyPem is null)
+        {
+            string seen = options.Identity is null ? "an image without an ID block" : "an ID block without an author key";
+            return (seen, "one with an author key, by which others know the image");
+        }
+
+        return (options.Policy & (PolicyDebug | PolicyMigrationAgent)) == 0 ? null
+            : (string.Create(CultureInfo.InvariantCulture, $"guest policy 0x{options.Policy:x}"), "neither debugging (bit 19) nor a migration agent (bit 18)");
     }
 
     private static bool IsThere(ImmutableArray<ModuleOptions> modules) => modules.Any(module => module.Protocol == Protocol);
@@ -128,7 +138,7 @@ public static class MigrationPolicyFile
         }
         catch (MeasurementException exception)
         {
-            throw SvsmDiagnostics.MigrationPolicyInvalid.Error($"SvsmMigrationPeer '{peer.Path}': {exception.Message}", "the key that signs its author's ID keys, public or private", exception);
+            throw Invalid($"SvsmMigrationPeer '{peer.Path}': {exception.Message}", "the key that signs its author's ID keys, public or private", exception);
         }
     }
 
@@ -147,14 +157,18 @@ public static class MigrationPolicyFile
             }
 
             // AMD's file for a generation of chips has the signing authority as well.
-            X509Certificate2[] own = [.. certificates.Where(certificate => certificate.SubjectName.RawData.AsSpan().SequenceEqual(certificate.IssuerName.RawData))];
+            X509Certificate2[] own =
+                [.. certificates.Where(certificate => certificate.SubjectName.RawData.AsSpan().SequenceEqual(certificate.IssuerName.RawData))];
             if (own.Length != 1)
             {
-                throw Invalid(root, string.Create(CultureInfo.InvariantCulture, $"has {certificates.Count} certificates, {own.Length} of which have issued themselves"));
+                string seen = string.Create(CultureInfo.InvariantCulture, $"has {certificates.Count} certificates, {own.Length} of which have issued themselves");
+                throw Invalid(root, seen);
             }
 
             using RSA? key = own[0].GetRSAPublicKey();
-            return key?.KeySize == RsaKeyBits ? SHA384.HashData(own[0].PublicKey.ExportSubjectPublicKeyInfo()) : throw Invalid(root, "has another key");
+            return key?.KeySize == RsaKeyBits
+                ? SHA384.HashData(own[0].PublicKey.ExportSubjectPublicKeyInfo())
+                : throw Invalid(root, "has another key");
         }
         catch (CryptographicException exception)
         {
@@ -170,5 +184,8 @@ public static class MigrationPolicyFile
     }
 
     private static SvsmDiagnosticException Invalid(MigrationRoot root, string seen, Exception? cause = null) =>
-        SvsmDiagnostics.MigrationPolicyInvalid.Error($"SvsmMigrationRoot '{root.Path}' {seen}", WantedRoot, cause);
+        Invalid($"SvsmMigrationRoot '{root.Path}' {seen}", WantedRoot, cause);
+
+    private static SvsmDiagnosticException Invalid(string seen, string wanted, Exception? cause = null) =>
+        SvsmDiagnostics.MigrationPolicyInvalid.Error(seen, wanted, cause);
 }

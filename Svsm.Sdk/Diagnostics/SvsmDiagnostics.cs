@@ -396,7 +396,7 @@ public static class SvsmDiagnostics
     public static readonly SvsmDiagnostic MigrationPolicyInvalid = new(
         "SVSM4010",
         "The migration policy cannot be what its items say",
-        "Correct the items: <SvsmMigrationPeer Include=\"author.pem\" FamilyId=\"...\" MinimumSvn=\"...\" /> and <SvsmMigrationRoot Include=\"ark.pem\" MinimumTcb=\"...\" />.");
+        "Correct the items: <SvsmMigrationPeer Include=\"...\" FamilyId=\"...\" MinimumSvn=\"...\" />, <SvsmMigrationRoot Include=\"...\" MinimumTcb=\"...\" />.");
 
     /// <summary>The module of migration without a policy. Raised by Svsm.Builder.</summary>
     public static readonly SvsmDiagnostic MigrationPolicyMissing = new(

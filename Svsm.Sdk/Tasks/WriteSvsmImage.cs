@@ -124,7 +124,8 @@ public sealed class WriteSvsmImage : SvsmTask
             Modules = modules,
             Files =
             [
-                .. ReadModuleProgram(), .. FileItems.Read(Files, Modules, modules), .. SecureBootKeyFiles.Write(SecureBootKeyItems.Read(SecureBootKeys), modules),
+                .. ReadModuleProgram(), .. FileItems.Read(Files, Modules, modules),
+                .. SecureBootKeyFiles.Write(SecureBootKeyItems.Read(SecureBootKeys), modules),
                 .. MigrationPolicyFile.Write(MigrationItems.ReadPeers(MigrationPeers), MigrationItems.ReadRoots(MigrationRoots), modules),
             ],
         };
@@ -183,7 +184,8 @@ public sealed class WriteSvsmImage : SvsmTask
     internal static byte[]? TryParseId(string text)
     {
         byte[] id = new byte[IdLength];
-        return text.Length == 0 || (text.Length == 2 * IdLength && Convert.FromHexString(text, id, out _, out _) == System.Buffers.OperationStatus.Done) ? id : null;
+        bool isDigits = text.Length == 2 * IdLength && Convert.FromHexString(text, id, out _, out _) == System.Buffers.OperationStatus.Done;
+        return isDigits || text.Length == 0 ? id : null;
     }
 
     /// <summary>Reads a file that a property or an item names.</summary>

@@ -40,8 +40,9 @@ internal sealed class SvsmFacts
     public ModuleArchive? Modules { get; private set; } = ModuleArchive.Empty;
 
     /// <summary>A file for the modules; null: there is none of this path.</summary>
-    public ReadOnlyMemory<byte>? ReadFile(string path) =>
-        Modules?.Files.FirstOrDefault(file => file.Path == path) is ArchivedFile file ? _archive.AsMemory((int)file.Offset, (int)file.Length) : (ReadOnlyMemory<byte>?)null;
+    public ReadOnlyMemory<byte>? ReadFile(string path) => Modules?.Files.FirstOrDefault(file => file.Path == path) is ArchivedFile file
+        ? _archive.AsMemory((int)file.Offset, (int)file.Length)
+        : (ReadOnlyMemory<byte>?)null;
 
     /// <summary>Rights that the image's own tables give to a page; none when they do not map it.</summary>
     public PageRights Rights(ulong gpa) => _rights.GetValueOrDefault(gpa);
