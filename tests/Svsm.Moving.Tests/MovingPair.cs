@@ -41,6 +41,9 @@ internal sealed class MovingPair : IAsyncDisposable
 
     public MachineTest Target => _target!;
 
+    /// <summary>The kernel, as it is.</summary>
+    public static string KernelPath => ArtifactOf("Kernel");
+
     public string SourceSocket => PathOf("source.socket");
 
     public string TargetSocket => PathOf("target.socket");
@@ -72,6 +75,19 @@ internal sealed class MovingPair : IAsyncDisposable
             CommandLine = "console=ttyS0 panic=-1 reboot=acpi",
         };
         return await StartAsync(new SvsmImageOptions { Kernel = File.ReadAllBytes(ArtifactOf("Kernel")), Linux = linux, Modules = [.. modules] }, vcpuCount);
+    }
+
+    /// <summary>Builds the image with the probe guest and a changed kernel, and starts both machines.</summary>
+    /// <param name="command">What the probe guest does.</param>
+    /// <param name="vcpuCount">vCPUs.</param>
+    /// <param name="alterKernel">Changes the kernel's ELF file.</param>
+    public static Task<MovingPair> StartAsync(string command, int vcpuCount, Action<byte[]> alterKernel)
+    {
+        byte[] guest = File.ReadAllBytes(ArtifactOf("ProbeGuest"));
+        ProbeCommand.Set(guest, command);
+        byte[] kernel = File.ReadAllBytes(KernelPath);
+        alterKernel(kernel);
+        return StartAsync(new SvsmImageOptions { Kernel = kernel, GuestPayload = guest, Modules = [] }, vcpuCount);
     }
 
     private static async Task<MovingPair> StartAsync(SvsmImageOptions options, int vcpuCount)

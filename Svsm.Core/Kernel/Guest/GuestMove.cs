@@ -431,8 +431,7 @@ internal static unsafe class GuestMove
             result = BeginState(table, ref platform, first + (ulong)done, (MovePageState)states[done]);
         }
 
-        // What was taken from the guest of this image, which has never run, is nowhere remembered; the rule is kept all the same.
-        platform.FlushGuestTranslations();
+        // The guest of this image has never run: no processor remembers a translation of it that would have to be dropped.
         for (int i = 0; i < done; i++)
         {
             PhysicalAddress page = PhysicalAddress.OfPage(first + (ulong)i);
@@ -593,14 +592,10 @@ internal static unsafe class GuestMove
             return MoveResult.Invalid;
         }
 
-        if (!isOwn)
+        // No processor remembers a translation of a guest that has never run.
+        if (!isOwn && GuestPages.Take(table, ref platform, vmsa, s_guest, PageState.Vmsa) != PageResult.Success)
         {
-            if (GuestPages.Take(table, ref platform, vmsa, s_guest, PageState.Vmsa) != PageResult.Success)
-            {
-                return MoveResult.Invalid;
-            }
-
-            platform.FlushGuestTranslations();
+            return MoveResult.Invalid;
         }
 
         GuestWindow window = platform.Map(vmsa);
