@@ -48,6 +48,7 @@ internal static class PackagedModules
     {
         TypeName = "Svsm.TestFilling.FillingModule",
         Protocol = 0x8000_0010,
+        Watchdog = 60_000,
         Permissions = ModulePermissions.Store,
         StoreQuota = 2 << 20,
     };
