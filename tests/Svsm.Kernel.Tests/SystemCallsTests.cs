@@ -67,6 +67,7 @@ public sealed class SystemCallsTests
     private const ulong Keys = 9;
     private const ulong Disks = 10;
     private const ulong Move = 11;
+    private const ulong FirstFile = 12;
     private const ulong DiskMemory = 0x10_0000;
     private const ulong DiskMemoryAddress = 0x20_0000;
     private const ulong Nowhere = 0x40_3000;
@@ -739,24 +740,24 @@ public sealed class SystemCallsTests
     [InlineData(Write, 0ul)]
     [InlineData(Write, Requests)]
     [InlineData(Write, Guest)]
-    [InlineData(Write, 11ul)]
+    [InlineData(Write, FirstFile)]
     [InlineData(Write, ulong.MaxValue)]
     [InlineData(Read, 0ul)]
     [InlineData(Read, 1ul)]
     [InlineData(Read, Answers)]
     [InlineData(Read, Guest)]
-    [InlineData(Read, 11ul)]
-    [InlineData(Read, 19ul)]
+    [InlineData(Read, FirstFile)]
+    [InlineData(Read, 20ul)]
     [InlineData(Read, ulong.MaxValue)]
     [InlineData(PRead, Requests)]
-    [InlineData(PRead, 11ul)]
+    [InlineData(PRead, FirstFile)]
     [InlineData(PWrite, Requests)]
-    [InlineData(PWrite, 11ul)]
+    [InlineData(PWrite, FirstFile)]
     [InlineData(Close, 0ul)]
-    [InlineData(Close, 11ul)]
-    [InlineData(Close, 19ul)]
+    [InlineData(Close, FirstFile)]
+    [InlineData(Close, 20ul)]
     [InlineData(Close, ulong.MaxValue)]
-    [InlineData(Seek, 11ul)]
+    [InlineData(Seek, FirstFile)]
     [InlineData(Seek, ulong.MaxValue)]
     public void Handle_DescriptorThatIsNone_IsBad(ulong number, ulong descriptor) => Assert.Equal(BadDescriptor, _process.Call(number, descriptor, Buffer, 1));
 
@@ -827,7 +828,7 @@ public sealed class SystemCallsTests
     public void File_OpenReadSeekClose()
     {
         ulong file = Open(TestArchive.NotePath);
-        Assert.Equal(11ul, file);
+        Assert.Equal(FirstFile, file);
         Assert.Equal(100, _process.Call(Read, file, Buffer, 100));
         Assert.Equal(4900, _process.Call(Read, file, Buffer + 100, ulong.MaxValue));
         Assert.Equal(TestArchive.NoteContents, _process.Read(Buffer, 5000));
@@ -857,6 +858,7 @@ public sealed class SystemCallsTests
     [InlineData(Store)]
     [InlineData(Keys)]
     [InlineData(Disks)]
+    [InlineData(Move)]
     public void Close_WhatAModuleIsGiven_IsTheEnd(ulong descriptor)
     {
         Assert.Equal(CallResult.Ended, _process.Serve(Close, descriptor));
@@ -867,7 +869,7 @@ public sealed class SystemCallsTests
     public void RandomFile_IsDrawnFrom()
     {
         ulong file = Open("/dev/urandom");
-        Assert.Equal(11ul, file);
+        Assert.Equal(FirstFile, file);
         Assert.Equal(300, _process.Call(Read, file, Buffer + 1, 300));
         byte[] bytes = _process.Read(Buffer, 302);
         Assert.Equal(0, bytes[301]);
@@ -958,7 +960,7 @@ public sealed class SystemCallsTests
     {
         _process.Write(Buffer, TestArchive.NotePath);
         Assert.Equal(ReadOnly, _process.Call(OpenAt, CurrentFolder, Buffer, flags));
-        Assert.Equal(11, _process.Call(OpenAt, CurrentFolder, Buffer, 0x8_0000));
+        Assert.Equal((long)FirstFile, _process.Call(OpenAt, CurrentFolder, Buffer, 0x8_0000));
     }
 
     [Fact]
@@ -973,7 +975,7 @@ public sealed class SystemCallsTests
 
         // It ends where memory ends, or does not.
         _process.Write(BufferEnd - 10, TestArchive.NotePath);
-        Assert.Equal(11, _process.Call(OpenAt, CurrentFolder, BufferEnd - 10));
+        Assert.Equal((long)FirstFile, _process.Call(OpenAt, CurrentFolder, BufferEnd - 10));
         _process.Write(BufferEnd - 9, "/etc/note"u8);
         Assert.Equal(Fault, _process.Call(OpenAt, CurrentFolder, BufferEnd - 9));
     }
@@ -983,7 +985,7 @@ public sealed class SystemCallsTests
     {
         for (int i = 0; i < Process.MaxOpenFiles; i++)
         {
-            Assert.Equal(11ul + (ulong)i, Open(TestArchive.NotePath));
+            Assert.Equal(FirstFile + (ulong)i, Open(TestArchive.NotePath));
         }
 
         _process.Write(Buffer, TestArchive.NotePath);
