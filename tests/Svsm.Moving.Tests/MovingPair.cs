@@ -157,7 +157,8 @@ internal sealed class MovingPair : IAsyncDisposable
         SvsmImageWriter.WriteFiles(options, _folder.FullName, "image", [HostFlavour.Qemu]);
     }
 
-    private string PathOf(string name) => Path.Combine(_folder.FullName, name);
+    /// <summary>A path in its folder.</summary>
+    public string PathOf(string name) => Path.Combine(_folder.FullName, name);
 
     // For whoever looks at a failing test.
     private sealed class NamedLines(MigrationRole role) : StringWriter
