@@ -142,8 +142,9 @@ public sealed class MigrationModule : SvsmModule
 
         if (_end is not null)
         {
-            hasWorked |= Advance(_end);
+            // First: behind it there is seldom room.
             Notice(_end);
+            hasWorked |= Advance(_end);
         }
 
         return hasWorked;

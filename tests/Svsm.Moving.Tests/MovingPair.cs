@@ -28,7 +28,7 @@ namespace Svsm.Moving.Tests;
 internal sealed class MovingPair : IAsyncDisposable
 {
     // Far beyond what a run takes on a busy machine; only a hang gets there, and then it fails the test.
-    private static readonly TimeSpan s_hang = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan s_hang = TimeSpan.FromMinutes(30);
 
     // The SVSM's region ends at 156 MiB.
     private const int MemoryMiB = 160;
@@ -81,23 +81,24 @@ internal sealed class MovingPair : IAsyncDisposable
     /// <param name="command">What the probe guest does.</param>
     /// <param name="vcpuCount">vCPUs.</param>
     /// <param name="alterKernel">Changes the kernel's ELF file.</param>
-    public static Task<MovingPair> StartAsync(string command, int vcpuCount, Action<byte[]> alterKernel)
+    /// <param name="countInstructions">Ticks of the machines are instructions.</param>
+    public static Task<MovingPair> StartAsync(string command, int vcpuCount, Action<byte[]> alterKernel, bool countInstructions = false)
     {
         byte[] guest = File.ReadAllBytes(ArtifactOf("ProbeGuest"));
         ProbeCommand.Set(guest, command);
         byte[] kernel = File.ReadAllBytes(KernelPath);
         alterKernel(kernel);
-        return StartAsync(new SvsmImageOptions { Kernel = kernel, GuestPayload = guest, Modules = [] }, vcpuCount);
+        return StartAsync(new SvsmImageOptions { Kernel = kernel, GuestPayload = guest, Modules = [] }, vcpuCount, countInstructions);
     }
 
-    private static async Task<MovingPair> StartAsync(SvsmImageOptions options, int vcpuCount)
+    private static async Task<MovingPair> StartAsync(SvsmImageOptions options, int vcpuCount, bool countInstructions = false)
     {
         var pair = new MovingPair();
         try
         {
             pair.Build(options);
-            pair._target = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Target), TestContext.Current.CancellationToken);
-            pair._source = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Source), TestContext.Current.CancellationToken);
+            pair._target = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Target) with { CountInstructions = countInstructions }, TestContext.Current.CancellationToken);
+            pair._source = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Source) with { CountInstructions = countInstructions }, TestContext.Current.CancellationToken);
             return pair;
         }
         catch

@@ -83,7 +83,7 @@ internal sealed class RelayEnd : IDisposable
 internal sealed class TestRelay : IDisposable
 {
     private const byte Local = 3;
-    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(int.Parse(Environment.GetEnvironmentVariable("SVSM_TEST_PATIENCE") ?? "5", System.Globalization.CultureInfo.InvariantCulture));
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(int.Parse(Environment.GetEnvironmentVariable("SVSM_TEST_PATIENCE") ?? "20", System.Globalization.CultureInfo.InvariantCulture));
 
     private readonly CancellationTokenSource _ended = new();
     private readonly RelayEnd _source;
