@@ -15,4 +15,8 @@ public readonly record struct ConsoleSource(int Vcpu, int Vmpl)
 /// <summary>A line of console output.</summary>
 /// <param name="Source">Who wrote it.</param>
 /// <param name="Text">The line without its line end; addresses of the SVSM's kernel followed by their symbols. May contain control characters.</param>
-public sealed record ConsoleLine(ConsoleSource Source, string Text);
+public sealed record ConsoleLine(ConsoleSource Source, string Text)
+{
+    /// <summary>True when its end was not written before the run ended.</summary>
+    public bool IsUnfinished { get; init; }
+}

@@ -115,9 +115,12 @@ public sealed record MachineResult
 
     /// <summary>All that a VMPL wrote, on every vCPU.</summary>
     /// <param name="vmpl">VMPL, 0 to 3; -1 for the simulator itself.</param>
-    /// <returns>The lines, each followed by a line feed.</returns>
-    public string ConsoleText(int vmpl) =>
-        string.Concat(Console.Where(line => line.Source.Vmpl == vmpl).Select(line => line.Text + "\n"));
+    /// <returns>The lines, each followed by a line feed; the last one not, if it is unfinished.</returns>
+    public string ConsoleText(int vmpl)
+    {
+        ConsoleLine[] lines = [.. Console.Where(line => line.Source.Vmpl == vmpl)];
+        return string.Join('\n', lines.Select(line => line.Text)) + (lines is [] or [.., { IsUnfinished: true }] ? "" : "\n");
+    }
 
     /// <summary>The run on one page: who did how much and what for, and the state of memory at the end; for a person.</summary>
     /// <returns>Lines, without a line end after the last.</returns>

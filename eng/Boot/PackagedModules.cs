@@ -48,6 +48,10 @@ internal static class PackagedModules
     {
         TypeName = "Svsm.TestFilling.FillingModule",
         Protocol = 0x8000_0010,
+
+        // It lists all its records at once. 4 MiB are too few in one run of three.
+        HeapLimit = 6 << 20,
+        MemoryLimit = 8 << 20,
         Watchdog = 60_000,
         Permissions = ModulePermissions.Store,
         StoreQuota = 2 << 20,

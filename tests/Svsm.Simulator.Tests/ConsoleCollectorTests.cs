@@ -31,6 +31,7 @@ public sealed class ConsoleCollectorTests : IDisposable
 
         Assert.Equal("[vmpl2] guest\n[vmpl0] SVSM starts\n[vmpl0] \n[vmpl2] second\n", _output.ToString());
         Assert.Equal(["guest", "SVSM starts", "", "second"], console.Lines.Select(line => line.Text));
+        Assert.Equal([false, false, false, true], console.Lines.Select(line => line.IsUnfinished));
     }
 
     [Fact]

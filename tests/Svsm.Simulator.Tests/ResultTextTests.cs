@@ -179,6 +179,22 @@ public sealed class ResultTextTests
         return result.ToString().Length > 100;
     });
 
+    // A run that ends while a guest writes: what it has written is told from what it would have.
+    [Theory]
+    [InlineData(false, "wrote 72\nwrote 7\n")]
+    [InlineData(true, "wrote 72\nwrote 7")]
+    public void ConsoleText_LastLine_IsEndedIfTheGuestHasEndedIt(bool isUnfinished, string wanted)
+    {
+        var guest = new ConsoleSource(0, 2);
+        MachineResult result = s_violation with
+        {
+            Console = [new(guest, "wrote 72"), new(new ConsoleSource(0, 0), "svsm"), new(guest, "wrote 7") { IsUnfinished = isUnfinished }],
+        };
+        Assert.Equal(wanted, result.ConsoleText(2));
+        Assert.Equal("svsm\n", result.ConsoleText(0));
+        Assert.Empty(result.ConsoleText(1));
+    }
+
     [Fact]
     public void ToJson_Violation_HasAllParts()
     {

@@ -96,12 +96,12 @@ internal sealed class ConsoleCollector
         {
             if (source.Line.Length != 0)
             {
-                Complete(source);
+                Complete(source, isUnfinished: true);
             }
         }
     }
 
-    private void Complete(Source source)
+    private void Complete(Source source, bool isUnfinished = false)
     {
         ConsoleSource from = source.From;
         if (source.Line.Length != 0 && source.Line[^1] == '\r')
@@ -116,6 +116,7 @@ internal sealed class ConsoleCollector
             text = _symbols.Annotate(text);
         }
 
+        var line = new ConsoleLine(from, text) { IsUnfinished = isUnfinished };
         if (text.Length + LineOverhead > MaxKept - _kept)
         {
             Truncated = true;
@@ -123,11 +124,11 @@ internal sealed class ConsoleCollector
         else
         {
             _kept += text.Length + LineOverhead;
-            _lines.Add(new ConsoleLine(from, text));
+            _lines.Add(line);
         }
 
         _output?.WriteLine(Prefix(from) + MakeVisible(text));
-        LineCompleted?.Invoke(new ConsoleLine(from, text));
+        LineCompleted?.Invoke(line);
     }
 
     private string Prefix(ConsoleSource from) =>
