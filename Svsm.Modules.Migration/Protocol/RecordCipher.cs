@@ -4,16 +4,15 @@
 // One direction of the encrypted records of a migration: RecordSender seals them, RecordReceiver opens them. Numbers go up by one; every 65536 of them begin an
 // epoch with a key of its own, and the secret of the last one is forgotten. docs/migration-protocol.md, "Keys" and "Records".
 //
-// BouncyCastle keeps copies of keys in objects that cannot be cleared: who can read the memory of the process has the guest anyway.
+// BouncyCastle keeps copies of an epoch's secret in objects that cannot be cleared: who can read the memory of the process has the guest anyway.
 
 using System;
 using System.Buffers.Binary;
 using System.Security.Cryptography;
-using Org.BouncyCastle.Crypto;
 using Org.BouncyCastle.Crypto.Digests;
 using Org.BouncyCastle.Crypto.Generators;
-using Org.BouncyCastle.Crypto.Modes;
 using Org.BouncyCastle.Crypto.Parameters;
+using Svsm.Cryptography;
 
 namespace Svsm.Migration;
 
@@ -30,22 +29,27 @@ internal readonly ref struct Record(RecordType type, ulong address, ReadOnlySpan
 /// <summary>What both directions have in common: keys, and the digest over what went.</summary>
 internal abstract class RecordCipher : IDisposable
 {
-    private readonly GcmBlockCipher _gcm = new(AesUtilities.CreateEngine());
     private readonly Sha384Digest _history = new();
     private readonly byte[] _secret;
-    private KeyParameter _key;
 
     protected RecordCipher(byte[] secret)
     {
         _secret = secret;
-        _key = KeyOf(secret);
+        Cipher = CipherOf(secret);
     }
 
     /// <summary>Records so far.</summary>
     public ulong Count { get; private set; }
 
+    /// <summary>That of this epoch.</summary>
+    protected AesGcm256 Cipher { get; private set; }
+
     /// <summary>Clears the secret of this epoch, and with it those of all later ones.</summary>
-    public void Dispose() => CryptographicOperations.ZeroMemory(_secret);
+    public void Dispose()
+    {
+        CryptographicOperations.ZeroMemory(_secret);
+        Cipher.Dispose();
+    }
 
     /// <summary>Digest of the heads and tags of all records so far.</summary>
     public byte[] Digest()
@@ -65,13 +69,11 @@ internal abstract class RecordCipher : IDisposable
         BinaryPrimitives.WriteUInt64LittleEndian(head[MigrationFormat.AddressOffset..], address);
     }
 
-    protected GcmBlockCipher Cipher(bool forEncryption, ReadOnlySpan<byte> head)
+    /// <summary>Writes the nonce of the next record.</summary>
+    protected void WriteNonce(Span<byte> nonce)
     {
-        const int BitsPerByte = 8;
-        byte[] nonce = new byte[MigrationFormat.NonceLength];
+        nonce.Clear();
         BinaryPrimitives.WriteUInt64LittleEndian(nonce, Count);
-        _gcm.Init(forEncryption, new AeadParameters(_key, MigrationFormat.TagLength * BitsPerByte, nonce, head.ToArray()));
-        return _gcm;
     }
 
     /// <summary>Counts a record, and goes to the next epoch when it was the last one of this.</summary>
@@ -84,16 +86,17 @@ internal abstract class RecordCipher : IDisposable
             byte[] next = Expand(_secret, MigrationFormat.NextLabel, MigrationFormat.SecretLength);
             next.CopyTo(_secret, 0);
             CryptographicOperations.ZeroMemory(next);
-            _key = KeyOf(_secret);
+            Cipher.Dispose();
+            Cipher = CipherOf(_secret);
         }
     }
 
-    private static KeyParameter KeyOf(byte[] secret)
+    private static AesGcm256 CipherOf(byte[] secret)
     {
-        byte[] key = Expand(secret, MigrationFormat.KeyLabel, MigrationFormat.KeyLength);
-        var parameter = new KeyParameter(key);
+        byte[] key = Expand(secret, MigrationFormat.KeyLabel, AesGcm256.KeyLength);
+        var cipher = new AesGcm256(key);
         CryptographicOperations.ZeroMemory(key);
-        return parameter;
+        return cipher;
     }
 
     private static byte[] Expand(byte[] secret, ReadOnlySpan<byte> label, int length)
@@ -115,13 +118,16 @@ internal sealed class RecordSender(byte[] secret) : RecordCipher(secret)
     public byte[] Seal(RecordType type, ulong address, ReadOnlySpan<byte> text)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(text.Length, MigrationFormat.MaxText, nameof(text));
-        byte[] record = new byte[MigrationFormat.HeadLength + text.Length + MigrationFormat.TagLength];
+
+        // All of it is written below.
+        byte[] record = GC.AllocateUninitializedArray<byte>(MigrationFormat.HeadLength + text.Length + AesGcm256.TagLength);
         Span<byte> head = record.AsSpan(0, MigrationFormat.HeadLength);
         WriteHead(head, type, address, text.Length);
-        GcmBlockCipher cipher = Cipher(forEncryption: true, head);
-        int done = cipher.ProcessBytes(text, record.AsSpan(MigrationFormat.HeadLength));
-        cipher.DoFinal(record.AsSpan(MigrationFormat.HeadLength + done));
-        Next(head, record.AsSpan(record.Length - MigrationFormat.TagLength));
+        Span<byte> tag = record.AsSpan(record.Length - AesGcm256.TagLength);
+        Span<byte> nonce = stackalloc byte[AesGcm256.NonceLength];
+        WriteNonce(nonce);
+        Cipher.Seal(nonce, head, text, record.AsSpan(MigrationFormat.HeadLength, text.Length), tag);
+        Next(head, tag);
         return record;
     }
 }
@@ -130,7 +136,7 @@ internal sealed class RecordSender(byte[] secret) : RecordCipher(secret)
 /// <param name="secret">Secret of epoch 0: the receiver's from here on.</param>
 internal sealed class RecordReceiver(byte[] secret) : RecordCipher(secret)
 {
-    private readonly byte[] _text = new byte[MigrationFormat.MaxText + MigrationFormat.TagLength];
+    private readonly byte[] _text = new byte[MigrationFormat.MaxText];
 
     /// <summary>Digest of the records before the last FINISH, which speaks of them.</summary>
     public byte[] DigestBeforeFinish { get; private set; } = [];
@@ -142,7 +148,7 @@ internal sealed class RecordReceiver(byte[] secret) : RecordCipher(secret)
     public bool TryOpen(ReadOnlySpan<byte> bytes, out Record record)
     {
         record = default;
-        int length = bytes.Length - MigrationFormat.HeadLength - MigrationFormat.TagLength;
+        int length = bytes.Length - MigrationFormat.HeadLength - AesGcm256.TagLength;
         if (length is < 0 or > MigrationFormat.MaxText)
         {
             return false;
@@ -159,15 +165,11 @@ internal sealed class RecordReceiver(byte[] secret) : RecordCipher(secret)
             return false;
         }
 
-        try
+        ReadOnlySpan<byte> tag = bytes[^AesGcm256.TagLength..];
+        Span<byte> nonce = stackalloc byte[AesGcm256.NonceLength];
+        WriteNonce(nonce);
+        if (!Cipher.TryOpen(nonce, head, bytes.Slice(MigrationFormat.HeadLength, length), tag, _text.AsSpan(0, length)))
         {
-            GcmBlockCipher cipher = Cipher(forEncryption: false, head);
-            int done = cipher.ProcessBytes(bytes[MigrationFormat.HeadLength..], _text);
-            cipher.DoFinal(_text.AsSpan(done));
-        }
-        catch (InvalidCipherTextException)
-        {
-            CryptographicOperations.ZeroMemory(_text);
             return false;
         }
 
@@ -176,7 +178,7 @@ internal sealed class RecordReceiver(byte[] secret) : RecordCipher(secret)
             DigestBeforeFinish = Digest();
         }
 
-        Next(head, bytes[^MigrationFormat.TagLength..]);
+        Next(head, tag);
         record = new(type, address, _text.AsSpan(0, length));
         return true;
     }
