@@ -7,7 +7,6 @@
 
 using System;
 using System.Numerics;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Threading;
 using Svsm.Kernel.Arch;
@@ -25,24 +24,14 @@ namespace Svsm.Kernel.Guest;
 /// <summary>Moves the guest.</summary>
 internal static unsafe class GuestMove
 {
-    // Pages of bits that are asked for: 64 GiB of guest memory.
+    // Pages of bits that are asked for: 128 GiB of guest memory.
     private const int MaxBitPages = 1024;
     private const int BitsPerByte = 8;
 
     private static Vmpl s_guest;
     private static SevFeatures s_features;
     private static bool s_isShared;
-    private static PageRangeList s_ranges;
-    private static int s_rangeCount;
     private static MoveVcpu s_next;
-
-    [InlineArray(DirtyPages.MaxRanges)]
-    private struct PageRangeList
-    {
-        private PageRange _element0;
-    }
-
-    private static ReadOnlySpan<PageRange> Ranges => ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_rangeCount);
 
     /// <summary>Makes the list of the guest's memory. While booting.</summary>
     /// <param name="configuration">The measured configuration.</param>
@@ -52,16 +41,18 @@ internal static unsafe class GuestMove
         s_isShared = isShared;
         s_guest = configuration.GuestVmpl;
         s_features = GuestHandover.FeaturesFor(configuration.SevFeatures);
-        Span<PageRange> list = s_ranges;
         ReadOnlySpan<PageRange> ram = KernelMemory.GuestRanges;
-        ram.CopyTo(list);
-        s_rangeCount = ram.Length;
+        for (int i = 0; i < ram.Length; i++)
+        {
+            DirtyPages.Add(ram[i]);
+        }
+
         ReadOnlySpan<GuestRange> launched = ((ReadOnlySpan<GuestRange>)configuration.Ranges).Slice(0, (int)configuration.GuestRangeCount);
         for (int i = 0; i < launched.Length; i++)
         {
             if (launched[i].Kind == GuestRangeKind.Rom)
             {
-                list[s_rangeCount++] = new PageRange(launched[i].Base >> Page.Shift, launched[i].Length >> Page.Shift);
+                DirtyPages.Add(new PageRange(launched[i].Base >> Page.Shift, launched[i].Length >> Page.Shift));
             }
         }
     }
@@ -132,7 +123,7 @@ internal static unsafe class GuestMove
         Vcpus = (uint)GuestVcpus.All.Length,
         EncryptionBit = (uint)BitOperations.TrailingZeroCount(AddressSpace.EncryptionMask),
         Features = (ulong)s_features,
-        Ranges = (uint)s_rangeCount,
+        Ranges = (uint)DirtyPages.Ranges.Length,
         Modules = (uint)ModuleTable.Modules.Length - 1,
         State = GuestGate.State,
         TimeStampCounter = X64.ReadTimeStampCounter(),
@@ -140,7 +131,7 @@ internal static unsafe class GuestMove
 
     private static int ReadRanges(Span<MoveRange> to)
     {
-        ReadOnlySpan<PageRange> ranges = Ranges;
+        ReadOnlySpan<PageRange> ranges = DirtyPages.Ranges;
         int count = Math.Min(ranges.Length, to.Length);
         for (int i = 0; i < count; i++)
         {
@@ -197,7 +188,7 @@ internal static unsafe class GuestMove
 
     private static MovePageState StateOf(in PageStateTable table, ulong page)
     {
-        if (!IsGuestMemory(page))
+        if (!DirtyPages.Contains(page))
         {
             return MovePageState.None;
         }
@@ -213,27 +204,13 @@ internal static unsafe class GuestMove
         };
     }
 
-    private static bool IsGuestMemory(ulong page)
-    {
-        ReadOnlySpan<PageRange> ranges = Ranges;
-        for (int i = 0; i < ranges.Length; i++)
-        {
-            if (ranges[i].Contains(page))
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
-
     // A VMSA is the guest's page, too, but not one to copy: its contents go with its vCPU.
     private static MoveResult CopyPage(ulong address, Span<byte> bytes, bool isWrite)
     {
         PhysicalAddress page = new(address);
         PageStateTable table = KernelMemory.PageStates;
         bool isRom = table.Get(page.PageNumber) == PageState.Absent;
-        if (!IsGuestMemory(page.PageNumber) || (!isRom && table.Pin(page.PageNumber) != PageResult.Success))
+        if (!DirtyPages.Contains(page.PageNumber) || (!isRom && table.Pin(page.PageNumber) != PageResult.Success))
         {
             return MoveResult.Fault;
         }
@@ -298,14 +275,14 @@ internal static unsafe class GuestMove
             return MoveResult.Done;
         }
 
-        ulong count = (DirtyPages.BytesFor(Ranges) + Page.Size - 1) / Page.Size;
+        ulong count = (DirtyPages.BytesOfBits + Page.Size - 1) / Page.Size;
         if (count > MaxBitPages || KernelPages.Allocate((int)count, out KernelPages pages) != MemoryError.None)
         {
             return MoveResult.NoMemory;
         }
 
         // Kept for the next time. SAFETY: as many bytes as were asked for, mapped for good.
-        DirtyPages.Begin(Ranges, (void*)pages.Release());
+        DirtyPages.Begin((void*)pages.Release());
         return MoveResult.Done;
     }
 
