@@ -16,7 +16,8 @@
 //
 // Codes, in the order of the checks:
 //   INVALID_PARAMETER   an address not aligned to 4 KiB; VMSA = calling area; APIC id of the caller, or of no CPU
-//   BUSY                that CPU is serving a call of its vCPU, or a page is in use by another call: to be repeated
+//   BUSY                that CPU is serving a call of its vCPU, or a page is in use by another call, or the guest is being stopped to be moved
+//                       (GuestGate.cs): to be repeated
 //   INVALID_PARAMETER   create: the calling area is another vCPU's. Delete: the VMSA is the caller's
 //   INVALID_ADDRESS     create: a page is not the guest's memory, or is a VMSA or calling area. Delete: the page is no VMSA of the guest
 //   INVALID_PARAMETER   create: the VMSA has another VMPL, other SEV features, or SVME clear
@@ -61,7 +62,8 @@ internal static class VcpuCalls
             return SvsmResultCode.Busy;
         }
 
-        SvsmResultCode result = CreateLocked(vmsa, callingArea, ref vcpu, in context, table, ref platform);
+        // The guest writes the new VMSA as one that can run: whoever stops the guest has to know of it.
+        SvsmResultCode result = GuestGate.IsOpen ? CreateLocked(vmsa, callingArea, ref vcpu, in context, table, ref platform) : SvsmResultCode.Busy;
         vcpu.Lock.Release(LockRank.GuestVcpu);
         return result;
     }
@@ -170,6 +172,7 @@ internal static class VcpuCalls
             vcpu.IsFirst = false;
             vcpu.Features = context.Current.Features;
             vcpu.Exists = true;
+            vcpu.IsQuiet = false;
             vcpu.Generation++;
         }
 
