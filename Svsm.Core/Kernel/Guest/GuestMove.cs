@@ -255,10 +255,26 @@ internal static unsafe class GuestMove
                 Panic.Stop(TerminationReason.NoGuestCame, "no guest has come from another machine"u8);
                 return MoveResult.Invalid;
             case MoveControl.Hold:
-                return GuestGate.TryHold() ? MoveResult.Done : MoveResult.Invalid;
+                return Hold();
             default:
                 return MoveResult.Invalid;
         }
+    }
+
+    // The boot vCPU of this image's guest, which has not run, is none from here on: what comes brings its own.
+    private static MoveResult Hold()
+    {
+        if (!GuestGate.TryHold())
+        {
+            return MoveResult.Invalid;
+        }
+
+        ref GuestVcpu vcpu = ref GuestVcpus.All[0];
+        vcpu.Lock.Acquire(LockRank.GuestVcpu);
+        PageResult released = vcpu.Exists ? GuestPages.ReleaseCallingArea(KernelMemory.PageStates, vcpu.CallingArea) : PageResult.Success;
+        vcpu.Exists = vcpu.Exists && released != PageResult.Success;
+        vcpu.Lock.Release(LockRank.GuestVcpu);
+        return released == PageResult.Success ? MoveResult.Done : MoveResult.Again;
     }
 
     private static MoveResult Track()
@@ -458,12 +474,7 @@ internal static unsafe class GuestMove
             return MoveResult.Invalid;
         }
 
-        // Pages of the guest of this image that it was to call by, and ROM, are no exception: ROM cannot change, a calling area is given up first.
-        if (table.Get(number) == PageState.CallingArea && GuestPages.ReleaseCallingArea(table, page) != PageResult.Success)
-        {
-            return MoveResult.Invalid;
-        }
-
+        // ROM, calling areas and VMSAs of vCPUs that have come cannot change: the transitions refuse them.
         PageResult changed = PageResult.Success;
         if (state == MovePageState.NotValidated && wanted != MovePageState.Lost)
         {
@@ -512,115 +523,49 @@ internal static unsafe class GuestMove
         if (where % MoveVcpu.Stride == 0 && bytes.Length == MoveVcpu.Length)
         {
             s_next = MemoryMarshal.Read<MoveVcpu>(bytes);
-            return s_next.Number != number ? MoveResult.Invalid
-                : s_next.State == MoveVcpuState.Waits ? Remove(ref vcpus[(int)number])
-                : s_next.State == MoveVcpuState.Runs ? MoveResult.Done
-                : MoveResult.Invalid;
+            bool isGood = s_next.Number == number && s_next.State is MoveVcpuState.Waits or MoveVcpuState.Runs && !vcpus[(int)number].Exists;
+            return isGood ? MoveResult.Done : MoveResult.Invalid;
         }
 
-        if (where % MoveVcpu.Stride != MoveVcpu.VmsaOffset || bytes.Length != Page.Size || s_next.Number != number || s_next.State != MoveVcpuState.Runs)
-        {
-            return MoveResult.Invalid;
-        }
-
-        ref GuestVcpu vcpu = ref vcpus[(int)number];
-        vcpu.Lock.Acquire(LockRank.GuestVcpu);
-        MoveResult result = PutVcpu(ref vcpu, (int)number, bytes);
-        vcpu.Lock.Release(LockRank.GuestVcpu);
-        return result;
+        return where % MoveVcpu.Stride == MoveVcpu.VmsaOffset && bytes.Length == Page.Size && s_next.Number == number && s_next.State == MoveVcpuState.Runs
+            ? PutVcpu((int)number, bytes)
+            : MoveResult.Invalid;
     }
 
-    // The boot vCPU of this image's guest is there while the guest is held, and its calling area.
-    private static MoveResult Remove(ref GuestVcpu vcpu)
+    private static MoveResult PutVcpu(int number, ReadOnlySpan<byte> contents)
     {
-        vcpu.Lock.Acquire(LockRank.GuestVcpu);
-        if (vcpu.Exists)
-        {
-            _ = GuestPages.ReleaseCallingArea(KernelMemory.PageStates, vcpu.CallingArea);
-            vcpu.Exists = false;
-        }
-
-        vcpu.Lock.Release(LockRank.GuestVcpu);
-        return MoveResult.Done;
-    }
-
-    private static MoveResult PutVcpu(ref GuestVcpu vcpu, int number, ReadOnlySpan<byte> contents)
-    {
-        PageStateTable table = KernelMemory.PageStates;
-        SnpPlatform platform = default;
-        PhysicalAddress area = new(s_next.CallingArea);
-        PhysicalAddress vmsa = s_next.Vmsa == 0 ? vcpu.Vmsa : new PhysicalAddress(s_next.Vmsa);
-        bool isOwn = s_next.Vmsa == 0;
-        if (!area.IsAlignedTo(PageSize.Small) || !vmsa.IsAlignedTo(PageSize.Small) || (isOwn && !vcpu.IsFirst) || contents[VcpuCalls.VmplOffset] != (byte)s_guest ||
-            MemoryMarshal.Read<ulong>(contents.Slice(VcpuCalls.FeaturesOffset)) != (ulong)s_features)
-        {
-            return MoveResult.Invalid;
-        }
-
-        // What the guest of this image had is nobody's: its boot vCPU never ran.
-        if (vcpu.Exists && vcpu.CallingArea.Value != area.Value && GuestPages.IsGuestPage(table, vcpu.CallingArea))
-        {
-            _ = GuestPages.ReleaseCallingArea(table, vcpu.CallingArea);
-        }
-
-        PageResult claimed = GuestPages.ClaimCallingArea(table, area);
-        if (claimed is not (PageResult.Success or PageResult.NoChange))
-        {
-            return MoveResult.Invalid;
-        }
-
-        // No processor remembers a translation of a guest that has never run.
-        if (!isOwn && GuestPages.Take(table, ref platform, vmsa, s_guest, PageState.Vmsa) != PageResult.Success)
-        {
-            return MoveResult.Invalid;
-        }
-
-        GuestWindow window = platform.Map(vmsa);
-        bool isWritten = window.TryWrite(0, contents) && window.TryAndUInt64(VmsaGate.EferOffset, ~VmsaGate.EferSvme);
-        platform.Unmap(window);
-        if (!isOwn)
-        {
-            platform.Open(vmsa, PageSize.Small);
-            isWritten = isWritten && platform.RmpAdjust(s_guest, RmpPermissions.GuestVmsa) == RmpResult.Success;
-            platform.Close();
-            table.End(vmsa, PageSize.Small, isWritten ? PageState.Vmsa : PageState.Lost);
-            isWritten = isWritten && Host.TryCreateVcpu((uint)number, s_guest, vmsa, s_features);
-        }
-
-        vcpu.Vmsa = vmsa;
-        vcpu.CallingArea = area;
-        vcpu.Features = s_features;
-        vcpu.IsFirst = isOwn;
-        vcpu.Exists = isWritten;
-        vcpu.Generation++;
-        return !isWritten ? MoveResult.Fault : PutCall(number, in vcpu) ? MoveResult.Done : MoveResult.Invalid;
-    }
-
-    // An answer of a module that the vCPU has not taken yet: it gets it when it asks again.
-    private static bool PutCall(int number, in GuestVcpu vcpu)
-    {
-        ref PendingCall call = ref ModuleTable.Calls[number];
-        call = default;
-        if (s_next.Call.IsThere == 0)
-        {
-            return true;
-        }
-
         SvsmRequest request = new()
         {
             Selector = s_next.Call.Selector, Rcx = s_next.Call.Rcx, Rdx = s_next.Call.Rdx, R8 = s_next.Call.R8, R9 = s_next.Call.R9,
         };
-        if (!ProtocolTable.TryFindModule(request.Protocol, out int module))
+        int module = 0;
+        SnpPlatform platform = default;
+        GuestContext context = new(GuestVcpus.All, number, s_guest);
+        if ((s_next.Call.IsThere != 0 && !ProtocolTable.TryFindModule(request.Protocol, out module)) ||
+            !VcpuCalls.TryRestore(in s_next, contents, FirstVcpu.Frame, s_features, in context, KernelMemory.PageStates, ref platform))
         {
-            return false;
+            return MoveResult.Invalid;
         }
 
+        ref GuestVcpu vcpu = ref context.Current;
+        if (s_next.Call.IsThere != 0)
+        {
+            PutCall(ref ModuleTable.Calls[number], in request, module, vcpu.Generation);
+        }
+
+        // The host knows the first one's VMSA.
+        return vcpu.IsFirst || Host.TryCreateVcpu((uint)number, s_guest, vcpu.Vmsa, s_features) ? MoveResult.Done : MoveResult.Fault;
+    }
+
+    // An answer of a module that the vCPU has not taken yet: it gets it when it asks again.
+    private static void PutCall(ref PendingCall call, in SvsmRequest request, int module, ulong generation)
+    {
         call = new PendingCall
         {
             State = PendingState.Answered,
             Module = module,
             Next = ModuleRecord.NoCall,
-            Generation = vcpu.Generation,
+            Generation = generation,
             Request = request,
             Answer = request,
             Result = (SvsmResultCode)s_next.Call.Result,
@@ -629,7 +574,6 @@ internal static unsafe class GuestMove
         call.Answer.Rdx = s_next.Call.AnswerRdx;
         call.Answer.R8 = s_next.Call.AnswerR8;
         call.Answer.R9 = s_next.Call.AnswerR9;
-        return true;
     }
 
     private static int CopyTo(ReadOnlySpan<byte> from, Span<byte> to)
