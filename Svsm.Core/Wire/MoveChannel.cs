@@ -83,7 +83,7 @@ public enum MoveControl : uint
     /// <summary>From here on, writes of the guest are noticed. All its pages are dirty. ENOMEM: there is no memory for that; ENOSYS: the host gives this CPU no events.</summary>
     Track = 1,
 
-    /// <summary>No vCPU of the guest runs from here on. EAGAIN: one runs still, or a module works for it: to be asked again.</summary>
+    /// <summary>No vCPU of the guest runs from here on. EAGAIN: one runs still, or a module works for it: to be asked again. EINVAL: it is held, or was given up.</summary>
     Stop = 2,
 
     /// <summary>The guest runs. EINVAL: it was given up.</summary>
@@ -121,8 +121,14 @@ public enum MovePageState : byte
     /// <summary>No page of the guest's memory.</summary>
     None = 0,
 
-    /// <summary>The guest's.</summary>
+    /// <summary>The guest's; or the VMSA of a vCPU, which is made of the guest's page with the vCPU.</summary>
     Private = 1,
+
+    /// <summary>
+    /// A VMSA of the guest that no vCPU has any more, and that no processor can run. It is dirty when the guest is stopped, and read as a page then; where it goes
+    /// to, its contents are written while it is <see cref="Private"/>.
+    /// </summary>
+    Vmsa = 2,
 
     /// <summary>Not validated: shared with the host, or nobody's.</summary>
     NotValidated = 3,

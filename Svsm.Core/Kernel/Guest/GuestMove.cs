@@ -198,19 +198,23 @@ internal static unsafe class GuestMove
             PageState.Unvalidated => MovePageState.NotValidated,
             PageState.Svsm => MovePageState.Deposited,
             PageState.Lost or PageState.Changing => MovePageState.Lost,
+            PageState.Vmsa when OldVmsas.Contains(page, GuestVcpus.All, table) => MovePageState.Vmsa,
 
-            // Absent is ROM.
+            // Absent is ROM. The VMSA of a vCPU becomes one with it.
             _ => MovePageState.Private,
         };
     }
 
-    // A VMSA is the guest's page, too, but not one to copy: its contents go with its vCPU.
+    // A VMSA is the guest's page, too, but not one to copy: its contents go with its vCPU. Only one that no vCPU has is read as a page, when the guest is stopped:
+    // then nobody changes it, and stopping has marked it.
     private static MoveResult CopyPage(ulong address, Span<byte> bytes, bool isWrite)
     {
         PhysicalAddress page = new(address);
         PageStateTable table = KernelMemory.PageStates;
         bool isRom = table.Get(page.PageNumber) == PageState.Absent;
-        if (!DirtyPages.Contains(page.PageNumber) || (!isRom && table.Pin(page.PageNumber) != PageResult.Success))
+        bool isOldVmsa = !isWrite && GuestGate.State == MoveState.Stopped && OldVmsas.Contains(page.PageNumber, GuestVcpus.All, table);
+        bool isPinned = !isRom && !isOldVmsa;
+        if (!DirtyPages.Contains(page.PageNumber) || (isPinned && table.Pin(page.PageNumber) != PageResult.Success))
         {
             return MoveResult.Fault;
         }
@@ -219,7 +223,7 @@ internal static unsafe class GuestMove
         GuestWindow window = platform.Map(page);
         bool isCopied = isWrite ? window.TryWrite(0, bytes) : window.TryRead(0, bytes);
         platform.Unmap(window);
-        if (!isRom)
+        if (isPinned)
         {
             table.Unpin(page.PageNumber);
         }
@@ -245,8 +249,8 @@ internal static unsafe class GuestMove
         {
             case MoveControl.Track:
                 return Track();
-            case MoveControl.Stop:
-                return !GuestGate.TryStop(GuestVcpus.All) ? MoveResult.Again : MoveResult.Done;
+            case MoveControl.Stop when GuestGate.State is MoveState.Running or MoveState.Stopped:
+                return TryStop() ? MoveResult.Done : MoveResult.Again;
             case MoveControl.Run:
                 return GuestGate.TryRun(GuestVcpus.All) ? MoveResult.Done : MoveResult.Invalid;
             case MoveControl.GiveUp:
@@ -302,6 +306,12 @@ internal static unsafe class GuestMove
         return MoveResult.Done;
     }
 
+    private static bool TryStop()
+    {
+        SnpPlatform platform = default;
+        return GuestGate.TryStop(GuestVcpus.All) && OldVmsas.TryClose(FirstVcpu.Frame, s_guest, GuestVcpus.All, KernelMemory.PageStates, ref platform);
+    }
+
     // In this order: when the modules end, no vCPU can ask them any more.
     private static MoveResult GiveUp(int asking)
     {
@@ -315,13 +325,13 @@ internal static unsafe class GuestMove
             return MoveResult.Invalid;
         }
 
-        Span<GuestVcpu> vcpus = GuestVcpus.All;
-        if (!GuestGate.TryStop(vcpus))
+        if (!TryStop())
         {
             return MoveResult.Again;
         }
 
         GuestGate.GiveUp();
+        Span<GuestVcpu> vcpus = GuestVcpus.All;
         SnpPlatform platform = default;
         Span<byte> zeroes = stackalloc byte[Page.Size];
         zeroes.Clear();
@@ -469,7 +479,15 @@ internal static unsafe class GuestMove
             return MoveResult.Done;
         }
 
-        if (state is not (MovePageState.Private or MovePageState.NotValidated) || wanted == MovePageState.None || wanted > MovePageState.Lost)
+        // The contents of a VMSA come before it becomes one.
+        bool isPossible = wanted switch
+        {
+            MovePageState.Vmsa => state == MovePageState.Private,
+            MovePageState.Private or MovePageState.NotValidated or MovePageState.Deposited or MovePageState.Lost =>
+                state is MovePageState.Private or MovePageState.NotValidated,
+            _ => false,
+        };
+        if (!isPossible)
         {
             return MoveResult.Invalid;
         }
@@ -484,6 +502,7 @@ internal static unsafe class GuestMove
         if (changed == PageResult.Success && wanted != MovePageState.Private)
         {
             changed = wanted == MovePageState.Deposited ? GuestPages.Take(table, ref platform, page, s_guest, PageState.Svsm)
+                : wanted == MovePageState.Vmsa ? GuestPages.Take(table, ref platform, page, s_guest, PageState.Vmsa)
                 : state == MovePageState.Private ? GuestPages.Rescind(table, ref platform, page, PageSize.Small, s_guest)
                 : table.Begin(page, PageSize.Small, PageState.Unvalidated, PageState.Lost);
         }
@@ -498,6 +517,11 @@ internal static unsafe class GuestMove
 
     private static bool EndState(in PageStateTable table, ref SnpPlatform platform, PhysicalAddress page, MovePageState wanted)
     {
+        if (wanted == MovePageState.Vmsa)
+        {
+            return OldVmsas.TryMake(page, s_guest, table, ref platform);
+        }
+
         if (wanted != MovePageState.Deposited)
         {
             table.End(page, PageSize.Small, wanted == MovePageState.Lost ? PageState.Lost : PageState.Unvalidated);

@@ -173,6 +173,22 @@ internal static class VcpuCalls
         vcpu.Exists = false;
     }
 
+    /// <summary>Makes a page that was taken from the guest (<see cref="GuestPages.Take"/>) a VMSA.</summary>
+    /// <param name="vmsa">The page. It is Changing; afterwards no longer.</param>
+    /// <param name="guest">VMPL of the guest.</param>
+    /// <param name="table">The page states.</param>
+    /// <param name="platform">The processor.</param>
+    /// <returns>False: the page is lost.</returns>
+    public static bool TryEndTaking<TPlatform>(PhysicalAddress vmsa, Vmpl guest, in PageStateTable table, ref TPlatform platform)
+        where TPlatform : IGuestPlatform
+    {
+        platform.Open(vmsa, PageSize.Small);
+        bool isVmsa = platform.RmpAdjust(guest, RmpPermissions.GuestVmsa) == RmpResult.Success;
+        platform.Close();
+        table.End(vmsa, PageSize.Small, isVmsa ? PageState.Vmsa : PageState.Lost);
+        return isVmsa;
+    }
+
     private static bool TryMove(in PageStateTable table, PhysicalAddress page, PageState from, PageState to)
     {
         PageResult result = table.Begin(page, PageSize.Small, from, to);
@@ -291,17 +307,6 @@ internal static class VcpuCalls
         }
 
         return TryEndTaking(vmsa, context.Vmpl, table, ref platform) ? SvsmResultCode.Success : SvsmResultCode.PValidateFailInput;
-    }
-
-    // A page that was taken from the guest becomes a VMSA; else it is lost.
-    private static bool TryEndTaking<TPlatform>(PhysicalAddress vmsa, Vmpl guest, in PageStateTable table, ref TPlatform platform)
-        where TPlatform : IGuestPlatform
-    {
-        platform.Open(vmsa, PageSize.Small);
-        bool isVmsa = platform.RmpAdjust(guest, RmpPermissions.GuestVmsa) == RmpResult.Success;
-        platform.Close();
-        table.End(vmsa, PageSize.Small, isVmsa ? PageState.Vmsa : PageState.Lost);
-        return isVmsa;
     }
 
     private static bool TryPutVmsa<TPlatform>(PhysicalAddress vmsa, ReadOnlySpan<byte> contents, Vmpl guest, in PageStateTable table, ref TPlatform platform)
