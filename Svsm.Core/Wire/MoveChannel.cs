@@ -145,7 +145,7 @@ public enum MovePageState : byte
 public struct MoveInformation
 {
     /// <summary>Bytes of it.</summary>
-    public const int Length = 64;
+    public const int Length = 24;
 
     /// <summary>vCPUs.</summary>
     public uint Vcpus;
@@ -155,18 +155,6 @@ public struct MoveInformation
 
     /// <summary>SEV_FEATURES of the guest's vCPUs.</summary>
     public ulong Features;
-
-    /// <summary>Ranges of <see cref="MoveArea.Ranges"/>.</summary>
-    public uint Ranges;
-
-    /// <summary>Entries of <see cref="MoveArea.Modules"/>.</summary>
-    public uint Modules;
-
-    /// <summary>Whether the guest runs.</summary>
-    public MoveState State;
-
-    /// <summary>Zero.</summary>
-    public uint Reserved;
 
     /// <summary>The time-stamp counter.</summary>
     public ulong TimeStampCounter;

@@ -123,9 +123,6 @@ internal static unsafe class GuestMove
         Vcpus = (uint)GuestVcpus.All.Length,
         EncryptionBit = (uint)BitOperations.TrailingZeroCount(AddressSpace.EncryptionMask),
         Features = (ulong)s_features,
-        Ranges = (uint)DirtyPages.Ranges.Length,
-        Modules = (uint)ModuleTable.Modules.Length - 1,
-        State = GuestGate.State,
         TimeStampCounter = X64.ReadTimeStampCounter(),
     };
 
