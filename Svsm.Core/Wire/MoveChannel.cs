@@ -83,7 +83,7 @@ public enum MoveControl : uint
     /// <summary>From here on, writes of the guest are noticed. All its pages are dirty. ENOMEM: there is no memory for that; ENOSYS: the host gives this CPU no events.</summary>
     Track = 1,
 
-    /// <summary>No vCPU of the guest runs from here on. EAGAIN: one runs still, or a module works for it: to be asked again.</summary>
+    /// <summary>No vCPU of the guest runs from here on. EAGAIN: one runs still, or a module works for it: to be asked again. EINVAL: it is held, or was given up.</summary>
     Stop = 2,
 
     /// <summary>The guest runs. EINVAL: it was given up.</summary>
@@ -121,8 +121,14 @@ public enum MovePageState : byte
     /// <summary>No page of the guest's memory.</summary>
     None = 0,
 
-    /// <summary>The guest's.</summary>
+    /// <summary>The guest's; or the VMSA of a vCPU, which is made of the guest's page with the vCPU.</summary>
     Private = 1,
+
+    /// <summary>
+    /// A VMSA of the guest that no vCPU has any more, and that no processor can run. It is dirty when the guest is stopped, and read as a page then; where it goes
+    /// to, its contents are written while it is <see cref="Private"/>.
+    /// </summary>
+    Vmsa = 2,
 
     /// <summary>Not validated: shared with the host, or nobody's.</summary>
     NotValidated = 3,
@@ -139,7 +145,7 @@ public enum MovePageState : byte
 public struct MoveInformation
 {
     /// <summary>Bytes of it.</summary>
-    public const int Length = 64;
+    public const int Length = 24;
 
     /// <summary>vCPUs.</summary>
     public uint Vcpus;
@@ -149,18 +155,6 @@ public struct MoveInformation
 
     /// <summary>SEV_FEATURES of the guest's vCPUs.</summary>
     public ulong Features;
-
-    /// <summary>Ranges of <see cref="MoveArea.Ranges"/>.</summary>
-    public uint Ranges;
-
-    /// <summary>Entries of <see cref="MoveArea.Modules"/>.</summary>
-    public uint Modules;
-
-    /// <summary>Whether the guest runs.</summary>
-    public MoveState State;
-
-    /// <summary>Zero.</summary>
-    public uint Reserved;
 
     /// <summary>The time-stamp counter.</summary>
     public ulong TimeStampCounter;

@@ -33,7 +33,7 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
     private readonly HashSet<uint> _vcpus = [];
     private GuestOffer? _offer;
 
-    // Pages whose contents have come, and pages that are private at the source.
+    // Pages whose contents have come, and pages that have contents of the guest's at the source.
     private PageSet _came = new([]);
     private PageSet _private = new([]);
     private ulong _pagesWithState;
@@ -188,7 +188,7 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
             ulong page = BinaryPrimitives.ReadUInt64LittleEndian(text) / GuestMove.PageLength;
             uint count = BinaryPrimitives.ReadUInt32LittleEndian(text[8..]);
             uint state = BinaryPrimitives.ReadUInt32LittleEndian(text[12..]);
-            if (state is not ((uint)MovePageState.Private or (uint)MovePageState.NotValidated or (uint)MovePageState.Deposited or (uint)MovePageState.Lost) || count > _offer!.Pages)
+            if (state is not ((uint)MovePageState.Private or (uint)MovePageState.Vmsa or (uint)MovePageState.NotValidated or (uint)MovePageState.Deposited or (uint)MovePageState.Lost) || count > _offer!.Pages)
             {
                 return MigrationReason.Malformed;
             }
@@ -205,7 +205,7 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
             }
 
             _pagesWithState += count;
-            for (ulong i = 0; i < count && state == (uint)MovePageState.Private; i++)
+            for (ulong i = 0; i < count && state is (uint)MovePageState.Private or (uint)MovePageState.Vmsa; i++)
             {
                 if (!_private.Add(page + i))
                 {

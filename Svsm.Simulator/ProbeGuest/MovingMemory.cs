@@ -8,6 +8,8 @@
 // A page has its generation in its first quadword, and in every other one a value that depends on page, generation and place. Some pages are written in
 // every round, most seldom: so there are hot and cold ones.
 //
+// A guest with more than one vCPU has given the second one a VMSA before, and has not deleted it, as firmware does: it moves as well.
+//
 // SAFETY (whole type): the pages were validated; each is written by one vCPU.
 
 using System.Threading;
@@ -34,10 +36,25 @@ internal static unsafe class MovingMemory
     public static void Run(uint pages)
     {
         s_pages = pages;
-        Probe.True("moving: memory"u8, pages * 0x1000ul <= TestMemory.Length && TestMemory.TryTake(TestMemory.Base, (int)pages));
+        Probe.True("moving: memory"u8, (pages + 1) * 0x1000ul <= TestMemory.Length && TestMemory.TryTake(TestMemory.Base, (int)pages + 1));
+        ulong old = TestMemory.PageAt((int)pages);
+        ulong start = 0;
+        if (Cpus.Count > 1)
+        {
+            Cpus.FillVmsa(1, old);
+            start = ((Vmsa*)old)->Rip;
+            Probe.Result("moving: VMSA that is replaced"u8, Cpus.Create(old, Cpus.AreaOf(1), 1), SvsmResultCode.Success);
+        }
+
         Probe.Result("moving: vCPUs"u8, Cpus.StartAll(), SvsmResultCode.Success);
         Cpus.RunOnAll(&Write);
         Probe.Equal("moving: pages that are not as they were written"u8, s_wrong, 0);
+        if (Cpus.Count > 1)
+        {
+            Probe.Result("moving: VMSA that was replaced"u8, Calls.Core(CoreCall.DeleteVcpu, old), SvsmResultCode.Success);
+            Probe.Equal("moving: its contents"u8, ((Vmsa*)old)->Rip, start);
+        }
+
         Probe.Finish();
     }
 

@@ -27,15 +27,17 @@ namespace Svsm.Kernel.Locks
 
 namespace Svsm.Kernel.Tasks
 {
-    /// <summary>In place of the kernel's: notes whom it would tell.</summary>
+    /// <summary>In place of the kernel's: notes whom it would tell or interrupt.</summary>
     internal static class Wakeups
     {
         [ThreadStatic]
         private static uint s_last;
 
-        /// <summary>The last CPU that was told.</summary>
+        /// <summary>The last CPU that was told or interrupted.</summary>
         public static uint Last => s_last;
 
         public static void Tell(uint cpu) => s_last = cpu;
+
+        public static void Interrupt(uint cpu) => s_last = cpu;
     }
 }

@@ -69,6 +69,26 @@ public sealed unsafe class PageStateTableTests
             new ulong[] { 0x1FE, 0x1FF, 0x300, 0x400, 0x401 }.Select(page => states.Table.Get(page)));
     }
 
+    // Of 2-MiB pages as a whole, and of 4-KiB pages; over a hole, and up to the last page.
+    [Fact]
+    public void TryFindNext_Pages_FindsEachOnce()
+    {
+        var states = new PageStates(new PageRange(0, 0x600), new PageRange(0x8000, 0x200));
+        Assert.True(states.Table.TrySet(new PageRange(0x1FF, 0x202), PageState.Svsm));
+        Assert.True(states.Table.TrySet(new PageRange(0x81FF, 1), PageState.Svsm));
+        List<ulong> found = [];
+        for (ulong page = 0; states.Table.TryFindNext(PageState.Svsm, ref page); page++)
+        {
+            found.Add(page);
+        }
+
+        Assert.Equal([.. Numbers(0x1FF, 0x400), 0x81FF], found);
+        ulong last = 0x8200;
+        Assert.False(states.Table.TryFindNext(PageState.Svsm, ref last));
+        ulong none = 0;
+        Assert.False(states.Table.TryFindNext(PageState.Vmsa, ref none));
+    }
+
     [Theory]
     [InlineData(0xFFFul, 2ul)]
     [InlineData(0x1000ul, 1ul)]

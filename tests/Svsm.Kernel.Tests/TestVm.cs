@@ -83,6 +83,8 @@ internal sealed class TestVm
 
     public ref GuestVcpu Vcpu(int index) => ref _vcpus[index];
 
+    public Span<GuestVcpu> Vcpus => _vcpus;
+
     public (CallOutcome Outcome, SvsmResultCode Result, SvsmRequest Registers) Call(ulong protocol, uint call, ulong rcx = 0, ulong rdx = 0, ulong r8 = 0x88)
     {
         SvsmRequest request = new() { Selector = (protocol << 32) | call, Rcx = rcx, Rdx = rdx, R8 = r8, R9 = 0x99 };

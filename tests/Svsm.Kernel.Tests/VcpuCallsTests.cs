@@ -4,6 +4,7 @@
 using System;
 using System.Linq;
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Threading.Tasks;
 using Svsm.Kernel.Guest;
 using Svsm.Kernel.Locks;
@@ -21,6 +22,7 @@ public sealed class VcpuCallsTests
     private const ulong Page2 = 0x30_2000;
     private const ulong Area2 = 0x30_3000;
     private const ulong Svme = 0x1000;
+    private const ulong First = TestVm.RegionBase + 0x1000;
     private const RmpPermissions NoRights = RmpPermissions.None;
 
     private readonly TestVm _vm = new();
@@ -271,6 +273,78 @@ public sealed class VcpuCallsTests
         static ulong Vmsa(uint id) => First + (id * 0x2000ul);
     }
 
+    [Fact]
+    public void Restore_VcpuOfAnotherMachine_IsPutClosedAndQuiet()
+    {
+        _vm.Platform[Area1].Contents[0] = 1;
+        Assert.True(Restore(1, Page1, Area1));
+        ref GuestVcpu vcpu = ref _vm.Vcpu(1);
+        Assert.Equal((true, true, false), (vcpu.Exists, vcpu.IsQuiet, vcpu.IsFirst));
+        Assert.Equal((Page1, Area1, TestVm.Features), (vcpu.Vmsa.Value, vcpu.CallingArea.Value, vcpu.Features));
+        Assert.Equal((PageState.Vmsa, PageState.CallingArea), (_vm.StateOf(Page1), _vm.StateOf(Area1)));
+        Assert.Equal(RmpPermissions.GuestVmsa, _vm.Platform[Page1].Permissions[2]);
+        Assert.Equal((0ul, 0x1234ul), (VmsaAt(Page1).Efer, VmsaAt(Page1).Rip));
+
+        // It has called; the call waits for it.
+        Assert.Equal(1, _vm.Platform[Area1].Contents[0]);
+        AssertIdle();
+    }
+
+    [Fact]
+    public void Restore_FirstVcpu_KeepsItsFrame()
+    {
+        _vm.Platform[First].IsValidated = true;
+        Assert.False(Restore(0, 0, Area1));
+        _vm.Vcpu(0).Exists = false;
+        Assert.False(Restore(1, 0, Area1));
+        Assert.True(Restore(0, 0, Area1));
+        Assert.Equal((true, First, PageState.Svsm), (_vm.Vcpu(0).IsFirst, _vm.Vcpu(0).Vmsa.Value, _vm.StateOf(First)));
+        Assert.Equal(0x1234ul, VmsaAt(First).Rip);
+    }
+
+    // Two vCPUs cannot share an area.
+    [Fact]
+    public void Restore_CallingAreaOfAnother_IsRefused()
+    {
+        Assert.True(Restore(1, Page1, Area1));
+        Assert.False(Restore(2, Page2, Area1));
+        Assert.False(Restore(2, Page2, TestVm.CallingArea));
+        Assert.Equal((false, PageState.Guest), (_vm.Vcpu(2).Exists, _vm.StateOf(Page2)));
+
+        // Nor is a vCPU put twice.
+        Assert.False(Restore(1, Page2, Area2));
+        Assert.Equal((PageState.CallingArea, PageState.Guest, PageState.Guest), (_vm.StateOf(Area1), _vm.StateOf(Page2), _vm.StateOf(Area2)));
+        AssertIdle();
+    }
+
+    [Theory]
+    [InlineData(Page1 + 8, Area1, 0, 2)]
+    [InlineData(Page1, Area1 + 8, 0, 2)]
+    [InlineData(Page1, Page1, 0, 2)]
+    [InlineData(TestVm.RegionBase, Area1, 0, 2)]
+    [InlineData(Page1, TestVm.RegionBase, 0, 2)]
+    [InlineData(TestVm.FreshPage, Area1, 0, 2)]
+    [InlineData(Page1, Area1, Svme, 2)]
+    [InlineData(Page1, Area1, 0, 0)]
+    public void Restore_WhatDoesNotFit_ChangesNothing(ulong vmsa, ulong area, ulong efer, byte vmpl)
+    {
+        Assert.False(Restore(1, vmsa, area, efer, vmpl));
+        Assert.False(_vm.Vcpu(1).Exists);
+        Assert.Equal((PageState.Guest, PageState.Guest), (_vm.StateOf(Page1), _vm.StateOf(Area1)));
+        AssertIdle();
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(2)]
+    public void Restore_HostTakesThePage_IsLost(int step)
+    {
+        _vm.Platform.FailAt = step;
+        Assert.False(Restore(1, Page1, Area1));
+        Assert.Equal((false, PageState.Lost, PageState.Guest), (_vm.Vcpu(1).Exists, _vm.StateOf(Page1), _vm.StateOf(Area1)));
+        AssertIdle();
+    }
+
     // Another vCPU has its list in the calling area at this moment.
     [Fact]
     public async Task Lose_AreaThatIsPinned_WaitsForIt()
@@ -339,6 +413,16 @@ public sealed class VcpuCallsTests
     private SvsmResultCode Create(ulong vmsa, ulong area, uint apicId) => _vm.Core(CoreCall.CreateVcpu, vmsa, area, apicId);
 
     private SvsmResultCode Delete(ulong vmsa) => _vm.Core(CoreCall.DeleteVcpu, vmsa);
+
+    private bool Restore(int number, ulong vmsa, ulong area, ulong efer = 0, byte vmpl = (byte)TestVm.Guest)
+    {
+        var contents = new Vmsa { Efer = efer, Vmpl = vmpl, SevFeatures = (ulong)TestVm.Features, Rip = 0x1234 };
+        byte[] page = new byte[Page.Size];
+        MemoryMarshal.Write(page, in contents);
+        var head = new MoveVcpu { Number = (uint)number, State = MoveVcpuState.Runs, CallingArea = area, Vmsa = vmsa };
+        return VcpuCalls.TryRestore(
+            in head, page, new PhysicalAddress(First), TestVm.Features, new GuestContext(_vm.Vcpus, number, TestVm.Guest), _vm.Table, ref _vm.PlatformReference);
+    }
 
     private ref Vmsa VmsaAt(ulong address) => ref Unsafe.As<byte, Vmsa>(ref _vm.Platform[address].Contents[0]);
 

@@ -13,6 +13,9 @@ namespace Svsm.Kernel.Guest;
 /// <summary>Makes the guest's VMSA.</summary>
 internal static unsafe class FirstVcpu
 {
+    /// <summary>Its VMSA, which stays one for good.</summary>
+    public static PhysicalAddress Frame { get; private set; }
+
     /// <summary>Makes the VMSA page of the boot vCPU and tells the host about it.</summary>
     /// <param name="configuration">The measured configuration.</param>
     /// <param name="encryptionMask">The C-bit.</param>
@@ -48,7 +51,7 @@ internal static unsafe class FirstVcpu
         }
 
         ref GuestVcpu vcpu = ref GuestVcpus.All[0];
-        vcpu.Vmsa = frame;
+        vcpu.Vmsa = Frame = frame;
         vcpu.CallingArea = new PhysicalAddress(configuration.GuestCallingArea);
         vcpu.Features = features;
         vcpu.IsFirst = true;

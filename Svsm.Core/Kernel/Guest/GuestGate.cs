@@ -9,14 +9,18 @@
 //   Stopped   to be copied as it is                             -> Running, Gone
 //   Gone      it runs on another machine now                    -> nothing
 //
-// A vCPU is quiet when its VMSA is closed, and no module works for it. With all of them quiet, nothing of the guest changes. Whether it is, its CPU says under
-// the lock of its record, under which it opens the VMSA as well: so a record that says so while the gate is closed is right.
+// A vCPU is quiet when its VMSA is closed, and no module works for it: nothing of it changes any more. It stays so while the gate is closed: its CPU does not
+// even look at what it may have called, for another vCPU that still runs can write that. With all of them quiet, nothing of the guest changes.
+//
+// One look at each of them is enough, because of this: a record becomes quiet, or not quiet, under its own lock, and not quiet only by someone who finds the
+// gate open while holding it (the CPU that opens the VMSA, RequestLoop.cs; CREATE_VCPU, VcpuCalls.cs). Stopping closes the gate, and then takes each lock. The
+// closing is visible to whoever has the lock afterwards, for a release of it is behind the closing; and what was done under it before is visible here. So a
+// vCPU that was created, or let run, while the others were looked at, does not exist.
 
 using System;
 using System.Threading;
-using Svsm.Kernel.Arch;
 using Svsm.Kernel.Locks;
-using Svsm.Kernel.Snp;
+using Svsm.Kernel.Tasks;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Guest;
@@ -32,6 +36,9 @@ internal static class GuestGate
 
     /// <summary>What the guest does.</summary>
     public static MoveState State => (MoveState)Volatile.Read(ref s_state);
+
+    /// <summary>A vCPU may be served: it may run, or is on its way to be quiet. Under the lock of its record.</summary>
+    public static bool Serves(in GuestVcpu vcpu) => IsOpen || !vcpu.IsQuiet;
 
     /// <summary>The guest is about to run, unless it is held. While booting, once.</summary>
     public static void Begin() => s_hasRun = true;
@@ -49,32 +56,33 @@ internal static class GuestGate
         return true;
     }
 
-    /// <summary>Stops all vCPUs; to be called again until all are quiet.</summary>
+    /// <summary>Stops all vCPUs of a guest that runs; to be called again until all are quiet.</summary>
     /// <param name="vcpus">The records.</param>
     /// <returns>All are.</returns>
     public static bool TryStop(Span<GuestVcpu> vcpus)
     {
+        // A full barrier: no lock is taken before.
         _ = Interlocked.CompareExchange(ref s_state, (int)MoveState.Stopped, (int)MoveState.Running);
-        bool isQuiet = State != MoveState.Running;
+        bool areQuiet = true;
         for (int i = 0; i < vcpus.Length; i++)
         {
             ref GuestVcpu vcpu = ref vcpus[i];
-            bool isThis = vcpu.Lock.TryAcquire(LockRank.GuestVcpu);
-            if (isThis)
+            bool isQuiet = vcpu.Lock.TryAcquire(LockRank.GuestVcpu);
+            if (isQuiet)
             {
-                isThis = vcpu.IsQuiet;
+                isQuiet = vcpu.IsQuiet;
                 vcpu.Lock.Release(LockRank.GuestVcpu);
             }
 
-            if (!isThis)
+            if (!isQuiet)
             {
-                // It may run the guest, or halt because it had nothing to do, or because the guest runs elsewhere.
-                isQuiet = false;
-                Interrupt((uint)i);
+                // It may run the guest, or halt because it had nothing to do.
+                areQuiet = false;
+                Wakeups.Interrupt((uint)i);
             }
         }
 
-        return isQuiet;
+        return areQuiet;
     }
 
     /// <summary>Lets the guest run.</summary>
@@ -87,29 +95,13 @@ internal static class GuestGate
             return false;
         }
 
-        for (int i = 0; i < vcpus.Length; i++)
-        {
-            vcpus[i].Lock.Acquire(LockRank.GuestVcpu);
-            vcpus[i].IsQuiet = false;
-            vcpus[i].Lock.Release(LockRank.GuestVcpu);
-        }
-
         Volatile.Write(ref s_state, (int)MoveState.Running);
         for (int i = 0; i < vcpus.Length; i++)
         {
-            Interrupt((uint)i);
+            Wakeups.Interrupt((uint)i);
         }
 
         return true;
-    }
-
-    // A CPU without tasks runs the guest, or halts, without having said so (Tasks/Wakeups.cs).
-    private static void Interrupt(uint cpu)
-    {
-        if (cpu != PerCpu.Current.Index)
-        {
-            _ = Host.TryInterrupt(cpu, DoorbellEvents.Wake);
-        }
     }
 
     /// <summary>The guest never runs again. All vCPUs are quiet.</summary>

@@ -7,7 +7,6 @@
 
 using System;
 using System.Numerics;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Threading;
 using Svsm.Kernel.Arch;
@@ -25,24 +24,14 @@ namespace Svsm.Kernel.Guest;
 /// <summary>Moves the guest.</summary>
 internal static unsafe class GuestMove
 {
-    // Pages of bits that are asked for: 64 GiB of guest memory.
+    // Pages of bits that are asked for: 128 GiB of guest memory.
     private const int MaxBitPages = 1024;
     private const int BitsPerByte = 8;
 
     private static Vmpl s_guest;
     private static SevFeatures s_features;
     private static bool s_isShared;
-    private static PageRangeList s_ranges;
-    private static int s_rangeCount;
     private static MoveVcpu s_next;
-
-    [InlineArray(DirtyPages.MaxRanges)]
-    private struct PageRangeList
-    {
-        private PageRange _element0;
-    }
-
-    private static ReadOnlySpan<PageRange> Ranges => ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_rangeCount);
 
     /// <summary>Makes the list of the guest's memory. While booting.</summary>
     /// <param name="configuration">The measured configuration.</param>
@@ -52,16 +41,18 @@ internal static unsafe class GuestMove
         s_isShared = isShared;
         s_guest = configuration.GuestVmpl;
         s_features = GuestHandover.FeaturesFor(configuration.SevFeatures);
-        Span<PageRange> list = s_ranges;
         ReadOnlySpan<PageRange> ram = KernelMemory.GuestRanges;
-        ram.CopyTo(list);
-        s_rangeCount = ram.Length;
+        for (int i = 0; i < ram.Length; i++)
+        {
+            DirtyPages.Add(ram[i]);
+        }
+
         ReadOnlySpan<GuestRange> launched = ((ReadOnlySpan<GuestRange>)configuration.Ranges).Slice(0, (int)configuration.GuestRangeCount);
         for (int i = 0; i < launched.Length; i++)
         {
             if (launched[i].Kind == GuestRangeKind.Rom)
             {
-                list[s_rangeCount++] = new PageRange(launched[i].Base >> Page.Shift, launched[i].Length >> Page.Shift);
+                DirtyPages.Add(new PageRange(launched[i].Base >> Page.Shift, launched[i].Length >> Page.Shift));
             }
         }
     }
@@ -132,15 +123,12 @@ internal static unsafe class GuestMove
         Vcpus = (uint)GuestVcpus.All.Length,
         EncryptionBit = (uint)BitOperations.TrailingZeroCount(AddressSpace.EncryptionMask),
         Features = (ulong)s_features,
-        Ranges = (uint)s_rangeCount,
-        Modules = (uint)ModuleTable.Modules.Length - 1,
-        State = GuestGate.State,
         TimeStampCounter = X64.ReadTimeStampCounter(),
     };
 
     private static int ReadRanges(Span<MoveRange> to)
     {
-        ReadOnlySpan<PageRange> ranges = Ranges;
+        ReadOnlySpan<PageRange> ranges = DirtyPages.Ranges;
         int count = Math.Min(ranges.Length, to.Length);
         for (int i = 0; i < count; i++)
         {
@@ -197,7 +185,7 @@ internal static unsafe class GuestMove
 
     private static MovePageState StateOf(in PageStateTable table, ulong page)
     {
-        if (!IsGuestMemory(page))
+        if (!DirtyPages.Contains(page))
         {
             return MovePageState.None;
         }
@@ -207,33 +195,23 @@ internal static unsafe class GuestMove
             PageState.Unvalidated => MovePageState.NotValidated,
             PageState.Svsm => MovePageState.Deposited,
             PageState.Lost or PageState.Changing => MovePageState.Lost,
+            PageState.Vmsa when OldVmsas.Contains(page, GuestVcpus.All, table) => MovePageState.Vmsa,
 
-            // Absent is ROM.
+            // Absent is ROM. The VMSA of a vCPU becomes one with it.
             _ => MovePageState.Private,
         };
     }
 
-    private static bool IsGuestMemory(ulong page)
-    {
-        ReadOnlySpan<PageRange> ranges = Ranges;
-        for (int i = 0; i < ranges.Length; i++)
-        {
-            if (ranges[i].Contains(page))
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
-
-    // A VMSA is the guest's page, too, but not one to copy: its contents go with its vCPU.
+    // A VMSA is the guest's page, too, but not one to copy: its contents go with its vCPU. Only one that no vCPU has is read as a page, when the guest is stopped:
+    // then nobody changes it, and stopping has marked it.
     private static MoveResult CopyPage(ulong address, Span<byte> bytes, bool isWrite)
     {
         PhysicalAddress page = new(address);
         PageStateTable table = KernelMemory.PageStates;
         bool isRom = table.Get(page.PageNumber) == PageState.Absent;
-        if (!IsGuestMemory(page.PageNumber) || (!isRom && table.Pin(page.PageNumber) != PageResult.Success))
+        bool isOldVmsa = !isWrite && GuestGate.State == MoveState.Stopped && OldVmsas.Contains(page.PageNumber, GuestVcpus.All, table);
+        bool isPinned = !isRom && !isOldVmsa;
+        if (!DirtyPages.Contains(page.PageNumber) || (isPinned && table.Pin(page.PageNumber) != PageResult.Success))
         {
             return MoveResult.Fault;
         }
@@ -242,7 +220,7 @@ internal static unsafe class GuestMove
         GuestWindow window = platform.Map(page);
         bool isCopied = isWrite ? window.TryWrite(0, bytes) : window.TryRead(0, bytes);
         platform.Unmap(window);
-        if (!isRom)
+        if (isPinned)
         {
             table.Unpin(page.PageNumber);
         }
@@ -268,8 +246,8 @@ internal static unsafe class GuestMove
         {
             case MoveControl.Track:
                 return Track();
-            case MoveControl.Stop:
-                return !GuestGate.TryStop(GuestVcpus.All) ? MoveResult.Again : MoveResult.Done;
+            case MoveControl.Stop when GuestGate.State is MoveState.Running or MoveState.Stopped:
+                return TryStop() ? MoveResult.Done : MoveResult.Again;
             case MoveControl.Run:
                 return GuestGate.TryRun(GuestVcpus.All) ? MoveResult.Done : MoveResult.Invalid;
             case MoveControl.GiveUp:
@@ -278,10 +256,26 @@ internal static unsafe class GuestMove
                 Panic.Stop(TerminationReason.NoGuestCame, "no guest has come from another machine"u8);
                 return MoveResult.Invalid;
             case MoveControl.Hold:
-                return GuestGate.TryHold() ? MoveResult.Done : MoveResult.Invalid;
+                return Hold();
             default:
                 return MoveResult.Invalid;
         }
+    }
+
+    // The boot vCPU of this image's guest, which has not run, is none from here on: what comes brings its own.
+    private static MoveResult Hold()
+    {
+        if (!GuestGate.TryHold())
+        {
+            return MoveResult.Invalid;
+        }
+
+        ref GuestVcpu vcpu = ref GuestVcpus.All[0];
+        vcpu.Lock.Acquire(LockRank.GuestVcpu);
+        PageResult released = vcpu.Exists ? GuestPages.ReleaseCallingArea(KernelMemory.PageStates, vcpu.CallingArea) : PageResult.Success;
+        vcpu.Exists = vcpu.Exists && released != PageResult.Success;
+        vcpu.Lock.Release(LockRank.GuestVcpu);
+        return released == PageResult.Success ? MoveResult.Done : MoveResult.Again;
     }
 
     private static MoveResult Track()
@@ -298,15 +292,21 @@ internal static unsafe class GuestMove
             return MoveResult.Done;
         }
 
-        ulong count = (DirtyPages.BytesFor(Ranges) + Page.Size - 1) / Page.Size;
+        ulong count = (DirtyPages.BytesOfBits + Page.Size - 1) / Page.Size;
         if (count > MaxBitPages || KernelPages.Allocate((int)count, out KernelPages pages) != MemoryError.None)
         {
             return MoveResult.NoMemory;
         }
 
         // Kept for the next time. SAFETY: as many bytes as were asked for, mapped for good.
-        DirtyPages.Begin(Ranges, (void*)pages.Release());
+        DirtyPages.Begin((void*)pages.Release());
         return MoveResult.Done;
+    }
+
+    private static bool TryStop()
+    {
+        SnpPlatform platform = default;
+        return GuestGate.TryStop(GuestVcpus.All) && OldVmsas.TryClose(FirstVcpu.Frame, s_guest, GuestVcpus.All, KernelMemory.PageStates, ref platform);
     }
 
     // In this order: when the modules end, no vCPU can ask them any more.
@@ -322,13 +322,13 @@ internal static unsafe class GuestMove
             return MoveResult.Invalid;
         }
 
-        Span<GuestVcpu> vcpus = GuestVcpus.All;
-        if (!GuestGate.TryStop(vcpus))
+        if (!TryStop())
         {
             return MoveResult.Again;
         }
 
         GuestGate.GiveUp();
+        Span<GuestVcpu> vcpus = GuestVcpus.All;
         SnpPlatform platform = default;
         Span<byte> zeroes = stackalloc byte[Page.Size];
         zeroes.Clear();
@@ -476,17 +476,20 @@ internal static unsafe class GuestMove
             return MoveResult.Done;
         }
 
-        if (state is not (MovePageState.Private or MovePageState.NotValidated) || wanted == MovePageState.None || wanted > MovePageState.Lost)
+        // The contents of a VMSA come before it becomes one.
+        bool isPossible = wanted switch
+        {
+            MovePageState.Vmsa => state == MovePageState.Private,
+            MovePageState.Private or MovePageState.NotValidated or MovePageState.Deposited or MovePageState.Lost =>
+                state is MovePageState.Private or MovePageState.NotValidated,
+            _ => false,
+        };
+        if (!isPossible)
         {
             return MoveResult.Invalid;
         }
 
-        // Pages of the guest of this image that it was to call by, and ROM, are no exception: ROM cannot change, a calling area is given up first.
-        if (table.Get(number) == PageState.CallingArea && GuestPages.ReleaseCallingArea(table, page) != PageResult.Success)
-        {
-            return MoveResult.Invalid;
-        }
-
+        // ROM, calling areas and VMSAs of vCPUs that have come cannot change: the transitions refuse them.
         PageResult changed = PageResult.Success;
         if (state == MovePageState.NotValidated && wanted != MovePageState.Lost)
         {
@@ -496,6 +499,7 @@ internal static unsafe class GuestMove
         if (changed == PageResult.Success && wanted != MovePageState.Private)
         {
             changed = wanted == MovePageState.Deposited ? GuestPages.Take(table, ref platform, page, s_guest, PageState.Svsm)
+                : wanted == MovePageState.Vmsa ? GuestPages.Take(table, ref platform, page, s_guest, PageState.Vmsa)
                 : state == MovePageState.Private ? GuestPages.Rescind(table, ref platform, page, PageSize.Small, s_guest)
                 : table.Begin(page, PageSize.Small, PageState.Unvalidated, PageState.Lost);
         }
@@ -510,6 +514,11 @@ internal static unsafe class GuestMove
 
     private static bool EndState(in PageStateTable table, ref SnpPlatform platform, PhysicalAddress page, MovePageState wanted)
     {
+        if (wanted == MovePageState.Vmsa)
+        {
+            return OldVmsas.TryMake(page, s_guest, table, ref platform);
+        }
+
         if (wanted != MovePageState.Deposited)
         {
             table.End(page, PageSize.Small, wanted == MovePageState.Lost ? PageState.Lost : PageState.Unvalidated);
@@ -535,115 +544,49 @@ internal static unsafe class GuestMove
         if (where % MoveVcpu.Stride == 0 && bytes.Length == MoveVcpu.Length)
         {
             s_next = MemoryMarshal.Read<MoveVcpu>(bytes);
-            return s_next.Number != number ? MoveResult.Invalid
-                : s_next.State == MoveVcpuState.Waits ? Remove(ref vcpus[(int)number])
-                : s_next.State == MoveVcpuState.Runs ? MoveResult.Done
-                : MoveResult.Invalid;
+            bool isGood = s_next.Number == number && s_next.State is MoveVcpuState.Waits or MoveVcpuState.Runs && !vcpus[(int)number].Exists;
+            return isGood ? MoveResult.Done : MoveResult.Invalid;
         }
 
-        if (where % MoveVcpu.Stride != MoveVcpu.VmsaOffset || bytes.Length != Page.Size || s_next.Number != number || s_next.State != MoveVcpuState.Runs)
-        {
-            return MoveResult.Invalid;
-        }
-
-        ref GuestVcpu vcpu = ref vcpus[(int)number];
-        vcpu.Lock.Acquire(LockRank.GuestVcpu);
-        MoveResult result = PutVcpu(ref vcpu, (int)number, bytes);
-        vcpu.Lock.Release(LockRank.GuestVcpu);
-        return result;
+        return where % MoveVcpu.Stride == MoveVcpu.VmsaOffset && bytes.Length == Page.Size && s_next.Number == number && s_next.State == MoveVcpuState.Runs
+            ? PutVcpu((int)number, bytes)
+            : MoveResult.Invalid;
     }
 
-    // The boot vCPU of this image's guest is there while the guest is held, and its calling area.
-    private static MoveResult Remove(ref GuestVcpu vcpu)
+    private static MoveResult PutVcpu(int number, ReadOnlySpan<byte> contents)
     {
-        vcpu.Lock.Acquire(LockRank.GuestVcpu);
-        if (vcpu.Exists)
-        {
-            _ = GuestPages.ReleaseCallingArea(KernelMemory.PageStates, vcpu.CallingArea);
-            vcpu.Exists = false;
-        }
-
-        vcpu.Lock.Release(LockRank.GuestVcpu);
-        return MoveResult.Done;
-    }
-
-    private static MoveResult PutVcpu(ref GuestVcpu vcpu, int number, ReadOnlySpan<byte> contents)
-    {
-        PageStateTable table = KernelMemory.PageStates;
-        SnpPlatform platform = default;
-        PhysicalAddress area = new(s_next.CallingArea);
-        PhysicalAddress vmsa = s_next.Vmsa == 0 ? vcpu.Vmsa : new PhysicalAddress(s_next.Vmsa);
-        bool isOwn = s_next.Vmsa == 0;
-        if (!area.IsAlignedTo(PageSize.Small) || !vmsa.IsAlignedTo(PageSize.Small) || (isOwn && !vcpu.IsFirst) || contents[VcpuCalls.VmplOffset] != (byte)s_guest ||
-            MemoryMarshal.Read<ulong>(contents.Slice(VcpuCalls.FeaturesOffset)) != (ulong)s_features)
-        {
-            return MoveResult.Invalid;
-        }
-
-        // What the guest of this image had is nobody's: its boot vCPU never ran.
-        if (vcpu.Exists && vcpu.CallingArea.Value != area.Value && GuestPages.IsGuestPage(table, vcpu.CallingArea))
-        {
-            _ = GuestPages.ReleaseCallingArea(table, vcpu.CallingArea);
-        }
-
-        PageResult claimed = GuestPages.ClaimCallingArea(table, area);
-        if (claimed is not (PageResult.Success or PageResult.NoChange))
-        {
-            return MoveResult.Invalid;
-        }
-
-        // No processor remembers a translation of a guest that has never run.
-        if (!isOwn && GuestPages.Take(table, ref platform, vmsa, s_guest, PageState.Vmsa) != PageResult.Success)
-        {
-            return MoveResult.Invalid;
-        }
-
-        GuestWindow window = platform.Map(vmsa);
-        bool isWritten = window.TryWrite(0, contents) && window.TryAndUInt64(VmsaGate.EferOffset, ~VmsaGate.EferSvme);
-        platform.Unmap(window);
-        if (!isOwn)
-        {
-            platform.Open(vmsa, PageSize.Small);
-            isWritten = isWritten && platform.RmpAdjust(s_guest, RmpPermissions.GuestVmsa) == RmpResult.Success;
-            platform.Close();
-            table.End(vmsa, PageSize.Small, isWritten ? PageState.Vmsa : PageState.Lost);
-            isWritten = isWritten && Host.TryCreateVcpu((uint)number, s_guest, vmsa, s_features);
-        }
-
-        vcpu.Vmsa = vmsa;
-        vcpu.CallingArea = area;
-        vcpu.Features = s_features;
-        vcpu.IsFirst = isOwn;
-        vcpu.Exists = isWritten;
-        vcpu.Generation++;
-        return !isWritten ? MoveResult.Fault : PutCall(number, in vcpu) ? MoveResult.Done : MoveResult.Invalid;
-    }
-
-    // An answer of a module that the vCPU has not taken yet: it gets it when it asks again.
-    private static bool PutCall(int number, in GuestVcpu vcpu)
-    {
-        ref PendingCall call = ref ModuleTable.Calls[number];
-        call = default;
-        if (s_next.Call.IsThere == 0)
-        {
-            return true;
-        }
-
         SvsmRequest request = new()
         {
             Selector = s_next.Call.Selector, Rcx = s_next.Call.Rcx, Rdx = s_next.Call.Rdx, R8 = s_next.Call.R8, R9 = s_next.Call.R9,
         };
-        if (!ProtocolTable.TryFindModule(request.Protocol, out int module))
+        int module = 0;
+        SnpPlatform platform = default;
+        GuestContext context = new(GuestVcpus.All, number, s_guest);
+        if ((s_next.Call.IsThere != 0 && !ProtocolTable.TryFindModule(request.Protocol, out module)) ||
+            !VcpuCalls.TryRestore(in s_next, contents, FirstVcpu.Frame, s_features, in context, KernelMemory.PageStates, ref platform))
         {
-            return false;
+            return MoveResult.Invalid;
         }
 
+        ref GuestVcpu vcpu = ref context.Current;
+        if (s_next.Call.IsThere != 0)
+        {
+            PutCall(ref ModuleTable.Calls[number], in request, module, vcpu.Generation);
+        }
+
+        // The host knows the first one's VMSA.
+        return vcpu.IsFirst || Host.TryCreateVcpu((uint)number, s_guest, vcpu.Vmsa, s_features) ? MoveResult.Done : MoveResult.Fault;
+    }
+
+    // An answer of a module that the vCPU has not taken yet: it gets it when it asks again.
+    private static void PutCall(ref PendingCall call, in SvsmRequest request, int module, ulong generation)
+    {
         call = new PendingCall
         {
             State = PendingState.Answered,
             Module = module,
             Next = ModuleRecord.NoCall,
-            Generation = vcpu.Generation,
+            Generation = generation,
             Request = request,
             Answer = request,
             Result = (SvsmResultCode)s_next.Call.Result,
@@ -652,7 +595,6 @@ internal static unsafe class GuestMove
         call.Answer.Rdx = s_next.Call.AnswerRdx;
         call.Answer.R8 = s_next.Call.AnswerR8;
         call.Answer.R9 = s_next.Call.AnswerR9;
-        return true;
     }
 
     private static int CopyTo(ReadOnlySpan<byte> from, Span<byte> to)

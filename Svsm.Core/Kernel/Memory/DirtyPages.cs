@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// Which pages of the guest have changed since somebody copied them: a bit for each page of its memory, for the module that moves the guest
+// The guest's memory, and which of its pages have changed since somebody copied them: a bit for each page, for the module that moves the guest
 // (Wire/MoveChannel.cs).
 //
 //   the guest writes       it has no right to write a page that was taken: the fault comes here (TryGiveBack), the page is dirty, and the guest goes on
 //   the SVSM writes        GuestWindow marks the page, behind the change: whoever copies it before finds it dirty afterwards
-//   it becomes the guest's GuestPages marks it
+//   it becomes the guest's GuestPages marks it, before the page is the guest's
 //
-// Taking clears the bit first, then takes the right, then drops translations; only then the page is copied. So whatever is written at any moment is
-// in the copy, or leaves the bit set. Rights that were taken are given back when the guest wants to write, also long after nobody tracks any more.
+// Taking clears the bit first, then looks whether the page is the guest's and takes the right, then drops translations; only then the page is copied. So
+// whatever is written at any moment is in the copy, or leaves the bit set. Rights that were taken are given back when the guest wants to write, also long
+// after nobody tracks any more.
 
 using System;
 using System.Runtime.CompilerServices;
@@ -21,49 +22,58 @@ namespace Svsm.Kernel.Memory;
 /// <summary>Pages of the guest that have changed.</summary>
 internal static unsafe class DirtyPages
 {
-    /// <summary>Most ranges of memory.</summary>
-    public const int MaxRanges = MemoryMap.MaxEntries + ImageConfiguration.MaxGuestRanges;
-
     /// <summary>What the guest may do with a page that was taken.</summary>
     public const RmpPermissions Taken = RmpPermissions.Read | RmpPermissions.ExecuteUser | RmpPermissions.ExecuteSupervisor;
 
+    private const int MaxRanges = MemoryMap.MaxEntries + ImageConfiguration.MaxGuestRanges;
     private const int BitsPerWord = 32;
 
     [InlineArray(MaxRanges)]
-    private struct Ranges
+    private struct RangeList
     {
         private PageRange _element0;
     }
 
-    private static Ranges s_ranges;
+    private static RangeList s_ranges;
     private static int s_rangeCount;
 
     // SAFETY (whole class): as many bits as the ranges have pages, for good.
     private static uint* s_bits;
 
+    /// <summary>The guest's memory.</summary>
+    public static ReadOnlySpan<PageRange> Ranges => ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_rangeCount);
+
     /// <summary>Changes are noticed.</summary>
     public static bool IsTracking => s_bits != null;
 
-    /// <summary>Bytes that the bits of these ranges take, a multiple of 8.</summary>
-    public static ulong BytesFor(ReadOnlySpan<PageRange> ranges)
-    {
-        ulong pages = 0;
-        for (int i = 0; i < ranges.Length; i++)
-        {
-            pages += ranges[i].Count;
-        }
+    /// <summary>Adds to the guest's memory. While booting.</summary>
+    /// <param name="range">Disjoint from what there is; with it at most as many ranges as a memory map and a configuration have.</param>
+    public static void Add(PageRange range) => s_ranges[s_rangeCount++] = range;
 
-        return (pages + 63) / 64 * 8;
+    /// <summary>Whether a page is memory of the guest, whatever its state is.</summary>
+    /// <param name="page">Number of the page. Untrusted.</param>
+    public static bool Contains(ulong page) => TryFind(page, out _);
+
+    /// <summary>Bytes that the bits take, a multiple of 8.</summary>
+    public static ulong BytesOfBits
+    {
+        get
+        {
+            ulong pages = 0;
+            for (int i = 0; i < s_rangeCount; i++)
+            {
+                pages += s_ranges[i].Count;
+            }
+
+            return (pages + 63) / 64 * 8;
+        }
     }
 
     /// <summary>Begins: all pages are dirty. Once; afterwards <see cref="MarkAll"/> begins anew.</summary>
-    /// <param name="ranges">The guest's memory, at most <see cref="MaxRanges"/> disjoint ranges.</param>
-    /// <param name="bits">As many bytes as <see cref="BytesFor"/> says, that stay where they are.</param>
-    public static void Begin(ReadOnlySpan<PageRange> ranges, void* bits)
+    /// <param name="bits">As many bytes as <see cref="BytesOfBits"/> says, that stay where they are.</param>
+    public static void Begin(void* bits)
     {
-        ranges.CopyTo(s_ranges);
-        s_rangeCount = ranges.Length;
-        new Span<byte>(bits, (int)BytesFor(ranges)).Fill(0xFF);
+        new Span<byte>(bits, (int)BytesOfBits).Fill(0xFF);
         Interlocked.MemoryBarrier();
         s_bits = (uint*)bits;
     }
@@ -100,8 +110,8 @@ internal static unsafe class DirtyPages
 
     /// <summary>
     /// Takes the guest's right to write a page, which is not dirty from here on. Copied it may be when translations were dropped
-    /// (<see cref="IGuestPlatform.FlushGuestTranslations"/>). A page that is not the guest's has nothing to copy: it is not dirty either. One that is
-    /// in use by another CPU stays dirty.
+    /// (<see cref="IGuestPlatform.FlushGuestTranslations"/>). A page that is not the guest's has nothing to copy: it is not dirty either. One that
+    /// is in use by another CPU, or whose right the processor does not let go, stays dirty.
     /// </summary>
     /// <param name="table">The states.</param>
     /// <param name="platform">The processor.</param>
@@ -115,22 +125,20 @@ internal static unsafe class DirtyPages
             return;
         }
 
-        PageResult pinned = Pin(table, page);
-        if (pinned == PageResult.Busy)
-        {
-            return;
-        }
-
+        // Before the look at the state: a page that becomes the guest's behind it is marked by whoever makes it so.
         Interlocked.And(ref s_bits[bit / BitsPerWord], ~(1u << (int)(bit % BitsPerWord)));
-        if (pinned != PageResult.Success)
+        PageResult pinned = Pin(table, page);
+        bool isTaken = pinned == PageResult.InvalidAddress;
+        if (pinned == PageResult.Success)
         {
-            return;
+            isTaken = TryAdjust(ref platform, page, guest, Taken);
+            Unpin(table, page);
         }
 
-        platform.Open(PhysicalAddress.OfPage(page), PageSize.Small);
-        _ = platform.RmpAdjust(guest, Taken);
-        platform.Close();
-        Unpin(table, page);
+        if (!isTaken)
+        {
+            Mark(page, 1);
+        }
     }
 
     /// <summary>Gives the right to write back to the guest, which wants to write.</summary>
@@ -148,12 +156,19 @@ internal static unsafe class DirtyPages
             return false;
         }
 
-        platform.Open(PhysicalAddress.OfPage(page), PageSize.Small);
-        bool isGiven = platform.RmpAdjust(guest, RmpPermissions.All) == RmpResult.Success;
-        platform.Close();
+        bool isGiven = TryAdjust(ref platform, page, guest, RmpPermissions.All);
         Mark(page, 1);
         Unpin(table, page);
         return isGiven;
+    }
+
+    private static bool TryAdjust<TPlatform>(ref TPlatform platform, ulong page, Vmpl guest, RmpPermissions permissions)
+        where TPlatform : IGuestPlatform
+    {
+        platform.Open(PhysicalAddress.OfPage(page), PageSize.Small);
+        RmpResult result = platform.RmpAdjust(guest, permissions);
+        platform.Close();
+        return result == RmpResult.Success;
     }
 
     // Memory without states is ROM: nobody changes what it is.

@@ -216,6 +216,33 @@ internal readonly unsafe ref struct PageStateTable
         return (PageState)(((word & SplitBit) != 0 ? Volatile.Read(ref _pages[Byte(index, page)]) : word) & StateMask);
     }
 
+    /// <summary>Finds the next page that is in a state at this moment.</summary>
+    /// <param name="state">The state, not <see cref="PageState.Absent"/>.</param>
+    /// <param name="page">Number of the page to begin with; gets that of the page.</param>
+    /// <returns>False: there is none.</returns>
+    public bool TryFindNext(PageState state, ref ulong page)
+    {
+        for (int i = 0; i < _runs.Length; i++)
+        {
+            ref readonly ChunkRun run = ref _runs[i];
+            page = Math.Max(page, run.First << ChunkShift);
+            while ((page >> ChunkShift) - run.First < run.Count)
+            {
+                ulong index = run.Index + ((page >> ChunkShift) - run.First);
+                uint word = Volatile.Read(ref _chunks[index]);
+                bool isSplit = (word & SplitBit) != 0;
+                if ((PageState)((isSplit ? Volatile.Read(ref _pages[Byte(index, page)]) : word) & StateMask) == state)
+                {
+                    return true;
+                }
+
+                page = isSplit ? page + 1 : ((page >> ChunkShift) + 1) << ChunkShift;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>Begins a transition: the page is <see cref="PageState.Changing"/> until <see cref="End"/>.</summary>
     /// <param name="address">First byte of the page, aligned to <paramref name="size"/>. Untrusted otherwise.</param>
     /// <param name="size">Size of the page.</param>

@@ -15,8 +15,9 @@
 // refuses; a page that the host puts in its place does both, since it is not validated. The first VMSA is the SVSM's own memory: without it the
 // VM ends.
 //
-// While the guest is stopped to be moved (GuestGate.cs), a vCPU that has come back is served, and not run: its answer waits in its VMSA. A write to a page
-// whose changes are noticed (DirtyPages.cs) is no call; the page is the guest's to write again. Which page, the processor has put into the VMSA.
+// While the guest is stopped to be moved (GuestGate.cs), a vCPU that has come back is served until it is quiet, and not run: its answer waits in its
+// VMSA. A write to a page whose changes are noticed (DirtyPages.cs) is no call; the page is the guest's to write again. Which page, the processor has put
+// into the VMSA.
 
 using System;
 using System.Diagnostics.CodeAnalysis;
@@ -58,8 +59,13 @@ internal static class RequestLoop
         while (true)
         {
             vcpu.Lock.Acquire(LockRank.GuestVcpu);
-            bool isClosed = !vcpu.Exists || Serve(in context, ref vcpu);
-            vcpu.IsQuiet = isClosed && !GuestGate.IsOpen && ModuleService.TryFinish(context.Index);
+            bool isClosed = true;
+            if (GuestGate.Serves(in vcpu))
+            {
+                isClosed = !vcpu.Exists || Serve(in context, ref vcpu);
+                vcpu.IsQuiet = isClosed && !GuestGate.IsOpen && ModuleService.TryFinish(context.Index);
+            }
+
             bool runs = vcpu.Exists && !isClosed && GuestGate.IsOpen;
             vcpu.Lock.Release(LockRank.GuestVcpu);
             KernelRecords.NoteFrames();

@@ -16,15 +16,20 @@
 //
 // Codes, in the order of the checks:
 //   INVALID_PARAMETER   an address not aligned to 4 KiB; VMSA = calling area; APIC id of the caller, or of no CPU
-//   BUSY                that CPU is serving a call of its vCPU, or a page is in use by another call: to be repeated
+//   BUSY                that CPU is serving a call of its vCPU, or a page is in use by another call, or the guest is being stopped to be moved
+//                       (GuestGate.cs): to be repeated
 //   INVALID_PARAMETER   create: the calling area is another vCPU's. Delete: the VMSA is the caller's
 //   INVALID_ADDRESS     create: a page is not the guest's memory, or is a VMSA or calling area. Delete: the page is no VMSA of the guest
 //   INVALID_PARAMETER   create: the VMSA has another VMPL, other SEV features, or SVME clear
 //   0x8000_1001         the processor refused the page: the host has taken it
 //   0x8000_1003         delete: the vCPU runs at this moment
 // When a call fails, pages and vCPUs are as they were; but a page that the host has taken is lost, and with its VMSA a vCPU ends.
+//
+// A vCPU that comes from another machine (GuestMove.cs) is put by the same checks: TryRestore.
 // Source: coconut-svsm kernel/src/protocols/core.rs, AMDESE linux-svsm src/protocols/core.rs.
 
+using System;
+using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
 using System.Threading;
 using Svsm.Kernel.Guest;
@@ -61,7 +66,8 @@ internal static class VcpuCalls
             return SvsmResultCode.Busy;
         }
 
-        SvsmResultCode result = CreateLocked(vmsa, callingArea, ref vcpu, in context, table, ref platform);
+        // The guest writes the new VMSA as one that can run: whoever stops the guest has to know of it.
+        SvsmResultCode result = GuestGate.IsOpen ? CreateLocked(vmsa, callingArea, ref vcpu, in context, table, ref platform) : SvsmResultCode.Busy;
         vcpu.Lock.Release(LockRank.GuestVcpu);
         return result;
     }
@@ -104,6 +110,55 @@ internal static class VcpuCalls
         return DeletePage(vmsa, in context, table, ref platform);
     }
 
+    /// <summary>
+    /// Puts a vCPU of another machine where there is none, closed and quiet. It differs from <see cref="Create"/> in that its VMSA comes with it, and that
+    /// what is pending in its calling area stays. No vCPU of the guest has run here: no processor remembers a translation.
+    /// </summary>
+    /// <param name="head">Its pages. Vmsa 0, of vCPU 0 alone: <paramref name="first"/>.</param>
+    /// <param name="contents">The VMSA, a page of private memory.</param>
+    /// <param name="first">The frame of the SVSM that is the VMSA of the first vCPU.</param>
+    /// <param name="features">SEV_FEATURES of the guest's vCPUs.</param>
+    /// <param name="context">Which vCPU it becomes.</param>
+    /// <param name="table">The page states.</param>
+    /// <param name="platform">The processor.</param>
+    /// <returns>False: it does not fit, or is there already. Nothing changed; but a page that the host has taken is lost.</returns>
+    public static bool TryRestore<TPlatform>(
+        in MoveVcpu head, ReadOnlySpan<byte> contents, PhysicalAddress first, SevFeatures features, in GuestContext context, in PageStateTable table,
+        ref TPlatform platform)
+        where TPlatform : IGuestPlatform
+    {
+        bool isFirst = head.Vmsa == 0;
+        PhysicalAddress vmsa = isFirst ? first : new PhysicalAddress(head.Vmsa);
+        PhysicalAddress area = new(head.CallingArea);
+
+        // Closed before it is written, too: of a VMSA that was open for a moment the host could run.
+        bool isValid = vmsa.IsAlignedTo(PageSize.Small) && area.IsAlignedTo(PageSize.Small) && (!isFirst || context.Index == 0)
+            && contents[VmplOffset] == (byte)context.Vmpl
+            && MemoryMarshal.Read<ulong>(contents.Slice(FeaturesOffset)) == (ulong)features
+            && (MemoryMarshal.Read<ulong>(contents.Slice(VmsaGate.EferOffset)) & VmsaGate.EferSvme) == 0;
+        ref GuestVcpu vcpu = ref context.Current;
+        vcpu.Lock.Acquire(LockRank.GuestVcpu);
+
+        // One that is a calling area already is another vCPU's.
+        bool isRestored = isValid && !vcpu.Exists && GuestPages.ClaimCallingArea(table, area) == PageResult.Success;
+        if (isRestored)
+        {
+            isRestored = isFirst ? TryWrite(vmsa, contents, ref platform) : TryPutVmsa(vmsa, contents, context.Vmpl, table, ref platform);
+            if (isRestored)
+            {
+                Fill(ref vcpu, vmsa, area, features, isFirst);
+                vcpu.IsQuiet = true;
+            }
+            else
+            {
+                _ = GuestPages.ReleaseCallingArea(table, area);
+            }
+        }
+
+        vcpu.Lock.Release(LockRank.GuestVcpu);
+        return isRestored;
+    }
+
     /// <summary>Ends a vCPU whose VMSA the host has taken: the page is lost, its calling area an ordinary page of the guest again.</summary>
     /// <param name="vcpu">The vCPU, whose lock is held. Its VMSA is a page of the guest.</param>
     /// <param name="table">The page states.</param>
@@ -116,6 +171,22 @@ internal static class VcpuCalls
         }
 
         vcpu.Exists = false;
+    }
+
+    /// <summary>Makes a page that was taken from the guest (<see cref="GuestPages.Take"/>) a VMSA.</summary>
+    /// <param name="vmsa">The page. It is Changing; afterwards no longer.</param>
+    /// <param name="guest">VMPL of the guest.</param>
+    /// <param name="table">The page states.</param>
+    /// <param name="platform">The processor.</param>
+    /// <returns>False: the page is lost.</returns>
+    public static bool TryEndTaking<TPlatform>(PhysicalAddress vmsa, Vmpl guest, in PageStateTable table, ref TPlatform platform)
+        where TPlatform : IGuestPlatform
+    {
+        platform.Open(vmsa, PageSize.Small);
+        bool isVmsa = platform.RmpAdjust(guest, RmpPermissions.GuestVmsa) == RmpResult.Success;
+        platform.Close();
+        table.End(vmsa, PageSize.Small, isVmsa ? PageState.Vmsa : PageState.Lost);
+        return isVmsa;
     }
 
     private static bool TryMove(in PageStateTable table, PhysicalAddress page, PageState from, PageState to)
@@ -165,15 +236,21 @@ internal static class VcpuCalls
 
         if (succeeded)
         {
-            vcpu.Vmsa = vmsa;
-            vcpu.CallingArea = callingArea;
-            vcpu.IsFirst = false;
-            vcpu.Features = context.Current.Features;
-            vcpu.Exists = true;
-            vcpu.Generation++;
+            Fill(ref vcpu, vmsa, callingArea, context.Current.Features, isFirst: false);
+            vcpu.IsQuiet = false;
         }
 
         return result;
+    }
+
+    private static void Fill(ref GuestVcpu vcpu, PhysicalAddress vmsa, PhysicalAddress callingArea, SevFeatures features, bool isFirst)
+    {
+        vcpu.Vmsa = vmsa;
+        vcpu.CallingArea = callingArea;
+        vcpu.Features = features;
+        vcpu.IsFirst = isFirst;
+        vcpu.Exists = true;
+        vcpu.Generation++;
     }
 
     private static SvsmResultCode DeleteLocked<TPlatform>(ref GuestVcpu vcpu, in GuestContext context, in PageStateTable table, ref TPlatform platform)
@@ -229,11 +306,33 @@ internal static class VcpuCalls
             return returned == PageResult.Success ? SvsmResultCode.InvalidParameter : CoreProtocol.ToResultCode(returned);
         }
 
-        platform.Open(vmsa, PageSize.Small);
-        RmpResult result = platform.RmpAdjust(context.Vmpl, RmpPermissions.GuestVmsa);
-        platform.Close();
-        table.End(vmsa, PageSize.Small, result == RmpResult.Success ? PageState.Vmsa : PageState.Lost);
-        return result == RmpResult.Success ? SvsmResultCode.Success : SvsmResultCode.PValidateFailInput;
+        return TryEndTaking(vmsa, context.Vmpl, table, ref platform) ? SvsmResultCode.Success : SvsmResultCode.PValidateFailInput;
+    }
+
+    private static bool TryPutVmsa<TPlatform>(PhysicalAddress vmsa, ReadOnlySpan<byte> contents, Vmpl guest, in PageStateTable table, ref TPlatform platform)
+        where TPlatform : IGuestPlatform
+    {
+        if (GuestPages.Take(table, ref platform, vmsa, guest, PageState.Vmsa) != PageResult.Success)
+        {
+            return false;
+        }
+
+        if (!TryWrite(vmsa, contents, ref platform))
+        {
+            table.End(vmsa, PageSize.Small, PageState.Lost);
+            return false;
+        }
+
+        return TryEndTaking(vmsa, guest, table, ref platform);
+    }
+
+    private static bool TryWrite<TPlatform>(PhysicalAddress page, ReadOnlySpan<byte> contents, ref TPlatform platform)
+        where TPlatform : IGuestPlatform
+    {
+        GuestWindow window = platform.Map(page);
+        bool isWritten = window.TryWrite(0, contents);
+        platform.Unmap(window);
+        return isWritten;
     }
 
     private static SvsmResultCode DeletePage<TPlatform>(PhysicalAddress vmsa, in GuestContext context, in PageStateTable table, ref TPlatform platform)

@@ -38,9 +38,19 @@ internal static class Wakeups
     {
         // What made the task ready is visible before this looks.
         Interlocked.MemoryBarrier();
-        if (cpu != PerCpu.Current.Index && PerCpu.Current.HasDoorbell && Volatile.Read(ref s_isAway[(int)cpu]) != 0)
+        if (PerCpu.Current.HasDoorbell && Volatile.Read(ref s_isAway[(int)cpu]) != 0)
         {
             // If the host refuses, the CPU finds out when it comes back.
+            Interrupt(cpu);
+        }
+    }
+
+    /// <summary>Interrupts another CPU that may run the guest, or halt, without a task to say so for.</summary>
+    /// <param name="cpu">Number of the CPU. Nothing happens if it is the current one.</param>
+    public static void Interrupt(uint cpu)
+    {
+        if (cpu != PerCpu.Current.Index)
+        {
             _ = Host.TryInterrupt(cpu, DoorbellEvents.Wake);
         }
     }
