@@ -80,9 +80,9 @@ internal sealed class VirtioConsole(string path) : VirtioPort, IDisposable
                 Connect();
             }
 
-            for (ReadOnlySpan<byte> rest = bytes; !rest.IsEmpty && _socket is not null;)
+            while (!bytes.IsEmpty)
             {
-                rest = rest[_socket.Send(rest)..];
+                bytes = bytes[_socket!.Send(bytes)..];
             }
         }
         catch (Exception e) when (e is SocketException or IOException)
