@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// What PVALIDATE and RMPADJUST answer, for every state of a page, operation and page size, at VMPL0 and VMPL2; tried from inside, a fresh page for each
-// row but those of the VMSA that runs.
+// What PVALIDATE and RMPADJUST answer, for every state of a page, operation and page size, at every VMPL; tried from inside, a fresh page for each row but
+// those of the VMSA that runs.
 //
-// Not here: a page that is not assigned stops the run (scenarios ValidateUnassigned and AdjustUnassigned). VMPL1 and 3 differ from VMPL2 only in who is
-// below them: nobody is below VMPL3, for which "the next VMPL" is AdjustBeyond.
+// Not here: a page that is not assigned stops the run (scenarios ValidateUnassigned and AdjustUnassigned). Nobody is below VMPL3: what VMPL2 may do with
+// VMPL3, VMPL3 tries with VMPL4.
 //
 // Sources:
 //   A  AMD64 Architecture Programmer's Manual, volume 3, pages PVALIDATE and RMPADJUST
@@ -74,7 +74,8 @@ internal static unsafe partial class Probe
     private const ulong RaisedGp = (1ul << 63) | (VectorGp << 32);
     private const ulong RaisedVc = (1ul << 63) | (VectorVc << 32) | NotValidated;
 
-    private const ulong RmpTableRamLength = 256ul << 20;
+    private const ulong RmpTableRamLength = 384ul << 20;
+    private const ulong VmplCount = 4;
 
     private static ulong s_row;
     private static ulong s_runningVmsa;
@@ -82,12 +83,17 @@ internal static unsafe partial class Probe
 
     private static void RmpTable()
     {
-        CreateRunning();
         s_runningVmsa = StartSecond(out _);
 
-        // At VMPL2, which has no rights to the pages.
-        for (ulong vmpl = 0; vmpl <= Vmpl2; vmpl += Vmpl2)
+        // The lower ones have no rights to the pages.
+        for (ulong vmpl = 0; vmpl < VmplCount; vmpl++)
         {
+            if (vmpl != 0)
+            {
+                s_lowerVmpl = vmpl;
+                CreateRunning();
+            }
+
             for (uint size = Small; size <= Large; size++)
             {
                 for (RowOperation operation = RowOperation.Validate; operation <= RowOperation.AdjustBeyond; operation++)
@@ -100,7 +106,7 @@ internal static unsafe partial class Probe
             }
         }
 
-        Check(s_row == 2 * 2 * 6 * 6, "every combination"u8);
+        Check(s_row == VmplCount * 2 * 6 * 6, "every combination"u8);
 
         // The host cannot take a VMSA that runs either.
         Check(ChangePageState(s_runningVmsa, PageStateOperation.Shared) != 0, "page state change of a VMSA that runs"u8);
@@ -123,7 +129,8 @@ internal static unsafe partial class Probe
                 : isValid == isValidate ? NoChange : Ok;                                                // A U; K: a 2-MiB entry is split first
         }
 
-        return operation == RowOperation.AdjustBeyond ? FailInput                                       // A V: before the page
+        bool isBeyond = operation == RowOperation.AdjustBeyond || (vmpl == VmplCount - 1 && operation != RowOperation.AdjustOwn);
+        return isBeyond ? FailInput                                                                     // A V: before the page
             : operation == RowOperation.AdjustOwn ? FailPermission                                      // M V: before the page
             : !isAligned ? FailInput                                                                    // A
             : !isValid ? RaisedVc                                                                       // A V: before the size

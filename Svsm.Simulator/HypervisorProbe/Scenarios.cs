@@ -95,6 +95,12 @@ internal enum Scenario : ulong
     /// <summary>The machine has a word for VMPL0, which has restricted injection.</summary>
     Notified = 42,
 
+    /// <summary>RDMSR and WRMSR of every MSR but EFER, with garbage.</summary>
+    MsrGarbage = 43,
+
+    /// <summary>WRMSR of EFER with garbage.</summary>
+    EferGarbage = 44,
+
     /// <summary>And the same without one of the flushes: this number and those that follow, see <c>Translations.cs</c>.</summary>
     FirstMissingFlush = 64,
 }
@@ -117,7 +123,8 @@ internal static unsafe partial class Probe
 
     private static Scenario s_scenario;
 
-    // Meeting points of VMPL0 and VMPL2.
+    // The VMPL below, and its meeting points with VMPL0.
+    private static ulong s_lowerVmpl = Vmpl2;
     private static ulong s_lowerTask;
     private static ulong s_lowerAddress;
     private static ulong s_lowerResult;
@@ -184,6 +191,9 @@ internal static unsafe partial class Probe
                 break;
             case Scenario.WriteFaults:
                 WriteFaults();
+                break;
+            case Scenario.MsrGarbage:
+                MsrGarbage();
                 break;
             case Scenario.RmpTable:
                 RmpTable();
@@ -663,7 +673,7 @@ internal static unsafe partial class Probe
             Grant(gpa, RmpPermissions.All);
         }
 
-        return MakeVmsa(vmsaPage, (byte)Vmpl2, addresses[1]);
+        return MakeVmsa(vmsaPage, (byte)s_lowerVmpl, addresses[1]);
     }
 
     private static Vmsa* MakeVmsa(ulong vmsaPage, byte vmpl, ulong entry)
@@ -712,7 +722,7 @@ internal static unsafe partial class Probe
 
     private static void Grant(ulong gpa, RmpPermissions permissions)
     {
-        Check(X64.RmpAdjust(gpa, X64.PageSize4K, Vmpl2 | (uint)permissions) == Success, "grant"u8);
+        Check(X64.RmpAdjust(gpa, X64.PageSize4K, s_lowerVmpl | (uint)permissions) == Success, "grant"u8);
     }
 
     private static ulong NewVmsaPage()
@@ -729,8 +739,8 @@ internal static unsafe partial class Probe
     {
         ulong page = NewVmsaPage();
         vmsa = MakeLower(page);
-        Check(X64.RmpAdjust(page, X64.PageSize4K, Vmpl2 | (uint)(RmpPermissions.Read | RmpPermissions.VmsaPage)) == Success, "make a VMSA page"u8);
-        Begin(GhcbExitCode.ApCreation, Vmpl2 << 16, page);
+        Check(X64.RmpAdjust(page, X64.PageSize4K, s_lowerVmpl | (uint)(RmpPermissions.Read | RmpPermissions.VmsaPage)) == Success, "make a VMSA page"u8);
+        Begin(GhcbExitCode.ApCreation, s_lowerVmpl << 16, page);
         SetRax((ulong)SevFeatures.SnpActive);
         Check(Call() == GhcbCompletion.Success, "AP creation"u8);
         return page;
@@ -740,14 +750,14 @@ internal static unsafe partial class Probe
     {
         s_lowerTask = task;
         s_lowerAddress = address;
-        Check(RunVmpl(Vmpl2) == 0, "run VMPL2"u8);
+        Check(RunVmpl(s_lowerVmpl) == 0, "run the VMPL below"u8);
         return s_lowerResult;
     }
 
     [RuntimeExport("probe_lower_main")]
     private static void LowerMain(ulong argument)
     {
-        // The same image at VMPL2: statics are shared with VMPL0, which waits.
+        // The same image at the VMPL below: statics are shared with VMPL0, which waits.
         s_lowerResult = argument;
         while (true)
         {
@@ -1160,6 +1170,9 @@ internal static unsafe partial class Probe
                 StartSecond(out _);
                 s_firstTurn = ulong.MaxValue;
                 X64.Halt();
+                break;
+            case Scenario.EferGarbage:
+                EferGarbage();
                 break;
             case Scenario.SvmeCleared:
                 X64.WriteMsr(0xC000_0080, X64.ReadMsr(0xC000_0080) & ~(1ul << 12));

@@ -170,7 +170,7 @@ internal sealed class MachineSession : IAsyncDisposable
         MachineStop reason;
         string message = "";
         Task pump = PumpAsync();
-        _devices?.Start(new HostStateExchange(
+        _devices?.Start(() => new HostStateExchange(
             () => SaveHostStateAsync(CancellationToken.None),
             blob => RestoreHostStateAsync(blob, CancellationToken.None),
             HostStateBlob.MaxLength(RangeSet.Length(_plan.Ram) / SecurityProcessor.PageSize)));
@@ -304,12 +304,13 @@ internal sealed class MachineSession : IAsyncDisposable
             var pages = new ArrayBufferWriter<byte>();
             for (ulong next = 0; next != ulong.MaxValue;)
             {
-                pages.Write(await devices.ReadWindowAsync(async () =>
+                byte[] records = await devices.ReadWindowAsync(async () =>
                 {
                     HostStateAnswer answer = await PassStateAsync(new CommandHeader { Kind = CommandKind.SavePages, Address = next }, "given", cancellationToken).ConfigureAwait(false);
                     next = answer.Next;
                     return answer.Length;
-                }).ConfigureAwait(false));
+                }).ConfigureAwait(false);
+                HostStateBlob.Add(pages, records);
             }
 
             return HostStateBlob.Make(model, pages.WrittenSpan);
@@ -383,12 +384,17 @@ internal sealed class MachineSession : IAsyncDisposable
         }
         finally
         {
-            if (!_ended.Task.IsCompleted)
+            try
             {
-                await CommandAsync(new CommandHeader { Kind = CommandKind.Release }, default, CancellationToken.None).ConfigureAwait(false);
+                if (!_ended.Task.IsCompleted)
+                {
+                    await CommandAsync(new CommandHeader { Kind = CommandKind.Release }, default, CancellationToken.None).ConfigureAwait(false);
+                }
             }
-
-            _holding.Release();
+            finally
+            {
+                _holding.Release();
+            }
         }
     }
 

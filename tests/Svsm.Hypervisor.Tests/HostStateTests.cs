@@ -18,6 +18,7 @@ public sealed unsafe class HostStateTests : IDisposable
 {
     private const int Vmpl2 = 2;
     private const ulong Shared = 0x200_0000;
+    private const ulong GuestVmsa = 0x90_3000;
     private const int Lpc = 0x1F << 3;
     private static readonly byte[] s_item = [1, 2, 3, 4, 5, 6, 7, 8];
 
@@ -145,9 +146,70 @@ public sealed unsafe class HostStateTests : IDisposable
         VmplContext context = _target.Cpu.Contexts[Vmpl2];
         Assert.True(context.IsTaken);
         Create(_target);
-        Assert.Equal((0x1234ul, 0x8000_0B0Eul, true, 0x90_3000ul), (context.GhcbMsr, context.InterruptedEvent, context.HaltsOn, context.VmsaGpa));
+        Assert.Equal((0x1234ul, 0x8000_0B0Eul, true, GuestVmsa), (context.GhcbMsr, context.InterruptedEvent, context.HaltsOn, context.VmsaGpa));
         Create(_target);
         Assert.Equal((VmgExit.SevInfo, 0ul, false), (context.GhcbMsr, context.InterruptedEvent, context.HaltsOn));
+    }
+
+    // What is left of a VMSA that the source had no more, or never had, is not for the one that is made here.
+    [Fact]
+    public void ApCreation_AfterTakingOfAVmplThatHadNone_BeginsAnew()
+    {
+        Use(_source);
+        _source.Cpu.Contexts[Vmpl2].VmsaGpa = 0;
+        Move();
+        VmplContext context = _target.Cpu.Contexts[Vmpl2];
+        Assert.False(context.IsTaken);
+        Create(_target);
+        Assert.Equal((VmgExit.SevInfo, ulong.MaxValue, Doorbell.None, 0ul, false), (context.GhcbMsr, context.RegisteredGhcb, context.Doorbell, context.InterruptedEvent, context.HaltsOn));
+    }
+
+    [Fact]
+    public void State_TakenAndGivenOn_BeforeItsVmsaIsThere_KeepsItForTheNextMachine()
+    {
+        Use(_source);
+        Move();
+        using TestMachine next = Make(0, keep: false);
+        Assert.Equal(HostStateRefusal.None, Pass(next, Save(_target), StateMode.Take));
+        Create(next);
+        Assert.Equal(0x1234ul, next.Cpu.Contexts[Vmpl2].GhcbMsr);
+    }
+
+    [Fact]
+    public void InterruptedEvent_Taken_IsInjectedWhenTheVmplRuns()
+    {
+        Use(_source);
+        Move();
+        Create(_target);
+        var vmsa = (Vmsa*)_target.Private(GuestVmsa);
+        TestMachine.Clear((byte*)vmsa);
+        _target.Page(GuestVmsa)->IsVmsa = true;
+        vmsa->Vmpl = Vmpl2;
+        vmsa->SevFeatures = (ulong)SevFeatures.SnpActive;
+        vmsa->Efer = Amd64.EferSvme;
+        vmsa->Cr0 = 0x11;
+        Assert.True(_target.Machine.Enter(_target.Cpu, Vmpl2));
+        _target.Machine.Interrupts.Offer(_target.Cpu);
+        Assert.Equal(0x8000_0B0Eul, _target.Cpu.Vmcb->EventInjection);
+    }
+
+    // Rows: not valid; of a kind that there is not; a software interrupt, which comes with its instruction; bits that mean nothing.
+    [Theory]
+    [InlineData(0x0000_0B0Eul)]
+    [InlineData(0x8000_010Eul)]
+    [InlineData(0x8000_0580ul)]
+    [InlineData(0x8000_0480ul)]
+    [InlineData(0x8000_1B0Eul)]
+    [InlineData(0xC000_0B0Eul)]
+    public void InterruptedEvent_ThatIsNone_IsRefused(ulong wrong)
+    {
+        const ulong Marked = 0x7654_3210_8000_0B0E;
+        _source.Cpu.Contexts[Vmpl2].InterruptedEvent = Marked;
+        byte[] saved = Save(_source);
+        int at = saved.AsSpan().IndexOf(BitConverter.GetBytes(Marked));
+        Assert.Equal(HostStateRefusal.None, Pass(_target, saved, StateMode.Check));
+        MemoryMarshal.Write(saved.AsSpan(at), in wrong);
+        Assert.Equal(HostStateRefusal.Damaged, Pass(_target, saved, StateMode.Check));
     }
 
     [Fact]
@@ -156,7 +218,7 @@ public sealed unsafe class HostStateTests : IDisposable
         Use(_source);
         Create(_target);
         Move();
-        Assert.Equal((0x1234ul, false, 0x90_3000ul), (_target.Cpu.Contexts[Vmpl2].GhcbMsr, _target.Cpu.Contexts[Vmpl2].IsTaken, _target.Cpu.Contexts[Vmpl2].VmsaGpa));
+        Assert.Equal((0x1234ul, false, GuestVmsa), (_target.Cpu.Contexts[Vmpl2].GhcbMsr, _target.Cpu.Contexts[Vmpl2].IsTaken, _target.Cpu.Contexts[Vmpl2].VmsaGpa));
     }
 
     [Theory]
@@ -455,6 +517,8 @@ public sealed unsafe class HostStateTests : IDisposable
         context.Doorbell = 0x6000;
         context.InterruptedEvent = 0x8000_0B0E;
         context.HaltsOn = true;
+        machine.Private(GuestVmsa);
+        Assert.True(machine.Machine.TrySetVmsa(context, GuestVmsa));
         LocalApic apic = context.Apic;
         apic.TaskPriority = 0x30;
         apic.Request(0x71, level: true);
@@ -508,7 +572,7 @@ public sealed unsafe class HostStateTests : IDisposable
     private static void Create(TestMachine machine)
     {
         const ulong Ghcb = 0x90_5000;
-        machine.Private(0x90_3000);
+        machine.Private(GuestVmsa);
         VmplContext context = machine.Cpu.Current;
         context.RegisteredGhcb = Ghcb;
         context.GhcbMsr = Ghcb;
@@ -516,7 +580,7 @@ public sealed unsafe class HostStateTests : IDisposable
         ghcb->ProtocolVersion = 2;
         ghcb->SwExitCode = (ulong)GhcbExitCode.ApCreation;
         ghcb->SwExitInfo1 = Vmpl2 << 16;
-        ghcb->SwExitInfo2 = 0x90_3000;
+        ghcb->SwExitInfo2 = GuestVmsa;
         ghcb->Rax = (ulong)SevFeatures.SnpActive;
         foreach (int offset in (ReadOnlySpan<int>)[0x1F8, 0x390, 0x398, 0x3A0])
         {

@@ -31,7 +31,7 @@ internal static class ProbeLaunch
 
     // A 2-MiB area for many of its rows.
     private const ulong RmpTableScenario = 11;
-    private const ulong RmpTableRamLength = 256ul << 20;
+    private const ulong RmpTableRamLength = 384ul << 20;
 
     private const ulong Tables = 0x10_0000;
     private const ulong CBit = 1ul << 47;

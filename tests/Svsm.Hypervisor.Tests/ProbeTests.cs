@@ -27,6 +27,7 @@ public sealed class ProbeTests
     [InlineData(11, 2u)]
     [InlineData(12)]
     [InlineData(14)]
+    [InlineData(43)]
     public async Task Probe_Scenario_Passes(ulong scenario, uint vcpuCount = 1)
     {
         RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(scenario, vcpuCount: vcpuCount), TestContext.Current.CancellationToken);
@@ -176,6 +177,14 @@ public sealed class ProbeTests
     {
         RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(29), TestContext.Current.CancellationToken);
         Assert.True(result is { Reason: StopReason.Shutdown, Report: not null }, result.ToString());
+    }
+
+    // Which value is the first that the processor does not go on with, and how that shows, is the emulator's business.
+    [Fact]
+    public async Task Probe_GarbageInEfer_EndsWithAReport()
+    {
+        RunResult result = await QemuRun.StartAsync(ProbeLaunch.Make(44), TestContext.Current.CancellationToken);
+        Assert.True(result is { Reason: StopReason.Violation or StopReason.Shutdown, Report: not null, ExitStatus: 1 }, result.ToString());
     }
 
     [Fact]

@@ -6,6 +6,7 @@
 
 using System;
 using System.Collections.Generic;
+using System.Runtime.InteropServices;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Simulator.Shared;
@@ -122,6 +123,23 @@ public sealed class VcpuThreadsTests
         machine.Test.Memory.Stale.Synchronize(machine.Cpus[0]);
 
         Assert.Equal([1], machine.Processor.Interrupted);
+    }
+
+    // What is asked for until the release is of one moment, of whatever VMPL runs elsewhere.
+    [Fact]
+    public void Hold_RecallsEveryGuest()
+    {
+        using var machine = new ThreadedMachine(3);
+        machine.Threads.Acquire(machine.Cpus[0]);
+        machine.Cpus[1].IsInGuest = 1;
+        machine.Cpus[2].IsInGuest = 1;
+        machine.Cpus[2].Vmpl = Guest;
+        machine.Processor.OnRelax = () => machine.Cpus[1].IsInGuest = machine.Cpus[2].IsInGuest = 0;
+        var hold = new CommandHeader { Kind = CommandKind.Hold };
+
+        machine.Test.Machine.Commands.Execute(machine.Cpus[0], MemoryMarshal.AsBytes(new Span<CommandHeader>(ref hold)));
+
+        Assert.Equal([1, 2], machine.Processor.Interrupted);
     }
 
     // What a guest flushes from now on counts, so it has to be seen.

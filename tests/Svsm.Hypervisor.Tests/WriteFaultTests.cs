@@ -172,6 +172,19 @@ public sealed unsafe class WriteFaultTests : IDisposable
         Assert.Equal(ViolationKind.VcNotDelivered, Cpu.StopRequest.Violation);
     }
 
+    // The exit before was refused a write as well, and has been got over with in another way.
+    [Fact]
+    public void Refusal_OfAnEarlierExit_IsNoReason()
+    {
+        Cpu.Vmcb->ExitCode = ExitCode.Cpuid;
+        Assert.False(ExitHandler.Handle(_machine.Machine, Cpu));
+        Cpu.WithdrawStop();
+        Cpu.State->Idtr.Limit = 0;
+        Assert.False(ExitHandler.Handle(_machine.Machine, Cpu));
+        Assert.False(NestedFaults.TryLeaveForWrite(_machine.Machine, Cpu));
+        Assert.Equal((ViolationKind.VcNotDelivered, Vmpl2), (Cpu.StopRequest.Violation, Cpu.Vmpl));
+    }
+
     // The bits in a table are a write of the VMPL whose table it is.
     [Theory]
     [InlineData(false, true)]

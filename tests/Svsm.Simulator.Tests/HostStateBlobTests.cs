@@ -2,6 +2,7 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Buffers;
 using System.Collections.Generic;
 using System.Linq;
 using System.Security.Cryptography;
@@ -24,6 +25,26 @@ public sealed class HostStateBlobTests
         Assert.Equal(pages, pieces.SelectMany(piece => piece.ToArray()));
         Assert.All(pieces, piece => Assert.InRange(piece.Length, 1, (int)Link.WindowLength));
         Assert.InRange(pieces.Count, 2, 40);
+    }
+
+    // Rows: pages of RAM, whether all that they can have fits one piece.
+    [Theory]
+    [InlineData(1ul, true)]
+    [InlineData(0x8_0000ul - 0x1000, true)]
+    [InlineData(0x8_0000ul, false)]
+    [InlineData(1ul << 40, false)]
+    public void MaxLength_IsWhatOnePieceCanBe(ulong pages, bool fits) =>
+        Assert.Equal(fits ? 0x20 + (long)Link.WindowLength + ((long)pages * 4112) : Array.MaxLength, HostStateBlob.MaxLength(pages));
+
+    [Fact]
+    public void Add_MoreThanOnePieceCanBe_IsRefused()
+    {
+        var pages = new ArrayBufferWriter<byte>();
+        int most = HostStateBlob.HeaderLength + (int)Link.WindowLength + 100;
+        HostStateBlob.Add(pages, new byte[60], most);
+        Assert.Throws<HostStateException>(() => HostStateBlob.Add(pages, new byte[41], most));
+        HostStateBlob.Add(pages, new byte[40], most);
+        Assert.Equal(100, pages.WrittenCount);
     }
 
     [Fact]

@@ -4,6 +4,8 @@
 using System;
 using System.IO;
 using System.Linq;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
@@ -108,6 +110,44 @@ public sealed class MachineTests
 
         // No key of the chip was needed, so none was made.
         Assert.False(Directory.Exists(qemu.Path("chip")));
+    }
+
+    // The guest is held, its state refused, and the run over before the guest is let go: whoever waits to hold it hears of that.
+    [Fact]
+    public async Task SaveHostState_RunEndsMeanwhile_LeavesNobodyWaiting()
+    {
+        const int Status = 2 * sizeof(uint);
+        byte[] held = Frames.Frame(LinkFrame.CommandDone, [(byte)CommandKind.Hold, 0, 0, 0, 0, 0, 0, 0]);
+        byte[] refused = Frames.Frame(LinkFrame.CommandDone, new byte[Status + Unsafe.SizeOf<HostStateAnswer>()]);
+        refused[Link.HeaderLength] = (byte)CommandKind.SaveModel;
+        refused[Link.HeaderLength + sizeof(uint)] = 1;
+        var answer = new HostStateAnswer { Refusal = HostStateRefusal.GuestRuns };
+        MemoryMarshal.Write(refused.AsSpan(Link.HeaderLength + Status), in answer);
+        int command = Link.HeaderLength + Unsafe.SizeOf<CommandHeader>();
+
+        // Commands wait for the check of the CPUID page as well.
+        byte[] page = Frames.Frame(LinkFrame.CpuidPage, TestImage.MakeCpuidPage(2));
+        int first = Frames.Hello.Length + page.Length;
+        int second = first + held.Length;
+        int third = second + refused.Length;
+        using var qemu = new FakeQemu(
+            $"""
+            head -c {first} "$here/frames"; head -c {page.Length + command} > /dev/null
+            head -c {second} "$here/frames" | tail -c {held.Length}; head -c {command} > /dev/null
+            head -c {third} "$here/frames" | tail -c {refused.Length}; head -c {command} > /dev/null
+            tail -c +{third + 1} "$here/frames"
+            """,
+            Frames.Hello, page, held, refused, Frames.Exit(StopReason.GuestExit, 3));
+        MachineOptions options = qemu.Options with { Migration = new MachineMigration(MigrationRole.Source, qemu.Path("channel")) };
+        await using MachineTest machine = await MachineTest.StartAsync(options, TestContext.Current.CancellationToken);
+        Task[] callers = [machine.SaveHostStateAsync(), machine.SaveHostStateAsync()];
+
+        foreach (Task caller in callers)
+        {
+            await Assert.ThrowsAsync<InvalidOperationException>(() => caller);
+        }
+
+        Assert.Equal(3, (await machine.WaitForEndAsync()).ExitStatus);
     }
 
     [Fact]

@@ -6,6 +6,7 @@
 using System;
 using System.Collections.Generic;
 using System.IO;
+using System.Linq;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Threading;
@@ -24,35 +25,18 @@ public sealed class MigrationChannelTests : IDisposable
     private readonly string _path;
     private readonly MigrationChannel _channel;
     private readonly SemaphoreSlim _told = new(0);
-    private readonly List<byte[]> _forMachine = [];
+    private readonly List<byte[]> _taken = [];
+    private Task<byte[]> _state = Task.FromResult<byte[]>([1, 2, 3]);
+    private int _saves;
     private int _deaf;
     private int _tellings;
 
     public MigrationChannelTests()
     {
         _path = Path.Combine(_folder.FullName, "channel");
-        _channel = new MigrationChannel(_path)
-        {
-            Notify = () =>
-            {
-                Interlocked.Increment(ref _tellings);
-                bool takes = Interlocked.Decrement(ref _deaf) < 0;
-                if (takes)
-                {
-                    _told.Release();
-                }
-
-                return Task.FromResult(takes);
-            },
-            ForMachine = async (contents, answer) =>
-            {
-                _forMachine.Add(contents.ToArray());
-                await answer(ChannelFrames.Make(4, [0x99]));
-                return contents.Span[0] == 1;
-            },
-        };
+        _channel = new MigrationChannel(_path);
         _channel.Open();
-        _channel.Start();
+        _channel.Start(MakeExchange, NotifyAsync);
     }
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
@@ -75,16 +59,7 @@ public sealed class MigrationChannelTests : IDisposable
         relay.Send(first.AsSpan(0, 100));
         relay.Send((byte[])[.. first[100..], .. second]);
         await _told.WaitAsync(Cancellation);
-        var got = new List<byte>();
-        while (got.Count < first.Length + second.Length)
-        {
-            if (_channel.CanHandle(Receive))
-            {
-                got.AddRange(Handle(Receive, [], 4096));
-            }
-        }
-
-        Assert.Equal((byte[])[.. first, .. second], got.ToArray());
+        Assert.Equal((byte[])[.. first, .. second], await TakeAsync(first.Length + second.Length));
         Assert.Empty(Handle(Transmit, first[..50], 0));
         Handle(Transmit, [.. first[50..], .. second], 0);
         Assert.Equal((byte[])[.. first, .. second], ReceiveAll(relay, first.Length + second.Length));
@@ -108,10 +83,7 @@ public sealed class MigrationChannelTests : IDisposable
         int before = _tellings;
         Assert.InRange(before, 2, 3);
         relay.Send(ChannelFrames.Make(3, [3]));
-        while (!_channel.HasNews(Receive) || Volatile.Read(ref _tellings) == before)
-        {
-            await Task.Yield();
-        }
+        await UntilAsync(() => _channel.HasNews(Receive) && Volatile.Read(ref _tellings) != before);
     }
 
     [Fact]
@@ -134,17 +106,58 @@ public sealed class MigrationChannelTests : IDisposable
 
             // What is sent now is taken, though the relay goes.
             relay.Send(ChannelFrames.Make(3, [7]));
-            while (!_channel.CanHandle(Receive))
-            {
-                await Task.Yield();
-            }
+            await UntilAsync(() => _channel.CanHandle(Receive));
         }
 
         byte[] frame = ChannelFrames.Make(2, [1, 2, 3]);
         Handle(Transmit, frame[..4], 0);
-        Socket next = await ConnectAgainAsync(frame[4..]);
+        using Socket next = Connect();
+        await SendUntilConnectedAsync(next, frame[4..], frame);
         Assert.Equal(ChannelFrames.Make(3, [7]), Handle(Receive, [], 100));
-        next.Dispose();
+    }
+
+    // It has sent more than the machine takes while the driver takes nothing: a megabyte, a frame, and what is read at a time.
+    [Fact]
+    public async Task Relay_ThatGoesWhileItsFramesWait_LosesNoneAndBlocksNobody()
+    {
+        const int Count = 18;
+        byte[] frame = ChannelFrames.Make(1, RandomNumberGenerator.GetBytes(ChannelFrames.MaxContents));
+        using (Socket relay = Connect())
+        {
+            await _told.WaitAsync(Cancellation);
+
+            // Room for what the machine does not read, so that it can go.
+            relay.SendBufferSize = 4 * frame.Length;
+            for (int i = 0; i < Count; i++)
+            {
+                relay.Send(frame);
+            }
+
+            relay.Send(frame.AsSpan(0, 10));
+        }
+
+        byte[] answer = ChannelFrames.Make(2, [1]);
+        using (Socket next = Connect())
+        {
+            await SendUntilConnectedAsync(next, answer, answer);
+            next.Send(ChannelFrames.Make(3, [9]));
+        }
+
+        // It has gone as well: there is an end to those whose frames wait.
+        using Socket third = Connect();
+        Assert.True(IsClosed(third));
+
+        // What the first one had begun is none.
+        byte[] all = [.. Enumerable.Repeat(frame, Count).SelectMany(bytes => bytes), .. ChannelFrames.Make(3, [9])];
+        byte[] taken = await TakeAsync(all.Length);
+        Assert.True(all.AsSpan().SequenceEqual(taken));
+        Assert.False(_channel.CanHandle(Receive));
+        bool isTaken = false;
+        while (!isTaken)
+        {
+            using Socket last = Connect();
+            isTaken = await SendUntilAnsweredAsync(last, answer, answer) != 0;
+        }
     }
 
     [Fact]
@@ -185,7 +198,7 @@ public sealed class MigrationChannelTests : IDisposable
         await _told.WaitAsync(Cancellation);
         Handle(Transmit, ChannelFrames.Make(4, [1]), 0);
         Assert.True(IsClosed(relay));
-        Assert.Empty(_forMachine);
+        Assert.Equal(0, _saves);
     }
 
     [Fact]
@@ -193,13 +206,80 @@ public sealed class MigrationChannelTests : IDisposable
     {
         using Socket relay = Connect();
         await _told.WaitAsync(Cancellation);
-        relay.Send(ChannelFrames.Make(4, [1, 2]));
-        Assert.Equal(ChannelFrames.Make(4, [0x99]), ReceiveAll(relay, 9));
+        relay.Send(ChannelFrames.Make(4, [1]));
+        Assert.Equal(Given([1, 2, 3]), ReceiveAll(relay, Given([1, 2, 3]).Length));
         Assert.False(_channel.CanHandle(Receive));
-        Assert.Equal([1, 2], Assert.Single(_forMachine));
 
         relay.Send(ChannelFrames.Make(4, [5]));
         Assert.True(IsClosed(relay));
+    }
+
+    [Fact]
+    public async Task StateOfARelayThatHasGone_IsForgotten()
+    {
+        using (Socket relay = Connect())
+        {
+            await _told.WaitAsync(Cancellation);
+            relay.Send(ChannelFrames.Make(4, [0x81, 1, 2]));
+        }
+
+        using Socket next = Connect();
+        next.Send(Given([5]));
+        Assert.Equal(ChannelFrames.Make(4, [0x83]), ReceiveAll(next, 9));
+        Assert.Equal([5], Assert.Single(_taken));
+    }
+
+    // A megabyte waits for it, and what the socket holds; then neither the rest of the state nor another one is made ready for it.
+    [Fact]
+    public async Task Relay_ThatAsksAndDoesNotRead_IsAnsweredNoFurther()
+    {
+        _state = Task.FromResult(new byte[3 << 20]);
+        using Socket relay = Connect();
+        await _told.WaitAsync(Cancellation);
+        relay.Send((byte[])[.. ChannelFrames.Make(4, [1]), .. ChannelFrames.Make(4, [1]), .. ChannelFrames.Make(3, [1])]);
+        await UntilAsync(() => !_channel.CanHandle(Transmit));
+        Assert.Equal(1, _saves);
+
+        byte[] given = Given(await _state);
+        Assert.True(given.AsSpan().SequenceEqual(ReceiveAll(relay, given.Length)) && given.AsSpan().SequenceEqual(ReceiveAll(relay, given.Length)));
+        await UntilAsync(() => _channel.CanHandle(Receive));
+        Assert.Equal(2, _saves);
+    }
+
+    // The machine waits for it to take its state: it goes, and the next one comes.
+    [Fact]
+    public async Task Relay_ThatGoesWhileItsAnswersWait_BlocksNobody()
+    {
+        _state = Task.FromResult(new byte[3 << 20]);
+        using (Socket relay = Connect())
+        {
+            await _told.WaitAsync(Cancellation);
+            relay.Send(ChannelFrames.Make(4, [1]));
+            await UntilAsync(() => !_channel.CanHandle(Transmit));
+        }
+
+        await UntilAsync(() => _channel.CanHandle(Transmit));
+        using Socket next = Connect();
+        byte[] frame = ChannelFrames.Make(2, [1]);
+        await SendUntilConnectedAsync(next, frame, frame);
+    }
+
+    // What nobody has thought of must not leave the relay where it is.
+    [Fact]
+    public async Task Exchange_ThatFails_ClosesTheConnectionAndTheNextOneIsTaken()
+    {
+        _state = Task.FromException<byte[]>(new IOException("because"));
+        using (Socket relay = Connect())
+        {
+            await _told.WaitAsync(Cancellation);
+            relay.Send(ChannelFrames.Make(4, [1]));
+            Assert.True(IsClosed(relay));
+        }
+
+        _state = Task.FromResult<byte[]>([4]);
+        using Socket next = Connect();
+        next.Send(ChannelFrames.Make(4, [1]));
+        Assert.Equal(Given([4]), ReceiveAll(next, Given([4]).Length));
     }
 
     [Fact]
@@ -207,10 +287,29 @@ public sealed class MigrationChannelTests : IDisposable
     {
         using Socket relay = Connect();
         await _told.WaitAsync(Cancellation);
-        relay.Send(ChannelFrames.Make(4, [1, 2]));
+        relay.Send(ChannelFrames.Make(4, [1]));
         relay.Shutdown(SocketShutdown.Send);
-        Assert.Equal(ChannelFrames.Make(4, [0x99]), ReceiveAll(relay, 9));
+        Assert.Equal(Given([1, 2, 3]), ReceiveAll(relay, Given([1, 2, 3]).Length));
         Assert.True(IsClosed(relay));
+    }
+
+    [Fact]
+    public async Task Reset_BeginsTheFrameOfTheRelayAnew()
+    {
+        using Socket relay = Connect();
+        await _told.WaitAsync(Cancellation);
+        byte[] first = ChannelFrames.Make(1, [1, 2, 3]);
+        byte[] second = ChannelFrames.Make(1, [4, 5]);
+        relay.Send((byte[])[.. first, .. second]);
+        await UntilAsync(() => _channel.CanHandle(Receive));
+        Assert.Equal(first[..9], Handle(Receive, [], 9));
+        _channel.Reset();
+        Assert.Equal((byte[])[.. first, .. second], await TakeAsync(first.Length + second.Length));
+        Assert.False(_channel.CanHandle(Receive));
+
+        // A whole one that it has had is not said again.
+        _channel.Reset();
+        Assert.False(_channel.CanHandle(Receive));
     }
 
     [Fact]
@@ -248,10 +347,7 @@ public sealed class MigrationChannelTests : IDisposable
 
         Assert.False(_channel.HasNews(Transmit));
         ReceiveAll(relay, (int)sent);
-        while (!_channel.HasNews(Transmit))
-        {
-            await Task.Yield();
-        }
+        await UntilAsync(() => _channel.HasNews(Transmit));
     }
 
     [Fact]
@@ -275,7 +371,7 @@ public sealed class MigrationChannelTests : IDisposable
         using (var channel = new MigrationChannel(path))
         {
             channel.Open();
-            channel.Start();
+            channel.Start(MakeExchange, NotifyAsync);
             Assert.True(File.Exists(path));
         }
 
@@ -289,29 +385,82 @@ public sealed class MigrationChannelTests : IDisposable
         return socket;
     }
 
-    // The machine may not have seen yet that the last one has gone: then this one is closed. The driver completes its frame when this one is in.
-    private async Task<Socket> ConnectAgainAsync(byte[] rest)
-    {
-        while (true)
+    private HostStateExchange MakeExchange() => new(
+        () =>
         {
-            Socket relay = Connect();
-            using var soon = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
-            Task<int> received = relay.ReceiveAsync(new byte[1], SocketFlags.Peek, soon.Token).AsTask();
-            int before = _tellings;
-            while (!received.IsCompleted && Volatile.Read(ref _tellings) == before)
-            {
-                _channel.Reset();
-                Handle(Transmit, [.. ChannelFrames.Make(2, [1, 2, 3])[..4], .. rest], 0);
-                await Task.Yield();
-            }
+            _saves++;
+            return _state;
+        },
+        state =>
+        {
+            _taken.Add(state.ToArray());
+            return Task.CompletedTask;
+        },
+        maxLength: 1000);
 
-            if (!received.IsCompleted || await received != 0)
-            {
-                await soon.CancelAsync();
-                return relay;
-            }
+    private Task<bool> NotifyAsync()
+    {
+        Interlocked.Increment(ref _tellings);
+        bool takes = Interlocked.Decrement(ref _deaf) < 0;
+        if (takes)
+        {
+            _told.Release();
+        }
 
-            relay.Dispose();
+        return Task.FromResult(takes);
+    }
+
+    // The frames that give a state.
+    private static byte[] Given(byte[] state)
+    {
+        var frames = new List<byte>();
+        foreach (byte[] part in state.Chunk(65_536))
+        {
+            frames.AddRange(ChannelFrames.Make(4, [0x81, .. part]));
+        }
+
+        return [.. frames, .. ChannelFrames.Make(4, [0x82, .. BitConverter.GetBytes((ulong)state.Length), .. SHA256.HashData(state)])];
+    }
+
+    private async Task SendUntilConnectedAsync(Socket relay, byte[] first, byte[] frame) =>
+        Assert.Equal(frame.Length, await SendUntilAnsweredAsync(relay, first, frame));
+
+    // What the driver sends before the machine has taken the relay is lost: it sends the same frame until one has come, or the relay is closed. Only the
+    // first may be the rest of one.
+    private async Task<int> SendUntilAnsweredAsync(Socket relay, byte[] first, byte[] frame)
+    {
+        byte[] got = new byte[frame.Length];
+        Task<int> received = relay.ReceiveAsync(got, Cancellation).AsTask();
+        Handle(Transmit, first, 0);
+        while (!received.IsCompleted)
+        {
+            Handle(Transmit, frame, 0);
+            await Task.Yield();
+        }
+
+        int count = await received;
+        Assert.Equal(count == 0 ? new byte[frame.Length] : frame, got);
+        return count;
+    }
+
+    private async Task<byte[]> TakeAsync(int length)
+    {
+        var got = new List<byte>();
+        while (got.Count < length)
+        {
+            await UntilAsync(() => _channel.CanHandle(Receive));
+            got.AddRange(Handle(Receive, [], 4096));
+        }
+
+        return [.. got];
+    }
+
+    private static async Task UntilAsync(Func<bool> holds)
+    {
+        while (!holds())
+        {
+            Cancellation.ThrowIfCancellationRequested();
+            await Task.Yield();
         }
     }
 

@@ -35,6 +35,9 @@ internal static unsafe class ExitHandler
     public static bool Handle(VirtualMachine machine, VirtualCpu cpu)
     {
         ulong exitCode = cpu.Vmcb->ExitCode;
+
+        // What an earlier exit met with is no reason for what becomes of this one.
+        cpu.Refusal = VirtualCpu.NoRefusal;
         if ((cpu.State->Efer & Amd64.EferSvme) == 0)
         {
             // The guest's EFER is the VMSA's: without SVME no VMRUN takes it again.

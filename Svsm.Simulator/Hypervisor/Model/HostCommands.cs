@@ -257,6 +257,8 @@ internal sealed unsafe class HostCommands
                 Answer(header.Kind, HostDevice.TryCopyShared(_machine, header.Address, header.Value, header.Kind == CommandKind.WriteShared), default);
                 return;
             case CommandKind.Hold:
+                // Who runs on a processor of his own would change what is being looked at. He cannot come back before the lock is free.
+                _machine.Threads.RecallAll();
                 _held = true;
                 break;
             case CommandKind.Release:

@@ -26,7 +26,7 @@ internal static unsafe class HostState
     // SAFETY (whole type): pages come from GuestMemory.Find and are checked for null; frames are whole pages.
 
     private const int RecordLength = 16;
-    private const uint Version = 1;
+    private const uint Version = 2;
     private const LaunchOptions OptionsThatMatter = LaunchOptions.SingleVmpl | LaunchOptions.HostFlushes;
 
     /// <summary>Passes the model.</summary>

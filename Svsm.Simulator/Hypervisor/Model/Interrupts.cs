@@ -45,6 +45,7 @@ internal sealed unsafe class Interrupts
     private const ulong EventValid = 1ul << 31;
     private const int EventTypeShift = 8;
     private const ulong EventTypeMask = 7;
+    private const ulong EventReserved = 0x7FFF_F000;
     private const ulong EventInterrupt = 0;
     private const ulong EventNmi = 2;
     private const ulong EventException = 3;
@@ -93,6 +94,10 @@ internal sealed unsafe class Interrupts
 
     /// <summary>What of <see cref="VirtualCpu.InterruptedEvent"/> is an event.</summary>
     public static ulong WithoutLookUp(ulong interrupted) => interrupted & ~LookUp;
+
+    /// <summary>Whether a value of EVENTINJ injects an event of a kind that is ever interrupted here.</summary>
+    public static bool IsEvent(ulong value) =>
+        (value & EventValid) != 0 && (value & EventReserved) == 0 && ((value >> EventTypeShift) & EventTypeMask) is EventInterrupt or EventNmi or EventException;
 
     /// <summary>Prepares the delivery of events on the next entry.</summary>
     public void Offer(VirtualCpu cpu)

@@ -7,7 +7,7 @@
 // learn of the write, gives it back, and has the instruction executed again. The VMSA tells why it was left: exit code 0x400, the error code as an
 // SNP processor gives it, the address without C-bit. An event whose delivery was the write is injected when the VMPL runs again. The walk of the
 // page tables is a write like any other: it sets accessed and dirty bits. So are those writes that the hypervisor makes in the processor's
-// place (VcDelivery.cs, GuestPageWalk.cs): they are noted (VirtualCpu.NoteRefusal), and what was to be done is done anew afterwards.
+// place (VcDelivery.cs, GuestPageWalk.cs): they are noted (VirtualCpu.Refusal), and what was to be done is done anew afterwards.
 
 using System.Threading;
 using Svsm.Simulator.Shared;
@@ -89,7 +89,7 @@ internal static unsafe class NestedFaults
     /// <returns>False when the run must stop after all.</returns>
     public static bool TryLeaveForWrite(VirtualMachine machine, VirtualCpu cpu)
     {
-        ulong gpa = cpu.TakeRefusal();
+        ulong gpa = cpu.Refusal;
         bool isCause = cpu.StopRequest is { IsSet: true, Reason: StopReason.Violation, Violation: ViolationKind.VcNotDelivered or ViolationKind.Unsupported };
         if (gpa == VirtualCpu.NoRefusal || !isCause || !CanRead(machine.Memory.Find(gpa), cpu) || !CanLeave(machine, cpu, gpa))
         {

@@ -95,7 +95,7 @@ internal unsafe struct RememberedWalk
             bool isWrite = kind == AccessKind.Write || result.Status == WalkStatus.Refused;
             if (isWrite && result.Verdict == AccessVerdict.VmplPermission)
             {
-                cpu.NoteRefusal(result.Gpa);
+                cpu.Refusal = result.Gpa;
             }
 
             return null;

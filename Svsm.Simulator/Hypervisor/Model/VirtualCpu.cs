@@ -74,7 +74,9 @@ internal sealed unsafe class VmplContext
     /// <summary>EVENTINJ of an event that it is to get when it runs again, or 0.</summary>
     public ulong InterruptedEvent { get; set; }
 
-    /// <summary>What is said above came from another machine, and this VMPL has no VMSA here yet: it gets its VMSA, and keeps the rest.</summary>
+    /// <summary>
+    /// What is said above came from another machine, where this VMPL had a VMSA, and it has none here yet: it gets its VMSA, and keeps the rest.
+    /// </summary>
     public bool IsTaken { get; set; }
 
     /// <summary>Counters.</summary>
@@ -95,10 +97,16 @@ internal sealed unsafe class VmplContext
         GhcbMsr = stream.Quad(GhcbMsr);
         RegisteredGhcb = stream.Quad(RegisteredGhcb);
         Doorbell = stream.Quad(Doorbell);
-        InterruptedEvent = stream.Quad(InterruptedEvent);
+        ulong interrupted = stream.Told(InterruptedEvent);
+        stream.Damage(interrupted != 0 && !Interrupts.IsEvent(interrupted));
         HaltsOn = stream.Flag(HaltsOn);
         Apic.Pass(ref stream, now);
-        IsTaken = stream.Mode == StateMode.Take ? VmsaGpa == 0 : IsTaken;
+        bool wasMade = stream.Flag(VmsaGpa != 0 || IsTaken);
+        if (stream.Mode == StateMode.Take)
+        {
+            InterruptedEvent = interrupted;
+            IsTaken = wasMade && VmsaGpa == 0;
+        }
     }
 
     /// <summary>Counts writes that VMPL0 has to learn of, by one instruction to one page, one after the other.</summary>
@@ -164,11 +172,10 @@ internal sealed unsafe class VirtualCpu
     /// <summary>VcpuThreads.cs: 1 while its processor waits for the lock and wants to be interrupted when it is free.</summary>
     public int IsQueued;
 
-    /// <summary><see cref="TakeRefusal"/>: there was none.</summary>
+    /// <summary><see cref="Refusal"/>: there was none.</summary>
     public const ulong NoRefusal = ulong.MaxValue;
 
     private StopRequest _stop;
-    private ulong _refusal = NoRefusal;
     private ulong _faultRip;
     private ulong _faultStack;
     private ulong _faultAddress;
@@ -307,16 +314,8 @@ internal sealed unsafe class VirtualCpu
     /// <summary>Adds the page concerned to a stop that was asked for without knowing it.</summary>
     public void NoteGpa(ulong gpa) => _stop.Gpa = gpa;
 
-    /// <summary>Notes where the hypervisor could not write in the guest's place, because its VMPL has no right to.</summary>
-    public void NoteRefusal(ulong gpa) => _refusal = gpa;
-
-    /// <summary>The last such place since the last call.</summary>
-    public ulong TakeRefusal()
-    {
-        ulong gpa = _refusal;
-        _refusal = NoRefusal;
-        return gpa;
-    }
+    /// <summary>Where the hypervisor could not write in the guest's place since the exit, because its VMPL has no right to.</summary>
+    public ulong Refusal { get; set; } = NoRefusal;
 
     /// <summary>Nothing need stop: what asked for it will be tried anew.</summary>
     public void WithdrawStop() => _stop = default;

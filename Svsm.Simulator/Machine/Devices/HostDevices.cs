@@ -87,17 +87,9 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
             "-device", $"ivshmem-plain,memdev=window,addr={WindowSlot}",
         ];
 
-    // The run has begun. Whoever asks for the hypervisor's state gets it by this exchange.
-    public void Start(HostStateExchange exchange)
-    {
-        if (_migration is not null)
-        {
-            _migration.Connected = exchange.Begin;
-            _migration.ForMachine = exchange.HandleAsync;
-            _migration.Notify = () => Command!(new CommandHeader { Kind = CommandKind.NotifySvsm });
-            _migration.Start();
-        }
-    }
+    // The run has begun. Each relay that comes gets an exchange for the hypervisor's state.
+    public void Start(Func<HostStateExchange> exchange) =>
+        _migration?.Start(exchange, () => Command!(new CommandHeader { Kind = CommandKind.NotifySvsm }));
 
     // An access whose device and size the recorder has checked.
     public async Task<DeviceAnswer> HandleAsync(DeviceAccess access)

@@ -15,6 +15,7 @@
 // Nothing behind that. Whoever takes it trusts neither lengths nor numbers in it.
 
 using System;
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using Svsm.Simulator.Shared;
@@ -35,8 +36,8 @@ internal static class HostStateBlob
 
     private static ReadOnlySpan<byte> Magic => "SVSMHOST"u8;
 
-    // The most that a machine with so many pages of RAM can have.
-    public static long MaxLength(ulong pages) => HeaderLength + Link.WindowLength + ((long)pages * (PageLength + RecordLength));
+    // The most that a machine with so many pages of RAM can have, and that one piece of bytes can be.
+    public static int MaxLength(ulong pages) => (int)Math.Min(HeaderLength + Link.WindowLength + (pages * (PageLength + RecordLength)), (ulong)Array.MaxLength);
 
     public static byte[] Make(ReadOnlySpan<byte> model, ReadOnlySpan<byte> pages)
     {
@@ -48,6 +49,17 @@ internal static class HostStateBlob
         model.CopyTo(blob.AsSpan(HeaderLength));
         pages.CopyTo(blob.AsSpan(HeaderLength + model.Length));
         return blob;
+    }
+
+    // Adds records to those that there are. Throws HostStateException when they are longer than one piece with any model can be.
+    public static void Add(ArrayBufferWriter<byte> pages, ReadOnlySpan<byte> records, int maxLength = int.MaxValue)
+    {
+        if (records.Length > Math.Min(maxLength, Array.MaxLength) - HeaderLength - (int)Link.WindowLength - pages.WrittenCount)
+        {
+            throw new HostStateException("the state of the hypervisor cannot be given: too many pages are shared");
+        }
+
+        pages.Write(records);
     }
 
     // The model, and whole records in pieces that the window has room for. Throws HostStateException.

@@ -10,7 +10,7 @@
 //   84  machine   it is not, and nothing has changed; UTF-8 text says why
 //   85  machine   it cannot be given; UTF-8 text says why
 //
-// Anything else makes no sense, and the connection ends.
+// Anything else makes no sense, and the connection ends. Each connection has an exchange of its own: what a relay that has gone had sent is nothing.
 
 using System;
 using System.Buffers;
@@ -21,7 +21,7 @@ using System.Threading.Tasks;
 
 namespace Svsm.Simulator;
 
-internal sealed class HostStateExchange(Func<Task<byte[]>> save, Func<byte[], Task> take, long maxLength)
+internal sealed class HostStateExchange(Func<Task<byte[]>> save, Func<ReadOnlyMemory<byte>, Task> take, int maxLength)
 {
     private const byte Give = 0x01;
     private const byte Part = 0x81;
@@ -34,9 +34,6 @@ internal sealed class HostStateExchange(Func<Task<byte[]>> save, Func<byte[], Ta
 
     private readonly ArrayBufferWriter<byte> _received = new();
 
-    // Another relay: what the last one had sent is nothing.
-    public void Begin() => _received.Clear();
-
     // The contents of a frame, and a way to answer. False when they make no sense.
     public async Task<bool> HandleAsync(ReadOnlyMemory<byte> contents, Func<byte[], Task> answer)
     {
@@ -47,7 +44,7 @@ internal sealed class HostStateExchange(Func<Task<byte[]>> save, Func<byte[], Ta
             return true;
         }
 
-        if (kind == Part && contents.Length is > 1 and <= 1 + MaxPart && _received.WrittenCount + contents.Length - 1 <= maxLength)
+        if (kind == Part && contents.Length is > 1 and <= 1 + MaxPart && contents.Length - 1 <= maxLength - _received.WrittenCount)
         {
             _received.Write(contents.Span[1..]);
             return true;
@@ -55,9 +52,9 @@ internal sealed class HostStateExchange(Func<Task<byte[]>> save, Func<byte[], Ta
 
         if (kind == End && contents.Length == EndLength)
         {
-            byte[] blob = _received.WrittenSpan.ToArray();
-            _received.Clear();
-            await answer(await TakeAsync(blob, contents).ConfigureAwait(false)).ConfigureAwait(false);
+            byte[] said = await TakeAsync(_received.WrittenMemory, contents).ConfigureAwait(false);
+            _received.ResetWrittenCount();
+            await answer(said).ConfigureAwait(false);
             return true;
         }
 
@@ -88,10 +85,10 @@ internal sealed class HostStateExchange(Func<Task<byte[]>> save, Func<byte[], Ta
         await answer(Frame(End, end)).ConfigureAwait(false);
     }
 
-    private async Task<byte[]> TakeAsync(byte[] blob, ReadOnlyMemory<byte> end)
+    private async Task<byte[]> TakeAsync(ReadOnlyMemory<byte> blob, ReadOnlyMemory<byte> end)
     {
         bool isWhole = BinaryPrimitives.ReadUInt64LittleEndian(end.Span[1..]) == (ulong)blob.Length
-            && SHA256.HashData(blob).AsSpan().SequenceEqual(end.Span[(1 + sizeof(ulong))..]);
+            && SHA256.HashData(blob.Span).AsSpan().SequenceEqual(end.Span[(1 + sizeof(ulong))..]);
         if (!isWhole)
         {
             return Frame(NotTaken, "the state of the hypervisor did not arrive whole"u8);

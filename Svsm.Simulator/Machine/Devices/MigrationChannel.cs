@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The channel of a migration: a virtio console with one port, whose other end is a Unix socket that the machine listens on. One relay at a time is
-// connected; another one is closed at once. When a relay has gone, the next one may come; what the driver sends meanwhile is lost, what the relay sent
-// before is not.
+// The channel of a migration: a port, whose other end is a Unix socket that the machine listens on. One relay at a time is connected; another one is closed at
+// once. When a relay has gone, the next one may come; what the driver sends meanwhile is lost, what the relay sent before is not: the machine goes on reading
+// it, and reads nothing of the next one before that is done.
+//
+// Neither end makes the machine's memory grow: who is not read by the other one is not read either (Backlog).
 //
 // An SVSM does not look at the device all the time. So the machine tells it (CommandKind.NotifySvsm) when a relay has connected or bytes wait, once, until
 // the driver has touched a register and found nothing more. As long as the SVSM takes no interrupts it is told again after a while.
@@ -21,44 +23,34 @@ using Svsm.Diagnostics;
 
 namespace Svsm.Simulator;
 
-internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
+internal sealed class MigrationChannel(string path) : VirtioPort, IDisposable
 {
-    private const int ReceiveQueue = 0;
     private const int BufferLength = 64 * 1024;
 
-    // Of either direction: a relay that sends more waits, and so does a driver.
-    private const int MaxWaiting = 1 << 20;
+    // One that is connected, and one that has gone and has not been read to its end.
+    private const int MaxRelays = 2;
 
     private static readonly TimeSpan s_tellAgain = TimeSpan.FromMilliseconds(100);
 
     private readonly CancellationTokenSource _end = new();
     private readonly Lock _lock = new();
     private readonly ChannelFrames _fromDriver = new();
+
+    // Frames for the driver, and how much of the first one it has.
     private readonly Queue<byte[]> _received = new();
-    private readonly SemaphoreSlim _drained = new(0, 1);
+    private readonly Backlog _waiting = new();
+    private int _receivedOffset;
+
+    // Held for the relay that is read.
+    private readonly SemaphoreSlim _reading = new(1, 1);
     private Socket? _listener;
     private Connection? _connection;
     private Task _accepting = Task.CompletedTask;
-    private int _receivedOffset;
-    private long _receivedLength;
+    private Func<HostStateExchange>? _exchange;
+    private Func<Task<bool>>? _notify;
     private bool _isStalled;
     private bool _isTold;
     private ulong _telling;
-
-    public override uint Kind => 3;
-
-    public override ulong Features => 0;
-
-    public override int QueueCount => 2;
-
-    // Tells VMPL0 of vCPU 0; false when it takes no interrupts yet. Set before the start.
-    public Func<Task<bool>>? Notify { get; set; }
-
-    // Takes the contents of a frame for the machine, and a way to send frames back. False when it makes no sense. Set before the start.
-    public Func<ReadOnlyMemory<byte>, Func<byte[], Task>, Task<bool>>? ForMachine { get; set; }
-
-    // Called when a relay has connected.
-    public Action? Connected { get; set; }
 
     // Throws SvsmDiagnosticException when there is something at the path, or the socket cannot be made.
     public void Open()
@@ -90,8 +82,13 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
         }
     }
 
-    // The run has begun.
-    public void Start() => _accepting = AcceptAsync(_listener!);
+    // The run has begun. Each relay gets an exchange for its frames for the machine; notify tells VMPL0 of vCPU 0, and is false when that takes no interrupts yet.
+    public void Start(Func<HostStateExchange> exchange, Func<Task<bool>> notify)
+    {
+        _exchange = exchange;
+        _notify = notify;
+        _accepting = AcceptAsync(_listener!);
+    }
 
     public override bool HasNews(int queue)
     {
@@ -103,8 +100,8 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
             }
 
             // The driver has looked; if there was nothing, it will be told of what comes.
-            _isTold &= _receivedLength != 0;
-            return _receivedLength != 0;
+            _isTold &= _received.Count != 0;
+            return _received.Count != 0;
         }
     }
 
@@ -114,7 +111,7 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
         {
             if (queue == ReceiveQueue)
             {
-                return _receivedLength != 0;
+                return _received.Count != 0;
             }
 
             _isStalled = !CanSend;
@@ -122,58 +119,34 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
         }
     }
 
-    public override bool TryHandle(int queue, ReadOnlyMemory<byte> input, int room, ushort id, out VirtioCompletion? completion)
-    {
-        bool isReceive = queue == ReceiveQueue;
-        completion = null;
-        if (isReceive ? room == 0 || !input.IsEmpty : room != 0 || input.IsEmpty)
-        {
-            return false;
-        }
-
-        byte[] data = isReceive ? Take(room) : [];
-        if (!isReceive)
-        {
-            Send(input.Span);
-        }
-
-        completion = new() { Data = data, Length = (uint)data.Length, Id = id };
-        return true;
-    }
-
-    // What the driver had sent of a frame is nothing.
+    // What the driver had sent of a frame is nothing, and of what it had taken in part it gets all: there are no halves of frames.
     public override void Reset()
     {
         lock (_lock)
         {
             _fromDriver.Clear();
+            _waiting.Add(_receivedOffset);
+            _receivedOffset = 0;
         }
     }
 
     public void Dispose()
     {
         _end.Cancel();
-        bool isMade = _listener is not null;
-        _listener?.Dispose();
-        lock (_lock)
+        if (_listener is not null)
         {
-            _connection?.Close();
+            _listener.Dispose();
+            File.Delete(path);
         }
 
         _accepting.GetAwaiter().GetResult();
-        if (isMade)
-        {
-            File.Delete(path);
-        }
     }
 
-    private bool CanSend => _connection is not { Waiting: >= MaxWaiting };
-
-    private byte[] Take(int room)
+    protected override ReadOnlyMemory<byte> Take(int room)
     {
         lock (_lock)
         {
-            byte[] data = new byte[(int)Math.Min(room, _receivedLength)];
+            byte[] data = new byte[(int)Math.Min(room, _waiting.Length)];
             for (int done = 0; done < data.Length;)
             {
                 ReadOnlySpan<byte> first = _received.Peek().AsSpan(_receivedOffset);
@@ -188,19 +161,13 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
                 }
             }
 
-            bool wasFull = _receivedLength >= MaxWaiting;
-            _receivedLength -= data.Length;
-            _isTold &= _receivedLength != 0;
-            if (wasFull && _receivedLength < MaxWaiting && _drained.CurrentCount == 0)
-            {
-                _drained.Release();
-            }
-
+            _waiting.Add(-data.Length);
+            _isTold &= _received.Count != 0;
             return data;
         }
     }
 
-    private void Send(ReadOnlySpan<byte> bytes)
+    protected override void Send(ReadOnlySpan<byte> bytes)
     {
         lock (_lock)
         {
@@ -222,24 +189,29 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
         }
     }
 
+    private bool CanSend => _connection is not { IsFull: true };
+
     private async Task AcceptAsync(Socket listener)
     {
+        var serving = new List<Task>();
         try
         {
             while (true)
             {
                 Socket socket = await listener.AcceptAsync(_end.Token).ConfigureAwait(false);
-                var connection = new Connection(socket);
-                bool isFirst;
+                serving.RemoveAll(task => task.IsCompleted);
+                Connection? connection = null;
                 lock (_lock)
                 {
-                    isFirst = _connection is null && !_end.IsCancellationRequested;
-                    _connection ??= connection;
+                    if (_connection is null || (_connection.HasGone && serving.Count < MaxRelays))
+                    {
+                        connection = _connection = new Connection(socket, _end.Token);
+                    }
                 }
 
-                if (isFirst)
+                if (connection is not null)
                 {
-                    _ = ServeAsync(connection);
+                    serving.Add(ServeAsync(connection));
                 }
                 else
                 {
@@ -251,30 +223,25 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
         {
             // The end of the run.
         }
+
+        await Task.WhenAll(serving).ConfigureAwait(false);
     }
 
     private async Task ServeAsync(Connection connection)
     {
-        Task sending = connection.SendAsync(_end.Token);
-        var frames = new List<byte[]>();
-        var reader = new ChannelFrames();
-        byte[] buffer = new byte[BufferLength];
+        Task sending = connection.SendAsync();
         try
         {
-            Connected?.Invoke();
             Tell();
-            bool isSound = true;
-            while (isSound && await connection.Socket.ReceiveAsync(buffer, _end.Token).ConfigureAwait(false) is int count and not 0)
+            await _reading.WaitAsync(_end.Token).ConfigureAwait(false);
+            bool isSound;
+            try
             {
-                isSound = reader.TryPush(buffer.AsSpan(0, count), frames);
-                foreach (byte[] frame in frames)
-                {
-                    isSound = isSound && (ChannelFrames.KindOf(frame) == ChannelFrames.KindOfMachine
-                        ? ForMachine is { } handle && await handle(frame.AsMemory(ChannelFrames.HeaderLength), connection.SendFrameAsync).ConfigureAwait(false)
-                        : await TryReceiveAsync(frame).ConfigureAwait(false));
-                }
-
-                frames.Clear();
+                isSound = await TryReadAsync(connection).ConfigureAwait(false);
+            }
+            finally
+            {
+                _reading.Release();
             }
 
             if (isSound)
@@ -288,53 +255,87 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
         {
             // The relay has gone, or the run has ended.
         }
-
-        connection.Close();
-        await sending.ConfigureAwait(false);
-        lock (_lock)
+        finally
         {
-            _connection = null;
+            connection.Close();
+            await sending.ConfigureAwait(false);
+            lock (_lock)
+            {
+                _connection = ReferenceEquals(_connection, connection) ? null : _connection;
+            }
         }
     }
 
-    private async Task<bool> TryReceiveAsync(byte[] frame)
+    // Reads a relay to its end. False when it sends what makes no sense.
+    private async Task<bool> TryReadAsync(Connection connection)
     {
-        while (true)
+        HostStateExchange exchange = _exchange!();
+        var frames = new List<byte[]>();
+        var reader = new ChannelFrames();
+        byte[] buffer = new byte[BufferLength];
+        bool isSound = true;
+        while (isSound)
         {
-            lock (_lock)
+            // What has been read has room: a relay that goes leaves nothing behind that is neither here nor there.
+            await _waiting.AwaitRoomAsync(_end.Token).ConfigureAwait(false);
+            int count = await connection.Socket.ReceiveAsync(buffer, _end.Token).ConfigureAwait(false);
+            if (count == 0)
             {
-                if (_receivedLength < MaxWaiting)
+                return true;
+            }
+
+            isSound = reader.TryPush(buffer.AsSpan(0, count), frames);
+            foreach (byte[] frame in frames)
+            {
+                if (isSound && ChannelFrames.KindOf(frame) == ChannelFrames.KindOfMachine)
                 {
-                    _received.Enqueue(frame);
-                    _receivedLength += frame.Length;
-                    break;
+                    isSound = await exchange.HandleAsync(frame.AsMemory(ChannelFrames.HeaderLength), connection.SendWithRoomAsync).ConfigureAwait(false);
+                }
+                else if (isSound)
+                {
+                    Receive(frame);
                 }
             }
 
-            await _drained.WaitAsync(_end.Token).ConfigureAwait(false);
+            frames.Clear();
+        }
+
+        return false;
+    }
+
+    private void Receive(byte[] frame)
+    {
+        lock (_lock)
+        {
+            _received.Enqueue(frame);
+            _waiting.Add(frame.Length);
         }
 
         Tell();
-        return true;
     }
 
     private void Tell()
     {
+        ulong telling;
         lock (_lock)
         {
-            if (!_isTold)
+            if (_isTold)
             {
-                _isTold = true;
-                _ = TellAsync(++_telling);
+                return;
             }
+
+            _isTold = true;
+            telling = ++_telling;
         }
+
+        _ = TellAsync(telling);
     }
 
     private async Task TellAsync(ulong telling)
     {
         try
         {
-            while (IsDue(telling) && !await Notify!().ConfigureAwait(false))
+            while (IsDue(telling) && !await _notify!().ConfigureAwait(false))
             {
                 await Task.Delay(s_tellAgain, _end.Token).ConfigureAwait(false);
             }
@@ -353,28 +354,91 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
         }
     }
 
+    // How many bytes wait for somebody who is to take them. Who has more for him waits until there is room.
+    private sealed class Backlog
+    {
+        private const long MaxLength = 1 << 20;
+
+        private readonly Lock _lock = new();
+        private TaskCompletionSource? _room;
+
+        public long Length { get; private set; }
+
+        public bool IsFull => Length >= MaxLength;
+
+        public void Add(int count)
+        {
+            lock (_lock)
+            {
+                Length += count;
+                if (!IsFull)
+                {
+                    _room?.TrySetResult();
+                    _room = null;
+                }
+            }
+        }
+
+        public Task AwaitRoomAsync(CancellationToken cancellationToken)
+        {
+            lock (_lock)
+            {
+                // Whoever goes on does so behind the locks of who made room.
+                return IsFull ? (_room ??= new(TaskCreationOptions.RunContinuationsAsynchronously)).Task.WaitAsync(cancellationToken) : Task.CompletedTask;
+            }
+        }
+    }
+
     // A relay that is connected, and what goes to it.
-    private sealed class Connection(Socket socket)
+    private sealed class Connection(Socket socket, CancellationToken end)
     {
         private readonly Channel<byte[]> _frames = Channel.CreateUnbounded<byte[]>(new UnboundedChannelOptions { SingleReader = true });
-        private long _waiting;
+        private readonly Backlog _waiting = new();
+        private readonly Lock _starting = new();
+        private Task<int> _lastSend = Task.FromResult(0);
 
         public Socket Socket => socket;
 
-        public long Waiting => Interlocked.Read(ref _waiting);
+        public bool IsFull => _waiting.IsFull;
 
+        // Whether it will never hear anything more. Bytes that are on their way find out by themselves, and then there are no more of them; otherwise it is
+        // asked by sending none, which fails when the other end is closed. Reading would not tell: what it has said before comes first.
+        public bool HasGone
+        {
+            get
+            {
+                lock (_starting)
+                {
+                    try
+                    {
+                        if (_lastSend.IsCompleted)
+                        {
+                            socket.Send(ReadOnlySpan<byte>.Empty);
+                        }
+
+                        return false;
+                    }
+                    catch (Exception e) when (e is SocketException or ObjectDisposedException)
+                    {
+                        return true;
+                    }
+                }
+            }
+        }
+
+        // Whatever waits already: the driver has been asked before whether there is room.
         public void Send(byte[] frame)
         {
             if (_frames.Writer.TryWrite(frame))
             {
-                Interlocked.Add(ref _waiting, frame.Length);
+                _waiting.Add(frame.Length);
             }
         }
 
-        public Task SendFrameAsync(byte[] frame)
+        public async Task SendWithRoomAsync(byte[] frame)
         {
+            await _waiting.AwaitRoomAsync(end).ConfigureAwait(false);
             Send(frame);
-            return Task.CompletedTask;
         }
 
         public void Finish() => _frames.Writer.TryComplete();
@@ -385,26 +449,36 @@ internal sealed class MigrationChannel(string path) : VirtioDevice, IDisposable
             socket.Dispose();
         }
 
-        public async Task SendAsync(CancellationToken end)
+        // Sends until there is nothing more, or nobody to take it. Never throws.
+        public async Task SendAsync()
         {
             try
             {
                 await foreach (byte[] frame in _frames.Reader.ReadAllAsync(end).ConfigureAwait(false))
                 {
+                    _waiting.Add(-frame.Length);
                     for (ReadOnlyMemory<byte> rest = frame; !rest.IsEmpty;)
                     {
-                        rest = rest[await socket.SendAsync(rest, end).ConfigureAwait(false)..];
-                    }
+                        lock (_starting)
+                        {
+                            _lastSend = socket.SendAsync(rest, end).AsTask();
+                        }
 
-                    Interlocked.Add(ref _waiting, -frame.Length);
+                        rest = rest[await _lastSend.ConfigureAwait(false)..];
+                    }
                 }
             }
             catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException)
             {
-                // Who reads finds out.
+                // Who reads it finds out when it is at the end of what it has said.
             }
 
-            socket.Dispose();
+            // What was for it is nothing, and nobody waits for room.
+            Finish();
+            while (_frames.Reader.TryRead(out byte[]? frame))
+            {
+                _waiting.Add(-frame.Length);
+            }
         }
     }
 }

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// The channel of the SVSM: a virtio console with one port, as QEMU has it with virtio-serial-device, virtconsole and a chardev of a Unix socket. What the
+// The channel of the SVSM: a port, as QEMU has it with virtio-serial-device, virtconsole and a chardev of a Unix socket. What the
 // driver sends goes to the socket; what comes from there waits in it until the driver has given room. A socket whose other end is gone takes everything and
 // gives nothing; when the driver sends, the device looks whether somebody listens there again, as a chardev with reconnect does.
 //
 // The machine can reach the guest's memory while the guest waits for a device, and at no other time: so what has come is given when the driver touches a
 // register, for example the one of interrupts, which a driver without interrupts reads while it waits.
-//
-// Source: Virtual I/O Device (VIRTIO) 1.2, 5.3 (console device).
 
 using System;
 using System.IO;
@@ -17,20 +15,12 @@ using Svsm.Diagnostics;
 
 namespace Svsm.Simulator;
 
-internal sealed class VirtioConsole(string path) : VirtioDevice, IDisposable
+internal sealed class VirtioConsole(string path) : VirtioPort, IDisposable
 {
-    private const int ReceiveQueue = 0;
-
     // Whoever is at the other end and does not read for so long is gone.
     private const int SendTimeoutMilliseconds = 10_000;
 
     private Socket? _socket;
-
-    public override uint Kind => 3;
-
-    public override ulong Features => 0;
-
-    public override int QueueCount => 2;
 
     // Throws SvsmDiagnosticException when nobody listens there.
     public void Open()
@@ -60,50 +50,45 @@ internal sealed class VirtioConsole(string path) : VirtioDevice, IDisposable
         }
     }
 
-    public override bool TryHandle(int queue, ReadOnlyMemory<byte> input, int room, ushort id, out VirtioCompletion? completion)
+    public void Dispose()
     {
-        bool isReceive = queue == ReceiveQueue;
-        completion = null;
-        if (isReceive ? room == 0 || !input.IsEmpty : room != 0 || input.IsEmpty)
-        {
-            return false;
-        }
+        _socket?.Dispose();
+        _socket = null;
+    }
 
+    protected override ReadOnlyMemory<byte> Take(int room)
+    {
         byte[] data = new byte[room];
-        int length = 0;
         try
         {
-            if (isReceive)
-            {
-                length = _socket?.Receive(data) ?? 0;
-            }
-            else
-            {
-                if (_socket is null || IsOtherEndGone(_socket))
-                {
-                    Dispose();
-                    Connect();
-                }
+            return data.AsMemory(0, _socket?.Receive(data) ?? 0);
+        }
+        catch (SocketException)
+        {
+            Dispose();
+            return default;
+        }
+    }
 
-                for (ReadOnlyMemory<byte> rest = input; !rest.IsEmpty && _socket is not null;)
-                {
-                    rest = rest[_socket.Send(rest.Span)..];
-                }
+    protected override void Send(ReadOnlySpan<byte> bytes)
+    {
+        try
+        {
+            if (_socket is null || IsOtherEndGone(_socket))
+            {
+                Dispose();
+                Connect();
+            }
+
+            while (!bytes.IsEmpty)
+            {
+                bytes = bytes[_socket!.Send(bytes)..];
             }
         }
         catch (Exception e) when (e is SocketException or IOException)
         {
             Dispose();
         }
-
-        completion = new() { Data = data.AsMemory(0, length), Length = (uint)length, Id = id };
-        return true;
-    }
-
-    public void Dispose()
-    {
-        _socket?.Dispose();
-        _socket = null;
     }
 
     // Nothing to read, and yet it would not wait.
