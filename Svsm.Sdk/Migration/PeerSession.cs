@@ -17,51 +17,6 @@ using System.Threading.Tasks;
 
 namespace Svsm.Migration.Relay;
 
-/// <summary>First bytes of frames of kind 5.</summary>
-internal static class RelayVerb
-{
-    /// <summary>u64 frames that have come. Neither numbered nor kept.</summary>
-    public const byte Acknowledge = 0x01;
-
-    /// <summary>State of this side's SVSM: 32 bytes, as it has said it.</summary>
-    public const byte Notice = 0x02;
-
-    /// <summary>The relay ends. UTF-8: why, or empty if all went well.</summary>
-    public const byte End = 0x03;
-
-    /// <summary>Bytes of an acknowledgement.</summary>
-    public const int AcknowledgeLength = 1 + sizeof(ulong);
-}
-
-/// <summary>The first bytes of a connection, in each direction: "SVSMRLY1", the session's number, u64 frames that have come.</summary>
-internal static class Preamble
-{
-    public const int Length = 32;
-    public const int IdLength = 16;
-
-    private const int IdOffset = 8;
-    private const int CountOffset = 24;
-
-    private static ReadOnlySpan<byte> Magic => "SVSMRLY1"u8;
-
-    public static byte[] Make(ReadOnlySpan<byte> id, ulong received)
-    {
-        byte[] bytes = new byte[Length];
-        Magic.CopyTo(bytes);
-        id.CopyTo(bytes.AsSpan(IdOffset));
-        BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(CountOffset), received);
-        return bytes;
-    }
-
-    /// <returns>False: it is none.</returns>
-    public static bool TryRead(ReadOnlySpan<byte> bytes, out byte[] id, out ulong received)
-    {
-        id = bytes.Slice(IdOffset, IdLength).ToArray();
-        received = BinaryPrimitives.ReadUInt64LittleEndian(bytes[CountOffset..]);
-        return bytes.StartsWith(Magic);
-    }
-}
-
 /// <summary>A session. One reader, any number of senders, one connection at a time.</summary>
 internal sealed class PeerSession
 {

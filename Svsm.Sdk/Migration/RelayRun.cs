@@ -16,33 +16,9 @@ using Svsm.Diagnostics;
 
 namespace Svsm.Migration.Relay;
 
-/// <summary>Where a relay is.</summary>
-internal enum RelayStage
-{
-    /// <summary>The SVSM was asked to begin, and has said nothing yet.</summary>
-    Beginning,
-
-    /// <summary>Frames go.</summary>
-    Working,
-
-    /// <summary>The SVSM was asked to cancel.</summary>
-    Cancelling,
-
-    /// <summary>The source has given up; the target is to run.</summary>
-    Releasing,
-
-    /// <summary>The target is said to run; the source is to hear of it.</summary>
-    Settling,
-
-    /// <summary>It is over.</summary>
-    Over,
-}
-
 /// <summary>One run of a relay.</summary>
 internal abstract class RelayRun : IDisposable
 {
-    private const byte BeginWish = 0x01;
-    private const byte CancelWish = 0x02;
     private const int MaxWords = 512;
 
     private readonly RelayOptions _options;
@@ -122,7 +98,7 @@ internal abstract class RelayRun : IDisposable
             loops.Add(PeerLoopAsync());
             if (!IsMachineOver)
             {
-                await TryTellMachineAsync(BeginWish, (byte)Role).ConfigureAwait(false);
+                await TryTellMachineAsync(LocalVerb.Begin, (byte)Role).ConfigureAwait(false);
             }
 
             _hasBegun = true;
@@ -428,7 +404,7 @@ internal abstract class RelayRun : IDisposable
             if (!isCancelSent && (stage == RelayStage.Cancelling || IsCancelWished) && MayCancel)
             {
                 isCancelSent = true;
-                await TryTellMachineAsync(CancelWish).ConfigureAwait(false);
+                await TryTellMachineAsync(LocalVerb.Cancel).ConfigureAwait(false);
             }
 
             if (isCancelSent && IsCancelWished && IsGone && !_isRefusalTold)
