@@ -36,11 +36,12 @@ internal sealed class PeerSession
     private ulong _acknowledged;
     private ulong _position;
     private ulong _written;
-    private ulong _sent;
 
     private ulong _received;
     private ulong _told;
     private long _untoldSince;
+    private long _waitingSince;
+    private bool _hasGotOn;
     private bool _hasEnd;
     private bool _waitsNever;
     private bool _isOver;
@@ -71,6 +72,20 @@ internal sealed class PeerSession
             lock (_lock)
             {
                 return _received;
+            }
+        }
+    }
+
+    /// <summary>
+    /// Something was acknowledged on the last connection, or nothing waited for it. A connection of which this is not so is as good as none.
+    /// </summary>
+    public bool HasGotOn
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _hasGotOn || _kept.Count == 0;
             }
         }
     }
@@ -116,7 +131,6 @@ internal sealed class PeerSession
                     LinkedListNode<byte[]> node = _kept.AddLast(frame.Bytes);
                     _next ??= node;
                     _keptBytes += frame.Bytes.Length;
-                    _sent++;
                     BytesSent += frame.Bytes.Length;
                     break;
                 }
@@ -172,8 +186,10 @@ internal sealed class PeerSession
     {
         lock (_lock)
         {
+            _hasGotOn = false;
             Drop(peerReceived);
             (_next, _position, _told) = (_kept.First, peerReceived, _received);
+            _waitingSince = _time.GetTimestamp();
             Connections++;
         }
 
@@ -191,16 +207,13 @@ internal sealed class PeerSession
         }
     }
 
-    /// <summary>Waits until the other end has everything, or can be taken to be gone.</summary>
-    /// <param name="retry">How long a connection is waited for.</param>
+    /// <summary>Waits until the other end has everything, or the session is over.</summary>
     /// <param name="cancellationToken">Gives up.</param>
-    public async Task DrainAsync(TimeSpan retry, CancellationToken cancellationToken)
+    public async Task DrainAsync(CancellationToken cancellationToken)
     {
-        long start = _time.GetTimestamp();
         while (true)
         {
             Task changed = _changed.Changed;
-            bool isWritten;
             lock (_lock)
             {
                 // Who has said that it ends wants no more than to hear that this was heard.
@@ -208,20 +221,9 @@ internal sealed class PeerSession
                 {
                     return;
                 }
-
-                isWritten = _next is null && _position == _sent;
             }
 
-            TimeSpan left = retry - _time.GetElapsedTime(start);
-            TimeSpan wait = isWritten && left > _limits.Close ? _limits.Close : left;
-            try
-            {
-                await changed.WaitAsync(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, _time, cancellationToken).ConfigureAwait(false);
-            }
-            catch (TimeoutException)
-            {
-                return;
-            }
+            await changed.WaitAsync(cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -247,6 +249,11 @@ internal sealed class PeerSession
                 if (isBeat || untold >= (ulong)_limits.AcknowledgeEvery || (untold != 0 && (_hasEnd || _next is not null || wait <= TimeSpan.Zero)))
                 {
                     Append(buffer, ref length, MakeAcknowledgement(told));
+                }
+
+                if (_position == _acknowledged)
+                {
+                    _waitingSince = _time.GetTimestamp();
                 }
 
                 for (; _next is not null && length + _next.Value.Length <= buffer.Length; _next = _next.Next)
@@ -326,10 +333,13 @@ internal sealed class PeerSession
             }
 
             // Counted when it is kept, and not before: what this connection leaves here comes again over the next one.
+            long before = _time.GetTimestamp();
             await _incoming.Writer.WriteAsync(frame, cancellationToken).ConfigureAwait(false);
             bool isTime;
             lock (_lock)
             {
+                // Acknowledgements may be behind this frame: what the own machine takes is not the other end's time.
+                _waitingSince += _time.GetTimestamp() - before;
                 _received++;
                 BytesReceived += frame.Bytes.Length;
                 ulong untold = _received - _told;
@@ -361,10 +371,16 @@ internal sealed class PeerSession
 
             if (count == _acknowledged)
             {
+                if (_position != _acknowledged && _time.GetElapsedTime(_waitingSince) > _limits.Acknowledged)
+                {
+                    throw new IOException($"nothing was acknowledged for {_limits.Acknowledged.TotalSeconds:0} s");
+                }
+
                 return;
             }
 
             Drop(count);
+            _waitingSince = _time.GetTimestamp();
         }
 
         _changed.Set();
@@ -374,6 +390,7 @@ internal sealed class PeerSession
     {
         for (; _acknowledged < acknowledged; _acknowledged++)
         {
+            _hasGotOn = true;
             _keptBytes -= _kept.First!.Value.Length;
             _kept.RemoveFirst();
         }

@@ -28,6 +28,12 @@ internal sealed record RelayLimits
     /// <summary>A connection that is silent for so long is broken.</summary>
     public TimeSpan Silence { get; init; } = TimeSpan.FromSeconds(20);
 
+    /// <summary>
+    /// A connection on which nothing is acknowledged for so long is broken, whatever else comes. The other end acknowledges when its machine takes: this is more
+    /// than <see cref="MachineWrite"/> and <see cref="MachineState"/>.
+    /// </summary>
+    public TimeSpan Acknowledged { get; init; } = TimeSpan.FromSeconds(90);
+
     /// <summary>Connecting, and the preamble.</summary>
     public TimeSpan Handshake { get; init; } = TimeSpan.FromSeconds(10);
 
@@ -49,6 +55,6 @@ internal sealed record RelayLimits
     /// <summary>A target that has its release runs in this time.</summary>
     public TimeSpan Run { get; init; } = TimeSpan.FromSeconds(60);
 
-    /// <summary>At the end, for the acknowledgement of what has gone.</summary>
+    /// <summary>For the record that the SVSM gives behind its last notice; and for the last words, when the relay is to end at once.</summary>
     public TimeSpan Close { get; init; } = TimeSpan.FromSeconds(2);
 }

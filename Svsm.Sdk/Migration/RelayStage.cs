@@ -18,7 +18,7 @@ internal enum RelayStage
     /// <summary>The source has given up; the target is to run.</summary>
     Releasing,
 
-    /// <summary>The target is said to run; the source is to hear of it.</summary>
+    /// <summary>It is said how it ended; the own SVSM is to say the same, or the record that says it to the other one.</summary>
     Settling,
 
     /// <summary>It is over.</summary>

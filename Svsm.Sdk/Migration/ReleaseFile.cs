@@ -34,8 +34,8 @@ internal static class ReleaseFile
     {
         try
         {
-            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, Options = FileOptions.DeleteOnClose };
-            using var probe = new FileStream(path, options);
+            DurableFile.Create(path, []);
+            File.Delete(path);
         }
         catch (Exception e) when (IsOfFiles(e))
         {
@@ -43,9 +43,23 @@ internal static class ReleaseFile
         }
     }
 
-    /// <summary>Writes a file. When it returns, a crash does not undo it.</summary>
+    /// <summary>Writes a file with the release alone. When it returns, a crash does not undo it.</summary>
     /// <exception cref="SvsmDiagnosticException">SVSM7108: it cannot be written, or something is there.</exception>
-    public static void Write(string path, IReadOnlyCollection<RelayFrame> state, RelayFrame release)
+    public static void Write(string path, RelayFrame release)
+    {
+        try
+        {
+            DurableFile.Create(path, release.Bytes);
+        }
+        catch (Exception e) when (IsOfFiles(e))
+        {
+            throw NotWritten(path, e);
+        }
+    }
+
+    /// <summary>Puts a state into a file that <see cref="Write"/> has made. A crash leaves the one or the other.</summary>
+    /// <exception cref="SvsmDiagnosticException">SVSM7108: it cannot be written, and is as before.</exception>
+    public static void Replace(string path, IReadOnlyCollection<RelayFrame> state, RelayFrame release)
     {
         using var content = new MemoryStream();
         foreach (RelayFrame frame in state)
@@ -56,7 +70,7 @@ internal static class ReleaseFile
         content.Write(release.Bytes);
         try
         {
-            DurableFile.Create(path, content.GetBuffer().AsSpan(0, (int)content.Length));
+            DurableFile.Replace(path, content.GetBuffer().AsSpan(0, (int)content.Length));
         }
         catch (Exception e) when (IsOfFiles(e))
         {
