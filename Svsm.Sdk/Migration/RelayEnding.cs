@@ -6,7 +6,7 @@ namespace Svsm.Migration.Relay;
 /// <summary>How it ended, as far as the relay knows.</summary>
 public enum RelayEnding
 {
-    /// <summary>The guest runs at the target.</summary>
+    /// <summary>The guest runs at the target: the SVSM of this relay says so.</summary>
     Running,
 
     /// <summary>The source has not given up: the guest is there.</summary>

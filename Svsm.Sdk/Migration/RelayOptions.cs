@@ -9,11 +9,14 @@ namespace Svsm.Migration.Relay;
 /// <summary>What both relays are told.</summary>
 public record RelayOptions
 {
+    /// <summary><see cref="Retry"/> if nothing else is said.</summary>
+    public static readonly TimeSpan DefaultRetry = TimeSpan.FromSeconds(60);
+
     /// <summary>Path of the Unix socket on which the machine listens.</summary>
     public required string Machine { get; init; }
 
     /// <summary>For how long a broken connection to the other relay is tried again.</summary>
-    public TimeSpan Retry { get; init; } = TimeSpan.FromSeconds(60);
+    public TimeSpan Retry { get; init; } = DefaultRetry;
 
     /// <summary>Gets a line for what people should know. Called from any thread, never by two at once.</summary>
     public Action<string> Log { get; init; } = _ => { };
