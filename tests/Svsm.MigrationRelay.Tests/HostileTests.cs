@@ -404,6 +404,25 @@ public sealed class HostileTests(LaunchFixture fixture)
         await draining.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
     }
 
+    // HELD has gone by, and the machine goes before it says its state: the source may have given up.
+    [Fact]
+    public async Task TargetMachine_GoneBehindHeld_IsNotAborted()
+    {
+        await using var harness = new RelayHarness(fixture) { Limits = s_short };
+        await using var machine = new RawEnd(harness.At("raw"), async (stream, end) =>
+        {
+            await RawEnd.ReadAsync(stream, 10, end);
+            await stream.WriteAsync(RawEnd.Notice(MigrationState.Copying), end);
+            await stream.WriteAsync(FakeMachine.Bytes(2, [.. new byte[4], 0x43, .. new byte[83]]), end);
+        });
+
+        (Task<RelayOutcome> receive, _) = await harness.ReceiveAsync(harness.At("raw"));
+
+        RelayOutcome received = await receive;
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, received);
+        Assert.Equal("SVSM7102", received.Failure?.Diagnostic.Code);
+    }
+
     // The wish to cancel waits behind a page that the machine does not take. The second interruption waits for nothing.
     [Fact]
     public async Task TargetMachine_TakesNothing_SecondInterruptionEnds()
