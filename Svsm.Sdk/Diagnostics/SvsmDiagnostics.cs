@@ -710,6 +710,12 @@ public static class SvsmDiagnostics
         "The SVSM of a migration does not answer",
         "See that its image has the module of migration and a policy; the machine's log says what the SVSM makes of it.");
 
+    /// <summary>A loop of a relay has ended with an exception that is none of the others. Raised by svsm migrate.</summary>
+    public static readonly SvsmDiagnostic MigrationRelayFailed = new(
+        "SVSM7113",
+        "The relay of a migration has failed",
+        "The last lines say where the guest is; a new relay goes on from there. Report what was seen, it is a fault of the tool.");
+
     /// <summary>All rows, by code.</summary>
     public static IReadOnlyList<SvsmDiagnostic> All { get; } =
         [.. typeof(SvsmDiagnostics).GetFields(BindingFlags.Public | BindingFlags.Static)

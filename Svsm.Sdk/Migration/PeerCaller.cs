@@ -49,14 +49,21 @@ internal sealed class PeerCaller(SendOptions options, byte[] id, PeerSession ses
                     }
 
                     isTold = false;
-                    _connected.TrySetResult();
+                    if (_connected.TrySetResult())
+                    {
+                        since = options.Time.GetTimestamp();
+                    }
+
                     try
                     {
                         await session.RunAsync(stream, received, cancellationToken).ConfigureAwait(false);
                     }
                     finally
                     {
-                        since = options.Time.GetTimestamp();
+                        if (session.HasGotOn)
+                        {
+                            since = options.Time.GetTimestamp();
+                        }
                     }
 
                     throw new IOException("it has ended");

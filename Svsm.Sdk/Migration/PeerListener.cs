@@ -26,6 +26,7 @@ internal sealed class PeerListener : IDisposable
     private readonly PeerSession _session;
     private readonly Action<string> _log;
     private readonly Socket _listener;
+    private readonly IPEndPoint _address;
     private readonly SemaphoreSlim _taking = new(1);
     private readonly TaskCompletionSource _failed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Signal _changed = new();
@@ -50,6 +51,7 @@ internal sealed class PeerListener : IDisposable
 
             _listener.Bind(address);
             _listener.Listen();
+            _address = (IPEndPoint)_listener.LocalEndPoint!;
         }
         catch (SocketException e)
         {
@@ -59,10 +61,10 @@ internal sealed class PeerListener : IDisposable
     }
 
     /// <summary>Where it listens.</summary>
-    public IPEndPoint Address => (IPEndPoint)_listener.LocalEndPoint!;
+    public IPEndPoint Address => _address;
 
     /// <summary>Keeps the session connected. Never returns.</summary>
-    /// <exception cref="SvsmDiagnosticException">SVSM7104: the sender has gone, for too long. SVSM7105: it is no relay.</exception>
+    /// <exception cref="SvsmDiagnosticException">SVSM7104: the sender has gone, for too long. SVSM7105: it is no relay. SVSM7106: it cannot listen any more.</exception>
     public async Task RunAsync(CancellationToken cancellationToken)
     {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -129,6 +131,10 @@ internal sealed class PeerListener : IDisposable
                 greetings.Add(GreetAsync(socket, cancellationToken));
             }
         }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            throw SvsmDiagnostics.MigrationAddressUnusable.Error($"{_address}: {e.Message}", "an address on which connections can be taken until the end", e);
+        }
         finally
         {
             await Task.WhenAll(greetings).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -189,6 +195,10 @@ internal sealed class PeerListener : IDisposable
         {
             _log($"{socket.RemoteEndPoint} is connected again");
         }
+        else
+        {
+            Interlocked.Exchange(ref _brokenSince, _options.Time.GetTimestamp());
+        }
 
         _isServing = true;
         _id = id;
@@ -221,9 +231,18 @@ internal sealed class PeerListener : IDisposable
         {
             // Another connection takes its place, or the relay ends.
         }
+        catch (Exception e)
+        {
+            // Whatever it is, it does not stay here.
+            _failed.TrySetException(e);
+        }
         finally
         {
-            Interlocked.Exchange(ref _brokenSince, _options.Time.GetTimestamp());
+            if (_session.HasGotOn)
+            {
+                Interlocked.Exchange(ref _brokenSince, _options.Time.GetTimestamp());
+            }
+
             _isServing = false;
             _changed.Set();
         }

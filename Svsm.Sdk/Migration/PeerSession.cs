@@ -17,51 +17,6 @@ using System.Threading.Tasks;
 
 namespace Svsm.Migration.Relay;
 
-/// <summary>First bytes of frames of kind 5.</summary>
-internal static class RelayVerb
-{
-    /// <summary>u64 frames that have come. Neither numbered nor kept.</summary>
-    public const byte Acknowledge = 0x01;
-
-    /// <summary>State of this side's SVSM: 32 bytes, as it has said it.</summary>
-    public const byte Notice = 0x02;
-
-    /// <summary>The relay ends. UTF-8: why, or empty if all went well.</summary>
-    public const byte End = 0x03;
-
-    /// <summary>Bytes of an acknowledgement.</summary>
-    public const int AcknowledgeLength = 1 + sizeof(ulong);
-}
-
-/// <summary>The first bytes of a connection, in each direction: "SVSMRLY1", the session's number, u64 frames that have come.</summary>
-internal static class Preamble
-{
-    public const int Length = 32;
-    public const int IdLength = 16;
-
-    private const int IdOffset = 8;
-    private const int CountOffset = 24;
-
-    private static ReadOnlySpan<byte> Magic => "SVSMRLY1"u8;
-
-    public static byte[] Make(ReadOnlySpan<byte> id, ulong received)
-    {
-        byte[] bytes = new byte[Length];
-        Magic.CopyTo(bytes);
-        id.CopyTo(bytes.AsSpan(IdOffset));
-        BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(CountOffset), received);
-        return bytes;
-    }
-
-    /// <returns>False: it is none.</returns>
-    public static bool TryRead(ReadOnlySpan<byte> bytes, out byte[] id, out ulong received)
-    {
-        id = bytes.Slice(IdOffset, IdLength).ToArray();
-        received = BinaryPrimitives.ReadUInt64LittleEndian(bytes[CountOffset..]);
-        return bytes.StartsWith(Magic);
-    }
-}
-
 /// <summary>A session. One reader, any number of senders, one connection at a time.</summary>
 internal sealed class PeerSession
 {
@@ -81,11 +36,12 @@ internal sealed class PeerSession
     private ulong _acknowledged;
     private ulong _position;
     private ulong _written;
-    private ulong _sent;
 
     private ulong _received;
     private ulong _told;
     private long _untoldSince;
+    private long _waitingSince;
+    private bool _hasGotOn;
     private bool _hasEnd;
     private bool _waitsNever;
     private bool _isOver;
@@ -116,6 +72,20 @@ internal sealed class PeerSession
             lock (_lock)
             {
                 return _received;
+            }
+        }
+    }
+
+    /// <summary>
+    /// Something was acknowledged on the last connection, or nothing waited for it. A connection of which this is not so is as good as none.
+    /// </summary>
+    public bool HasGotOn
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _hasGotOn || _kept.Count == 0;
             }
         }
     }
@@ -161,7 +131,6 @@ internal sealed class PeerSession
                     LinkedListNode<byte[]> node = _kept.AddLast(frame.Bytes);
                     _next ??= node;
                     _keptBytes += frame.Bytes.Length;
-                    _sent++;
                     BytesSent += frame.Bytes.Length;
                     break;
                 }
@@ -217,8 +186,10 @@ internal sealed class PeerSession
     {
         lock (_lock)
         {
+            _hasGotOn = false;
             Drop(peerReceived);
             (_next, _position, _told) = (_kept.First, peerReceived, _received);
+            _waitingSince = _time.GetTimestamp();
             Connections++;
         }
 
@@ -236,16 +207,13 @@ internal sealed class PeerSession
         }
     }
 
-    /// <summary>Waits until the other end has everything, or can be taken to be gone.</summary>
-    /// <param name="retry">How long a connection is waited for.</param>
+    /// <summary>Waits until the other end has everything, or the session is over.</summary>
     /// <param name="cancellationToken">Gives up.</param>
-    public async Task DrainAsync(TimeSpan retry, CancellationToken cancellationToken)
+    public async Task DrainAsync(CancellationToken cancellationToken)
     {
-        long start = _time.GetTimestamp();
         while (true)
         {
             Task changed = _changed.Changed;
-            bool isWritten;
             lock (_lock)
             {
                 // Who has said that it ends wants no more than to hear that this was heard.
@@ -253,20 +221,9 @@ internal sealed class PeerSession
                 {
                     return;
                 }
-
-                isWritten = _next is null && _position == _sent;
             }
 
-            TimeSpan left = retry - _time.GetElapsedTime(start);
-            TimeSpan wait = isWritten && left > _limits.Close ? _limits.Close : left;
-            try
-            {
-                await changed.WaitAsync(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, _time, cancellationToken).ConfigureAwait(false);
-            }
-            catch (TimeoutException)
-            {
-                return;
-            }
+            await changed.WaitAsync(cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -292,6 +249,11 @@ internal sealed class PeerSession
                 if (isBeat || untold >= (ulong)_limits.AcknowledgeEvery || (untold != 0 && (_hasEnd || _next is not null || wait <= TimeSpan.Zero)))
                 {
                     Append(buffer, ref length, MakeAcknowledgement(told));
+                }
+
+                if (_position == _acknowledged)
+                {
+                    _waitingSince = _time.GetTimestamp();
                 }
 
                 for (; _next is not null && length + _next.Value.Length <= buffer.Length; _next = _next.Next)
@@ -371,10 +333,13 @@ internal sealed class PeerSession
             }
 
             // Counted when it is kept, and not before: what this connection leaves here comes again over the next one.
+            long before = _time.GetTimestamp();
             await _incoming.Writer.WriteAsync(frame, cancellationToken).ConfigureAwait(false);
             bool isTime;
             lock (_lock)
             {
+                // Acknowledgements may be behind this frame: what the own machine takes is not the other end's time.
+                _waitingSince += _time.GetTimestamp() - before;
                 _received++;
                 BytesReceived += frame.Bytes.Length;
                 ulong untold = _received - _told;
@@ -406,10 +371,16 @@ internal sealed class PeerSession
 
             if (count == _acknowledged)
             {
+                if (_position != _acknowledged && _time.GetElapsedTime(_waitingSince) > _limits.Acknowledged)
+                {
+                    throw new IOException($"nothing was acknowledged for {_limits.Acknowledged.TotalSeconds:0} s");
+                }
+
                 return;
             }
 
             Drop(count);
+            _waitingSince = _time.GetTimestamp();
         }
 
         _changed.Set();
@@ -419,6 +390,7 @@ internal sealed class PeerSession
     {
         for (; _acknowledged < acknowledged; _acknowledged++)
         {
+            _hasGotOn = true;
             _keptBytes -= _kept.First!.Value.Length;
             _kept.RemoveFirst();
         }

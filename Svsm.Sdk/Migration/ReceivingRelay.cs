@@ -23,6 +23,7 @@ internal sealed class ReceivingRelay : RelayRun
     private TaskCompletionSource<string>? _answer;
     private bool _isRefused;
     private bool _isPassedOn;
+    private bool _hasHeld;
 
     public ReceivingRelay(ReceiveOptions options)
         : base(options, MigrationRole.Target)
@@ -34,10 +35,15 @@ internal sealed class ReceivingRelay : RelayRun
 
     private bool IsHeld => Own.State == MigrationState.HandedOver;
 
-    // A target that holds everything, and does not know what the source has done since, must be taken for the only one.
-    private protected override bool IsGone =>
-        IsFromFile || Own.State == MigrationState.Ended || (IsHeld && Peer.State != MigrationState.Aborted)
-        || Peer.State is MigrationState.HandedOver or MigrationState.Ended;
+    // A target that holds everything must be taken for the only one, whatever the other relay says: if the source has aborted, the own SVSM hears of it, and says so.
+    private protected override bool IsGone => IsFromFile || IsHeld || IsRunning || IsSaidToBeGone;
+
+    private bool IsSaidToBeGone => Peer.State is MigrationState.HandedOver or MigrationState.Ended;
+
+    // HELD goes by, and the notice of it is lost with the machine.
+    private protected override bool MayBeGone => _hasHeld && Own.State != MigrationState.Aborted;
+
+    private protected override string TooLate => IsSaidToBeGone || IsRunning ? base.TooLate : "the target holds the guest, and the source may have given up";
 
     private protected override bool MayCancel => !IsFromFile;
 
@@ -73,7 +79,12 @@ internal sealed class ReceivingRelay : RelayRun
 
     private protected override (RelayStage Stage, TimeSpan Limit) Judge()
     {
-        if (Own.State is MigrationState.Ended or MigrationState.Aborted || IsMachineOver || _isRefused)
+        if (Own.State is MigrationState.Ended or MigrationState.Aborted)
+        {
+            return JudgeEnd();
+        }
+
+        if (IsMachineOver || _isRefused)
         {
             return (RelayStage.Over, default);
         }
@@ -86,7 +97,8 @@ internal sealed class ReceivingRelay : RelayRun
         if (IsHeld)
         {
             return _isPassedOn ? (RelayStage.Releasing, Limits.Run)
-                : IsPeerOver || Peer.State == MigrationState.Aborted || (IsFromFile && IsCancelWished) ? (RelayStage.Over, default)
+                : IsPeerOver && Peer.State == MigrationState.Aborted ? (RelayStage.Settling, Limits.Answer)
+                : IsPeerOver || (IsFromFile && IsCancelWished) ? (RelayStage.Over, default)
                 : (RelayStage.Working, Timeout.InfiniteTimeSpan);
         }
 
@@ -134,12 +146,9 @@ internal sealed class ReceivingRelay : RelayRun
     {
         if (frame.Kind != FrameKind.Machine)
         {
+            // Before it goes: the source may give up as soon as it has it.
+            _hasHeld |= frame.RecordType == RecordType.Held;
             await Session.SendAsync(frame, Stop).ConfigureAwait(false);
-            if (frame.RecordType == RecordType.Running)
-            {
-                SeeRunning();
-            }
-
             return;
         }
 

@@ -16,33 +16,9 @@ using Svsm.Diagnostics;
 
 namespace Svsm.Migration.Relay;
 
-/// <summary>Where a relay is.</summary>
-internal enum RelayStage
-{
-    /// <summary>The SVSM was asked to begin, and has said nothing yet.</summary>
-    Beginning,
-
-    /// <summary>Frames go.</summary>
-    Working,
-
-    /// <summary>The SVSM was asked to cancel.</summary>
-    Cancelling,
-
-    /// <summary>The source has given up; the target is to run.</summary>
-    Releasing,
-
-    /// <summary>The target is said to run; the source is to hear of it.</summary>
-    Settling,
-
-    /// <summary>It is over.</summary>
-    Over,
-}
-
 /// <summary>One run of a relay.</summary>
 internal abstract class RelayRun : IDisposable
 {
-    private const byte BeginWish = 0x01;
-    private const byte CancelWish = 0x02;
     private const int MaxWords = 512;
 
     private readonly RelayOptions _options;
@@ -55,6 +31,8 @@ internal abstract class RelayRun : IDisposable
     private long? _restAt;
     private long? _runAt;
     private bool _isRefusalTold;
+    private bool _hasSaidLast;
+    private volatile bool _hasFailed;
     private bool _hasBegun;
 
     private protected RelayRun(RelayOptions options, MigrationRole role)
@@ -96,8 +74,10 @@ internal abstract class RelayRun : IDisposable
     /// <summary>Its last words.</summary>
     private protected string PeerWords { get; private set; } = "";
 
-    /// <summary>RUNNING went by, or an SVSM says that it is so; and the source has given up, without which it is a lie.</summary>
-    private protected bool IsRunningSeen => _runAt is not null && IsGone;
+    /// <summary>
+    /// The guest runs at the target. The own SVSM says so: that of a source has checked RUNNING. The other relay's word for it is none.
+    /// </summary>
+    private protected bool IsRunning => Own.State == MigrationState.Ended;
 
     private protected bool IsCancelWished => _options.Cancel.IsCancellationRequested;
 
@@ -115,18 +95,18 @@ internal abstract class RelayRun : IDisposable
         {
             _machine = await MachineLink.ConnectAsync(_options.Machine, Time, Limits.MachineWrite, early.Token).ConfigureAwait(false);
             Prepare();
-            loops.Add(MachineLoopAsync());
-            Task linked = LinkAsync();
+            loops.Add(GuardAsync(MachineLoopAsync()));
+            Task linked = GuardAsync(LinkAsync());
             loops.Add(linked);
             await WaitForPeerAsync(linked, early.Token).ConfigureAwait(false);
-            loops.Add(PeerLoopAsync());
+            loops.Add(GuardAsync(PeerLoopAsync()));
             if (!IsMachineOver)
             {
-                await TryTellMachineAsync(BeginWish, (byte)Role).ConfigureAwait(false);
+                loops.Add(GuardAsync(TellMachineAsync(LocalVerb.Begin, (byte)Role)));
             }
 
             _hasBegun = true;
-            await WatchAsync().ConfigureAwait(false);
+            await WatchAsync(loops).ConfigureAwait(false);
             await SayEndAsync().ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!_hasBegun && early.IsCancellationRequested)
@@ -249,13 +229,6 @@ internal abstract class RelayRun : IDisposable
     /// <summary>Completes when something has changed: see <see cref="Signal"/>.</summary>
     private protected Task Changed => _changed.Changed;
 
-    /// <summary>RUNNING has gone by.</summary>
-    private protected void SeeRunning()
-    {
-        _runAt ??= Time.GetTimestamp();
-        _changed.Set();
-    }
-
     private protected void Take(Notice notice, bool isOwn)
     {
         lock (_telling)
@@ -276,7 +249,7 @@ internal abstract class RelayRun : IDisposable
                 _restAt ??= Time.GetTimestamp();
             }
 
-            if (Own.State == MigrationState.Ended || (Role == MigrationRole.Source && Peer.State == MigrationState.Ended))
+            if (IsRunning)
             {
                 _runAt ??= Time.GetTimestamp();
             }
@@ -318,14 +291,39 @@ internal abstract class RelayRun : IDisposable
         switch (frame.Kind)
         {
             case FrameKind.Local when Notice.TryRead(frame.Contents, out Notice notice):
-                Take(notice, isOwn: true);
+                // In this order: with the last notice taken the relay may end, and its last words go behind the notice.
                 await Session.SendAsync(RelayFrame.Make(FrameKind.Relay, [RelayVerb.Notice], frame.Contents), Stop).ConfigureAwait(false);
+                Take(notice, isOwn: true);
                 break;
             case FrameKind.Clear or FrameKind.Record or FrameKind.Machine:
                 await OnMachineFrameAsync(frame).ConfigureAwait(false);
+                if (frame.RecordType is RecordType.Running or RecordType.SourceAbort or RecordType.TargetAbort)
+                {
+                    _hasSaidLast = true;
+                    Change();
+                }
+
                 break;
             default:
                 throw Machine.Malformed($"a frame of kind {(byte)frame.Kind}, 0x{frame.Verb:X2} with {frame.Contents.Length} bytes");
+        }
+    }
+
+    // A loop that fails for a reason that nobody has thought of ends the relay, which says where the guest is all the same.
+    private async Task GuardAsync(Task loop)
+    {
+        try
+        {
+            await loop.ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (Stop.IsCancellationRequested)
+        {
+            // It is over.
+        }
+        catch (Exception e)
+        {
+            _hasFailed = true;
+            Fail(e as SvsmDiagnosticException ?? SvsmDiagnostics.MigrationRelayFailed.Error($"{e.GetType().Name}: {e.Message}", "a relay that carries until it is over", e));
         }
     }
 
@@ -379,16 +377,14 @@ internal abstract class RelayRun : IDisposable
                 Fail(e);
             }
         }
-        catch (OperationCanceledException)
+        finally
         {
-            return;
+            Session.Finish();
+            Change();
         }
-
-        Session.Finish();
-        Change();
     }
 
-    private async Task WatchAsync()
+    private async Task WatchAsync(List<Task> loops)
     {
         using CancellationTokenRegistration cancelled = _options.Cancel.Register(_changed.Set);
         using CancellationTokenRegistration ended = _options.End.Register(_changed.Set);
@@ -399,7 +395,14 @@ internal abstract class RelayRun : IDisposable
         while (true)
         {
             Task changed = _changed.Changed;
-            (RelayStage next, TimeSpan limit) = _options.End.IsCancellationRequested ? (RelayStage.Over, TimeSpan.Zero) : Judge();
+            (RelayStage next, TimeSpan limit) = _options.End.IsCancellationRequested || _hasFailed ? (RelayStage.Over, TimeSpan.Zero) : Judge();
+            if (!isCancelSent && MayCancel && (next == RelayStage.Cancelling || IsCancelWished || _hasFailed))
+            {
+                // Not waited for: the machine may take nothing.
+                isCancelSent = true;
+                loops.Add(GuardAsync(TellMachineAsync(LocalVerb.Cancel)));
+            }
+
             if (next == RelayStage.Over)
             {
                 return;
@@ -425,16 +428,10 @@ internal abstract class RelayRun : IDisposable
                 return;
             }
 
-            if (!isCancelSent && (stage == RelayStage.Cancelling || IsCancelWished) && MayCancel)
-            {
-                isCancelSent = true;
-                await TryTellMachineAsync(CancelWish).ConfigureAwait(false);
-            }
-
             if (isCancelSent && IsCancelWished && IsGone && !_isRefusalTold)
             {
                 _isRefusalTold = true;
-                Log("it is too late to cancel: the source has given up, and the guest can run at the target only");
+                Log($"it is too late to cancel: {TooLate}");
             }
 
             try
@@ -446,6 +443,21 @@ internal abstract class RelayRun : IDisposable
                 // Looked at above.
             }
         }
+    }
+
+    /// <summary>Why the wish to cancel is refused.</summary>
+    private protected virtual string TooLate => "the source has given up, and the guest can run at the target only";
+
+    /// <summary>
+    /// What is left when the own SVSM says how it ended. Its module tells its state first, and gives the record that says the same to the other SVSM behind it:
+    /// RUNNING of a target, and ABORT if it has keys and the other one has not aborted before. The relay's last words go behind that record.
+    /// </summary>
+    private protected (RelayStage Stage, TimeSpan Limit) JudgeEnd()
+    {
+        bool isDue = IsRunning ? Role == MigrationRole.Target : Peer.State != MigrationState.Aborted;
+        return !isDue || _hasSaidLast || IsMachineOver || IsPeerOver || Session.Connections == 0
+            ? (RelayStage.Over, default)
+            : (RelayStage.Settling, IsRunning ? Limits.Answer : Limits.Close);
     }
 
     /// <summary>The SVSM may be asked to cancel.</summary>
@@ -461,7 +473,7 @@ internal abstract class RelayRun : IDisposable
         }
     }
 
-    private async Task TryTellMachineAsync(params byte[] contents)
+    private async Task TellMachineAsync(params byte[] contents)
     {
         try
         {
@@ -493,7 +505,7 @@ internal abstract class RelayRun : IDisposable
         try
         {
             await Session.SendAsync(RelayFrame.Make(FrameKind.Relay, [RelayVerb.End], Encoding.UTF8.GetBytes(words)), limit.Token).ConfigureAwait(false);
-            await Session.DrainAsync(_options.Retry, limit.Token).ConfigureAwait(false);
+            await Session.DrainAsync(limit.Token).ConfigureAwait(false);
         }
         catch (OperationCanceledException)
         {
@@ -505,7 +517,7 @@ internal abstract class RelayRun : IDisposable
     {
         Notice source = Role == MigrationRole.Source ? Own : Peer;
         Notice target = Role == MigrationRole.Source ? Peer : Own;
-        RelayEnding ending = IsRunningSeen ? RelayEnding.Running : IsGone || MayBeGone ? RelayEnding.Unreleased : RelayEnding.Aborted;
+        RelayEnding ending = IsRunning ? RelayEnding.Running : IsGone || MayBeGone ? RelayEnding.Unreleased : RelayEnding.Aborted;
 
         // Who was told to cancel is not who has found the reason.
         MigrationReason reason = Own.Reason is not (MigrationReason.None or MigrationReason.Cancelled) ? Own.Reason
@@ -514,9 +526,9 @@ internal abstract class RelayRun : IDisposable
         return new RelayOutcome
         {
             Ending = ending,
-            // A target that runs says more than the last notices, which may be behind it.
-            Source = IsRunningSeen ? MigrationState.Ended : source.State,
-            Target = IsRunningSeen ? MigrationState.Ended : target.State,
+            // The own SVSM's word, and a release, say more than the last notices, which may be behind them.
+            Source = IsRunning ? MigrationState.Ended : Role == MigrationRole.Source && IsGone ? MigrationState.HandedOver : source.State,
+            Target = IsRunning ? MigrationState.Ended : target.State,
             Reason = ending == RelayEnding.Aborted ? (!_hasBegun ? MigrationReason.Cancelled : reason) : MigrationReason.None,
             Failure = ending == RelayEnding.Running ? null : Failure,
             PeerWords = ending == RelayEnding.Running ? "" : PeerWords,

@@ -2,7 +2,8 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // The relay of the source. What it does beyond carrying is at the hand-over: when RELEASE comes from the SVSM, the guest can run nowhere without it. So the
-// relay asks its machine for the hypervisor's state, writes both to a file, and that to the disk, and then passes both on, the state first.
+// relay writes it to a file, and that to the disk, before anything else; then it asks its machine for the hypervisor's state, puts that into the file as well, and
+// passes both on, the state first.
 
 using System;
 using System.Collections.Generic;
@@ -22,6 +23,7 @@ internal sealed class SendingRelay : RelayRun
     private readonly PeerCaller _caller;
     private readonly string _path;
     private bool _hasHeld;
+    private bool _hasRunning;
     private bool _hasRelease;
     private bool _isKeptBack;
     private bool _isPassedOn;
@@ -63,18 +65,16 @@ internal sealed class SendingRelay : RelayRun
     {
         if (Own.State is MigrationState.Ended or MigrationState.Aborted)
         {
-            return (RelayStage.Over, default);
-        }
-
-        if (IsRunningSeen)
-        {
-            return IsMachineOver ? (RelayStage.Over, default) : (RelayStage.Settling, Limits.Answer);
+            return JudgeEnd();
         }
 
         if (IsGone)
         {
-            return _isKeptBack || (IsMachineOver && !_hasRelease) || (IsPeerOver && (_isPassedOn || IsMachineOver))
-                ? (RelayStage.Over, default)
+            // The own SVSM is to check what the other side says; without it, it stays unknown.
+            bool isSaidToRun = _isPassedOn && (_hasRunning || Peer.State == MigrationState.Ended);
+            return _isKeptBack || (IsMachineOver && (!_hasRelease || (_isPassedOn && Peer.State == MigrationState.Ended))) ? (RelayStage.Over, default)
+                : isSaidToRun && !IsMachineOver ? (RelayStage.Settling, Limits.Answer)
+                : IsPeerOver && (_isPassedOn || IsMachineOver) ? (RelayStage.Over, default)
                 : (RelayStage.Releasing, Limits.MachineState + Limits.Run + _options.Retry + Limits.MachineWrite);
         }
 
@@ -112,6 +112,7 @@ internal sealed class SendingRelay : RelayRun
         }
 
         _hasHeld |= frame.RecordType == RecordType.Held;
+        _hasRunning |= frame.RecordType == RecordType.Running;
         if (!IsMachineOver)
         {
             try
@@ -124,15 +125,13 @@ internal sealed class SendingRelay : RelayRun
             }
         }
 
-        if (frame.RecordType == RecordType.Running)
-        {
-            SeeRunning();
-        }
+        Change();
     }
 
     private async Task TakeReleaseAsync(RelayFrame release)
     {
         _hasRelease = true;
+        WriteFile(release);
         Change();
         IReadOnlyList<RelayFrame> state = [];
         string why = "";
@@ -155,16 +154,9 @@ internal sealed class SendingRelay : RelayRun
             why = "the relay was ended";
         }
 
-        try
+        if (ReleasePath is not null && state.Count != 0)
         {
-            ReleaseFile.Write(_path, state, release);
-            ReleasePath = Path.GetFullPath(_path);
-            Log($"the source has given up; its release is in {_path}");
-        }
-        catch (SvsmDiagnosticException e)
-        {
-            // Kept back, it would help nobody: the source says it again to the next relay, as long as its VM is there.
-            Log($"{e.Diagnostic.Code}: {e.Message} The release goes on without a file; leave the source's VM alone until the guest runs at the target.");
+            AddToFile(state, release);
         }
 
         if (why.Length != 0)
@@ -189,6 +181,34 @@ internal sealed class SendingRelay : RelayRun
         if (end is not null)
         {
             throw end;
+        }
+    }
+
+    private void WriteFile(RelayFrame release)
+    {
+        try
+        {
+            ReleaseFile.Write(_path, release);
+            ReleasePath = Path.GetFullPath(_path);
+            Log($"the source has given up; its release is in {_path}");
+        }
+        catch (SvsmDiagnosticException e)
+        {
+            // Kept back, it would help nobody: the source says it again to the next relay, as long as its VM is there.
+            Log($"{e.Diagnostic.Code}: {e.Message} The release goes on without a file; leave the source's VM alone until the guest runs at the target.");
+        }
+    }
+
+    private void AddToFile(IReadOnlyList<RelayFrame> state, RelayFrame release)
+    {
+        try
+        {
+            ReleaseFile.Replace(_path, state, release);
+        }
+        catch (SvsmDiagnosticException e)
+        {
+            // The file is as before.
+            Log($"{e.Diagnostic.Code}: {e.Message} The file has the release without the hypervisor's state; leave the source's VM alone until the guest runs at the target.");
         }
     }
 

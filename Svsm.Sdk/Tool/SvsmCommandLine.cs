@@ -15,6 +15,7 @@ using System.Threading.Tasks;
 using Svsm.Builder;
 using Svsm.Diagnostics;
 using Svsm.Measurement;
+using Svsm.Migration.Relay;
 using Svsm.Simulator;
 using Svsm.Store;
 using Svsm.Tool.Commands;
@@ -486,7 +487,7 @@ internal static class SvsmCommandLine
         {
             Description = "for how long a broken connection to the other relay is tried again, 0 to 86400",
             HelpName = "SECONDS",
-            DefaultValueFactory = _ => TimeSpan.FromSeconds(60),
+            DefaultValueFactory = _ => RelayOptions.DefaultRetry,
             CustomParser = result =>
             {
                 string text = result.Tokens[0].Value;

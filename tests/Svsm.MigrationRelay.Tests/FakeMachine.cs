@@ -86,6 +86,9 @@ internal sealed class FakeMachine : IAsyncDisposable
     /// <summary>What the machine does with a frame of its SVSM before it goes to the relay. False: the machine goes off.</summary>
     public Func<MigrationFrame, bool> Goes { get; init; } = _ => true;
 
+    /// <summary>Notices go before the records that are due with them, as those of the module do.</summary>
+    public bool IsNoticeFirst { get; init; }
+
     /// <summary>What becomes of the bytes that go to the relay.</summary>
     public Func<byte[], byte[]> Change { get; init; } = bytes => bytes;
 
@@ -217,6 +220,11 @@ internal sealed class FakeMachine : IAsyncDisposable
     private async Task<bool> GiveAsync(NetworkStream stream, CancellationToken cancellationToken)
     {
         bool hasGiven = false;
+        if (IsNoticeFirst)
+        {
+            await GiveNoticeAsync(stream, cancellationToken);
+        }
+
         while (_end.TryTake(out MigrationFrame frame))
         {
             hasGiven = true;
@@ -229,6 +237,12 @@ internal sealed class FakeMachine : IAsyncDisposable
             await stream.WriteAsync(Change(Bytes(frame)), cancellationToken);
         }
 
+        await GiveNoticeAsync(stream, cancellationToken);
+        return hasGiven;
+    }
+
+    private async Task GiveNoticeAsync(NetworkStream stream, CancellationToken cancellationToken)
+    {
         ulong pages = (_end as MigrationSource)?.PagesSent ?? 0;
         if (_hasBegun && (_isNoticeDue || _end.State != _noticed || pages >= _noticedPages + 16))
         {
@@ -242,8 +256,6 @@ internal sealed class FakeMachine : IAsyncDisposable
             BinaryPrimitives.WriteUInt32LittleEndian(notice.AsSpan(0x14), (_end as MigrationSource)?.Rounds ?? 0);
             await stream.WriteAsync(Bytes(3, notice), cancellationToken);
         }
-
-        return hasGiven;
     }
 
     private async Task TakeAsync(NetworkStream stream, MigrationFrame frame, CancellationToken cancellationToken)

@@ -301,6 +301,33 @@ public sealed class HostileTests(LaunchFixture fixture)
         harness.AssertAtSource();
     }
 
+    // It says something all the time, and never that it has got anything.
+    [Fact]
+    public async Task Sender_PeerNeverAcknowledges_EndsIt()
+    {
+        await using var harness = new RelayHarness(fixture)
+        {
+            Limits = s_short with { Acknowledged = TimeSpan.FromMilliseconds(200), Handshake = TimeSpan.FromMilliseconds(200) },
+            Retry = TimeSpan.Zero,
+        };
+        await using var hostile = new RawEnd(null, async (stream, end) =>
+        {
+            await stream.WriteAsync(RawEnd.Preamble((await RawEnd.ReadAsync(stream, 32, end)).AsSpan(8, 16), 0), end);
+            while (true)
+            {
+                await stream.WriteAsync(FakeMachine.Bytes(5, [1, .. new byte[8]]), end);
+                await Task.Delay(TimeSpan.FromMilliseconds(20), end);
+            }
+        });
+
+        RelayOutcome sent = await harness.SendAsync(hostile.Port);
+
+        Assert.Equal("SVSM7104", sent.Failure?.Diagnostic.Code);
+        Assert.Contains("nothing was acknowledged", sent.Failure!.Message, StringComparison.Ordinal);
+        RelayHarness.AssertEnding(RelayEnding.Aborted, sent);
+        harness.AssertAtSource();
+    }
+
     // "It runs here", says a relay whose target has nothing: the source has not given up, so it is not believed.
     [Fact]
     public async Task Sender_PeerLiesOfRunning_IsNotBelieved()
@@ -318,6 +345,148 @@ public sealed class HostileTests(LaunchFixture fixture)
         RelayOutcome sent = await harness.SendAsync(hostile.Port);
 
         RelayHarness.AssertEnding(RelayEnding.Aborted, sent);
+        harness.AssertAtSource();
+    }
+
+    // The source has given up, and the other relay says that the guest runs: RUNNING is a record, which only the source's SVSM can check, and it says nothing.
+    [Fact]
+    public async Task Sender_PeerLiesOfRunningAfterGivingUp_IsNotBelieved()
+    {
+        await using var harness = new RelayHarness(fixture) { Limits = s_short };
+        await using var machine = new RawEnd(harness.At("raw"), GivesUpAsync);
+        await using var hostile = new RawEnd(null, async (stream, end) =>
+        {
+            await stream.WriteAsync(await RawEnd.ReadAsync(stream, 32, end), end);
+            while (await FakeMachine.ReadAsync(stream, end) is not { Kind: FrameKind.Record, Contents: [_, _, _, _, 8, ..] })
+            {
+            }
+
+            await stream.WriteAsync(FakeMachine.Bytes(5, [2, .. RawEnd.Notice(MigrationState.Ended)[8..]]), end);
+            await stream.WriteAsync(FakeMachine.Bytes(2, [.. new byte[4], 0x44, .. new byte[35]]), end);
+            await stream.WriteAsync(FakeMachine.Bytes(5, 3), end);
+            await RawEnd.DrainAsync(stream, end);
+        });
+
+        RelayOutcome sent = await harness.SendAsync(hostile.Port, harness.At("raw"));
+
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, sent);
+        Assert.Equal((6, 7), ((int)sent.Source, (int)sent.Target));
+        Assert.Equal(harness.ReleaseFile, sent.ReleaseFile);
+    }
+
+    // The other relay says that its source has aborted; but the target is held, and its SVSM has not heard of it.
+    [Fact]
+    public async Task Receiver_HeldAndPeerSaysAborted_IsNotAborted()
+    {
+        await using var harness = new RelayHarness(fixture) { Limits = s_short };
+        await using var machine = new RawEnd(harness.At("raw"), async (stream, end) =>
+        {
+            await stream.WriteAsync(RawEnd.Notice(MigrationState.HandedOver), end);
+            await RawEnd.DrainAsync(stream, end);
+        });
+        (Task<RelayOutcome> receive, IPEndPoint address) = await harness.ReceiveAsync(harness.At("raw"));
+        using var hostile = new TcpClient();
+        await hostile.ConnectAsync(address, TestContext.Current.CancellationToken);
+        await hostile.GetStream().WriteAsync(
+            (byte[])
+            [
+                .. RawEnd.Preamble(RandomNumberGenerator.GetBytes(16), 0),
+                .. FakeMachine.Bytes(5, [2, .. RawEnd.Notice(MigrationState.Aborted, MigrationReason.Failed)[8..]]),
+                .. FakeMachine.Bytes(5, 3),
+            ],
+            TestContext.Current.CancellationToken);
+        Task draining = RawEnd.DrainAsync(hostile.GetStream(), TestContext.Current.CancellationToken);
+
+        RelayOutcome received = await receive;
+
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, received);
+        Assert.Equal(6, (int)received.Target);
+        await draining.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+    }
+
+    // HELD has gone by, and the machine goes before it says its state: the source may have given up.
+    [Fact]
+    public async Task TargetMachine_GoneBehindHeld_IsNotAborted()
+    {
+        await using var harness = new RelayHarness(fixture) { Limits = s_short };
+        await using var machine = new RawEnd(harness.At("raw"), async (stream, end) =>
+        {
+            await RawEnd.ReadAsync(stream, 10, end);
+            await stream.WriteAsync(RawEnd.Notice(MigrationState.Copying), end);
+            await stream.WriteAsync(FakeMachine.Bytes(2, [.. new byte[4], 0x43, .. new byte[83]]), end);
+        });
+
+        (Task<RelayOutcome> receive, _) = await harness.ReceiveAsync(harness.At("raw"));
+
+        RelayOutcome received = await receive;
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, received);
+        Assert.Equal("SVSM7102", received.Failure?.Diagnostic.Code);
+    }
+
+    // The wish to cancel waits behind a page that the machine does not take. The second interruption waits for nothing.
+    [Fact]
+    public async Task TargetMachine_TakesNothing_SecondInterruptionEnds()
+    {
+        await using var harness = new RelayHarness(fixture)
+        {
+            Limits = s_short with { Unacknowledged = 1 << 20, Incoming = 16, MachineWrite = TimeSpan.FromHours(1), Answer = TimeSpan.FromHours(1) },
+        };
+        long written = 0;
+        await using var source = new RawEnd(harness.At("raw-source"), async (stream, end) =>
+        {
+            await stream.WriteAsync(RawEnd.Notice(MigrationState.Copying), end);
+            while (true)
+            {
+                byte[] page = FakeMachine.Bytes(2, new byte[0x1028]);
+                await stream.WriteAsync(page, end);
+                Interlocked.Add(ref written, page.Length);
+            }
+        });
+        await using var target = new RawEnd(harness.At("raw-target"), async (stream, end) =>
+        {
+            await stream.WriteAsync(RawEnd.Notice(MigrationState.Copying), end);
+            await Task.Delay(Timeout.Infinite, end);
+        });
+        (Task<RelayOutcome> receive, IPEndPoint address) = await harness.ReceiveAsync(harness.At("raw-target"));
+        Task<RelayOutcome> send = harness.SendAsync(address.Port, harness.At("raw-source"));
+
+        // Until everything is full.
+        for (long before = -1; before != Interlocked.Read(ref written) || before == 0;)
+        {
+            before = Interlocked.Read(ref written);
+            await Task.Delay(TimeSpan.FromMilliseconds(500), TestContext.Current.CancellationToken);
+        }
+
+        await harness.CancelReceive.CancelAsync();
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TestContext.Current.CancellationToken);
+        await harness.EndReceive.CancelAsync();
+
+        RelayHarness.AssertEnding(RelayEnding.Aborted, await receive);
+        await harness.EndSend.CancelAsync();
+        RelayHarness.AssertEnding(RelayEnding.Aborted, await send);
+    }
+
+    // Whatever fails in a relay ends it, with a code and an outcome.
+    [Fact]
+    public async Task Relay_LoopFails_IsNamed()
+    {
+        await using var harness = new RelayHarness(fixture) { Limits = s_short };
+        (Task<RelayOutcome> receive, IPEndPoint address) = await harness.ReceiveAsync();
+
+        RelayOutcome sent = await relay::Svsm.Migration.Relay.MigrationRelay.SendAsync(new SendOptions
+        {
+            Machine = harness.At("source"),
+            Host = "127.0.0.1",
+            Port = address.Port,
+            ReleaseFile = harness.ReleaseFile,
+            Progress = _ => throw new InvalidOperationException("no more paper"),
+            End = TestContext.Current.CancellationToken,
+            Limits = s_short,
+        });
+
+        Assert.Equal("SVSM7113", sent.Failure?.Diagnostic.Code);
+        Assert.Contains("no more paper", sent.Failure!.Message, StringComparison.Ordinal);
+        Assert.Contains("SVSM7113", (await receive).PeerWords, StringComparison.Ordinal);
         harness.AssertAtSource();
     }
 
@@ -404,6 +573,17 @@ public sealed class HostileTests(LaunchFixture fixture)
         Volatile.Write(ref id, [1]);
         await harness.CancelSend.CancelAsync();
         RelayHarness.AssertEnding((await receive).Ending, await send);
+    }
+
+    // A machine whose source is done at once, gives up when it is asked to begin, and has no state.
+    private static async Task GivesUpAsync(NetworkStream stream, CancellationToken end)
+    {
+        await RawEnd.ReadAsync(stream, 10, end);
+        await stream.WriteAsync(RawEnd.Notice(MigrationState.HandedOver), end);
+        await stream.WriteAsync(FakeMachine.Bytes(2, [.. new byte[4], 8, .. new byte[83]]), end);
+        await RawEnd.ReadAsync(stream, 9, end);
+        await stream.WriteAsync(FakeMachine.Bytes(4, [0x82, .. new byte[8], .. SHA256.HashData([])]), end);
+        await RawEnd.DrainAsync(stream, end);
     }
 
     [Fact]

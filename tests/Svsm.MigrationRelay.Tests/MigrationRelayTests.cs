@@ -92,6 +92,41 @@ public sealed class MigrationRelayTests(LaunchFixture fixture)
         }
     }
 
+    // The module tells its state before it gives the record that goes with it: the last word of a relay goes behind both.
+    [Fact]
+    public async Task Move_NoticesBeforeRecords_RunningIsKnownAtTheSource()
+    {
+        await using var harness = new RelayHarness(
+            fixture,
+            source: h => new FakeMachine(h.At("source"), h.Source, h.Guest, h.BeginSource) { State = h.State, IsNoticeFirst = true },
+            target: h => new FakeMachine(h.At("target"), h.Target, null, h.BeginTarget) { IsNoticeFirst = true, Goes = IsLate(RecordType.Running) });
+
+        (RelayOutcome sent, RelayOutcome received) = await harness.MoveAsync();
+
+        RelayHarness.AssertEnding(RelayEnding.Running, sent);
+        RelayHarness.AssertEnding(RelayEnding.Running, received);
+        harness.AssertWhole();
+    }
+
+    // A target that holds its guest refuses to cancel: ABORT is all that it hears of it.
+    [Fact]
+    public async Task Abort_NoticeBeforeRecord_BringsTheRecord()
+    {
+        await using var harness = new RelayHarness(
+            fixture,
+            source: h => new FakeMachine(h.At("source"), h.Source, h.Guest, h.BeginSource) { IsNoticeFirst = true, Goes = IsLate(RecordType.SourceAbort) },
+            target: h => new FakeMachine(h.At("target"), h.Target, null, h.BeginTarget) { IsNoticeFirst = true });
+        harness.Guest.RefusesToLeave = true;
+
+        (RelayOutcome sent, RelayOutcome received) = await harness.MoveAsync();
+
+        RelayHarness.AssertEnding(RelayEnding.Aborted, sent);
+        RelayHarness.AssertEnding(RelayEnding.Aborted, received);
+        Assert.Equal(MigrationState.Aborted, harness.Target.State);
+        Assert.Contains(harness.TargetMachine.Came, frame => TestMigration.TypeOf(frame) == RecordType.SourceAbort);
+        harness.AssertAtSource();
+    }
+
     [Fact]
     public async Task Cancel_WhileCopying_GoesOnAtTheSource()
     {
@@ -315,6 +350,28 @@ public sealed class MigrationRelayTests(LaunchFixture fixture)
         Assert.False(harness.TargetGuest.IsRunning);
     }
 
+    // From the moment at which RELEASE is with the relay, however long the machine takes for its state.
+    [Fact]
+    public async Task State_NotGivenYet_ReleaseIsInTheFile()
+    {
+        await using var harness = new RelayHarness(fixture, source: h => new FakeMachine(h.At("source"), h.Source, h.Guest, h.BeginSource)
+        {
+            State = h.State,
+            Fault = StateFault.Silent,
+        });
+        (Task<RelayOutcome> receive, IPEndPoint address) = await harness.ReceiveAsync();
+        Task<RelayOutcome> send = harness.SendAsync(address.Port);
+
+        await UntilAsync(() => new FileInfo(harness.ReleaseFile) is { Exists: true, Length: 96 }, send);
+        await harness.EndSend.CancelAsync();
+
+        RelayOutcome sent = await send;
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, sent);
+        Assert.Equal(harness.ReleaseFile, sent.ReleaseFile);
+        Assert.Equal(96, new FileInfo(harness.ReleaseFile).Length);
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, await receive);
+    }
+
     // RELEASE is with the relay; the machine gives no state, or a wrong one. The file has the release alone.
     [Theory]
     [InlineData(1)]
@@ -358,7 +415,7 @@ public sealed class MigrationRelayTests(LaunchFixture fixture)
         Assert.False(harness.TargetGuest.IsRunning);
     }
 
-    // When the relay has state and release, the source's machine may go: nothing of it is needed any more.
+    // When the relay has state and release, the source's machine may go. That the guest runs, the sender has from the other relay alone: it is not sure of it.
     [Fact]
     public async Task SourceMachine_GoneBehindTheState_RunsAtTheTarget()
     {
@@ -370,7 +427,9 @@ public sealed class MigrationRelayTests(LaunchFixture fixture)
 
         (RelayOutcome sent, RelayOutcome received) = await harness.MoveAsync();
 
-        RelayHarness.AssertEnding(RelayEnding.Running, sent);
+        RelayHarness.AssertEnding(RelayEnding.Unreleased, sent);
+        Assert.Equal((RelayState.HandedOver, RelayState.Ended), (sent.Source, sent.Target));
+        Assert.Equal(harness.ReleaseFile, sent.ReleaseFile);
         RelayHarness.AssertEnding(RelayEnding.Running, received);
         Assert.True(harness.TargetGuest.IsRunning);
         Assert.Equal(harness.State, harness.TargetMachine.Taken);
@@ -461,6 +520,17 @@ public sealed class MigrationRelayTests(LaunchFixture fixture)
             await Task.Yield();
         }
     }
+
+    // Long enough for a relay that does not wait for the record to be over.
+    private static Func<MigrationFrame, bool> IsLate(RecordType type) => frame =>
+    {
+        if (TestMigration.TypeOf(frame) == type)
+        {
+            Thread.Sleep(300);
+        }
+
+        return true;
+    };
 
     // The network is gone from the moment at which the source gives up; so both relays end.
     private static async Task LoseTheSenderAsync(RelayHarness harness)

@@ -6,6 +6,7 @@ extern alias relay;
 using System;
 using System.IO;
 using System.Net;
+using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Threading;
 using System.Threading.Tasks;
@@ -17,9 +18,13 @@ using Xunit;
 namespace Svsm.MigrationRelay.Tests;
 
 /// <summary>Numbered frames in both directions over connections that break; files of releases; speeds.</summary>
-public sealed class PeerSessionTests
+public sealed class PeerSessionTests : IDisposable
 {
     private static readonly RelayLimits s_limits = new() { Unacknowledged = 20_000, Incoming = 4, AcknowledgeEvery = 8, Pause = TimeSpan.FromMilliseconds(1) };
+
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-release-");
+
+    public void Dispose() => _folder.Delete(recursive: true);
 
     [Theory]
     [InlineData(1)]
@@ -99,21 +104,74 @@ public sealed class PeerSessionTests
     }
 
     [Fact]
+    public async Task Listener_CannotAccept_IsNamed()
+    {
+        var options = new SendOptions { Machine = "", Host = "", Port = 0, Limits = s_limits };
+        using var listener = new PeerListener(new IPEndPoint(IPAddress.Loopback, 0), options, new PeerSession(s_limits, TimeProvider.System), _ => { });
+        Task running = listener.RunAsync(TestContext.Current.CancellationToken);
+
+        listener.Dispose();
+
+        Assert.Equal("SVSM7106", (await Assert.ThrowsAsync<SvsmDiagnosticException>(() => running)).Diagnostic.Code);
+    }
+
+    // Everything has gone, and the connection breaks before that was acknowledged: the next one may say that it has come.
+    [Fact]
+    public async Task DrainAsync_ConnectionBreaks_WaitsForTheNextOne()
+    {
+        var session = new PeerSession(s_limits with { Close = TimeSpan.FromMilliseconds(1) }, TimeProvider.System);
+        RelayFrame frame = RelayFrame.Make(FrameKind.Relay, RelayVerb.End);
+        await session.SendAsync(frame, TestContext.Current.CancellationToken);
+        using var first = await Pair.MakeAsync();
+        Task running = session.RunAsync(first.Here, 0, TestContext.Current.CancellationToken);
+        byte[] bytes = new byte[frame.Bytes.Length];
+        await first.There.ReadExactlyAsync(bytes, TestContext.Current.CancellationToken);
+        Task draining = session.DrainAsync(TestContext.Current.CancellationToken);
+        first.There.Dispose();
+        await Assert.ThrowsAnyAsync<IOException>(() => running);
+
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TestContext.Current.CancellationToken);
+        Assert.False(draining.IsCompleted);
+
+        using var second = await Pair.MakeAsync();
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        running = session.RunAsync(second.Here, 1, end.Token);
+        await draining;
+        await end.CancelAsync();
+        await running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+    }
+
+    [Fact]
+    public void ReleaseFile_Tried_LeavesNothing()
+    {
+        string path = Path.Combine(_folder.FullName, "file");
+        ReleaseFile.Try(path);
+        Assert.Empty(_folder.GetFileSystemInfos());
+
+        File.WriteAllText(path, "another guest");
+        Assert.Equal("SVSM7108", Assert.Throws<SvsmDiagnosticException>(() => ReleaseFile.Try(path)).Diagnostic.Code);
+        Assert.Equal("SVSM7108", Assert.Throws<SvsmDiagnosticException>(() => ReleaseFile.Try(Path.Combine(path, "file"))).Diagnostic.Code);
+        Assert.Equal("another guest", File.ReadAllText(path));
+        Assert.Single(_folder.GetFileSystemInfos());
+    }
+
+    [Fact]
     public async Task ReleaseFile_EveryDamage_IsNamed()
     {
-        string path = Path.Combine(Directory.CreateTempSubdirectory("svsm-release-").FullName, "file");
+        string path = Path.Combine(_folder.FullName, "file");
         byte[] state = RandomNumberGenerator.GetBytes(100);
         RelayFrame part = RelayFrame.Make(FrameKind.Machine, [MachineVerb.Part], state);
         RelayFrame last = RelayFrame.Make(FrameKind.Machine, [MachineVerb.End, .. BitConverter.GetBytes(100UL)], SHA256.HashData(state));
         byte[] record = new byte[ReleaseFile.ReleaseLength];
         record[4] = (byte)RecordType.Release;
         RelayFrame release = RelayFrame.Make(FrameKind.Record, record);
-        ReleaseFile.Write(path, [part, last], release);
+        ReleaseFile.Write(path, release);
+        ReleaseFile.Replace(path, [part, last], release);
         byte[] good = File.ReadAllBytes(path);
         Assert.Equal([.. part.Bytes, .. last.Bytes, .. release.Bytes], good);
         (System.Collections.Generic.IReadOnlyList<RelayFrame> frames, RelayFrame read) = await ReleaseFile.ReadAsync(path, 100, CancellationToken.None);
         Assert.Equal((2, release.Bytes.Length), (frames.Count, read.Bytes.Length));
-        Assert.Equal("SVSM7108", Assert.Throws<SvsmDiagnosticException>(() => ReleaseFile.Write(path, [], release)).Diagnostic.Code);
+        Assert.Equal("SVSM7108", Assert.Throws<SvsmDiagnosticException>(() => ReleaseFile.Write(path, release)).Diagnostic.Code);
         await AssertBadAsync(good, 99);
 
         for (int length = 0; length < good.Length; length++)
@@ -137,10 +195,9 @@ public sealed class PeerSessionTests
         await AssertNamedAsync(100);
 
         // Alone, for machines that give no state.
-        ReleaseFile.Write(path, [], release);
+        ReleaseFile.Write(path, release);
         Assert.Empty((await ReleaseFile.ReadAsync(path, 100, CancellationToken.None)).State);
-        Assert.Single(Directory.GetFiles(Path.GetDirectoryName(path)!));
-        Directory.Delete(Path.GetDirectoryName(path)!, recursive: true);
+        Assert.Single(_folder.GetFileSystemInfos());
 
         async Task AssertBadAsync(byte[] bytes, int limit)
         {
@@ -174,5 +231,25 @@ public sealed class PeerSessionTests
         meter.Take(new Notice(MigrationState.Rest, 0, ulong.MaxValue, ulong.MaxValue, uint.MaxValue), MigrationState.Copying, 0);
         clock.Pass(TimeSpan.FromTicks(1));
         Assert.True(meter.Take(new Notice(MigrationState.Rest, 0, 0, ulong.MaxValue, 0), MigrationState.Copying, 0).PagesPerSecond >= 0);
+    }
+
+    // Both ends of a connection.
+    private sealed record Pair(NetworkStream Here, NetworkStream There) : IDisposable
+    {
+        public static async Task<Pair> MakeAsync()
+        {
+            using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+            listener.Listen();
+            var here = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            await here.ConnectAsync(listener.LocalEndPoint!, TestContext.Current.CancellationToken);
+            return new Pair(new NetworkStream(here, ownsSocket: true), new NetworkStream(await listener.AcceptAsync(TestContext.Current.CancellationToken), ownsSocket: true));
+        }
+
+        public void Dispose()
+        {
+            Here.Dispose();
+            There.Dispose();
+        }
     }
 }

@@ -182,6 +182,18 @@ internal sealed class RelayHarness : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        try
+        {
+            await DisposeCoreAsync();
+        }
+        finally
+        {
+            _folder.Delete(recursive: true);
+        }
+    }
+
+    private async Task DisposeCoreAsync()
+    {
         await SourceMachine.DisposeAsync();
         await TargetMachine.DisposeAsync();
         Source.Dispose();
@@ -198,6 +210,5 @@ internal sealed class RelayHarness : IAsyncDisposable
         }
 
         Assert.Empty(_folder.GetFileSystemInfos());
-        _folder.Delete();
     }
 }

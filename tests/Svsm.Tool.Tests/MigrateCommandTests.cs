@@ -8,6 +8,7 @@ using System.IO;
 using System.Linq;
 using System.Net.Sockets;
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using System.Threading;
@@ -123,18 +124,7 @@ public sealed class MigrateCommandTests : ToolTest
     public async Task Receive_Interrupted_AsksTheSvsm()
     {
         using var interruption = new CancellationTokenSource();
-        await using var target = new Machine(At("target"), (frame, say) =>
-        {
-            if (frame is [3, 1, 2])
-            {
-                say(Notice(MigrationState.Greeting));
-                interruption.Cancel();
-            }
-            else if (frame is [3, 2])
-            {
-                say(Notice(MigrationState.Aborted, MigrationReason.Cancelled));
-            }
-        });
+        await using Machine target = Interrupting(interruption);
         var output = new StringWriter();
         var error = new StringWriter();
         int status = await SvsmCommandLine.RunAsync(
@@ -145,6 +135,20 @@ public sealed class MigrateCommandTests : ToolTest
         Assert.Contains("once more ends the relay", error.ToString(), StringComparison.Ordinal);
     }
 
+    // The terminal was closed, which is an interruption, and takes no line any more.
+    [Fact]
+    public async Task Receive_TerminalIsClosed_AsksTheSvsm()
+    {
+        using var interruption = new CancellationTokenSource();
+        await using Machine target = Interrupting(interruption);
+        var output = new StringWriter();
+        int status = await SvsmCommandLine.RunAsync(
+            ["migrate", "receive", "--machine", target.Path, "--listen", "127.0.0.1:0"], new ToolConsole(output, new ClosedTerminal()), interruption.Token);
+
+        Assert.Equal(ExitStatus.Difference, status);
+        Assert.Contains("aborted: Cancelled, it was cancelled\n", output.ToString(), StringComparison.Ordinal);
+    }
+
     // Each row of the page that says what an operator does.
     [Theory]
     [InlineData(RelayEnding.Running, MigrationRole.Source, 7, 7, null, "", "throw the source's VM away")]
@@ -152,6 +156,8 @@ public sealed class MigrateCommandTests : ToolTest
     [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 6, "f", "", "bring f to the target's host: ")]
     [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 0, "f", "", "bring f to the target's host: ")]
     [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 6, null, "", "leave both VMs alone")]
+    [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 7, "f", "", "see whether the target runs; if so, throw the source's VM away; if not, bring f ")]
+    [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 7, null, "", "see whether the target runs; if so, throw the source's VM away; if not, start both")]
     [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 8, "f", "", "see whether the target still runs")]
     [InlineData(RelayEnding.Unreleased, MigrationRole.Source, 6, 6, "f", "SVSM7102: gone", "see whether the target still runs")]
     [InlineData(RelayEnding.Unreleased, MigrationRole.Target, 6, 6, null, "", "give the target the sender's file: svsm migrate receive --machine m ")]
@@ -159,42 +165,25 @@ public sealed class MigrateCommandTests : ToolTest
     [InlineData(RelayEnding.Unreleased, MigrationRole.Target, 0, 4, "f", "", "give the socket of the target")]
     public void Explain_EachRow_SaysWhatToDo(RelayEnding ending, MigrationRole role, int source, int target, string? file, string words, string action)
     {
-        var outcome = new RelayOutcome
-        {
-            Ending = ending,
-            Source = (MigrationState)source,
-            Target = (MigrationState)target,
-            Reason = MigrationReason.None,
-            PeerWords = words,
-            Pages = 0,
-            Rounds = 0,
-            BytesSent = 0,
-            BytesReceived = 0,
-            Elapsed = default,
-            Reconnections = 0,
-            ReleaseFile = file,
-        };
+        RelayOutcome outcome = Ended(ending, source, target, file, words);
 
         Assert.StartsWith(action, MigrateCommand.Explain(outcome, role, "m").Action, StringComparison.Ordinal);
     }
 
+    // What is known is not said with "may".
+    [Theory]
+    [InlineData(MigrationRole.Source, 6, 6, null, "the source has given up; the release is not here")]
+    [InlineData(MigrationRole.Source, 5, 6, null, "the source has given up, or may have; the release is not here")]
+    [InlineData(MigrationRole.Target, 6, 6, null, "it is whole at the target, and waits for its release")]
+    [InlineData(MigrationRole.Target, 0, 6, "f", "it is whole at the target, and waits for its release")]
+    [InlineData(MigrationRole.Target, 5, 6, null, "it is whole at the target, and waits for its release, if the source has given up")]
+    public void Explain_Unreleased_SaysWhatIsKnown(MigrationRole role, int source, int target, string? file, string guest) =>
+        Assert.Equal(guest, MigrateCommand.Explain(Ended(RelayEnding.Unreleased, source, target, file), role, "m").Guest);
+
     [Fact]
     public void Explain_SourceMachineGone_DoesNotSayThatTheGuestRuns()
     {
-        var outcome = new RelayOutcome
-        {
-            Ending = RelayEnding.Aborted,
-            Source = MigrationState.Copying,
-            Target = MigrationState.Copying,
-            Reason = MigrationReason.None,
-            Failure = SvsmDiagnostics.MigrationMachineGone.Error("a", "b"),
-            Pages = 0,
-            Rounds = 0,
-            BytesSent = 0,
-            BytesReceived = 0,
-            Elapsed = default,
-            Reconnections = 0,
-        };
+        RelayOutcome outcome = Ended(RelayEnding.Aborted, 4, 4, null) with { Failure = SvsmDiagnostics.MigrationMachineGone.Error("a", "b") };
 
         Assert.StartsWith("it was at the source", MigrateCommand.Explain(outcome, MigrationRole.Source, "m").Guest, StringComparison.Ordinal);
     }
@@ -202,6 +191,22 @@ public sealed class MigrateCommandTests : ToolTest
     [Fact]
     public void Meaning_EachReason_IsAnotherOne() =>
         Assert.Equal(Enum.GetValues<MigrationReason>().Length, Enum.GetValues<MigrationReason>().Select(MigrateCommand.Meaning).Distinct().Count());
+
+    private static RelayOutcome Ended(RelayEnding ending, int source, int target, string? file, string words = "") => new()
+    {
+        Ending = ending,
+        Source = (MigrationState)source,
+        Target = (MigrationState)target,
+        Reason = MigrationReason.None,
+        PeerWords = words,
+        Pages = 0,
+        Rounds = 0,
+        BytesSent = 0,
+        BytesReceived = 0,
+        Elapsed = default,
+        Reconnections = 0,
+        ReleaseFile = file,
+    };
 
     private async Task<(Outcome Sent, Outcome Received)> MoveAsync(Machine source, Machine target, params string[] options)
     {
@@ -221,6 +226,20 @@ public sealed class MigrateCommandTests : ToolTest
         Outcome sent = await Run(["migrate", "send", "--machine", source.Path, "--to", address.Groups[1].Value, "--release", At("release"), .. options]);
         return (sent, new Outcome(await receive, output.ToString(), error.ToString()));
     }
+
+    // A target whose relay is interrupted when it has begun.
+    private Machine Interrupting(CancellationTokenSource interruption) => new(At("target"), (frame, say) =>
+    {
+        if (frame is [3, 1, 2])
+        {
+            say(Notice(MigrationState.Greeting));
+            interruption.Cancel();
+        }
+        else if (frame is [3, 2])
+        {
+            say(Notice(MigrationState.Aborted, MigrationReason.Cancelled));
+        }
+    });
 
     private Machine Source(bool gives) => new(At("source"), (frame, say) =>
     {
@@ -348,6 +367,13 @@ public sealed class MigrateCommandTests : ToolTest
                 // The relay has gone, or the test is over.
             }
         }
+    }
+
+    private sealed class ClosedTerminal : TextWriter
+    {
+        public override Encoding Encoding => Encoding.UTF8;
+
+        public override void Write(char value) => throw new IOException("Input/output error");
     }
 
     // Written by the one that receives, on any thread, read by the test.

@@ -85,6 +85,7 @@ internal static class MigrateCommand
             || (role == MigrationRole.Target
                 ? isMachineGone
                 : outcome.PeerWords.StartsWith(SvsmDiagnostics.MigrationMachineGone.Code, StringComparison.Ordinal));
+        bool isSourceGone = outcome.Source is MigrationState.HandedOver or MigrationState.Ended;
         string receive = $"svsm migrate receive --machine {(role == MigrationRole.Target ? machine : "SOCKET")} --release {outcome.ReleaseFile ?? "FILE"}";
         return outcome.Ending switch
         {
@@ -92,15 +93,21 @@ internal static class MigrateCommand
             RelayEnding.Aborted when role == MigrationRole.Source && isMachineGone => (
                 "it was at the source, whose machine has gone", "if that machine does not run, start the guest anew from its disks; throw the target away"),
             RelayEnding.Aborted => ("it runs, or goes on, at the source", "nothing; the target can be thrown away, and another try takes a new one"),
+            _ when role == MigrationRole.Source && outcome.Target == MigrationState.Ended => (
+                "the other relay says that it runs at the target; the source's SVSM has not heard of it",
+                "see whether the target runs; if so, throw the source's VM away; if not, "
+                + (outcome.ReleaseFile is null ? "start both relays anew" : $"bring {outcome.ReleaseFile} to the target's host: {receive}")),
             _ when isTargetLost => ("it is lost, if the target's machine is", "see whether the target still runs; if not, start the guest anew from its disks"),
             _ when role == MigrationRole.Source && outcome.ReleaseFile is null => (
-                "the source has given up, or may have; the release is not here",
+                isSourceGone ? "the source has given up; the release is not here" : "the source has given up, or may have; the release is not here",
                 "leave both VMs alone, and start both relays anew: the source's SVSM says the release again"),
             _ when role == MigrationRole.Source => (
                 "it is whole at the target, and waits for its release", $"bring {outcome.ReleaseFile} to the target's host: {receive}"),
             _ when outcome.Target == MigrationState.HandedOver => (
-                "it is whole at the target, and waits for its release, if the source has given up",
-                outcome.Source is MigrationState.HandedOver or MigrationState.Idle || outcome.ReleaseFile is not null
+                isSourceGone || outcome.ReleaseFile is not null
+                    ? "it is whole at the target, and waits for its release"
+                    : "it is whole at the target, and waits for its release, if the source has given up",
+                isSourceGone || outcome.Source == MigrationState.Idle || outcome.ReleaseFile is not null
                     ? $"give the target the sender's file: {receive}"
                     : $"see what the sender says: if the source is gone, give the target the sender's file: {receive}"),
             _ => ("the target does not hold it", "give the socket of the target that shows 'held'"),
@@ -118,7 +125,7 @@ internal static class MigrateCommand
         using var end = new CancellationTokenSource();
         int signals = 0;
 
-        // The first one is the token's: a wish.
+        // The first one is the token's: a wish. A terminal that is closed is one, too.
         void Count(PosixSignalContext context)
         {
             context.Cancel = true;
@@ -129,6 +136,7 @@ internal static class MigrateCommand
         }
 
         using PosixSignalRegistration interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, Count);
+        using PosixSignalRegistration hungUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, Count);
         using PosixSignalRegistration terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Count);
         RelayOutcome outcome = await console.FollowAsync("connecting", async (line, status) =>
         {
@@ -244,7 +252,7 @@ internal static class MigrateCommand
         private (MigrationState Source, MigrationState Target) _states;
         private long _told;
 
-        public void Line(string text) => line(text);
+        public void Line(string text) => Say(line, text);
 
         public void Show(RelayProgress progress)
         {
@@ -258,7 +266,7 @@ internal static class MigrateCommand
                 : states;
             if (status is not null)
             {
-                status(text);
+                Say(status, text);
                 return;
             }
 
@@ -267,7 +275,20 @@ internal static class MigrateCommand
             if ((progress.Source, progress.Target) != _states || TimeProvider.System.GetElapsedTime(_told, now) > s_lineEvery)
             {
                 (_states, _told) = ((progress.Source, progress.Target), now);
-                line(text);
+                Line(text);
+            }
+        }
+
+        // A terminal that was closed takes nothing, and the migration goes on without it.
+        private static void Say(Action<string> say, string text)
+        {
+            try
+            {
+                say(text);
+            }
+            catch (IOException)
+            {
+                // Nobody is there to be told.
             }
         }
     }
