@@ -4,7 +4,6 @@
 // Numbers and sizes of the protocol, for both ends; docs/migration-protocol.md has them in tables, and says why.
 
 using System;
-using Svsm.Cryptography;
 
 namespace Svsm.Migration;
 
@@ -188,7 +187,7 @@ internal static class MigrationFormat
 
     public const int DigestLength = 48;
     public const int SecretLength = 48;
-    public const int TagLength = AesGcm256.TagLength;
+    public const int TagLength = 16;
 
     public const int HeadLength = 0x18;
     public const int TypeOffset = 0x04;
