@@ -10,6 +10,7 @@ using System;
 using System.Collections.Generic;
 using System.Linq;
 using System.Runtime.CompilerServices;
+using Svsm.Cryptography;
 using Svsm.Modules.Vtpm.Crypto;
 using Svsm.Modules.Vtpm.Wire;
 
@@ -34,6 +35,7 @@ internal static class Counting
         ["bn256-point"] = static _ => new PointTimes(EccCurve.BnP256),
         ["bn256-ecdaa"] = static _ => new Ecdaa(EccCurve.BnP256),
         ["rsa2048"] = static keys => new Rsa(keys),
+        ["aes-gcm-page"] = static _ => new SealPage(),
     };
 
     internal static IEnumerable<string> Operations => s_operations.Keys;
@@ -188,6 +190,44 @@ internal static class Counting
         }
 
         internal override void Do() => EccSignatures.TryAddProduct(Curve, _committed, _digest, Key, First);
+    }
+
+    // A page of a guest that moves (Svsm.Modules.Migration): keys of zeroes, of ones, of one bit, and any; pages of zeroes, and any.
+    private sealed class SealPage : Operation, IDisposable
+    {
+        private readonly byte[] _page = new byte[4096];
+        private readonly byte[] _encrypted = new byte[4096];
+        private readonly byte[] _head = new byte[24];
+        private readonly byte[] _nonce = new byte[AesGcm256.NonceLength];
+        private readonly byte[] _tag = new byte[AesGcm256.TagLength];
+        private AesGcm256? _cipher;
+
+        internal override void Prepare(int index)
+        {
+            byte[] key = new byte[AesGcm256.KeyLength];
+            switch (index)
+            {
+                case 0:
+                    break;
+                case 1:
+                    key.AsSpan().Fill(byte.MaxValue);
+                    break;
+                case < 258:
+                    key[(index - 2) / 8] = (byte)(1 << ((index - 2) % 8));
+                    break;
+                default:
+                    Bytes(key.Length).CopyTo(key, 0);
+                    Bytes(_page.Length).CopyTo(_page, 0);
+                    break;
+            }
+
+            _cipher?.Dispose();
+            _cipher = new AesGcm256(key);
+        }
+
+        internal override void Do() => _cipher!.Seal(_nonce, _head, _page, _encrypted, _tag);
+
+        public void Dispose() => _cipher?.Dispose();
     }
 
     // With a new key each time, so blinding is made in it, too.
