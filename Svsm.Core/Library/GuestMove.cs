@@ -93,7 +93,7 @@ public abstract class GuestMove
 
     /// <summary>Asks another module, and waits for its answer.</summary>
     /// <param name="module">Its index.</param>
-    /// <param name="kind"><see cref="ModuleMessageKind.Save"/>, <see cref="ModuleMessageKind.Restore"/> or <see cref="ModuleMessageKind.Leave"/>.</param>
+    /// <param name="kind"><see cref="ModuleMessageKind.Save"/>, <see cref="ModuleMessageKind.Restore"/>, <see cref="ModuleMessageKind.Leave"/> or <see cref="ModuleMessageKind.Arrive"/>.</param>
     /// <param name="request">Fields of the message; gets those of the answer.</param>
     /// <param name="contents">What follows the message, at most 64 KiB.</param>
     /// <param name="answer">What follows the answer, at most 64 KiB.</param>

@@ -49,8 +49,8 @@ internal sealed class ModuleRequests(SvsmModule module)
             return false;
         }
 
-        // The guest runs: what was saved of it is old, and nothing can be restored any more. Other modules may ask while a state is on its way.
-        if (request.Kind is ModuleMessageKind.Call or ModuleMessageKind.Reset)
+        // The guest runs, or is about to: what was saved of it is old, and nothing can be restored any more. Other modules may ask while a state is on its way.
+        if (request.Kind is ModuleMessageKind.Call or ModuleMessageKind.Reset or ModuleMessageKind.Arrive)
         {
             _isFresh = false;
             DropSaved();
@@ -102,6 +102,9 @@ internal sealed class ModuleRequests(SvsmModule module)
             case ModuleMessageKind.Leave:
                 DropSaved();
                 answer.Result = (ulong)(module.TryLeave() ? SvsmResultCode.Success : SvsmResultCode.InvalidRequest);
+                return true;
+            case ModuleMessageKind.Arrive:
+                answer.Result = (ulong)(module.TryArrive() ? SvsmResultCode.Success : SvsmResultCode.InvalidRequest);
                 return true;
             default:
                 return false;
@@ -189,7 +192,7 @@ internal sealed class ModuleRequests(SvsmModule module)
         _isFresh = false;
         try
         {
-            return module.Restore(version, state) ? SvsmResultCode.Success : SvsmResultCode.InvalidParameter;
+            return module.TryRestoreState(version, state) ? SvsmResultCode.Success : SvsmResultCode.InvalidParameter;
         }
         finally
         {

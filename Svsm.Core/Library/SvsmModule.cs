@@ -11,8 +11,8 @@
 //                                Dispose   at the end, if the process ends in order
 //
 // A guest that moves to another SVSM takes the states of all modules with it, or does not move: the module that it leaves is asked for
-// SaveState, then for TryLeave; the same module of the other SVSM, started and not called yet, gets TryRestoreState. Each of them has an answer
-// that needs no code: see StateVersion.
+// SaveState, then for TryLeave; the same module of the other SVSM, started and not called yet, gets TryLeave, TryRestoreState, and TryArrive before the
+// guest runs. Each of them has an answer that needs no code: see StateVersion.
 //
 // A module that throws out of any of these ends: what it kept may be half changed. The call that it worked on fails, and the image's
 // configuration says whether the module is started again. A bad call is no reason to throw: it is answered by a result code.
@@ -150,12 +150,19 @@ public abstract class SvsmModule : IDisposable
     protected internal virtual bool TryRestoreState(uint version, ReadOnlyMemory<byte> state) => version == 1 && state.IsEmpty;
 
     /// <summary>
-    /// Everything of the guest is at another SVSM, which is about to run it: makes sure that what is kept outside of this process, a store on a
-    /// disk, is not used again. For the module that keeps the store; a module with a part of it has nothing to do.
+    /// The guest is not here: everything of it is at another SVSM, which is about to run it; or it is about to come from there, before
+    /// <see cref="TryRestoreState"/>. Makes sure that what is kept outside of this process, a store on a disk, is of no use to anybody until
+    /// <see cref="TryArrive"/>. For the module that keeps the store; a module with a part of it has nothing to do.
     /// </summary>
-    /// <returns>False: it cannot. The guest stays.</returns>
-    /// <remarks>If the guest does not move after all, calls and requests simply come again, and the module goes on.</remarks>
+    /// <returns>False: it cannot, and has not left. The guest stays where it is.</returns>
     protected internal virtual bool TryLeave() => true;
+
+    /// <summary>
+    /// The guest is here now, and runs next: it has come, or it stays after all. Takes <see cref="TryLeave"/> back. May come again, and without a
+    /// <see cref="TryLeave"/> before.
+    /// </summary>
+    /// <returns>False: it cannot now. The guest runs all the same, for there is no other place for it.</returns>
+    protected internal virtual bool TryArrive() => true;
 
     /// <summary>Ends the module.</summary>
     public void Dispose()
@@ -168,16 +175,6 @@ public abstract class SvsmModule : IDisposable
     /// <param name="disposing">True unless it is a finalizer that calls. Finalizers do not run in an image.</param>
     protected virtual void Dispose(bool disposing)
     {
-    }
-
-    /// <summary>Has the module take a state over. What it stores meanwhile is not used if the guest does not come after all.</summary>
-    internal bool Restore(uint version, ReadOnlyMemory<byte> state)
-    {
-        // It stays so after a failure: the module is of no use then, and the guest is not here.
-        Store.IsOfComingGuest = true;
-        bool isTaken = TryRestoreState(version, state);
-        Store.IsOfComingGuest = !isTaken;
-        return isTaken;
     }
 
     internal void Attach(GuestMemory guest, ModuleLog log, SecurityProcessor securityProcessor, ServiceManifests services, ModulePeers peers, SvsmDisks? disks, GuestMove? move)

@@ -40,7 +40,8 @@
 //             In a process that has had no call of a guest yet. Parts come in order, from 0; the last one gives the state to the module.
 //             InvalidParameter: the module does not take it, or it is not the part that is due; what came is forgotten. InvalidRequest: the process
 //             has had a call, or a state, already. A process whose module did not take a state is of no use to the guest: it may have some of it.
-//   Leave     out: Result; InvalidRequest: the module cannot say that it is not used again here.
+//   Leave     out: Result; InvalidRequest: the module cannot say that it is not used here without the guest.
+//   Arrive    out: Result; InvalidRequest: the module cannot take that back. May come again.
 
 using System;
 using System.Runtime.InteropServices;
@@ -258,7 +259,8 @@ public enum ModuleMessageKind : uint
     Restore = 7,
 
     /// <summary>
-    /// Everything of the guest is at the other SVSM: what the module keeps elsewhere is not to be used again. A call that comes all the same says that it is.
+    /// The guest is not here: everything of it is at the other SVSM, or it is about to come from there. What the module keeps elsewhere is not to be used until
+    /// <see cref="Arrive"/>, not even by a VM that is started anew.
     /// </summary>
     Leave = 8,
 
@@ -267,6 +269,9 @@ public enum ModuleMessageKind : uint
     /// after how many milliseconds it wants to be asked again; 0: at once; all ones: when there is something.
     /// </summary>
     Work = 9,
+
+    /// <summary>The guest is here, and about to run: it has come, or stays after all. Takes <see cref="Leave"/> back.</summary>
+    Arrive = 10,
 }
 
 /// <summary>A message in either direction.</summary>

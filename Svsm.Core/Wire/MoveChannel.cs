@@ -8,9 +8,10 @@
 //
 //   while the guest runs      Control Track, then again and again: Dirty (which pages were written), Take (no longer writable for the guest), Pages (read)
 //   to stop it                Control Stop, again while it is EAGAIN; then Dirty, Take and Pages for what is left, States, Vcpus, ModuleRequest
-//   to go on here             Control Run
+//   to go on here             ModuleRequest (Arrive) if modules were told to leave; Control Run
 //   to give it up for good    Control GiveUp
-//   where it goes to          Control Hold, before the guest of the image has run; then States, Pages, Vcpus and ModuleRequest to write; Control Run
+//   where it goes to          Control Hold, before the guest of the image has run; then States, Pages, Vcpus and ModuleRequest to write, Leave before the first
+//                             Restore, and Arrive at the end; Control Run
 
 using System.Runtime.InteropServices;
 

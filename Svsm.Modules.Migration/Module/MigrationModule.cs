@@ -46,10 +46,10 @@ public sealed class MigrationModule : SvsmModule
     private readonly MigrationPolicy? _policy;
     private MigrationChannel? _channel;
     private MigrationEnd? _end;
-    private SourceGuest? _source;
     private TargetGuest? _target;
     private bool _isTarget;
     private (MigrationState State, ulong Pages, long Time) _noticed;
+    private MigrationState _logged;
     private string _failure = "";
 
     /// <summary>Makes the module of an image.</summary>
@@ -79,14 +79,16 @@ public sealed class MigrationModule : SvsmModule
             return;
         }
 
+        if (_isTarget && Move.Control(MoveControl.Hold) != MoveControlResult.Done)
+        {
+            // The module was started anew, behind one that has moved a guest here.
+            Log.Warning("a guest has run in this VM: no other one is taken");
+            return;
+        }
+
         _channel = new MigrationChannel(Disks, _isTarget ? TargetSlot : SourceSlot);
         if (_isTarget)
         {
-            if (Move.Control(MoveControl.Hold) != MoveControlResult.Done)
-            {
-                throw new InvalidOperationException("the guest of this image has run; wanted is a VM that waits for one");
-            }
-
             _target = new TargetGuest(Move, Log);
             _end = new MigrationTarget(_target, new AttestingPeer(Peers), _policy, TimeProvider.System, _patience);
         }
@@ -111,7 +113,7 @@ public sealed class MigrationModule : SvsmModule
         }
         while (hasWorked && Stopwatch.GetElapsedTime(start) < s_slice);
 
-        bool isUnderWay = _end is { IsIdle: false } && _end.State is not (MigrationState.Aborted or MigrationState.Ended);
+        bool isUnderWay = _end is { IsIdle: false, IsOver: false };
         return hasWorked ? TimeSpan.Zero
             : isUnderWay || !_channel.IsEmpty ? TimeSpan.FromMilliseconds(_channel.IsEmpty ? 10 : 1)
             : _target is { IsCleared: true } ? EndOfVm()
@@ -145,6 +147,7 @@ public sealed class MigrationModule : SvsmModule
             // First: behind it there is seldom room.
             Notice(_end);
             hasWorked |= Advance(_end);
+            LogState(_end);
         }
 
         return hasWorked;
@@ -170,11 +173,6 @@ public sealed class MigrationModule : SvsmModule
             }
         }
 
-        if (end.State != before && end.State == MigrationState.Aborted)
-        {
-            Log.Warning($"the migration has failed: {end.Reason}, {end.Detail}");
-        }
-
         return hasWorked || end.State != before;
     }
 
@@ -195,18 +193,7 @@ public sealed class MigrationModule : SvsmModule
     {
         if (frame.Kind != FrameKind.Local)
         {
-            if (_end is null)
-            {
-                return;
-            }
-
-            MigrationState before = _end.State;
-            _end.Receive(frame);
-            if (_end.State == MigrationState.Aborted && before != MigrationState.Aborted)
-            {
-                Log.Warning($"the migration has failed: {_end.Reason}, {_end.Detail}");
-            }
-
+            _end?.Receive(frame);
             if (frame.Kind == FrameKind.Record)
             {
                 CryptographicOperations.ZeroMemory(frame.Contents);
@@ -250,9 +237,8 @@ public sealed class MigrationModule : SvsmModule
         // A relay that begins anew has lost the other one.
         _end?.Dispose();
         Log.Information("the guest is to be moved");
-        _source = new SourceGuest(Move, Log);
-        var source = new MigrationSource(_source, new AttestingPeer(Peers), _policy!, TimeProvider.System, _patience);
-        _end = source;
+        var source = new MigrationSource(new SourceGuest(Move, Log), new AttestingPeer(Peers), _policy!, TimeProvider.System, _patience);
+        (_end, _logged) = (source, MigrationState.Idle);
         source.Begin();
     }
 
@@ -262,14 +248,11 @@ public sealed class MigrationModule : SvsmModule
         ulong pages = isSource ? ((MigrationSource)end).PagesSent : _target!.Pages;
         long now = Stopwatch.GetTimestamp();
         bool isDue = end.State != _noticed.State || _noticed.Time == 0 || (pages != _noticed.Pages && Stopwatch.GetElapsedTime(_noticed.Time, now) > s_noticeEvery);
-        if (!isDue || !_channel!.HasRoom)
+
+        // That it is over, behind its last frame: whoever hears it waits for nothing more.
+        if (!isDue || !_channel!.HasRoom || (end.IsOver && end.HasFrames))
         {
             return;
-        }
-
-        if (end.State != _noticed.State && end.IsHandedOver)
-        {
-            Log.Information(end.State == MigrationState.Ended ? "the guest runs at the target" : isSource ? "the guest is given up" : "the guest is here, and waits for its release");
         }
 
         byte[] contents = new byte[StateLength];
@@ -281,6 +264,28 @@ public sealed class MigrationModule : SvsmModule
         BinaryPrimitives.WriteUInt32LittleEndian(contents.AsSpan(0x14), isSource ? ((MigrationSource)end).Rounds : 0);
         _channel.Put(new MigrationFrame(FrameKind.Local, contents));
         _noticed = (end.State, pages, now);
+    }
+
+    private void LogState(MigrationEnd end)
+    {
+        if (end.State == _logged)
+        {
+            return;
+        }
+
+        _logged = end.State;
+        switch (end.State)
+        {
+            case MigrationState.HandedOver:
+                Log.Information(end.Role == MigrationRole.Source ? "the guest is given up" : "the guest is here, and waits for its release");
+                break;
+            case MigrationState.Ended:
+                Log.Information("the guest runs at the target");
+                break;
+            case MigrationState.Aborted:
+                Log.Warning($"the migration has failed: {end.Reason}, {end.Detail}");
+                break;
+        }
     }
 
     // The relay has been told. What is here of the guest goes with the VM.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) The Svsm.Sdk contributors
 
-// States of the other modules of the image: asked for at the source, given at the target, in parts (Wire/ModuleChannel.cs, Save, Restore and Leave).
+// States of the other modules of the image: asked for at the source, given at the target, in parts; and whether the guest is here (Wire/ModuleChannel.cs, Save,
+// Restore, Leave and Arrive).
 
 using System;
 using System.Collections.Generic;
@@ -16,6 +17,9 @@ namespace Svsm.Modules.Migration;
 /// <param name="log">The module's log.</param>
 internal sealed class ModuleStates(GuestMove move, ModuleLog log)
 {
+    // Modules that know that the guest is not here.
+    private readonly List<MoveModule> _left = [];
+
     /// <summary>Asks each module for the version of its state.</summary>
     /// <param name="offered">The modules, in the order of the image.</param>
     /// <returns>False: one cannot move, or does not run; the log says which.</returns>
@@ -75,20 +79,44 @@ internal sealed class ModuleStates(GuestMove move, ModuleLog log)
         return TryAsk(protocol, ModuleMessageKind.Restore, ref request, part, out _);
     }
 
-    /// <summary>Has every module make sure that what it keeps elsewhere is not used here again.</summary>
+    /// <summary>Tells every module that the guest is not here: what it keeps elsewhere is of no use until <see cref="Arrive"/>.</summary>
+    /// <returns>False: one cannot; the log says which. Those before it have left.</returns>
     public bool TryLeave()
     {
         foreach (MoveModule module in move.ReadModules())
         {
             MoveRequest request = default;
-            if (module.Runs != 0 && !TryAsk((uint)module.Protocol, ModuleMessageKind.Leave, ref request, [], out _))
+            if (module.Runs == 0)
+            {
+                continue;
+            }
+
+            if (!TryAsk((uint)module.Protocol, ModuleMessageKind.Leave, ref request, [], out _))
             {
                 log.Error($"the module of protocol 0x{(uint)module.Protocol:X} cannot leave");
                 return false;
             }
+
+            _left.Add(module);
         }
 
         return true;
+    }
+
+    /// <summary>Tells those that have left that the guest is here, and runs next. It does in any case: there is no other place for it.</summary>
+    public void Arrive()
+    {
+        // The one that keeps the store, which was the last, first: the others may need it.
+        for (int i = _left.Count - 1; i >= 0; i--)
+        {
+            MoveRequest request = default;
+            if (!TryAsk((uint)_left[i].Protocol, ModuleMessageKind.Arrive, ref request, [], out _))
+            {
+                log.Error($"the module of protocol 0x{(uint)_left[i].Protocol:X} cannot go on yet with what it keeps");
+            }
+        }
+
+        _left.Clear();
     }
 
     private uint VersionOf(MoveModule module)

@@ -20,9 +20,10 @@ internal sealed class PageSet
     private readonly MoveRange[] _ranges;
     private readonly byte[][] _bits;
 
-    /// <summary>Makes an empty set.</summary>
+    /// <summary>Makes a set.</summary>
     /// <param name="ranges">The guest's memory, whole pages.</param>
-    public PageSet(MoveRange[] ranges)
+    /// <param name="isFull">All pages are in it; otherwise none.</param>
+    public PageSet(MoveRange[] ranges, bool isFull = false)
     {
         _ranges = ranges;
         _bits = new byte[ranges.Length][];
@@ -31,6 +32,11 @@ internal sealed class PageSet
             // From a multiple of 8 pages on, so that bits are read as they are; and in whole words, to be counted.
             ulong pages = FirstOf(i) % BitsPerByte + (ranges[i].Bytes / GuestMove.PageLength);
             _bits[i] = new byte[(pages + 63) / 64 * sizeof(ulong)];
+            if (isFull)
+            {
+                _bits[i].AsSpan(0, LengthOf(i)).Fill(0xFF);
+                ClearOutside(i);
+            }
         }
     }
 
@@ -71,17 +77,21 @@ internal sealed class PageSet
 
     /// <summary>Puts a page in.</summary>
     /// <param name="page">Number of the page.</param>
-    /// <returns>False: it is no memory of the guest.</returns>
+    /// <returns>False: it is no memory of the guest, or was in it.</returns>
     public bool Add(ulong page)
     {
-        if (!TryFind(page, out byte[] bits, out ulong bit))
+        byte mask = (byte)(1 << (int)(page % BitsPerByte));
+        if (!TryFind(page, out byte[] bits, out ulong bit) || (bits[bit / BitsPerByte] & mask) != 0)
         {
             return false;
         }
 
-        bits[bit / BitsPerByte] |= (byte)(1 << (int)(bit % BitsPerByte));
+        bits[bit / BitsPerByte] |= mask;
         return true;
     }
+
+    /// <summary>Whether a page is memory of the guest.</summary>
+    public bool IsMemory(ulong page) => TryFind(page, out _, out _);
 
     /// <summary>Whether a page is in it.</summary>
     public bool Contains(ulong page) => TryFind(page, out byte[] bits, out ulong bit) && (bits[bit / BitsPerByte] & (1 << (int)(bit % BitsPerByte))) != 0;

@@ -42,10 +42,9 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
     private readonly ulong[] _taken = new ulong[MaxTaken];
     private readonly byte[] _pages = new byte[MaxRead * GuestMove.PageLength];
     private GuestOffer? _offer;
-    private PageSet _round = new([]);
 
-    // In the last round; in the last two; in the last three.
-    private PageSet[] _written = [];
+    // Dirty when this round began, and the two before it; the oldest is free when a round ends.
+    private PageSet[] _dirty = [];
     private int _takenAt;
     private int _takenEnd;
     private int _readAt;
@@ -74,8 +73,7 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
         }
 
         _offer = new GuestOffer { Information = move.ReadInformation(), Ranges = move.ReadRanges(), Modules = modules };
-        _round = new PageSet(_offer.Ranges);
-        _written = [new(_offer.Ranges), new(_offer.Ranges), new(_offer.Ranges)];
+        _dirty = [new(_offer.Ranges), new(_offer.Ranges), new(_offer.Ranges)];
         _rounds = 0;
         PagesLeft = _offer.Pages;
         offer = _offer.ToText();
@@ -85,28 +83,10 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
     /// <inheritdoc/>
     public void BeginRound()
     {
-        _round.ReadDirty(move);
-        PagesLeft = _round.Count;
+        (_dirty[0], _dirty[1], _dirty[2]) = (_dirty[2], _dirty[0], _dirty[1]);
+        PagesLeft = CountDirty(_dirty[0]);
         (_next, _takenAt, _takenEnd, _readAt, _readEnd) = (0, 0, 0, 0, 0);
-        if (++_rounds == 1 || _isStopped)
-        {
-            return;
-        }
-
-        // Written again in this round, and in the two before: the oldest set becomes this round's.
-        PageSet now = _written[^1];
-        (_written[2], _written[1], _written[0]) = (_written[1], _written[0], now);
-        now.ReadDirty(move);
-        if (_rounds > HotRounds)
-        {
-            for (ulong page = 0; _round.TryNext(page, out page); page++)
-            {
-                if (_written[1].Contains(page) && _written[2].Contains(page))
-                {
-                    _round.Remove(page);
-                }
-            }
-        }
+        _rounds++;
     }
 
     /// <inheritdoc/>
@@ -134,7 +114,7 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
             {
                 address = 0;
                 CryptographicOperations.ZeroMemory(_pages);
-                PagesLeft = _isStopped ? 0 : CountDirty();
+                PagesLeft = _isStopped ? 0 : CountDirty(_dirty[^1]);
                 return PageKind.None;
             }
         }
@@ -177,6 +157,7 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
         if (_isStopped)
         {
             _isStopped = false;
+            _states.Arrive();
             move.Control(MoveControl.Run);
         }
 
@@ -203,20 +184,25 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
         }
     }
 
-    private ulong CountDirty()
+    private ulong CountDirty(PageSet dirty)
     {
-        var dirty = new PageSet(_offer!.Ranges);
         dirty.ReadDirty(move);
         return dirty.Count;
     }
 
+    // Before the first round all pages are dirty, whether they were written or not.
+    private bool IsHot(ulong page) => !_isStopped && _rounds > HotRounds && _dirty[1].Contains(page) && _dirty[2].Contains(page);
+
     private bool TakeSome()
     {
         _takenEnd = 0;
-        while (_takenEnd < MaxTaken && _round.TryNext(_next, out ulong page))
+        while (_takenEnd < MaxTaken && _dirty[0].TryNext(_next, out ulong page))
         {
-            _taken[_takenEnd++] = page;
             _next = page + 1;
+            if (!IsHot(page))
+            {
+                _taken[_takenEnd++] = page;
+            }
         }
 
         _takenAt = 0;

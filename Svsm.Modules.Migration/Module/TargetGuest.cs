@@ -33,10 +33,9 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
     private readonly HashSet<uint> _vcpus = [];
     private GuestOffer? _offer;
 
-    // Pages whose contents have come, and pages that have contents of the guest's at the source.
-    private PageSet _came = new([]);
-    private PageSet _private = new([]);
-    private ulong _pagesWithState;
+    // Pages whose contents are still to come, or to be told that there are none; and pages of which is told what they are. Contents come before that.
+    private PageSet _wanted = new([]);
+    private PageSet _stated = new([]);
     private ulong _earliest;
 
     /// <summary>The VM is of no use any more: the migration has failed.</summary>
@@ -69,7 +68,7 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
             return MigrationReason.NotSuitable;
         }
 
-        (_offer, _came, _private) = (wanted, new PageSet(ranges), new PageSet(ranges));
+        (_offer, _wanted, _stated) = (wanted, new PageSet(ranges, isFull: true), new PageSet(ranges));
         return MigrationReason.None;
     }
 
@@ -87,26 +86,32 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
     /// <inheritdoc/>
     public bool IsComplete()
     {
-        if (_offer is null || _pagesWithState != _offer.Pages || _vcpus.Count != (int)_offer.Information.Vcpus || _offer.Modules.Any(module => !_restored.Contains(module.Protocol)))
+        if (_offer is null || _stated.Count != _offer.Pages || _vcpus.Count != (int)_offer.Information.Vcpus || _offer.Modules.Any(module => !_restored.Contains(module.Protocol)))
         {
-            log.Error($"states of {_pagesWithState} pages, {_vcpus.Count} vCPUs and {_restored.Count} modules have come");
+            log.Error($"states of {_stated.Count} pages, {_vcpus.Count} vCPUs and {_restored.Count} modules have come");
             return false;
         }
 
-        for (ulong page = 0; _private.TryNext(page, out page); page++)
+        if (_wanted.TryNext(0, out ulong page))
         {
-            if (!_came.Contains(page))
-            {
-                log.Error($"the contents of page 0x{page:X} have not come");
-                return false;
-            }
+            log.Error($"the contents of {_wanted.Count} pages have not come, the first of them 0x{page:X}");
+            return false;
         }
 
         return true;
     }
 
     /// <inheritdoc/>
-    public bool TryRun() => move.ReadInformation().TimeStampCounter >= _earliest && move.Control(MoveControl.Run) == MoveControlResult.Done;
+    public bool TryRun()
+    {
+        if (move.ReadInformation().TimeStampCounter < _earliest)
+        {
+            return false;
+        }
+
+        _states.Arrive();
+        return move.Control(MoveControl.Run) == MoveControlResult.Done;
+    }
 
     /// <inheritdoc/>
     public void Clear() => IsCleared = true;
@@ -123,13 +128,25 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
 
     private MigrationReason TakePage(ulong address, ReadOnlySpan<byte> text)
     {
-        if (text.Length != GuestMove.PageLength || address % GuestMove.PageLength != 0 || !_came.Add(address / GuestMove.PageLength))
+        if (text.Length != GuestMove.PageLength || address % GuestMove.PageLength != 0 || !TryExpect(address / GuestMove.PageLength))
         {
             return MigrationReason.Malformed;
         }
 
         Pages++;
         return TryPut(address, text) ? MigrationReason.None : MigrationReason.Failed;
+    }
+
+    // Memory that was offered, any number of times, as long as nobody has told what it is.
+    private bool TryExpect(ulong page)
+    {
+        if (!_wanted.IsMemory(page) || _stated.Contains(page))
+        {
+            return false;
+        }
+
+        _wanted.Remove(page);
+        return true;
     }
 
     // A page that is not private yet has to become so first.
@@ -162,7 +179,7 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
                 ulong first = address + (i * GuestMove.PageLength);
                 for (int j = 0; j < some; j++)
                 {
-                    if (!_came.Add((first / GuestMove.PageLength) + (ulong)j))
+                    if (!TryExpect((first / GuestMove.PageLength) + (ulong)j))
                     {
                         return MigrationReason.Malformed;
                     }
@@ -185,12 +202,28 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
         byte[] states = new byte[MaxStates];
         for (; text.Length >= RunLength; text = text[RunLength..])
         {
-            ulong page = BinaryPrimitives.ReadUInt64LittleEndian(text) / GuestMove.PageLength;
+            ulong address = BinaryPrimitives.ReadUInt64LittleEndian(text);
             uint count = BinaryPrimitives.ReadUInt32LittleEndian(text[8..]);
             uint state = BinaryPrimitives.ReadUInt32LittleEndian(text[12..]);
-            if (state is not ((uint)MovePageState.Private or (uint)MovePageState.Vmsa or (uint)MovePageState.NotValidated or (uint)MovePageState.Deposited or (uint)MovePageState.Lost) || count > _offer!.Pages)
+            bool hasContents = state is (uint)MovePageState.Private or (uint)MovePageState.Vmsa;
+            if (address % GuestMove.PageLength != 0 || !(hasContents || state is (uint)MovePageState.NotValidated or (uint)MovePageState.Deposited or (uint)MovePageState.Lost))
             {
                 return MigrationReason.Malformed;
+            }
+
+            // All of them, before the kernel hears of any.
+            ulong page = address / GuestMove.PageLength;
+            for (ulong i = 0; i < count; i++)
+            {
+                if (!_stated.Add(page + i))
+                {
+                    return MigrationReason.Malformed;
+                }
+
+                if (!hasContents)
+                {
+                    _wanted.Remove(page + i);
+                }
             }
 
             Array.Fill(states, (byte)state);
@@ -201,15 +234,6 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
                 {
                     log.Error($"pages from 0x{page + i:X} cannot become {(MovePageState)state}");
                     return MigrationReason.Failed;
-                }
-            }
-
-            _pagesWithState += count;
-            for (ulong i = 0; i < count && state is (uint)MovePageState.Private or (uint)MovePageState.Vmsa; i++)
-            {
-                if (!_private.Add(page + i))
-                {
-                    return MigrationReason.Malformed;
                 }
             }
         }
@@ -233,6 +257,12 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
         if (offset != came || (ulong)part.Length > total - came || _restored.Contains(protocol) || !_offer!.Modules.Contains(new(protocol, version)))
         {
             return MigrationReason.Malformed;
+        }
+
+        // From here on modules keep what is of the guest that comes: without it, of no use to anybody.
+        if (_moduleBytes.Count == 0 && !_states.TryLeave())
+        {
+            return MigrationReason.Failed;
         }
 
         if (!_states.TryRestore(protocol, version, offset, total, part))
@@ -273,7 +303,7 @@ internal sealed class TargetGuest(GuestMove move, ModuleLog log) : ITargetGuest
         if (vcpu.State == MoveVcpuState.Runs && vcpu.Vmsa != 0)
         {
             // The page of its VMSA has come with it.
-            _came.Add(vcpu.Vmsa / GuestMove.PageLength);
+            _wanted.Remove(vcpu.Vmsa / GuestMove.PageLength);
         }
 
         _earliest = Math.Max(_earliest, vcpu.TimeStampCounter);

@@ -74,6 +74,12 @@ public abstract class MigrationEnd : IDisposable
     /// <summary>There is no way back: the source has given up, or the target holds everything.</summary>
     public bool IsHandedOver => State is MigrationState.HandedOver or MigrationState.Ended;
 
+    /// <summary>Nothing happens any more: the guest runs at the target, or it was aborted.</summary>
+    public bool IsOver => State is MigrationState.Ended or MigrationState.Aborted;
+
+    /// <summary>There are frames for the relay.</summary>
+    public bool HasFrames => _frames.Count != 0;
+
     /// <summary>Takes a frame for the relay.</summary>
     /// <param name="frame">The frame.</param>
     /// <returns>False: there is none.</returns>
@@ -83,7 +89,7 @@ public abstract class MigrationEnd : IDisposable
     /// <param name="frame">The frame. Untrusted.</param>
     public void Receive(MigrationFrame frame)
     {
-        if (_isDisposed || State is MigrationState.Ended or MigrationState.Aborted)
+        if (_isDisposed || IsOver)
         {
             return;
         }

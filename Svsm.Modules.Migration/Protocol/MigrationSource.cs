@@ -168,14 +168,8 @@ public sealed class MigrationSource : MigrationEnd
             case (RecordType.Progress, MigrationState.Copying or MigrationState.Rest) when record.Text.Length == sizeof(ulong):
                 TakeProgress(BinaryPrimitives.ReadUInt64LittleEndian(record.Text));
                 break;
-            case (RecordType.Held, MigrationState.Rest) when _digest.Length != 0 && CryptographicOperations.FixedTimeEquals(record.Text, _digest) && !_guest.TryLeave():
-                Abort(MigrationReason.Failed, "a module cannot leave");
-                break;
             case (RecordType.Held, MigrationState.Rest) when _digest.Length != 0 && CryptographicOperations.FixedTimeEquals(record.Text, _digest):
-                // In this order: whatever happens in between, nobody runs the guest here, and nobody anywhere without the release.
-                State = MigrationState.HandedOver;
-                _guest.GiveUp();
-                HandOver = SendRecord(RecordType.Release, 0, _digest);
+                GiveUp();
                 break;
             case (RecordType.Running, MigrationState.HandedOver) when record.Text.IsEmpty:
                 State = MigrationState.Ended;
@@ -193,6 +187,20 @@ public sealed class MigrationSource : MigrationEnd
 
     // There is no stopped guest that does not go on.
     private protected override void OnAborted() => _guest.Resume();
+
+    private void GiveUp()
+    {
+        if (!_guest.TryLeave())
+        {
+            Abort(MigrationReason.Failed, "a module cannot leave");
+            return;
+        }
+
+        // In this order: whatever happens in between, nobody runs the guest here, and nobody anywhere without the release.
+        State = MigrationState.HandedOver;
+        _guest.GiveUp();
+        HandOver = SendRecord(RecordType.Release, 0, _digest);
+    }
 
     private void TakeProgress(ulong number)
     {

@@ -115,6 +115,9 @@ public sealed class StorageModule : SvsmModule
     /// <inheritdoc/>
     protected override bool TryLeave() => _keeper?.TryLeave() ?? true;
 
+    /// <inheritdoc/>
+    protected override bool TryArrive() => _keeper?.TryArrive() ?? true;
+
     private StoreKeeper? TryOpen(VirtioDisk disk, in KeyOfStore key, out string why)
     {
         StoreOpening opening = PersistentStore.Open(disk, key.Key, key.Anchor?.Known);

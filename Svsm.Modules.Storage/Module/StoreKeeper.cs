@@ -10,9 +10,9 @@
 // With an anchor (StoreAnchor), a commit is answered when the anchor has its version, and none is begun before the anchor has that of the last one: the log of
 // the store goes back far enough for one commit, whatever is compacted.
 //
-// When the guest leaves for another SVSM the store is marked, and is not opened again (TryLeave). A request that comes all the same says that the guest is
-// still here: the mark is taken back before it is served. Requests of modules whose guest comes from elsewhere mark the store, too: until the guest is here,
-// what they store is not to be used without it. The first request afterwards takes that back.
+// A store whose guest is away is marked, and is not opened by a VM that is started anew: from TryLeave, when the guest goes or before it comes, until TryArrive,
+// when it is here. Modules of a target store what they get meanwhile, under the mark. No request is served as long as the mark is not what it should be: what
+// such a commit keeps would be lost with the next start, or be used without its guest.
 
 using System;
 using System.Collections.Generic;
@@ -36,8 +36,8 @@ internal sealed class StoreKeeper : StoreServer
     private PersistentStore _store;
     private bool _isLost;
 
-    // Of the request that is served.
-    private bool _isOfComingGuest;
+    // Whether the store is to have the mark.
+    private bool _isAway;
 
     /// <summary>Serves a store.</summary>
     /// <param name="store">The store, open.</param>
@@ -49,26 +49,33 @@ internal sealed class StoreKeeper : StoreServer
     public StoreKeeper(PersistentStore store, IBlockDevice device, byte[] key, StoreAnchor? anchor, long maxQuotas, ModuleLog log) =>
         (_store, _device, _key, _anchor, _maxQuotas, _log) = (store, device, key, anchor, maxQuotas, log);
 
-    /// <summary>Marks the store: its guest is at another SVSM.</summary>
+    /// <summary>Marks the store: its guest is not here.</summary>
     /// <returns>False: the disk or the anchor does not have the mark, or that is not certain; the guest stays.</returns>
     public bool TryLeave()
     {
-        if (TryOpenAgain() && TryMark(isMoved: true) == StoreStatus.Done)
+        _isAway = true;
+        if (TryMark() == StoreStatus.Done)
         {
-            _log.Information($"the guest leaves: the store is marked as moved, with generation {_store.Version.Generation}");
+            _log.Information($"the guest is not here: the store is marked as moved, with generation {_store.Version.Generation}");
             return true;
         }
 
-        // Should the mark be there: whoever asks next would take it back, but perhaps nobody does.
-        bool isBack = TryOpenAgain() && TryMark(isMoved: false) == StoreStatus.Done;
-        _log.Error($"the store cannot be marked as moved: the guest stays{(isBack ? "" : ", and the mark may be there")}");
+        _log.Error($"the store cannot be marked as moved: the guest stays{(TryArrive() ? "" : ", and the mark may be there")}");
         return false;
     }
 
-    protected override StoreStatus Prepare(bool isOfComingGuest)
+    /// <summary>Takes the mark back: the guest is here.</summary>
+    /// <returns>False: the disk or the anchor does not have that, or it is not certain. Each request tries it again before it is served.</returns>
+    public bool TryArrive()
     {
-        _isOfComingGuest = isOfComingGuest;
-        return StoreStatus.Done;
+        _isAway = false;
+        if (TryMark() == StoreStatus.Done)
+        {
+            return true;
+        }
+
+        _log.Error("the mark of the store, that it was moved, cannot be taken back yet: nothing is stored until it is");
+        return false;
     }
 
     protected override StoreStatus Get(in PeerRequest request, ReadOnlySpan<byte> name, out byte[] value)
@@ -131,22 +138,37 @@ internal sealed class StoreKeeper : StoreServer
         return StoreStatus.Failed;
     }
 
-    private StoreStatus TryMark(bool isMoved)
+    // Makes the mark what it is to be.
+    private StoreStatus TryMark()
     {
+        if (!TryOpenAgain())
+        {
+            return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
+        }
+
         StoreStatus status = TryAnchor();
-        if (status != StoreStatus.Done)
+        if (status != StoreStatus.Done || _store.IsMoved == _isAway)
         {
             return status;
         }
 
-        StoreResult result = _store.SetMoved(isMoved);
+        StoreResult result = _store.SetMoved(_isAway);
         if (result == StoreResult.DeviceFailed)
         {
             // It happened or not, and is the only thing that did.
-            return !TryOpenAgain() || _store.IsMoved != isMoved ? StoreStatus.DeviceFailed : TryAnchor();
+            status = TryOpenAgain() && _store.IsMoved == _isAway ? TryAnchor() : StoreStatus.DeviceFailed;
+        }
+        else
+        {
+            status = result == StoreResult.Done ? TryAnchor() : Translate(result);
         }
 
-        return result == StoreResult.Done ? TryAnchor() : Translate(result);
+        if (status == StoreStatus.Done && !_isAway)
+        {
+            _log.Information($"the guest is here: the store is not moved any more, with generation {_store.Version.Generation}");
+        }
+
+        return status;
     }
 
     // Whether the anchor has the version that was reached.
@@ -220,16 +242,9 @@ internal sealed class StoreKeeper : StoreServer
             return _isLost ? StoreStatus.NotOpen : StoreStatus.DeviceFailed;
         }
 
-        if (_store.IsMoved != _isOfComingGuest)
+        if (_store.IsMoved != _isAway && TryMark() is StoreStatus marked and not StoreStatus.Done)
         {
-            StoreStatus marked = TryMark(_isOfComingGuest);
-            if (marked != StoreStatus.Done)
-            {
-                return marked;
-            }
-
-            _log.Information(
-                _isOfComingGuest ? "a guest comes: the store is marked as moved until it is here" : "the guest is here: the store is not moved any more");
+            return marked;
         }
 
         // What the disk has now may be gone after a restart: whoever looks is told nothing that is not certain.

@@ -95,21 +95,17 @@ public sealed partial class PersistentStore
         _lastTag = tag;
         _stateTag = tag;
         _head += blocks;
-        if (operations is [{ Kind: OperationKind.Mark } mark])
+
+        // First: the superblock tells the mark as well.
+        if (!TryApply(entry, operations))
         {
-            // The superblock tells it as well.
-            _isMoved = mark.Namespace != 0;
+            throw new InvalidOperationException("A commit contradicts the store.");
         }
 
         if (!WriteSuperblock(_superblock.TotalBlocks, seeds[StoreCipher.SeedLength..]))
         {
             // The entry is there, and the next opening finds it.
             return StoreResult.DeviceFailed;
-        }
-
-        if (!TryApply(entry, operations))
-        {
-            throw new InvalidOperationException("A commit contradicts the store.");
         }
 
         _closed = false;

@@ -118,24 +118,7 @@ internal sealed class VariableTable(IVariableStorage storage)
     /// <returns>False: the storage did not take it, or a part of it. What it has then is read as damaged, or is what it had.</returns>
     public bool TryStoreInsteadOf(VariableTable other)
     {
-        var records = new List<StorageRecord>();
-        foreach (Variable variable in _nonVolatile.Values)
-        {
-            if (variable.IsStored)
-            {
-                VariableRecord.AddChanges(records, null, variable);
-            }
-        }
-
-        var numbers = new HashSet<uint>();
-        int length = 0;
-        foreach (StorageRecord record in records)
-        {
-            numbers.Add(record.Number);
-            length += record.Value!.Value.Length + RecordOverhead;
-        }
-
-        // What goes comes first: so there is room, whatever it was.
+        // What was there goes first, also where another record gets its number: so there is room in a storage that has it for one table.
         var changes = new List<StorageRecord>();
         foreach (Variable variable in other._nonVolatile.Values)
         {
@@ -145,44 +128,48 @@ internal sealed class VariableTable(IVariableStorage storage)
             }
         }
 
-        changes.RemoveAll(change => numbers.Contains(change.Number));
-        length += changes.Count * RecordOverhead;
-        var state = new StorageRecord(VariableRecord.StateNumber, VariableRecord.Write(State));
+        foreach (Variable variable in _nonVolatile.Values)
+        {
+            if (variable.IsStored)
+            {
+                VariableRecord.AddChanges(changes, null, variable);
+            }
+        }
+
+        changes.Add(new(VariableRecord.StateNumber, VariableRecord.Write(State)));
+        int length = 0;
+        foreach (StorageRecord change in changes)
+        {
+            length += LengthOf(change);
+        }
+
         if (length > MaxCommit)
         {
-            changes.Add(new(VariableRecord.StateNumber, VariableRecord.WriteIncomplete()));
-            if (!storage.TryCommit(changes.ToArray()))
-            {
-                return false;
-            }
+            // Several commits, of which the last one says that it is whole.
+            changes.Insert(0, new(VariableRecord.StateNumber, VariableRecord.WriteIncomplete()));
+        }
 
-            changes.Clear();
-            length = 0;
-            foreach (StorageRecord record in records)
+        int first = 0;
+        length = 0;
+        for (int i = 0; i < changes.Count; i++)
+        {
+            if (length + LengthOf(changes[i]) > MaxCommit)
             {
-                int more = record.Value!.Value.Length + RecordOverhead;
-                if (length + more > MaxCommit)
+                if (!storage.TryCommit(changes.GetRange(first, i - first).ToArray()))
                 {
-                    if (!storage.TryCommit(changes.ToArray()))
-                    {
-                        return false;
-                    }
-
-                    changes.Clear();
-                    length = 0;
+                    return false;
                 }
 
-                changes.Add(record);
-                length += more;
+                first = i;
+                length = 0;
             }
-        }
-        else
-        {
-            changes.AddRange(records);
+
+            length += LengthOf(changes[i]);
         }
 
-        changes.Add(state);
-        return storage.TryCommit(changes.ToArray());
+        return storage.TryCommit(changes.GetRange(first, changes.Count - first).ToArray());
+
+        static int LengthOf(StorageRecord change) => (change.Value?.Length ?? 0) + RecordOverhead;
     }
 
     /// <summary>Drops what does not survive a start of the guest.</summary>

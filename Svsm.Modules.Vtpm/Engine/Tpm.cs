@@ -780,6 +780,7 @@ public sealed class Tpm
             || VolatileState.Read(ref reader, out saved) != TpmResponseCode.Success
             || !saved.HasGoodHandles())
         {
+            saved?.Discard();
             return false;
         }
 
@@ -787,7 +788,23 @@ public sealed class Tpm
         return true;
     }
 
+    // What of the saved state is not the TPM's afterwards is cleared.
     private static TpmOpenResult TryGoOn(TpmPlatform platform, VolatileState saved, byte[] blob, out Tpm? tpm)
+    {
+        TpmOpenResult result = TryTake(platform, saved, blob, out tpm);
+        if (result == TpmOpenResult.Done)
+        {
+            saved.Clean();
+        }
+        else
+        {
+            saved.Discard();
+        }
+
+        return result;
+    }
+
+    private static TpmOpenResult TryTake(TpmPlatform platform, VolatileState saved, byte[] blob, out Tpm? tpm)
     {
         tpm = null;
         if (!CryptographicOperations.FixedTimeEquals(SHA256(blob), saved.PersistentDigest) || !TryReadBlob(blob, out PersistentState? persistent))
@@ -803,6 +820,7 @@ public sealed class Tpm
         var next = new Tpm(platform, persistent, random);
         if (!next.TryTake(saved))
         {
+            next.Objects.RemoveAll(_ => true);
             return TpmOpenResult.StateInvalid;
         }
 

@@ -74,6 +74,7 @@ public sealed class ModuleProcessTests
 
         Assert.True(await target.RestoreAsync(Assert.NotNull(await source.SaveAsync())));
         Assert.True(await source.LeaveAsync());
+        Assert.True(await source.ArriveAsync());
 
         Assert.Equal(new SvsmAnswer(SvsmResultCode.Success, ModuleMessage.MaxState, 3 * ModuleMessage.MaxState, 0, 0), await target.CallAsync(Module.Tell));
         Assert.Equal(new SvsmAnswer(SvsmResultCode.Success, ModuleMessage.MaxState, 3 * ModuleMessage.MaxState, 0, 0), await source.CallAsync(Module.Tell));
@@ -117,9 +118,10 @@ public sealed class ModuleProcessTests
 
     public static TheoryData<byte[]> NoRequests => new(
         new byte[ModuleMessage.Length],
-        Bytes(kind: 10),
+        Bytes(kind: 11),
         Bytes(kind: 6, payload: 1),
         Bytes(kind: 9, payload: 1),
+        Bytes(kind: 10, payload: 1),
         Bytes(kind: 7, payload: ModuleMessage.MaxPayload + 1),
         Bytes(kind: 1, payload: 1),
         [.. Bytes(kind: 1, payload: 1), 0],
@@ -169,6 +171,15 @@ public sealed class ModuleProcessTests
         await using ModuleProcess module = ModuleProcess.Start(["sleep", "1000"], MemorySize, TimeSpan.FromMilliseconds(1));
 
         await Assert.ThrowsAsync<TimeoutException>(() => module.CallAsync(1));
+    }
+
+    // More than a pipe holds.
+    [Fact]
+    public async Task Restore_OfAProgramThatReadsNothing_TimesOut()
+    {
+        await using ModuleProcess module = ModuleProcess.Start(["sleep", "1000"], MemorySize, TimeSpan.FromMilliseconds(1));
+
+        await Assert.ThrowsAsync<TimeoutException>(() => module.RestoreAsync(new(1, new byte[ModuleMessage.MaxState])));
     }
 
     [Theory]

@@ -48,11 +48,28 @@ public sealed class ModuleStateTests
         test.Call(Module.Keep, 100_000, 1);
         Assert.NotNull(test.Save());
         Assert.True(test.Leave());
+        Assert.True(test.Arrive());
 
         Assert.Equal(100_000u, test.Call(Module.Tell).Rdx);
         test.Call(Module.Keep, 13, 1);
         Assert.Equal(13, Assert.NotNull(test.Save()).Bytes.Length);
         Assert.False(test.Leave());
+        test.Call(Module.Keep, 14, 1);
+        Assert.False(test.Arrive());
+    }
+
+    [Fact]
+    public void Leave_BeforeAStateComes_IsNoGuestThatWasHere()
+    {
+        var module = new Module();
+        using var target = new ModuleTest(module);
+
+        Assert.True(target.Leave());
+        Assert.True(target.Restore(new(2, new byte[] { 5, 5 })));
+        Assert.True(target.Arrive());
+
+        Assert.Equal(10u, target.Call(Module.Tell).Rdx);
+        Assert.Equal(["start", "leave", "restore 2 bytes of version 2", "arrive", "call 15 of vCPU 0"], module.Steps);
     }
 
     [Fact]
@@ -68,6 +85,7 @@ public sealed class ModuleStateTests
         Assert.False(test.Restore(new(0, default)));
         Assert.False(test.Restore(new(1, default)));
         Assert.True(test.Leave());
+        Assert.True(test.Arrive());
     }
 
     [Fact]
@@ -120,6 +138,7 @@ public sealed class ModuleStateTests
     [InlineData(ModuleMessageKind.Call)]
     [InlineData(ModuleMessageKind.Reset)]
     [InlineData(ModuleMessageKind.Leave)]
+    [InlineData(ModuleMessageKind.Arrive)]
     public void Save_GuestThatRunsMeanwhile_IsOver(ModuleMessageKind kind)
     {
         using var test = new Channel(length: 2 * Part);
@@ -240,6 +259,7 @@ public sealed class ModuleStateTests
     [Theory]
     [InlineData(ModuleMessageKind.Call)]
     [InlineData(ModuleMessageKind.Reset)]
+    [InlineData(ModuleMessageKind.Arrive)]
     public void Restore_ModuleThatServedAGuest_IsRefused(ModuleMessageKind kind)
     {
         using var test = new Channel();
@@ -264,6 +284,7 @@ public sealed class ModuleStateTests
     [Theory]
     [InlineData(ModuleMessageKind.Save)]
     [InlineData(ModuleMessageKind.Leave)]
+    [InlineData(ModuleMessageKind.Arrive)]
     public void Request_WithContentsThatItCannotHave_IsNone(ModuleMessageKind kind)
     {
         using var test = new ModuleTest(new Module());

@@ -225,7 +225,7 @@ public sealed class MoveTests
             if (result == VariableStoreResult.Done)
             {
                 Assert.Equal(state, restored!.Save());
-                Assert.True(failing.Commits > 2);
+                Assert.True(failing.Commits > 1);
                 commits = 0;
             }
             else
@@ -239,6 +239,68 @@ public sealed class MoveTests
         }
 
         Assert.Equal(state, source.Store.Save());
+    }
+
+    // What is there, and has other numbers, goes before what comes.
+    [Fact]
+    public void Restore_AStoreInPlaceOfAnotherOne_HasRoomForOne()
+    {
+        Full(out byte[] first, largeFirst: false);
+        Full(out byte[] second);
+        var store = new TestStore { Quota = 0x20_0000 };
+        using (var module = new ModuleTest(new VarStoreModule(), MemorySize, peers: store))
+        {
+            Assert.True(module.Restore(new(1, (byte[])[1, 0, 0, 0, .. first])));
+        }
+
+        int records = store.Records.Count;
+        store.Quota = store.Records.Values.Sum(value => (long)sizeof(uint) + Math.Max(160, 32 + ((value.Length + 15) / 16 * 16)));
+        using (var module = new ModuleTest(new VarStoreModule(), MemorySize, peers: store))
+        {
+            Assert.True(module.Restore(new(1, (byte[])[1, 0, 0, 0, .. second])));
+        }
+
+        Assert.Equal(records, store.Records.Count);
+        using var again = new ModuleTest(new VarStoreModule(), MemorySize, peers: store);
+    }
+
+    [Theory]
+    [InlineData(true, 2 * VariableLimits.NonVolatileQuota)]
+    [InlineData(false, 2 * VariableLimits.VolatileQuota)]
+    public void Restore_MoreThanTwiceAQuota_IsRefused(bool isNonVolatile, int limit)
+    {
+        var firmware = new TestFirmware();
+        byte[] none = firmware.Store.Save();
+        var table = new VariableTable(new TestStorage());
+        var service = new VariableService(table);
+        Assert.True(MovedVariables.TryRestore(none, table, service, new PolicyMessages(service.Policies)));
+        int size = isNonVolatile ? table.NonVolatileSize : table.VolatileSize;
+        var added = new List<byte>();
+        uint count = 0;
+        while (true)
+        {
+            var variable = new Variable(new(TestFirmware.Vendor, $"More{count:D4}"), isNonVolatile ? TestFirmware.NonVolatile : TestFirmware.Volatile, new byte[4000])
+            {
+                Number = 10_000 + count,
+            };
+            bool fits = size + variable.Size <= limit;
+            byte[] record = VariableRecord.Write(variable);
+            added.AddRange([.. BitConverter.GetBytes(variable.Number), .. BitConverter.GetBytes(0), .. BitConverter.GetBytes(record.Length), .. record]);
+            size += variable.Size;
+            count++;
+            byte[] state = [.. none, .. added];
+            BitConverter.TryWriteBytes(state.AsSpan(0x10), BitConverter.ToUInt32(none, 0x10) + count);
+            if (!fits)
+            {
+                Assert.Equal(VariableStoreResult.Damaged, new TestFirmware().Store.TryRestore(state, out _));
+                return;
+            }
+
+            if (size + variable.Size > limit)
+            {
+                Assert.Equal(VariableStoreResult.Done, new TestFirmware().Store.TryRestore(state, out _));
+            }
+        }
     }
 
     [Fact]
@@ -296,12 +358,12 @@ public sealed class MoveTests
     }
 
     // As many variables, policies and properties as there can be, and keys of the image beside them.
-    private static TestFirmware Full(out byte[] state)
+    private static TestFirmware Full(out byte[] state, bool largeFirst = true)
     {
         byte[] lists = SignatureLists.OfCertificate(TestFirmware.Vendor, TestSigner.Named("db").Der);
         byte[] many = [.. Enumerable.Repeat(lists, 0xFF00 / lists.Length).SelectMany(list => list)];
         var firmware = new TestFirmware(new TestStorage(), new SecureBootKeys(TestSigner.Named("PK").Der, many, many, many));
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 4 && largeFirst; i++)
         {
             firmware.Set($"Large{i}", TestFirmware.NonVolatile, new byte[0xF000]);
         }
@@ -310,6 +372,10 @@ public sealed class MoveTests
         {
             firmware.Set($"Small{i}", TestFirmware.NonVolatile, 1);
             firmware.Set($"Volatile{i}", TestFirmware.Volatile, new byte[500]);
+            if (!largeFirst && i < 4)
+            {
+                firmware.Set($"Large{i}", TestFirmware.NonVolatile, new byte[0xF000]);
+            }
         }
 
         for (int i = 0; i < VariableLimits.MaxProperties; i++)

@@ -81,6 +81,43 @@ public sealed class SecretsTests : ITpmClock, ITpmEntropy
         }
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void TryRestore_SecretOfALoadedKey_IsNowhereInMemoryAfterwards(bool isTaken)
+    {
+        Restore(isTaken);
+        RandomNumberGenerator.Fill(_secret);
+        Assert.True(GC.TryStartNoGCRegion(NoCollectionBytes));
+        try
+        {
+            Restore(isTaken);
+            Overwrite();
+            Assert.Empty(Search());
+        }
+        finally
+        {
+            GC.EndNoGCRegion();
+        }
+    }
+
+    // A TPM with an HMAC key that is loaded; and where it goes to, flushed there.
+    private void Restore(bool isTaken)
+    {
+        uint key = External([0, 8, 0, 0x0B, 0, 4, 4, 0x40, 0, 0, 0, 5, 0, 0x0B, .. TestTpm.Sized(Unique())], 8);
+        Assert.True(_tpm.TrySave(out byte[] state));
+        Flush(key);
+        Clear();
+
+        // The persistent part is another one then.
+        state[^1] ^= isTaken ? (byte)0 : (byte)1;
+        TpmOpenResult result = Tpm.TryRestore(new TpmPlatform(this, this, null), state, out Tpm? next);
+        CryptographicOperations.ZeroMemory(state);
+        Assert.Equal(isTaken ? TpmOpenResult.Done : TpmOpenResult.StateInvalid, result);
+        next?.Execute(TestTpm.Command(0x165, [], TestTpm.U32(key)), 0, _response);
+        Clear();
+    }
+
     private void Use(string use)
     {
         switch (use)

@@ -21,7 +21,7 @@ public sealed class FlushTests
         KernelCall[] calls = [.. KernelCall.Find(MovingPair.KernelPath, "svsm_x64_invlpgb").Where(call => call.Function.Contains("GuestMove", StringComparison.Ordinal))];
         KernelCall call = Assert.Single(calls);
         Assert.EndsWith("Take", call.Function, StringComparison.Ordinal);
-        await using MovingPair pair = await MovingPair.StartAsync("moving:256", 2, call.Remove);
+        await using MovingPair pair = await MovingPair.StartAsync("moving:256", 2, alterKernel: call.Remove);
         await pair.Source.WaitForLineAsync("moving: round", 2);
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();

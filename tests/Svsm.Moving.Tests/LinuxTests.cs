@@ -22,11 +22,11 @@ public sealed partial class LinuxTests(LinuxGuest guest) : IClassFixture<LinuxGu
     private const string Commands =
         """
         echo "cpus: $(grep -c ^processor /proc/cpuinfo)"
-        mkdir /work
-        mount -t tmpfs -o size=32m tmpfs /work
+        mkdir /moving
+        mount -t tmpfs -o size=32m tmpfs /moving
         keep() {
-          mkdir /work/$1; cd /work/$1; i=0
-          while [ ! -e /work/end ]; do
+          mkdir /moving/$1; cd /moving/$1; i=0
+          while [ ! -e /moving/end ]; do
             i=$((i + 1))
             head -c 200000 /dev/urandom > file$((i % 8))
             sha256sum file* > sums.new
@@ -38,7 +38,7 @@ public sealed partial class LinuxTests(LinuxGuest guest) : IClassFixture<LinuxGu
         }
         keep one & keep two &
         read line < /dev/ttyS0
-        touch /work/end
+        touch /moving/end
         wait
         """;
 
@@ -51,7 +51,7 @@ public sealed partial class LinuxTests(LinuxGuest guest) : IClassFixture<LinuxGu
 
     private async Task CheckAsync(int vcpuCount)
     {
-        await using MovingPair pair = await MovingPair.StartAsync(guest, Commands, vcpuCount);
+        await using MovingPair pair = await MovingPair.StartAsync(Commands, vcpuCount, linux: guest);
         await pair.Source.WaitForLineAsync("one: round 10,", 2);
         await pair.Source.WaitForLineAsync("two: round 10,", 2);
         using var relay = new TestRelay(pair);

@@ -50,49 +50,38 @@ internal sealed class MovingPair : IAsyncDisposable
 
     private string ImagePath => PathOf("image.igvm");
 
-    /// <summary>Builds the image with the probe guest, and starts both machines.</summary>
-    /// <param name="command">What the probe guest does.</param>
+    /// <summary>Builds the image, and starts both machines.</summary>
+    /// <param name="command">What the probe guest does; of Linux: commands of a shell.</param>
     /// <param name="vcpuCount">vCPUs.</param>
-    /// <param name="modules">Modules besides migration; none: attestation alone.</param>
-    public static Task<MovingPair> StartAsync(string command, int vcpuCount, params ModuleOptions[] modules)
-    {
-        byte[] guest = File.ReadAllBytes(ArtifactOf("ProbeGuest"));
-        ProbeCommand.Set(guest, command);
-        return StartAsync(new SvsmImageOptions { Kernel = File.ReadAllBytes(ArtifactOf("Kernel")), GuestPayload = guest, Modules = [.. modules] }, vcpuCount);
-    }
-
-    /// <summary>Builds the image with Linux, and starts both machines.</summary>
-    /// <param name="guest">The kernel.</param>
-    /// <param name="commands">Commands of a shell.</param>
-    /// <param name="vcpuCount">vCPUs.</param>
-    /// <param name="modules">Modules besides migration; none: attestation alone.</param>
-    public static async Task<MovingPair> StartAsync(LinuxGuest guest, string commands, int vcpuCount, params ModuleOptions[] modules)
-    {
-        var linux = new LinuxGuestOptions
-        {
-            Kernel = await File.ReadAllBytesAsync(guest.KernelPath, TestContext.Current.CancellationToken),
-            InitialRamDisk = guest.Pack(commands),
-            CommandLine = "console=ttyS0 panic=-1 reboot=acpi",
-        };
-        return await StartAsync(new SvsmImageOptions { Kernel = File.ReadAllBytes(ArtifactOf("Kernel")), Linux = linux, Modules = [.. modules] }, vcpuCount);
-    }
-
-    /// <summary>Builds the image with the probe guest and a changed kernel, and starts both machines.</summary>
-    /// <param name="command">What the probe guest does.</param>
-    /// <param name="vcpuCount">vCPUs.</param>
-    /// <param name="alterKernel">Changes the kernel's ELF file.</param>
+    /// <param name="linux">The guest is this; null: the probe guest.</param>
+    /// <param name="modules">Modules besides attestation and migration.</param>
+    /// <param name="alterKernel">Changes the ELF file of the SVSM's kernel.</param>
     /// <param name="countInstructions">Ticks of the machines are instructions.</param>
-    public static Task<MovingPair> StartAsync(string command, int vcpuCount, Action<byte[]> alterKernel, bool countInstructions = false)
+    public static async Task<MovingPair> StartAsync(
+        string command, int vcpuCount, LinuxGuest? linux = null, ModuleOptions[]? modules = null, Action<byte[]>? alterKernel = null, bool countInstructions = false)
     {
-        byte[] guest = File.ReadAllBytes(ArtifactOf("ProbeGuest"));
-        ProbeCommand.Set(guest, command);
         byte[] kernel = File.ReadAllBytes(KernelPath);
-        alterKernel(kernel);
-        return StartAsync(new SvsmImageOptions { Kernel = kernel, GuestPayload = guest, Modules = [] }, vcpuCount, countInstructions);
-    }
+        alterKernel?.Invoke(kernel);
+        var options = new SvsmImageOptions { Kernel = kernel, Modules = [.. modules ?? []] };
+        if (linux is not null)
+        {
+            options = options with
+            {
+                Linux = new LinuxGuestOptions
+                {
+                    Kernel = await File.ReadAllBytesAsync(linux.KernelPath, TestContext.Current.CancellationToken),
+                    InitialRamDisk = linux.Pack(command),
+                    CommandLine = "console=ttyS0 panic=-1 reboot=acpi",
+                },
+            };
+        }
+        else
+        {
+            byte[] guest = File.ReadAllBytes(ArtifactOf("ProbeGuest"));
+            ProbeCommand.Set(guest, command);
+            options = options with { GuestPayload = guest };
+        }
 
-    private static async Task<MovingPair> StartAsync(SvsmImageOptions options, int vcpuCount, bool countInstructions = false)
-    {
         var pair = new MovingPair();
         try
         {

@@ -21,7 +21,7 @@ public sealed class RelayTests
     [Fact]
     public async Task Relays_MoveTheGuest()
     {
-        await using MovingPair pair = await MovingPair.StartAsync("moving:256", 2, modules: []);
+        await using MovingPair pair = await MovingPair.StartAsync("moving:256", 2);
         await pair.Source.WaitForLineAsync("moving: round", (int)Vmpl.Vmpl2);
         await pair.Target.WaitForLineAsync("waits for a guest", (int)Vmpl.Vmpl0);
         string release = pair.PathOf("release");

@@ -32,7 +32,8 @@ public sealed class TpmTests
     {
         byte[] data = [.. Enumerable.Range(0, 300).Select(i => (byte)(i * 7))];
         byte[] pcr = new byte[32];
-        await using MovingPair pair = await MovingPair.StartAsync("typed", vcpuCount, PackagedModules.Vtpm with { Permissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest, StoreQuota = 0 });
+        await using MovingPair pair = await MovingPair.StartAsync(
+            "typed", vcpuCount, modules: [PackagedModules.Vtpm with { Permissions = ModulePermissions.ReadGuest | ModulePermissions.WriteGuest, StoreQuota = 0 }]);
         var source = new TypedGuest(pair.Source);
         await source.TpmAsync(NvCommands.Startup[9..]);
         for (int i = 0; i < 3; i++)

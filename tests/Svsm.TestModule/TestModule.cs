@@ -189,6 +189,12 @@ public sealed class TestModule : SvsmModule
         return _kept.Length != 13;
     }
 
+    protected override bool TryArrive()
+    {
+        Note("arrive");
+        return _kept.Length != 14;
+    }
+
     private void Note(string step)
     {
         if (Steps.Count < MaxSteps)

@@ -101,9 +101,6 @@ public sealed class ModuleStore
 
     internal ModuleStore(ModulePeers peers) => _peers = peers;
 
-    /// <summary>What is asked for is of a guest that comes from another SVSM and is not here yet.</summary>
-    internal bool IsOfComingGuest { get; set; }
-
     /// <summary>Reads a record.</summary>
     /// <param name="name">Its name.</param>
     /// <param name="value">Its value; empty if there is none.</param>
@@ -269,7 +266,7 @@ public sealed class ModuleStore
         number = 0;
         answer = default;
         Span<byte> message = _message.AsSpan(0, StoreMessages.HeaderLength + length);
-        BinaryPrimitives.WriteUInt32LittleEndian(message, (uint)call | (IsOfComingGuest ? StoreMessages.OfComingGuest : 0));
+        BinaryPrimitives.WriteUInt32LittleEndian(message, (uint)call);
         BinaryPrimitives.WriteUInt32LittleEndian(message[4..], argument);
         PeerResult result = _peers.Ask(ModuleMessageKind.Store, message, out byte[] bytes);
         CryptographicOperations.ZeroMemory(message);

@@ -13,8 +13,6 @@
 //   3 Commit    flags: 1 begins, 2 ends      changes, a part  -                        -
 //   4 Describe  -                            -                -                        StoreDescription
 //
-// A call with bit 31 is of a guest that comes from another SVSM and is not here yet (SvsmModule.TryRestoreState); any other one is of the guest that is here.
-//
 // Changes are one behind the other: 00 u8 1 put, 2 delete | 01 zero | 02 u16 bytes of the name | 04 u32 bytes of the value | 08 name, value. They come in
 // parts of any size, for they may be longer than a message; the last part makes them all happen, or none of them. A part that begins forgets what was
 // collected before: so a module that failed in the middle leaves nothing behind.
@@ -36,9 +34,6 @@ internal enum StoreCall : uint
 internal static class StoreMessages
 {
     public const int HeaderLength = 8;
-
-    /// <summary>In a call: the guest comes, and is not here yet.</summary>
-    public const uint OfComingGuest = 0x8000_0000;
 
     /// <summary>The part of a commit begins one.</summary>
     public const uint Begins = 1;

@@ -33,14 +33,7 @@ public abstract class StoreServer
             return Answer(StoreStatus.BadRequest);
         }
 
-        uint number = BinaryPrimitives.ReadUInt32LittleEndian(contents);
-        StoreStatus prepared = Prepare((number & StoreMessages.OfComingGuest) != 0);
-        if (prepared != StoreStatus.Done)
-        {
-            return Answer(prepared);
-        }
-
-        var call = (StoreCall)(number & ~StoreMessages.OfComingGuest);
+        var call = (StoreCall)BinaryPrimitives.ReadUInt32LittleEndian(contents);
         uint argument = BinaryPrimitives.ReadUInt32LittleEndian(contents[4..]);
         ReadOnlyMemory<byte> rest = request.Contents[StoreMessages.HeaderLength..];
         return call switch
@@ -56,11 +49,6 @@ public abstract class StoreServer
     /// <summary>The answer where nothing can be done.</summary>
     /// <param name="status">Why.</param>
     public static byte[] Refuse(StoreStatus status) => Answer(status);
-
-    /// <summary>Comes before each request.</summary>
-    /// <param name="isOfComingGuest">The guest comes from another SVSM and is not here yet; otherwise it is here, whatever was said before.</param>
-    /// <returns><see cref="StoreStatus.Done"/>, or the answer.</returns>
-    protected virtual StoreStatus Prepare(bool isOfComingGuest) => StoreStatus.Done;
 
     /// <summary>Reads a record.</summary>
     /// <param name="request">Who asks.</param>

@@ -244,15 +244,17 @@ public sealed class ModuleProcess : IAsyncDisposable
         return (SvsmResultCode)answer.Result == SvsmResultCode.Success;
     }
 
-    /// <summary>Says that everything of the guest is at another SVSM.</summary>
+    /// <summary>Says that the guest is not here: it is at another SVSM, or about to come from there.</summary>
     /// <returns>False: the module cannot let it go.</returns>
     /// <exception cref="ModuleProcessException">The process ended, or what it sent is no answer.</exception>
     /// <exception cref="TimeoutException">It took too long.</exception>
-    public async Task<bool> LeaveAsync()
-    {
-        (ModuleMessage answer, _) = await SendAsync(new() { Kind = ModuleMessageKind.Leave }).ConfigureAwait(false);
-        return (SvsmResultCode)answer.Result == SvsmResultCode.Success;
-    }
+    public Task<bool> LeaveAsync() => IsDoneAsync(ModuleMessageKind.Leave);
+
+    /// <summary>Says that the guest is here, and runs next.</summary>
+    /// <returns>False: the module cannot go on with what it keeps elsewhere.</returns>
+    /// <exception cref="ModuleProcessException">The process ended, or what it sent is no answer.</exception>
+    /// <exception cref="TimeoutException">It took too long.</exception>
+    public Task<bool> ArriveAsync() => IsDoneAsync(ModuleMessageKind.Arrive);
 
     /// <summary>Sends bytes that need not be a request. For tests of the program.</summary>
     /// <param name="bytes">The bytes.</param>
@@ -294,6 +296,12 @@ public sealed class ModuleProcess : IAsyncDisposable
         _process.Dispose();
     }
 
+    private async Task<bool> IsDoneAsync(ModuleMessageKind kind)
+    {
+        (ModuleMessage answer, _) = await SendAsync(new() { Kind = kind }).ConfigureAwait(false);
+        return (SvsmResultCode)answer.Result == SvsmResultCode.Success;
+    }
+
     private async Task<(ModuleMessage Answer, byte[] Payload)> SendAsync(ModuleMessage request, ReadOnlyMemory<byte> contents = default)
     {
         request.Sequence = ++_sequence;
@@ -303,8 +311,9 @@ public sealed class ModuleProcess : IAsyncDisposable
         using var late = new CancellationTokenSource(_limit);
         try
         {
-            await SendRawAsync(bytes).ConfigureAwait(false);
-            await SendRawAsync(contents).ConfigureAwait(false);
+            // A process that reads nothing keeps a long message waiting, and a pipe's write does not end by its token.
+            await SendRawAsync(bytes).WaitAsync(late.Token).ConfigureAwait(false);
+            await SendRawAsync(contents).WaitAsync(late.Token).ConfigureAwait(false);
             await _answers.ReadExactlyAsync(bytes, late.Token).ConfigureAwait(false);
             ModuleMessage answer = MemoryMarshal.Read<ModuleMessage>(bytes);
             if (answer.Kind != request.Kind || answer.Sequence != request.Sequence || answer.PayloadSize > ModuleMessage.MaxPayload ||

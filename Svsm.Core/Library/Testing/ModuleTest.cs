@@ -159,9 +159,13 @@ public sealed class ModuleTest : IDisposable
         return (SvsmResultCode)answer.Result == SvsmResultCode.Success;
     }
 
-    /// <summary>Says that everything of the guest is at another SVSM.</summary>
+    /// <summary>Says that the guest is not here: it is at another SVSM, or about to come from there.</summary>
     /// <returns>False: the module cannot let it go.</returns>
     public bool Leave() => (SvsmResultCode)Send(new() { Kind = ModuleMessageKind.Leave }, default, out _).Result == SvsmResultCode.Success;
+
+    /// <summary>Says that the guest is here, and runs next.</summary>
+    /// <returns>False: the module cannot go on with what it keeps elsewhere.</returns>
+    public bool Arrive() => (SvsmResultCode)Send(new() { Kind = ModuleMessageKind.Arrive }, default, out _).Result == SvsmResultCode.Success;
 
     /// <summary>Sends a request as it is on the channel (Svsm.Wire.ModuleMessage), for tests of what no other method here sends.</summary>
     /// <param name="request">The request. It gets its number and the size of its contents here.</param>

@@ -144,6 +144,12 @@ internal static class MovedVariables
             }
         }
 
+        // More than a quota is what another version may have left, and what the engine makes itself is not the guest's; more than twice of it is neither.
+        if (table.NonVolatileSize > 2 * VariableLimits.NonVolatileQuota || table.VolatileSize > 2 * VariableLimits.VolatileQuota)
+        {
+            return false;
+        }
+
         table.SetState(state);
         service.Restore((flags & EndOfDxeFlag) != 0, (flags & RuntimeFlag) != 0);
         return rest.IsEmpty && service.SecureBoot.IsWhole;

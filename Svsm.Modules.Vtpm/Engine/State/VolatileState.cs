@@ -84,11 +84,27 @@ internal sealed partial class VolatileState
         return Array.TrueForAll(Objects, o => o.Handle.Type == HandleType.Transient && o.Handle.Index < TpmLimits.LoadedObjects && seen.Add(o.Handle.Index));
     }
 
+    /// <summary>Clears the objects, which a TPM has copies of. Everything else is the TPM's own.</summary>
     internal void Clean()
     {
         foreach (StoredObject stored in Objects)
         {
             CryptographicOperations.ZeroMemory(stored.Blob);
+        }
+    }
+
+    /// <summary>Clears all that is secret: no TPM has it.</summary>
+    internal void Discard()
+    {
+        Clean();
+        CryptographicOperations.ZeroMemory(Reset.NullProof);
+        CryptographicOperations.ZeroMemory(Reset.NullSeed);
+        CryptographicOperations.ZeroMemory(Reset.CommitNonce);
+        CryptographicOperations.ZeroMemory(Clear.PlatformAuth);
+        CryptographicOperations.ZeroMemory(Clear.PcrAuth);
+        foreach (Session session in Sessions)
+        {
+            session.Clear();
         }
     }
 }
