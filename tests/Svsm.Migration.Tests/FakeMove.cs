@@ -124,9 +124,6 @@ internal sealed class FakeMove : GuestMove
         Vcpus = (uint)Vcpus.Length,
         EncryptionBit = EncryptionBit,
         Features = Features,
-        Ranges = (uint)Ranges.Length,
-        Modules = (uint)Modules.Count,
-        State = State,
         TimeStampCounter = TimeStampCounter,
     };
 
