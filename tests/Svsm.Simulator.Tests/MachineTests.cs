@@ -35,7 +35,7 @@ public sealed class MachineTests
         Assert.Equal(ViolationKind.None, result.Violation);
         Assert.Equal(TestImage.Digest, Convert.ToHexStringLower(result.LaunchDigest.Span));
         Assert.Equal("SVSM\n", result.ConsoleText(0));
-        Assert.Equal("guest\n", result.ConsoleText(2));
+        Assert.Equal("guest", result.ConsoleText(2));
         Assert.Equal("[vmpl0] SVSM\n[vmpl2] guest\n", output.ToString());
         Assert.Equal(5ul, Assert.Single(result.Statistics).Ticks);
         Assert.False(Directory.Exists(qemu.WorkingFolder));
@@ -252,7 +252,7 @@ public sealed class MachineTests
         MachineResult result = await RunAsync(qemu.Options with { TimeProvider = time, Output = new ActingWriter(time.RunOut) });
 
         Assert.Equal(MachineStop.Timeout, result.Stop);
-        Assert.Equal("ready\nunfinished\n", result.ConsoleText(0));
+        Assert.Equal("ready\nunfinished", result.ConsoleText(0));
         await AssertGoneAsync(qemu);
     }
 
