@@ -23,8 +23,8 @@ public sealed class DirtyPagesTests
     [Fact]
     public unsafe void Pages_AreDirtyWhenTheyChange()
     {
-        DirtyPages.Add(new(Ram, RamPages));
         DirtyPages.Add(new(Rom, 16));
+        DirtyPages.Add(new(Ram, RamPages));
         Assert.Equal([new(Ram, RamPages), new(Rom, 16)], DirtyPages.Ranges.ToArray());
         Assert.True(DirtyPages.Contains(Ram) && DirtyPages.Contains(Rom + 15));
         Assert.False(DirtyPages.Contains(Ram + RamPages) || DirtyPages.Contains(Rom - 1));

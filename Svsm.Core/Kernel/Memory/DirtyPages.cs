@@ -40,7 +40,7 @@ internal static unsafe class DirtyPages
     // SAFETY (whole class): as many bits as the ranges have pages, for good.
     private static uint* s_bits;
 
-    /// <summary>The guest's memory.</summary>
+    /// <summary>The guest's memory, in ascending order.</summary>
     public static ReadOnlySpan<PageRange> Ranges => ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_rangeCount);
 
     /// <summary>Changes are noticed.</summary>
@@ -48,7 +48,17 @@ internal static unsafe class DirtyPages
 
     /// <summary>Adds to the guest's memory. While booting.</summary>
     /// <param name="range">Disjoint from what there is; with it at most as many ranges as a memory map and a configuration have.</param>
-    public static void Add(PageRange range) => s_ranges[s_rangeCount++] = range;
+    public static void Add(PageRange range)
+    {
+        // In ascending order: whoever goes through the memory, or waits for it at the target, goes from one page to the next.
+        int at = s_rangeCount++;
+        for (; at != 0 && s_ranges[at - 1].First > range.First; at--)
+        {
+            s_ranges[at] = s_ranges[at - 1];
+        }
+
+        s_ranges[at] = range;
+    }
 
     /// <summary>Whether a page is memory of the guest, whatever its state is.</summary>
     /// <param name="page">Number of the page. Untrusted.</param>
