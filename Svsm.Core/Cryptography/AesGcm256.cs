@@ -45,6 +45,7 @@ internal sealed class AesGcm256 : IDisposable
 
     // Keys of the rounds, and H, H^2, H^3, H^4. Pinned: the collector leaves no copy of them elsewhere.
     private readonly Vector128<byte>[] _keys = GC.AllocateUninitializedArray<Vector128<byte>>(Rounds + 1 + Wide, pinned: true);
+    private bool _isDisposed;
 
     /// <summary>Takes a key.</summary>
     /// <param name="key">The key: <see cref="KeyLength"/> bytes.</param>
@@ -79,9 +80,10 @@ internal sealed class AesGcm256 : IDisposable
     /// <param name="encrypted">Gets the encrypted text: as long.</param>
     /// <param name="tag">Gets the tag: <see cref="TagLength"/> bytes.</param>
     /// <exception cref="ArgumentException">A length is another one.</exception>
+    /// <exception cref="ObjectDisposedException">The key was cleared.</exception>
     public void Seal(ReadOnlySpan<byte> nonce, ReadOnlySpan<byte> associated, ReadOnlySpan<byte> text, Span<byte> encrypted, Span<byte> tag)
     {
-        CheckLengths(nonce, text, encrypted, tag);
+        Check(nonce, text, encrypted, tag);
         Cipher(nonce, text, encrypted);
         Tag(nonce, associated, encrypted).CopyTo(tag);
     }
@@ -94,9 +96,10 @@ internal sealed class AesGcm256 : IDisposable
     /// <param name="text">Gets the text: as long as the encrypted one. Unchanged if the result is false.</param>
     /// <returns>False: it is not authentic.</returns>
     /// <exception cref="ArgumentException">A length is another one.</exception>
+    /// <exception cref="ObjectDisposedException">The key was cleared.</exception>
     public bool TryOpen(ReadOnlySpan<byte> nonce, ReadOnlySpan<byte> associated, ReadOnlySpan<byte> encrypted, ReadOnlySpan<byte> tag, Span<byte> text)
     {
-        CheckLengths(nonce, encrypted, text, tag);
+        Check(nonce, encrypted, text, tag);
         Span<byte> due = stackalloc byte[TagLength];
         Tag(nonce, associated, encrypted).CopyTo(due);
         if (!CryptographicOperations.FixedTimeEquals(due, tag))
@@ -108,11 +111,16 @@ internal sealed class AesGcm256 : IDisposable
         return true;
     }
 
-    /// <summary>Clears the key.</summary>
-    public void Dispose() => CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_keys.AsSpan()));
-
-    private static void CheckLengths(ReadOnlySpan<byte> nonce, ReadOnlySpan<byte> from, ReadOnlySpan<byte> to, ReadOnlySpan<byte> tag)
+    /// <summary>Clears the key. Nothing is done with zeroes in its place.</summary>
+    public void Dispose()
     {
+        _isDisposed = true;
+        CryptographicOperations.ZeroMemory(MemoryMarshal.AsBytes(_keys.AsSpan()));
+    }
+
+    private void Check(ReadOnlySpan<byte> nonce, ReadOnlySpan<byte> from, ReadOnlySpan<byte> to, ReadOnlySpan<byte> tag)
+    {
+        ObjectDisposedException.ThrowIf(_isDisposed, this);
         if (nonce.Length != NonceLength || from.Length != to.Length || tag.Length != TagLength)
         {
             throw new ArgumentException(

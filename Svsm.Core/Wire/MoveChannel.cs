@@ -199,6 +199,11 @@ public struct MoveRequest
     /// <summary>Bytes of it.</summary>
     public const int Length = 32;
 
+    /// <summary>Whether a message is one that the module that moves the guest sends to another one.</summary>
+    /// <param name="kind">Its kind.</param>
+    public static bool Precedes(ModuleMessageKind kind) =>
+        kind is ModuleMessageKind.Save or ModuleMessageKind.Restore or ModuleMessageKind.Leave or ModuleMessageKind.Arrive;
+
     /// <summary><see cref="ModuleMessage.Call"/>.</summary>
     public uint Call;
 

@@ -102,9 +102,9 @@ public sealed class AesGcm256Tests
         Assert.Throws<ArgumentException>(() => cipher.TryOpen(new byte[12], [], new byte[4], new byte[12], new byte[4]));
     }
 
-    // Without its key it is that of a key of zeroes in no round: nothing that it has encrypted opens.
+    // A key that was cleared is one of zeroes: whoever goes on with it would encrypt for everybody.
     [Fact]
-    public void Dispose_ClearsTheKey()
+    public void Dispose_NothingIsDoneWithoutTheKey()
     {
         byte[] key = RandomNumberGenerator.GetBytes(32);
         (byte[] encrypted, byte[] tag) = Seal(key, new byte[12], [], [1, 2, 3]);
@@ -112,7 +112,8 @@ public sealed class AesGcm256Tests
         byte[] opened = new byte[3];
         Assert.True(cipher.TryOpen(new byte[12], [], encrypted, tag, opened));
         cipher.Dispose();
-        Assert.False(cipher.TryOpen(new byte[12], [], encrypted, tag, opened));
+        Assert.Throws<ObjectDisposedException>(() => cipher.TryOpen(new byte[12], [], encrypted, tag, opened));
+        Assert.Throws<ObjectDisposedException>(() => cipher.Seal(new byte[12], [], opened, encrypted, tag));
     }
 
     private static (byte[] Encrypted, byte[] Tag) Seal(byte[] key, byte[] nonce, byte[] associated, byte[] text)

@@ -204,7 +204,7 @@ internal static unsafe class InternalCalls
             SvsmResultCode.Success => InternalState.Ready,
             SvsmResultCode.InvalidRequest => InternalState.Failed,
             _ => kind == ModuleMessageKind.Manifest ? InternalState.NotFound
-                : kind is ModuleMessageKind.Save or ModuleMessageKind.Restore or ModuleMessageKind.Leave or ModuleMessageKind.Arrive ? InternalState.Ready
+                : MoveRequest.Precedes(kind) ? InternalState.Ready
                 : InternalState.Failed,
         };
     }
@@ -281,7 +281,7 @@ internal static unsafe class InternalCalls
             Rcx = (ulong)ModuleTable.Modules[asking].Entry.Protocol,
             Rdx = ModuleTable.Modules[asking].Entry.StoreQuota,
         };
-        if (call.Kind is ModuleMessageKind.Save or ModuleMessageKind.Restore or ModuleMessageKind.Leave or ModuleMessageKind.Arrive)
+        if (MoveRequest.Precedes(call.Kind))
         {
             message.Call = call.Move.Call;
             message.Rcx = call.Move.Rcx;

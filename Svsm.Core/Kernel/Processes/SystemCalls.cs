@@ -528,7 +528,7 @@ internal static unsafe class SystemCalls
         where TPlatform : IProcessPlatform
     {
         ModuleMessageKind kind = (ModuleMessageKind)(byte)(where >> MoveOffset.KindShift);
-        if (kind is not (ModuleMessageKind.Save or ModuleMessageKind.Restore or ModuleMessageKind.Leave or ModuleMessageKind.Arrive) || length < MoveRequest.Length ||
+        if (!MoveRequest.Precedes(kind) || length < MoveRequest.Length ||
             length > MoveRequest.Length + ModuleMessage.MaxPayload || where >> MoveOffset.KindShift > byte.MaxValue)
         {
             return Errno.Invalid;
