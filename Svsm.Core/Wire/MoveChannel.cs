@@ -6,7 +6,8 @@
 //
 // An offset has what is meant in bits 62:56 (MoveArea), and where in the others. Copies of at most a page, but for Pages: any number of whole pages.
 //
-//   while the guest runs      Control Track, then again and again: Dirty (which pages were written), Take (no longer writable for the guest), Pages (read)
+//   while the guest runs      Control Track, then again and again: Dirty (which pages were written), Take (no longer writable for the guest), Pages (read);
+//                             Control Pace if it writes faster than that
 //   to stop it                Control Stop, again while it is EAGAIN; then Dirty, Take and Pages for what is left, States, Vcpus, ModuleRequest
 //   to go on here             ModuleRequest (Arrive) if modules were told to leave; Control Run
 //   to give it up for good    Control GiveUp
@@ -87,7 +88,7 @@ public enum MoveControl : uint
     /// <summary>No vCPU of the guest runs from here on. EAGAIN: one runs still, or a module works for it: to be asked again. EINVAL: it is held, or was given up.</summary>
     Stop = 2,
 
-    /// <summary>The guest runs. EINVAL: it was given up.</summary>
+    /// <summary>The guest runs, and writes what it wants. EINVAL: it was given up.</summary>
     Run = 3,
 
     /// <summary>The guest never runs here again, and the other modules end. EINVAL: it is not stopped; EAGAIN: a module works still.</summary>
@@ -98,6 +99,11 @@ public enum MoveControl : uint
 
     /// <summary>No guest comes: the VM ends. EINVAL: the guest is not held.</summary>
     End = 6,
+
+    /// <summary>
+    /// From here on the guest gets back the right to write for one page where two were taken: a vCPU that wants to write another one tries again until then.
+    /// </summary>
+    Pace = 7,
 }
 
 /// <summary>Whether the guest runs.</summary>

@@ -4,8 +4,8 @@
 // The module that moves the guest: between the kernel (GuestMove), the other SVSM (MigrationSource, MigrationTarget) and the relay (MigrationChannel). The kernel
 // has it work when the channel has something, and as long as there is something to do, for a while each time: the guest runs in between.
 //
-// A VM whose host has the channel of a target waits for a guest; one that has the channel of a source has its own, and may be asked to move it. Without either,
-// or without a policy in the image, nothing is ever moved.
+// A VM whose host has the channel of a target waits for a guest; one that has the channel of a source has its own, and may be asked to move it, as one may whose guest
+// has come. Without either, or without a policy in the image, nothing is ever moved.
 //
 // Frames of kind 3 are between this module and its relay (docs/migration-protocol.md). They are the host's, so what they can do the host could: begin, cancel, and
 // decide when the guest is stopped.
@@ -204,8 +204,11 @@ public sealed class MigrationModule : SvsmModule
 
         switch (frame.Contents)
         {
-            case [BeginWish, var role] when role == (byte)(_isTarget ? MigrationRole.Target : MigrationRole.Source):
-                Begin();
+            case [BeginWish, (byte)MigrationRole.Source] when !_isTarget || _end is { State: MigrationState.Ended }:
+                BeginAsSource();
+                break;
+            case [BeginWish, (byte)MigrationRole.Target] when _isTarget:
+                RepeatHandOver();
                 break;
             case [CancelWish]:
                 _end?.TryCancel();
@@ -221,21 +224,28 @@ public sealed class MigrationModule : SvsmModule
         _noticed = default;
     }
 
-    private void Begin()
+    // What the other one may not have heard, if there is such a thing.
+    private bool RepeatHandOver()
     {
-        if (_end is { IsHandedOver: true })
+        bool isHandedOver = _end is { IsHandedOver: true };
+        if (isHandedOver)
         {
-            _end.Repeat();
+            _end!.Repeat();
+        }
+
+        return isHandedOver;
+    }
+
+    private void BeginAsSource()
+    {
+        if (!_isTarget && RepeatHandOver())
+        {
             return;
         }
 
-        if (_isTarget)
-        {
-            return;
-        }
-
-        // A relay that begins anew has lost the other one.
+        // A relay that begins anew has lost the other one; a guest that has come runs here.
         _end?.Dispose();
+        (_isTarget, _target) = (false, null);
         Log.Information("the guest is to be moved");
         var source = new MigrationSource(new SourceGuest(Move, Log), new AttestingPeer(Peers), _policy!, TimeProvider.System, _patience);
         (_end, _logged) = (source, MigrationState.Idle);
@@ -262,6 +272,7 @@ public sealed class MigrationModule : SvsmModule
         BinaryPrimitives.WriteUInt64LittleEndian(contents.AsSpan(0x04), pages);
         BinaryPrimitives.WriteUInt64LittleEndian(contents.AsSpan(0x0C), isSource ? ((MigrationSource)end).PagesLeft : 0);
         BinaryPrimitives.WriteUInt32LittleEndian(contents.AsSpan(0x14), isSource ? ((MigrationSource)end).Rounds : 0);
+        BinaryPrimitives.WriteUInt64LittleEndian(contents.AsSpan(0x18), isSource ? ((MigrationSource)end).PagesOfRest : 0);
         _channel.Put(new MigrationFrame(FrameKind.Local, contents));
         _noticed = (end.State, pages, now);
     }

@@ -4,7 +4,7 @@
 // The guest of a source: which of its pages go, and when; and what goes when it is stopped. Which pages were written the kernel tells (Wire/MoveChannel.cs).
 //
 //   a round     the pages that are dirty when it begins. Some are taken at a time, that is, no longer writable for the guest; then copied
-//   hot pages   dirty in three rounds one after the other: they are left for the rest
+//   hot pages   dirty in three rounds one after the other: they are left for the rest, unless the guest is paced, which makes them fewer
 //   the rest    all that is dirty when the guest is stopped; then states of pages, of modules, vCPUs
 //
 // A page that is not private cannot be copied, and has no contents that are the guest's: what it is the page states tell.
@@ -51,6 +51,7 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
     private int _readEnd;
     private ulong _next;
     private uint _rounds;
+    private bool _isPaced;
     private bool _isStopped;
     private IEnumerator<(RecordType Type, byte[] Text)>? _parts;
 
@@ -74,7 +75,7 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
 
         _offer = new GuestOffer { Information = move.ReadInformation(), Ranges = move.ReadRanges(), Modules = modules };
         _dirty = [new(_offer.Ranges), new(_offer.Ranges), new(_offer.Ranges)];
-        _rounds = 0;
+        (_rounds, _isPaced) = (0, false);
         PagesLeft = _offer.Pages;
         offer = _offer.ToText();
         return MigrationReason.None;
@@ -121,6 +122,13 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
     }
 
     /// <inheritdoc/>
+    public void Pace()
+    {
+        _isPaced = true;
+        move.Control(MoveControl.Pace);
+    }
+
+    /// <inheritdoc/>
     public bool TryStop()
     {
         for (int i = 0; i < StopMilliseconds; i++)
@@ -156,10 +164,15 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
     {
         if (_isStopped)
         {
-            _isStopped = false;
             _states.Arrive();
+        }
+
+        if (_isStopped || _isPaced)
+        {
             move.Control(MoveControl.Run);
         }
+
+        (_isStopped, _isPaced) = (false, false);
 
         CryptographicOperations.ZeroMemory(_pages);
         _parts = null;
@@ -191,7 +204,7 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
     }
 
     // Before the first round all pages are dirty, whether they were written or not.
-    private bool IsHot(ulong page) => !_isStopped && _rounds > HotRounds && _dirty[1].Contains(page) && _dirty[2].Contains(page);
+    private bool IsHot(ulong page) => !_isStopped && !_isPaced && _rounds > HotRounds && _dirty[1].Contains(page) && _dirty[2].Contains(page);
 
     private bool TakeSome()
     {

@@ -45,6 +45,9 @@ public interface ISourceGuest
     /// <returns>What it is.</returns>
     PageKind NextPage(Span<byte> page, out ulong address);
 
+    /// <summary>From here on the guest writes no more pages than half of those that are taken, until it goes on by <see cref="Resume"/>.</summary>
+    void Pace();
+
     /// <summary>Stops the guest: no vCPU runs, nothing changes any more.</summary>
     /// <returns>False: it does not stop, and goes on.</returns>
     bool TryStop();
@@ -71,7 +74,9 @@ public interface ISourceGuest
 /// <summary>The source of a migration.</summary>
 public sealed class MigrationSource : MigrationEnd
 {
-    // A round that leaves no less than this part of the one before is not worth another one.
+    // The guest is stopped when a 50th of its pages is left. A round that leaves more than half of what the one before has left will not come there: the guest is
+    // paced then, and each round halves what is left. Where what the SVSM writes for the guest is more than that, there is an end all the same.
+    private const int EnoughOf = 50;
     private const int MaxRounds = 30;
     private const int RunLength = sizeof(ulong) * 2;
     private const int MaxRuns = MigrationFormat.MaxText / RunLength;
@@ -81,7 +86,10 @@ public sealed class MigrationSource : MigrationEnd
     private readonly List<(ulong Address, ulong Pages)> _zeroes = [];
     private ulong _dealtWith;
     private ulong _pages;
+    private ulong? _pagesBeforeRest;
     private ulong _enough;
+    private ulong _leftBefore;
+    private bool _isPaced;
     private bool _isStopWanted;
     private byte[] _digest = [];
 
@@ -103,6 +111,9 @@ public sealed class MigrationSource : MigrationEnd
 
     /// <summary>Pages that were sent, and those that were named as zeroes.</summary>
     public ulong PagesSent => _pages;
+
+    /// <summary>Of them, those while the guest is stopped.</summary>
+    public ulong PagesOfRest => _pagesBeforeRest is ulong before ? _pages - before : 0;
 
     /// <summary>Pages that are left.</summary>
     public ulong PagesLeft => _guest.PagesLeft;
@@ -162,7 +173,8 @@ public sealed class MigrationSource : MigrationEnd
         {
             case (RecordType.Accept, MigrationState.Offer) when record.Text.IsEmpty:
                 State = MigrationState.Copying;
-                _enough = Math.Max(1, _guest.PagesLeft / 50);
+                _leftBefore = _guest.PagesLeft;
+                _enough = Math.Max(1, _leftBefore / EnoughOf);
                 BeginRound();
                 break;
             case (RecordType.Progress, MigrationState.Copying or MigrationState.Rest) when record.Text.Length == sizeof(ulong):
@@ -222,8 +234,16 @@ public sealed class MigrationSource : MigrationEnd
 
     private bool EndRound()
     {
-        if (_guest.PagesLeft > _enough && Rounds < MaxRounds && !_isStopWanted)
+        ulong left = _guest.PagesLeft;
+        if (left > _enough && Rounds < MaxRounds && !_isStopWanted)
         {
+            if (left > _leftBefore / 2 && !_isPaced)
+            {
+                _isPaced = true;
+                _guest.Pace();
+            }
+
+            _leftBefore = left;
             BeginRound();
             return true;
         }
@@ -235,6 +255,7 @@ public sealed class MigrationSource : MigrationEnd
         }
 
         State = MigrationState.Rest;
+        _pagesBeforeRest = _pages;
         BeginRound();
         return true;
     }

@@ -12,7 +12,8 @@ namespace Svsm.Migration.Relay;
 /// <param name="Pages">Pages sent or taken.</param>
 /// <param name="PagesLeft">Pages left.</param>
 /// <param name="Round">The round.</param>
-internal sealed record Notice(MigrationState State, MigrationReason Reason, ulong Pages, ulong PagesLeft, uint Round)
+/// <param name="PagesOfRest">Of the pages, those while the guest is stopped.</param>
+internal sealed record Notice(MigrationState State, MigrationReason Reason, ulong Pages, ulong PagesLeft, uint Round, ulong PagesOfRest = 0)
 {
     /// <summary>Nothing was said yet.</summary>
     public static readonly Notice None = new(MigrationState.Idle, MigrationReason.None, 0, 0, 0);
@@ -35,7 +36,8 @@ internal sealed record Notice(MigrationState State, MigrationReason Reason, ulon
             (MigrationReason)bytes[2],
             BinaryPrimitives.ReadUInt64LittleEndian(bytes[0x04..]),
             BinaryPrimitives.ReadUInt64LittleEndian(bytes[0x0C..]),
-            BinaryPrimitives.ReadUInt32LittleEndian(bytes[0x14..]));
+            BinaryPrimitives.ReadUInt32LittleEndian(bytes[0x14..]),
+            BinaryPrimitives.ReadUInt64LittleEndian(bytes[0x18..]));
         return true;
     }
 }

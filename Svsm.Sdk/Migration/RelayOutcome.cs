@@ -30,6 +30,9 @@ public sealed record RelayOutcome
     /// <summary>Pages that were sent.</summary>
     public required ulong Pages { get; init; }
 
+    /// <summary>Of the pages, those while the guest was stopped.</summary>
+    public required ulong PagesOfRest { get; init; }
+
     /// <summary>Rounds over the guest's memory.</summary>
     public required uint Rounds { get; init; }
 

@@ -534,6 +534,7 @@ internal abstract class RelayRun : IDisposable
             PeerWords = ending == RelayEnding.Running ? "" : PeerWords,
             Pages = source.Pages,
             Rounds = source.Round,
+            PagesOfRest = source.PagesOfRest,
             BytesSent = Session.BytesSent,
             BytesReceived = Session.BytesReceived,
             Elapsed = Time.GetElapsedTime(_start),

@@ -65,6 +65,13 @@ public static class Machine
             throw SvsmDiagnostics.RunOptionInvalid.Error(string.Create(CultureInfo.InvariantCulture, $"report version {options.ReportVersion}"), "2, 3 or 5");
         }
 
+        if (options.HostData.Length != MachineOptions.HostDataLength)
+        {
+            throw SvsmDiagnostics.RunOptionInvalid.Error(
+                string.Create(CultureInfo.InvariantCulture, $"host data of {options.HostData.Length} bytes"),
+                string.Create(CultureInfo.InvariantCulture, $"{MachineOptions.HostDataLength} bytes: {2 * MachineOptions.HostDataLength} hexadecimal digits"));
+        }
+
         if (options.ExpectedDigest is { Length: not SecurityProcessor.DigestLength })
         {
             throw new ArgumentException($"A launch digest has {SecurityProcessor.DigestLength} bytes; {options.ExpectedDigest.Value.Length} were given.", nameof(options));

@@ -33,6 +33,9 @@ public sealed record MachineOptions
     /// <summary>Most vCPUs.</summary>
     public const int MaxVcpuCount = (int)LaunchHeader.MaxVcpuCount;
 
+    /// <summary>Bytes of <see cref="HostData"/>.</summary>
+    public const int HostDataLength = 32;
+
     /// <summary>Least guest RAM in MiB: a QEMU-flavoured image ends at 144 MiB.</summary>
     public const int MinMemoryMiB = 160;
 
@@ -110,6 +113,9 @@ public sealed record MachineOptions
 
     /// <summary>Version of attestation reports: 2, 3 or 5.</summary>
     public int ReportVersion { get; init; } = AttestationReport.DefaultVersion;
+
+    /// <summary>HOST_DATA of the launch: <see cref="HostDataLength"/> bytes, which reports have, by which an owner tells VMs apart. By default all zero.</summary>
+    public ReadOnlyMemory<byte> HostData { get; init; } = new byte[HostDataLength];
 
     /// <summary>Disks of the guest, virtio devices of PCI from slot 2 on; with <see cref="Network"/> at most <see cref="MaxDeviceCount"/> devices.</summary>
     public IReadOnlyList<MachineDisk> Disks { get; init; } = [];

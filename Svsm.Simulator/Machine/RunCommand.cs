@@ -82,6 +82,9 @@ public sealed record RunCommand
     /// <summary>The expected launch digest as the user gave it: digits or a file (<see cref="LaunchDigestFile"/>); null = what <see cref="Machine"/> says.</summary>
     public string? Digest { get; init; }
 
+    /// <summary>HOST_DATA of the launch in hexadecimal digits; null = what <see cref="Machine"/> says.</summary>
+    public string? HostData { get; init; }
+
     /// <summary>The run succeeds (status 0) if and only if it ends with this violation.</summary>
     public ViolationKind ExpectedViolation { get; init; }
 
@@ -114,6 +117,7 @@ public sealed record RunCommand
                     SvsmDisks = [.. Machine.SvsmDisks, .. SvsmDisks.Select(MachineDisk.Parse).Select(disk => new SvsmDisk(disk.Path) { ReadOnly = disk.ReadOnly })],
                     Migration = ParseMigration() ?? Machine.Migration,
                     Network = Network is string network ? MachineNetwork.Parse(network) : Machine.Network,
+                    HostData = HostData is string data ? ParseHostData(data) : Machine.HostData,
                     Attacks = [.. Machine.Attacks, .. Attacks.Select(Attack.Parse)],
                     ExpectedDigest = Digest is string digest ? LaunchDigestFile.Read(digest) : Machine.ExpectedDigest,
                 },
@@ -155,6 +159,18 @@ public sealed record RunCommand
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
             return RunExitStatus.Interrupted;
+        }
+    }
+
+    private static byte[] ParseHostData(string digits)
+    {
+        try
+        {
+            return Convert.FromHexString(digits);
+        }
+        catch (FormatException)
+        {
+            throw SvsmDiagnostics.RunOptionInvalid.Error($"host data '{digits}'", "hexadecimal digits");
         }
     }
 

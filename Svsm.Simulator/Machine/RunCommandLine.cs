@@ -38,6 +38,7 @@ public static class RunCommandLine
         var turns = new Option<ulong?>("--turns") { Description = "draw from this number when a vCPU's turn ends and whose is next", HelpName = "SEED" };
         var threads = new Option<bool>("--threads") { Description = "run the vCPUs at the same time instead of in turns; nothing repeats" };
         var singleVmpl = new Option<bool>("--single-vmpl") { Description = "the host offers VMPL0 only, as a stock Linux host does" };
+        var hostData = new Option<string?>("--host-data") { Description = "HOST_DATA of the launch, which reports have: 64 hexadecimal digits", HelpName = "HEX" };
         var type = new Option<string[]>("--type") { Description = "type this line at the guest's serial port before it starts; can be given several times", HelpName = "TEXT", DefaultValueFactory = _ => [] };
         var expectViolation = new Option<ViolationKind>("--expect-violation") { Description = "succeed if and only if the run ends with this violation", HelpName = "KIND" };
         var disk = new Option<string[]>("--disk") { Description = "a disk of the guest; can be given several times", HelpName = "FILE[,readonly]", DefaultValueFactory = _ => [] };
@@ -51,7 +52,7 @@ public static class RunCommandLine
         trace.AcceptOnlyFromAmong([.. s_traces.Keys]);
         var gdb = new Option<int?>("--gdb") { Description = "serve gdb at this TCP port, and wait for it", HelpName = "PORT" };
         var json = new Option<bool>("--json") { Description = "print the outcome as one JSON object; console lines go to the error output" };
-        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, kernel, initrd, append, digest, vcpus, memory, timeout, icount, turns, threads, singleVmpl, disk, net, svsmDisk, svsmChannel, source, target, type, expectViolation, attack, trace, gdb, json };
+        var command = new Command("run", "Boots an image on the simulated SEV-SNP machine.") { image, kernel, initrd, append, digest, vcpus, memory, timeout, icount, turns, threads, singleVmpl, hostData, disk, net, svsmDisk, svsmChannel, source, target, type, expectViolation, attack, trace, gdb, json };
         command.SetAction((parsed, cancellationToken) => new RunCommand
         {
             Machine = new MachineOptions
@@ -72,6 +73,7 @@ public static class RunCommandLine
                 Typed = string.Concat(parsed.GetValue(type)!.Select(line => line + "\n")),
                 Trace = parsed.GetValue(trace)!.Aggregate(TraceKinds.None, (all, name) => all | s_traces[name]),
             },
+            HostData = parsed.GetValue(hostData),
             Disks = parsed.GetValue(disk)!,
             Network = parsed.GetValue(net),
             SvsmDisks = parsed.GetValue(svsmDisk)!,

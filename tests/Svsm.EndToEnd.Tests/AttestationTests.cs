@@ -54,10 +54,11 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
     public async Task Reports_OfAllVcpus_Verify(int vcpuCount, int version)
     {
         using ImageUnderTest image = Build("attest:3");
-        MachineResult result = await RunAsync(image, options => options with { VcpuCount = vcpuCount, CountInstructions = true, ReportVersion = version });
+        byte[] data = RandomNumberGenerator.GetBytes(MachineOptions.HostDataLength);
+        MachineResult result = await RunAsync(image, options => options with { VcpuCount = vcpuCount, CountInstructions = true, ReportVersion = version, HostData = data });
 
         AssertPassed(result);
-        AssertVerifies(image, result, vcpuCount, version);
+        AssertVerifies(image, result, vcpuCount, version, data);
     }
 
     [Fact]
@@ -185,7 +186,7 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
 
     private Task<MachineResult> RunAsync(ImageUnderTest image, Func<MachineOptions, MachineOptions> how) => ImageUnderTest.RunAsync(how(image.Options() with { ChipFolder = chip.Path, Timeout = TimeSpan.FromMinutes(15) }));
 
-    private void AssertVerifies(ImageUnderTest image, MachineResult result, int vcpuCount, int version = 2)
+    private void AssertVerifies(ImageUnderTest image, MachineResult result, int vcpuCount, int version = 2, byte[]? hostData = null)
     {
         var reference = ReferenceValues.Parse(image.Written.Files.ReferenceValuesJson, "reference values");
         Dictionary<string, byte[]> answers = result.ConsoleText((int)Vmpl.Vmpl2).Split('\n').Select(line => Answer().Match(line)).Where(match => match.Success)
@@ -202,6 +203,7 @@ public sealed partial class AttestationTests(ChipFolder chip) : IClassFixture<Ch
                 Certificates = CertificateFile.Read(answers[$"{cpu} certificates"], "certificates"),
                 Binding = (answers[$"{cpu} nonce"], manifest),
             };
+            Assert.Equal(hostData ?? new byte[MachineOptions.HostDataLength], evidence.Report.HostData.ToArray());
             ImmutableArray<AttestationCheck> checks = AttestationVerifier.Verify(evidence, chip.Root, reference, DateTimeOffset.UtcNow);
             Assert.All(checks, check => Assert.True(check.Outcome == AttestationOutcome.Pass, check.ToString()));
 

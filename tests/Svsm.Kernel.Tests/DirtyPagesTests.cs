@@ -116,5 +116,30 @@ public sealed class DirtyPagesTests
         DirtyPages.Take(table, ref platform, Ram + 9, Vmpl.Vmpl2);
         DirtyPages.MarkAll();
         Assert.True(DirtyPages.IsDirty(Ram + 9));
+        CheckPacing(table, platform);
     }
+
+    // One page for two that are taken, and no more; of those alone that the guest has lost something by.
+    private static void CheckPacing(in PageStateTable table, SimulatedPlatform platform)
+    {
+        DirtyPages.Pace(true);
+        foreach (ulong page in (ulong[])[Ram + 10, Ram + 11, Ram + 12])
+        {
+            Assert.False(TryGiveBack(table, platform, Ram + 10));
+            DirtyPages.Take(table, ref platform, page, Vmpl.Vmpl2);
+            DirtyPages.Take(table, ref platform, Ram + 7, Vmpl.Vmpl2);
+            Assert.Equal(page == Ram + 11, TryGiveBack(table, platform, page));
+        }
+
+        DirtyPages.Take(table, ref platform, Ram + 10, Vmpl.Vmpl2);
+        DirtyPages.Take(table, ref platform, Ram + 11, Vmpl.Vmpl2);
+        DirtyPages.Pace(true);
+        Assert.False(TryGiveBack(table, platform, Ram + 10));
+        Assert.Equal((DirtyPages.Taken, false), (platform[(Ram + 10) << 12].Permissions[2], DirtyPages.IsDirty(Ram + 10)));
+        DirtyPages.Pace(false);
+        Assert.True(TryGiveBack(table, platform, Ram + 10) && TryGiveBack(table, platform, Ram + 11));
+    }
+
+    private static bool TryGiveBack(in PageStateTable table, SimulatedPlatform platform, ulong page) =>
+        DirtyPages.TryGiveBack(table, ref platform, new PhysicalAddress(page << 12), Vmpl.Vmpl2);
 }

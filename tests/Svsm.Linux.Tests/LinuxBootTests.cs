@@ -100,6 +100,21 @@ public sealed partial class LinuxBootTests(LinuxGuest guest) : IClassFixture<Lin
         Assert.Contains("Kernel panic", result.ConsoleText(0), StringComparison.Ordinal);
     }
 
+    // A process takes all memory that there is: the kernel ends it and goes on; told to panic instead, it restarts the machine.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    [Trait("Run", "all")]
+    public async Task Boot_GuestThatExhaustsMemory_EndsWithAReport(bool panics)
+    {
+        MachineOptions options = await PrepareAsync($"echo {(panics ? 2 : 0)} > /proc/sys/vm/panic_on_oom; tail /dev/zero; echo \"ended by signal $(($? - 128))\"", 1);
+        MachineResult result = await Machine.RunAsync(options with { MemoryMiB = 256 }, TestContext.Current.CancellationToken);
+
+        Assert.True(result.Stop == (panics ? MachineStop.Reset : MachineStop.GuestExit), $"{result}\n{result.ConsoleText(0)}");
+        Assert.Equal(panics ? 1 : 0, result.Reports.Length);
+        Assert.Contains(panics ? "Kernel panic - not syncing: Out of memory" : "ended by signal 9", result.ConsoleText(0), StringComparison.Ordinal);
+    }
+
     // Messages that the host tears and repeats, each with a key of its own: the driver gives a key up when a message under it failed.
     [Fact]
     public async Task GuestMessages_TornAndRepeated_AreRefusedByGuestAndFirmware()

@@ -307,6 +307,8 @@ internal sealed class FakeMove : GuestMove
                 }
 
                 return MoveControlResult.Done;
+            case MoveControl.Pace:
+                return MoveControlResult.Done;
             case MoveControl.Stop when State is MoveState.Running or MoveState.Stopped:
                 State = MoveState.Stopped;
                 return MoveControlResult.Done;

@@ -124,6 +124,29 @@ public sealed class GuestTests : IDisposable
     }
 
     [Fact]
+    public void Pace_NoPageIsHotAnyMore_UntilTheGuestGoesOn()
+    {
+        Assert.Equal(MigrationReason.None, Prepare());
+        for (int round = 1; round <= 5; round++)
+        {
+            _there.Taken.Clear();
+            Round();
+            Assert.Equal(round != 4, _there.Taken.Contains(First));
+            _there.Write(First, (byte)round);
+            if (round == 4)
+            {
+                _source.Pace();
+            }
+        }
+
+        _source.Resume();
+        _source.Resume();
+
+        Assert.Equal(["Track", "Pace", "Run"], _there.Steps);
+        Assert.Equal(MoveState.Running, _there.State);
+    }
+
+    [Fact]
     public void Describe_ModuleThatWasRetired_IsNotOffered()
     {
         _there.Modules[0].Runs = false;

@@ -39,6 +39,36 @@ public sealed class MigrationTests(LaunchFixture fixture)
         Assert.DoesNotContain(migration.FromSource, frame => frame.Contents.AsSpan().IndexOf(page.AsSpan(0, 16)) >= 0);
     }
 
+    // A page for each that is sent, or more: without pacing no round would leave less.
+    [Theory]
+    [InlineData(0, false)]
+    [InlineData(1, true)]
+    [InlineData(4, true)]
+    [InlineData(20, true)]
+    public void Migration_GuestThatWritesALot_IsPaced_AndStopsForTheLastFew(int writes, bool isPaced)
+    {
+        const int Pages = 500;
+        using var migration = new TestMigration(fixture, new SourceModel(Pages)) { Writes = writes, SkipsProof = true };
+
+        migration.RunToTheEnd();
+
+        Assert.Equal(isPaced, migration.Guest.PacedInRound != 0);
+        Assert.InRange(migration.Source.PagesOfRest, isPaced ? 1ul : 0, (ulong)(Pages / 50) + 1);
+        Assert.InRange(migration.Source.Rounds, 2u, 12u);
+    }
+
+    [Fact]
+    public void Migration_PacedAndAborted_LetsTheGuestWriteAgain()
+    {
+        using var migration = new TestMigration(fixture, new SourceModel(200)) { Writes = 20, SkipsProof = true };
+        migration.Begin().Run(() => migration.Guest.PacedInRound != 0);
+
+        Assert.True(migration.Source.TryCancel());
+
+        Assert.Equal((0, 1), (migration.Guest.PacedInRound, migration.Guest.Resumes));
+        Assert.Equal(0ul, migration.Source.PagesOfRest);
+    }
+
     [Fact]
     public void Migration_Events_AreInTheOrderOfTheHandOver()
     {
@@ -151,9 +181,9 @@ public sealed class MigrationTests(LaunchFixture fixture)
     }
 
     [Fact]
-    public void Rounds_GuestThatWritesAllTheTime_HaveAnEnd()
+    public void Rounds_PagesThatTheSvsmWritesAllTheTime_HaveAnEnd()
     {
-        using TestMigration migration = new TestMigration(fixture, new SourceModel(20)) { SkipsProof = true, Writes = 40 }.RunToTheEnd();
+        using TestMigration migration = new TestMigration(fixture, new SourceModel(20) { IgnoresPacing = true }) { SkipsProof = true, Writes = 40 }.RunToTheEnd();
         Assert.InRange(migration.Source.Rounds, 10u, 40u);
     }
 

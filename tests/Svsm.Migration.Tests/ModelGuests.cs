@@ -54,6 +54,8 @@ internal sealed class SourceModel : ISourceGuest
     private readonly SortedSet<int> _left = [];
     private readonly Queue<int> _round = new();
     private readonly Queue<(RecordType Type, byte[] Text)> _parts = new();
+    private int _credit;
+    private int _rounds;
 
     public SourceModel(int pages, int seed = 1, int vcpus = 2)
     {
@@ -112,6 +114,12 @@ internal sealed class SourceModel : ISourceGuest
 
     public int Leaves { get; private set; }
 
+    /// <summary>The guest is paced since this round; 0: it is not.</summary>
+    public int PacedInRound { get; private set; }
+
+    /// <summary>What is written is written by the SVSM.</summary>
+    public bool IgnoresPacing { get; set; }
+
     public bool SendsNoVcpus { get; set; }
 
     public Action? OnGiveUp { get; set; }
@@ -129,6 +137,13 @@ internal sealed class SourceModel : ISourceGuest
         for (int i = 0; i < pages; i++)
         {
             int page = _random.Next(Model.Pages.Length);
+            bool isGivenBack = !_left.Contains(page);
+            if (PacedInRound != 0 && !IgnoresPacing && isGivenBack && _credit < 2)
+            {
+                continue;
+            }
+
+            _credit -= isGivenBack ? 2 : 0;
             if (_random.Next(4) == 0)
             {
                 Model.Pages[page].AsSpan().Clear();
@@ -166,8 +181,19 @@ internal sealed class SourceModel : ISourceGuest
         return DescribeResult;
     }
 
+    public void Pace()
+    {
+        if (PacedInRound != 0)
+        {
+            throw new InvalidOperationException("the guest is paced already");
+        }
+
+        (PacedInRound, _credit) = (_rounds, 0);
+    }
+
     public void BeginRound()
     {
+        _rounds++;
         _round.Clear();
         foreach (int page in _left)
         {
@@ -184,6 +210,7 @@ internal sealed class SourceModel : ISourceGuest
         }
 
         _left.Remove(number);
+        _credit++;
         address = GuestModel.AddressOf(number);
         Model.Pages[number].CopyTo(page);
         return page.ContainsAnyExcept((byte)0) ? PageKind.Contents : PageKind.Zeroes;
@@ -242,7 +269,7 @@ internal sealed class SourceModel : ISourceGuest
         }
 
         Resumes++;
-        IsStopped = false;
+        (IsStopped, PacedInRound) = (false, 0);
     }
 
     public bool TryLeave()

@@ -254,6 +254,7 @@ internal sealed class FakeMachine : IAsyncDisposable
             BinaryPrimitives.WriteUInt64LittleEndian(notice.AsSpan(0x04), pages);
             BinaryPrimitives.WriteUInt64LittleEndian(notice.AsSpan(0x0C), (_end as MigrationSource)?.PagesLeft ?? 0);
             BinaryPrimitives.WriteUInt32LittleEndian(notice.AsSpan(0x14), (_end as MigrationSource)?.Rounds ?? 0);
+            BinaryPrimitives.WriteUInt64LittleEndian(notice.AsSpan(0x18), (_end as MigrationSource)?.PagesOfRest ?? 0);
             await stream.WriteAsync(Bytes(3, notice), cancellationToken);
         }
     }

@@ -38,6 +38,7 @@ public sealed class MigrationRelayTests(LaunchFixture fixture)
         Assert.Equal((RelayState.Ended, RelayState.Ended), (sent.Source, sent.Target));
         Assert.Equal(harness.Source.PagesSent, sent.Pages);
         Assert.Equal(harness.Source.Rounds, sent.Rounds);
+        Assert.Equal(harness.Source.PagesOfRest, sent.PagesOfRest);
         Assert.True(sent.BytesSent > harness.State.Length);
         Assert.Equal(sent.BytesSent, received.BytesReceived);
         Assert.NotNull(sent.Downtime);

@@ -2,10 +2,12 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 // Two machines with the same image: one whose guest runs, and one that waits for it; and a folder with everything that they need. The image is signed, and
-// its policy of migration allows whoever its author has signed, on chips of the simulated root.
+// its policy of migration allows whoever its author has signed, on chips of the simulated root. The target can be thrown away for another one; and one that has the
+// guest can be the next source.
 
 using System;
 using System.Collections.Generic;
+using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Reflection;
@@ -36,6 +38,9 @@ internal sealed class MovingPair : IAsyncDisposable
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-moving-");
     private MachineTest? _source;
     private MachineTest? _target;
+    private SvsmImageOptions? _image;
+    private Func<MachineOptions, MachineOptions> _machine = options => options;
+    private int _machines;
 
     public MachineTest Source => _source!;
 
@@ -44,11 +49,9 @@ internal sealed class MovingPair : IAsyncDisposable
     /// <summary>The kernel, as it is.</summary>
     public static string KernelPath => ArtifactOf("Kernel");
 
-    public string SourceSocket => PathOf("source.socket");
+    public string SourceSocket { get; private set; } = "";
 
-    public string TargetSocket => PathOf("target.socket");
-
-    private string ImagePath => PathOf("image.igvm");
+    public string TargetSocket { get; private set; } = "";
 
     /// <summary>Builds the image, and starts both machines.</summary>
     /// <param name="command">What the probe guest does; of Linux: commands of a shell.</param>
@@ -82,12 +85,12 @@ internal sealed class MovingPair : IAsyncDisposable
             options = options with { GuestPayload = guest };
         }
 
-        var pair = new MovingPair();
+        var pair = new MovingPair { _machine = machine => machine with { VcpuCount = vcpuCount, CountInstructions = countInstructions } };
         try
         {
             pair.Build(options);
-            pair._target = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Target) with { CountInstructions = countInstructions }, TestContext.Current.CancellationToken);
-            pair._source = await MachineTest.StartAsync(pair.Options(vcpuCount, MigrationRole.Source) with { CountInstructions = countInstructions }, TestContext.Current.CancellationToken);
+            await pair.StartTargetAsync();
+            await pair.StartSourceAsync();
             return pair;
         }
         catch
@@ -96,6 +99,45 @@ internal sealed class MovingPair : IAsyncDisposable
             throw;
         }
     }
+
+    /// <summary>Throws the target away, if there is one, and starts another one.</summary>
+    /// <param name="image">Its image: <c>image</c>, or one that <see cref="BuildOther"/> has made.</param>
+    /// <param name="alter">Changes the machine.</param>
+    public async Task StartTargetAsync(string image = "image", Func<MachineOptions, MachineOptions>? alter = null)
+    {
+        if (_target is not null)
+        {
+            await _target.DisposeAsync();
+        }
+
+        (_target, TargetSocket) = await StartMachineAsync(MigrationRole.Target, image, alter);
+    }
+
+    /// <summary>Throws the source away, if there is one, and starts another one with a new guest.</summary>
+    /// <param name="image">Its image, likewise.</param>
+    public async Task StartSourceAsync(string image = "image")
+    {
+        if (_source is not null)
+        {
+            await _source.DisposeAsync();
+        }
+
+        (_source, SourceSocket) = await StartMachineAsync(MigrationRole.Source, image);
+    }
+
+    /// <summary>The target has the guest: it is the source from here on, the source is thrown away, and there is another target.</summary>
+    public async Task AdvanceAsync()
+    {
+        await _source!.DisposeAsync();
+        (_source, SourceSocket, _target) = (_target, TargetSocket, null);
+        await StartTargetAsync();
+    }
+
+    /// <summary>Makes another image with the same guest.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="alter">Changes what it is.</param>
+    public void BuildOther(string name, Func<SvsmImageOptions, SvsmImageOptions> alter) =>
+        SvsmImageWriter.WriteFiles(alter(_image!), _folder.FullName, name, [HostFlavour.Qemu]);
 
     public async ValueTask DisposeAsync()
     {
@@ -112,17 +154,26 @@ internal sealed class MovingPair : IAsyncDisposable
         _folder.Delete(recursive: true);
     }
 
-    private MachineOptions Options(int vcpuCount, MigrationRole role) => new()
+    /// <summary>Starts a machine, which whoever calls disposes of.</summary>
+    /// <param name="role">Source or target.</param>
+    /// <param name="image">Its image, likewise.</param>
+    /// <param name="alter">Changes the machine.</param>
+    /// <returns>The machine, and the socket of its channel.</returns>
+    public async Task<(MachineTest Machine, string Socket)> StartMachineAsync(MigrationRole role, string image = "image", Func<MachineOptions, MachineOptions>? alter = null)
     {
-        ImagePath = ImagePath,
-        HypervisorPath = ArtifactOf("Hypervisor"),
-        VcpuCount = vcpuCount,
-        ChipFolder = PathOf("chip"),
-        MemoryMiB = MemoryMiB,
-        Timeout = s_hang,
-        Migration = new(role, role == MigrationRole.Source ? SourceSocket : TargetSocket),
-        Output = Environment.GetEnvironmentVariable("SVSM_TEST_OUTPUT") is null ? null : new NamedLines(role),
-    };
+        string name = string.Create(CultureInfo.InvariantCulture, $"machine{++_machines}");
+        MachineOptions options = _machine(new MachineOptions
+        {
+            ImagePath = PathOf(image + ".igvm"),
+            HypervisorPath = ArtifactOf("Hypervisor"),
+            ChipFolder = PathOf("chip"),
+            MemoryMiB = MemoryMiB,
+            Timeout = s_hang,
+            Migration = new(role, PathOf(name)),
+            Output = Environment.GetEnvironmentVariable("SVSM_TEST_OUTPUT") is null ? null : new NamedLines(name),
+        });
+        return (await MachineTest.StartAsync(alter is null ? options : alter(options), TestContext.Current.CancellationToken), options.Migration!.SocketPath);
+    }
 
     private void Build(SvsmImageOptions options)
     {
@@ -144,6 +195,7 @@ internal sealed class MovingPair : IAsyncDisposable
             ],
             Identity = new ImageIdentity { IdKeyPem = NewKey(), AuthorKeyPem = author, FamilyId = family, GuestSvn = 3 },
         };
+        _image = options;
         SvsmImageWriter.WriteFiles(options, _folder.FullName, "image", [HostFlavour.Qemu]);
     }
 
@@ -151,9 +203,9 @@ internal sealed class MovingPair : IAsyncDisposable
     public string PathOf(string name) => Path.Combine(_folder.FullName, name);
 
     // For whoever looks at a failing test.
-    private sealed class NamedLines(MigrationRole role) : StringWriter
+    private sealed class NamedLines(string name) : StringWriter
     {
-        public override void WriteLine(string? value) => Console.WriteLine($"{role}: {value}");
+        public override void WriteLine(string? value) => Console.WriteLine($"{name}: {value}");
 
         public override Task WriteLineAsync(string? value)
         {
@@ -162,7 +214,8 @@ internal sealed class MovingPair : IAsyncDisposable
         }
     }
 
-    private static string NewKey()
+    /// <summary>Makes a key for signing an image.</summary>
+    public static string NewKey()
     {
         using var key = ECDsa.Create(ECCurve.NamedCurves.nistP384);
         return key.ExportECPrivateKeyPem();

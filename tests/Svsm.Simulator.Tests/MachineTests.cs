@@ -383,6 +383,7 @@ public sealed class MachineTests
         await RefusedAsync(options with { Threads = true, CountInstructions = true }, SvsmDiagnostics.RunOptionInvalid, "threads together with");
         await RefusedAsync(options with { Threads = true, TurnSeed = 1 }, SvsmDiagnostics.RunOptionInvalid, "threads together with");
         await RefusedAsync(options with { Threads = true, GdbPort = 0 }, SvsmDiagnostics.RunOptionInvalid, "threads together with");
+        await RefusedAsync(options with { HostData = new byte[31] }, SvsmDiagnostics.RunOptionInvalid, "host data of 31 bytes");
         await RefusedAsync(options with { VcpuCount = 0 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 0");
         await RefusedAsync(options with { VcpuCount = 65 }, SvsmDiagnostics.RunOptionInvalid, "number of vCPUs = 65");
         await RefusedAsync(options with { MemoryMiB = 1 }, SvsmDiagnostics.RunOptionInvalid, "guest RAM in MiB = 1");

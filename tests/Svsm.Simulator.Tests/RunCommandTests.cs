@@ -54,6 +54,17 @@ public sealed class RunCommandTests : IDisposable
             _error.ToString());
     }
 
+    [Theory]
+    [InlineData("0x00", "host data '0x00'")]
+    [InlineData("0011", "host data of 2 bytes")]
+    public async Task RunAsync_HostDataThatIsNone_IsRefused(string data, string seen)
+    {
+        using FakeQemu qemu = Ending(StopReason.GuestExit, 0);
+
+        Assert.Equal(RunExitStatus.Usage, await RunAsync(new RunCommand { Machine = qemu.Options, HostData = data }));
+        Assert.Contains(seen, _error.ToString(), StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task RunAsync_Json_IsAllOfTheOutput()
     {

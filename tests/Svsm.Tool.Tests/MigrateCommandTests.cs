@@ -201,6 +201,7 @@ public sealed class MigrateCommandTests : ToolTest
         PeerWords = words,
         Pages = 0,
         Rounds = 0,
+        PagesOfRest = 0,
         BytesSent = 0,
         BytesReceived = 0,
         Elapsed = default,

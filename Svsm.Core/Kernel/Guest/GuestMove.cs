@@ -249,7 +249,11 @@ internal static unsafe class GuestMove
             case MoveControl.Stop when GuestGate.State is MoveState.Running or MoveState.Stopped:
                 return TryStop() ? MoveResult.Done : MoveResult.Again;
             case MoveControl.Run:
+                DirtyPages.Pace(false);
                 return GuestGate.TryRun(GuestVcpus.All) ? MoveResult.Done : MoveResult.Invalid;
+            case MoveControl.Pace:
+                DirtyPages.Pace(true);
+                return MoveResult.Done;
             case MoveControl.GiveUp:
                 return GiveUp(asking);
             case MoveControl.End when GuestGate.State == MoveState.Held:
@@ -288,6 +292,7 @@ internal static unsafe class GuestMove
 
         if (DirtyPages.IsTracking)
         {
+            DirtyPages.Pace(false);
             DirtyPages.MarkAll();
             return MoveResult.Done;
         }

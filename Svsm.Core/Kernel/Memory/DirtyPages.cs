@@ -11,6 +11,9 @@
 // Taking clears the bit first, then looks whether the page is the guest's and takes the right, then drops translations; only then the page is copied. So
 // whatever is written at any moment is in the copy, or leaves the bit set. Rights that were taken are given back when the guest wants to write, also long
 // after nobody tracks any more.
+//
+// A guest that writes faster than its pages can be copied is paced: taking a page is a credit of one, giving one back costs two. So each round over the dirty
+// pages leaves half as many, whatever the guest does; it waits as long as copying two pages takes. What the SVSM writes for it costs nothing.
 
 using System;
 using System.Runtime.CompilerServices;
@@ -27,6 +30,8 @@ internal static unsafe class DirtyPages
 
     private const int MaxRanges = MemoryMap.MaxEntries + ImageConfiguration.MaxGuestRanges;
     private const int BitsPerWord = 32;
+    private const int CostOfGivingBack = 2;
+    private const int NotPaced = -1;
 
     [InlineArray(MaxRanges)]
     private struct RangeList
@@ -39,6 +44,7 @@ internal static unsafe class DirtyPages
 
     // SAFETY (whole class): as many bits as the ranges have pages, for good.
     private static uint* s_bits;
+    private static int s_credit = NotPaced;
 
     /// <summary>The guest's memory, in ascending order.</summary>
     public static ReadOnlySpan<PageRange> Ranges => ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_rangeCount);
@@ -87,6 +93,10 @@ internal static unsafe class DirtyPages
         Interlocked.MemoryBarrier();
         s_bits = (uint*)bits;
     }
+
+    /// <summary>Paces the guest from here on, or lets it write what it wants.</summary>
+    /// <param name="isPaced">Which.</param>
+    public static void Pace(bool isPaced) => Volatile.Write(ref s_credit, isPaced ? 0 : NotPaced);
 
     /// <summary>Marks all pages.</summary>
     public static void MarkAll()
@@ -143,6 +153,10 @@ internal static unsafe class DirtyPages
         {
             isTaken = TryAdjust(ref platform, page, guest, Taken);
             Unpin(table, page);
+            if (isTaken)
+            {
+                Earn();
+            }
         }
 
         if (!isTaken)
@@ -156,12 +170,12 @@ internal static unsafe class DirtyPages
     /// <param name="platform">The processor.</param>
     /// <param name="address">What it wants to write. Untrusted.</param>
     /// <param name="guest">VMPL of the guest.</param>
-    /// <returns>False: the page is not the guest's to write at this moment.</returns>
+    /// <returns>False: the page is not the guest's to write at this moment, or the guest is paced.</returns>
     public static bool TryGiveBack<TPlatform>(in PageStateTable table, ref TPlatform platform, PhysicalAddress address, Vmpl guest)
         where TPlatform : IGuestPlatform
     {
         ulong page = address.PageNumber;
-        if (s_bits == null || !TryFind(page, out _) || Pin(table, page) != PageResult.Success)
+        if (s_bits == null || !TryFind(page, out _) || !TryPay() || Pin(table, page) != PageResult.Success)
         {
             return false;
         }
@@ -170,6 +184,39 @@ internal static unsafe class DirtyPages
         Mark(page, 1);
         Unpin(table, page);
         return isGiven;
+    }
+
+    // Other CPUs may give back, or end the pacing, at the same time.
+    private static void Earn()
+    {
+        int credit;
+        do
+        {
+            credit = Volatile.Read(ref s_credit);
+        }
+        while (credit != NotPaced && credit != int.MaxValue && Interlocked.CompareExchange(ref s_credit, credit + 1, credit) != credit);
+    }
+
+    private static bool TryPay()
+    {
+        while (true)
+        {
+            int credit = Volatile.Read(ref s_credit);
+            if (credit == NotPaced)
+            {
+                return true;
+            }
+
+            if (credit < CostOfGivingBack)
+            {
+                return false;
+            }
+
+            if (Interlocked.CompareExchange(ref s_credit, credit - CostOfGivingBack, credit) == credit)
+            {
+                return true;
+            }
+        }
     }
 
     private static bool TryAdjust<TPlatform>(ref TPlatform platform, ulong page, Vmpl guest, RmpPermissions permissions)

@@ -141,7 +141,7 @@ internal static class RequestLoop
         {
             // Whether it could be given back or not, the guest tries again.
             bool isRead = vmsa.TryReadUInt64(ExitInfo2Offset, out ulong address);
-            _ = isRead && DirtyPages.TryGiveBack(KernelMemory.PageStates, ref platform, new PhysicalAddress(address), context.Vmpl);
+            _ = isRead && GuestGate.IsOpen && DirtyPages.TryGiveBack(KernelMemory.PageStates, ref platform, new PhysicalAddress(address), context.Vmpl);
             return isRead;
         }
 

@@ -189,6 +189,7 @@ internal static class MigrateCommand
 
                 writer.WriteNumber("pages", outcome.Pages);
                 writer.WriteNumber("rounds", outcome.Rounds);
+                writer.WriteNumber("pagesOfRest", outcome.PagesOfRest);
                 writer.WriteNumber("bytesSent", outcome.BytesSent);
                 writer.WriteNumber("bytesReceived", outcome.BytesReceived);
                 writer.WriteNumber("seconds", Math.Round(outcome.Elapsed.TotalSeconds, 3));
@@ -225,7 +226,7 @@ internal static class MigrateCommand
 
         output.Write(string.Create(
             CultureInfo.InvariantCulture,
-            $"pages {outcome.Pages} in {outcome.Rounds} rounds; "));
+            $"pages {outcome.Pages} in {outcome.Rounds} rounds, {outcome.PagesOfRest} while the guest was stopped; "));
         output.Write(string.Create(
             CultureInfo.InvariantCulture,
             $"{Units.Size((ulong)outcome.BytesSent)} sent, {Units.Size((ulong)outcome.BytesReceived)} received in {outcome.Elapsed.TotalSeconds:0.0} s\n"));

@@ -10,7 +10,7 @@ using Svsm.Igvm;
 
 namespace Svsm.Simulator;
 
-internal sealed class GuestContext
+internal sealed record GuestContext
 {
     public const int VmplCount = 4;
     public const int KeyLength = 32;
