@@ -27,11 +27,14 @@ internal sealed class TestStoreDisk : IDisposable
     public string Path => System.IO.Path.Combine(_folder, "disk");
 
     /// <summary>Makes it an empty one on which a store may be made.</summary>
-    public void Prepare(int length = Length)
+    public void Prepare(int length = Length) => Prepare(Path, length);
+
+    /// <summary>Makes such a disk.</summary>
+    public static void Prepare(string path, int length = Length)
     {
         var device = new SimulatedDevice(length);
         Assert.Equal(StoreState.Fresh, PreparedDevice.Prepare(device));
-        File.WriteAllBytes(Path, device.Bytes);
+        File.WriteAllBytes(path, device.Bytes);
     }
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);

@@ -20,6 +20,9 @@ public sealed class FigureTests(ITestOutputHelper output)
     private const int Many = 1088;
     private const double MaxInstructions = 60_000;
 
+    // % of the guest's pages.
+    private const double MaxOfRest = 2;
+
     // 3 % more than a page.
     private const double MaxBytes = 4096 * 1.03;
 
@@ -34,6 +37,25 @@ public sealed class FigureTests(ITestOutputHelper output)
         Print("instructions of VMPL0 at the source", (sourceMany - sourceFew) / pages, MaxInstructions);
         Print("instructions of VMPL0 at the target", (targetMany - targetFew) / pages, double.PositiveInfinity);
         Print("bytes on the channel", (bytesMany - bytesFew) / pages, MaxBytes);
+    }
+
+    // A guest that writes all its pages, all the time, as fast as it can.
+    [Theory]
+    [Trait("Run", "all")]
+    [InlineData(1)]
+    [InlineData(2)]
+    public async Task Figures_OfTheStop(int vcpuCount)
+    {
+        await using MovingPair pair = await MovingPair.StartAsync(string.Create(CultureInfo.InvariantCulture, $"moving:{Many}"), vcpuCount);
+        await pair.Source.WaitForLineAsync("moving: round", 2);
+        using var relay = new TestRelay(pair);
+        await relay.BeginAsync();
+        Notice begin = await relay.WaitForAsync(ofSource: true, 4, TestContext.Current.CancellationToken);
+        Notice source = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
+        Assert.Equal((Ended, 0), (source.State, source.Reason));
+        double all = begin.Pages + begin.PagesLeft;
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"Of a guest that writes {Many} of its {all} pages all the time, on {vcpuCount} vCPUs ({source.Pages} pages went in {source.Rounds} rounds)"));
+        Print("% of its pages go while it is stopped", 100 * source.PagesOfRest / all, MaxOfRest);
     }
 
     private void Print(string what, double value, double limit)

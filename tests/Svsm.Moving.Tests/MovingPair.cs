@@ -16,6 +16,7 @@ using System.Security.Cryptography.X509Certificates;
 using System.Threading.Tasks;
 using Svsm.Boot;
 using Svsm.Builder;
+using Svsm.EndToEnd.Tests;
 using Svsm.Linux.Tests;
 using Svsm.Measurement;
 using Svsm.Migration;
@@ -40,6 +41,7 @@ internal sealed class MovingPair : IAsyncDisposable
     private MachineTest? _target;
     private SvsmImageOptions? _image;
     private Func<MachineOptions, MachineOptions> _machine = options => options;
+    private bool _hasDisks;
     private int _machines;
 
     public MachineTest Source => _source!;
@@ -60,8 +62,10 @@ internal sealed class MovingPair : IAsyncDisposable
     /// <param name="modules">Modules besides attestation and migration.</param>
     /// <param name="alterKernel">Changes the ELF file of the SVSM's kernel.</param>
     /// <param name="countInstructions">Ticks of the machines are instructions.</param>
+    /// <param name="hasDisks">Each machine has a new disk of the SVSM, prepared for a store: the file of <see cref="DiskOf"/>.</param>
     public static async Task<MovingPair> StartAsync(
-        string command, int vcpuCount, LinuxGuest? linux = null, ModuleOptions[]? modules = null, Action<byte[]>? alterKernel = null, bool countInstructions = false)
+        string command, int vcpuCount, LinuxGuest? linux = null, ModuleOptions[]? modules = null, Action<byte[]>? alterKernel = null, bool countInstructions = false,
+        bool hasDisks = false)
     {
         byte[] kernel = File.ReadAllBytes(KernelPath);
         alterKernel?.Invoke(kernel);
@@ -85,7 +89,7 @@ internal sealed class MovingPair : IAsyncDisposable
             options = options with { GuestPayload = guest };
         }
 
-        var pair = new MovingPair { _machine = machine => machine with { VcpuCount = vcpuCount, CountInstructions = countInstructions } };
+        var pair = new MovingPair { _machine = machine => machine with { VcpuCount = vcpuCount, CountInstructions = countInstructions }, _hasDisks = hasDisks };
         try
         {
             pair.Build(options);
@@ -172,6 +176,13 @@ internal sealed class MovingPair : IAsyncDisposable
             Migration = new(role, PathOf(name)),
             Output = Environment.GetEnvironmentVariable("SVSM_TEST_OUTPUT") is null ? null : new NamedLines(name),
         });
+        if (_hasDisks)
+        {
+            string disk = DiskOf(options.Migration!.SocketPath);
+            TestStoreDisk.Prepare(disk);
+            options = options with { SvsmDisks = [new SvsmDisk(disk)] };
+        }
+
         return (await MachineTest.StartAsync(alter is null ? options : alter(options), TestContext.Current.CancellationToken), options.Migration!.SocketPath);
     }
 
@@ -198,6 +209,10 @@ internal sealed class MovingPair : IAsyncDisposable
         _image = options;
         SvsmImageWriter.WriteFiles(options, _folder.FullName, "image", [HostFlavour.Qemu]);
     }
+
+    /// <summary>The disk of a machine.</summary>
+    /// <param name="socket">The socket of its channel.</param>
+    public static string DiskOf(string socket) => socket + ".disk";
 
     /// <summary>A path in its folder.</summary>
     public string PathOf(string name) => Path.Combine(_folder.FullName, name);

@@ -7,6 +7,7 @@ using System;
 using System.Buffers.Binary;
 using System.Linq;
 using System.Threading.Tasks;
+using Svsm.EndToEnd.Tests;
 using Svsm.Simulator;
 using Svsm.Wire;
 using Xunit;
@@ -56,6 +57,10 @@ internal sealed class TypedGuest(MachineTest machine, int number = 1)
         int first = Array.FindLastIndex(lines, line => line == marks[0]);
         return lines[(first + 1)..Array.FindLastIndex(lines, line => line == marks[1])];
     }
+
+    /// <summary>Has it do what a session types, with the answers that it wants.</summary>
+    /// <param name="session">The session.</param>
+    public async Task DoAsync(StorageSession session) => session.Check(string.Join('\n', await DoAsync(session.Typed)));
 
     private static string MarkOf(int number) => $"6d61726b{number:x8}";
 

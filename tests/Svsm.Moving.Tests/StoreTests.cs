@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) The Svsm.Sdk contributors
+
+// A guest that is moved with what its virtual TPM and its UEFI variables have on a disk: it is on the target's own disk then, and survives a restart there. The
+// source's disk is of no use any more; after a migration that failed the target's is of no use, and the source's is as before.
+
+using System;
+using System.Linq;
+using System.Threading.Tasks;
+using Svsm.Boot;
+using Svsm.EndToEnd.Tests;
+using Svsm.Simulator;
+using Svsm.Wire;
+using Xunit;
+
+namespace Svsm.Moving.Tests;
+
+public sealed class StoreTests
+{
+    private const int HandedOver = 6;
+    private const int Ended = 7;
+    private const int Aborted = 8;
+    private const byte Held = 0x43;
+
+    private static readonly byte[] s_data = [.. Enumerable.Range(0, 512).Select(i => (byte)(i * 5))];
+
+    [Fact]
+    public async Task Store_IsOnTheTargetsDisk_AndTheSourcesIsClosed()
+    {
+        await using MovingPair pair = await StartAsync();
+        int number = await FillAsync(pair);
+        (string source, string target) = (MovingPair.DiskOf(pair.SourceSocket), MovingPair.DiskOf(pair.TargetSocket));
+        using (var relay = new TestRelay(pair))
+        {
+            await relay.BeginAsync();
+            Notice notice = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
+            Assert.Equal((Ended, 0), (notice.State, notice.Reason));
+        }
+
+        var there = new StorageSession();
+        there.ReadNv(512, s_data);
+        there.GetVariable("A", [1, 2, 3]);
+        there.SetVariable("B", [4, 5]);
+        await new TypedGuest(pair.Target, number).DoAsync(there);
+        await pair.Target.TypeAsync("end\n");
+        Assert.Equal(0, (await pair.Target.WaitForEndAsync()).ExitStatus);
+
+        await RestartsAsync(pair, target, [4, 5]);
+        await pair.Source.StopAsync();
+        (MachineTest machine, _) = await pair.StartMachineAsync(MigrationRole.Source, alter: options => options with { SvsmDisks = [new SvsmDisk(source)] });
+        await using (machine)
+        {
+            await machine.WaitForLineAsync("the store is not open: Moved", (int)Vmpl.Vmpl0);
+            await machine.WaitForLineAsync("the TPM's state cannot be had: NotOpen", (int)Vmpl.Vmpl0);
+        }
+    }
+
+    [Fact]
+    public async Task MigrationThatFails_LeavesTheSourcesStore()
+    {
+        await using MovingPair pair = await StartAsync();
+        int number = await FillAsync(pair);
+        (string source, string target) = (MovingPair.DiskOf(pair.SourceSocket), MovingPair.DiskOf(pair.TargetSocket));
+        using (var relay = new TestRelay(pair) { FromTarget = frame => frame.RecordType == Held ? [] : [frame] })
+        {
+            await relay.BeginAsync();
+            await relay.WaitForAsync(ofSource: false, HandedOver, TestContext.Current.CancellationToken);
+            await relay.WishAsync(ofSource: true, 2);
+            Assert.Equal(Aborted, (await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken)).State);
+        }
+
+        var here = new StorageSession();
+        here.ReadNv(512, s_data);
+        here.SetVariable("B", [4, 5]);
+        await new TypedGuest(pair.Source, number).DoAsync(here);
+        await pair.Source.TypeAsync("end\n");
+        Assert.Equal(0, (await pair.Source.WaitForEndAsync()).ExitStatus);
+
+        await RestartsAsync(pair, source, [4, 5]);
+        await pair.Target.StopAsync();
+        (MachineTest machine, _) = await pair.StartMachineAsync(MigrationRole.Source, alter: options => options with { SvsmDisks = [new SvsmDisk(target)] });
+        await using (machine)
+        {
+            await machine.WaitForLineAsync("the store is not open: Moved", (int)Vmpl.Vmpl0);
+        }
+    }
+
+    private static Task<MovingPair> StartAsync() =>
+        MovingPair.StartAsync("typed", 1, modules: [PackagedModules.Storage, PackagedModules.VarStore, PackagedModules.Vtpm], hasDisks: true);
+
+    // Returns the number of the guest's next command.
+    private static async Task<int> FillAsync(MovingPair pair)
+    {
+        var session = new StorageSession();
+        session.Startup();
+        session.DefineNv(512);
+        session.WriteNv(s_data);
+        session.SetVariable("A", [1, 2, 3]);
+        var guest = new TypedGuest(pair.Source);
+        await guest.DoAsync(session);
+        return guest.Number;
+    }
+
+    // Another start of the VM, without any migration.
+    private static async Task RestartsAsync(MovingPair pair, string disk, byte[] variable)
+    {
+        var session = new StorageSession();
+        session.Startup();
+        session.ReadNv(512, s_data);
+        session.GetVariable("A", [1, 2, 3]);
+        session.GetVariable("B", variable);
+        (MachineTest machine, _) = await pair.StartMachineAsync(MigrationRole.Source, alter: options => options with { SvsmDisks = [new SvsmDisk(disk)] });
+        await using (machine)
+        {
+            await new TypedGuest(machine).DoAsync(session);
+        }
+    }
+}
