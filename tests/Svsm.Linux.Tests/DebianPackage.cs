@@ -32,18 +32,7 @@ internal sealed record DebianPackage(string Name, string Version, string Sha256,
     /// <returns>Their contents, in the order of the names.</returns>
     public async Task<byte[][]> ReadAsync(params string[] names)
     {
-        const string Script = """
-            set -euo pipefail
-            deb=$("$1" "$2" "$3" "$4" "$5")
-            dpkg-deb --fsys-tarfile "$deb"
-            """;
-        var start = new ProcessStartInfo("bash") { RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (string argument in (string[])["-c", Script, "fetch", Path.Combine(RepositoryRoot(), "eng", "fetch-deb"), Name, Version, Sha256, Suite])
-        {
-            start.ArgumentList.Add(argument);
-        }
-
-        using Process process = Process.Start(start)!;
+        using Process process = Start("""dpkg-deb --fsys-tarfile "$deb" """);
         Task<string> errors = process.StandardError.ReadToEndAsync();
         var found = new Dictionary<string, byte[]>();
         await using (var reader = new TarReader(process.StandardOutput.BaseStream))
@@ -70,6 +59,35 @@ internal sealed record DebianPackage(string Name, string Version, string Sha256,
         return Array.ConvertAll(names, name => found.TryGetValue(name, out byte[]? contents)
             ? contents
             : throw new InvalidOperationException($"{Name} {Version} has no file {name}."));
+    }
+
+    /// <summary>Unpacks all of the package.</summary>
+    /// <param name="folder">Where.</param>
+    public async Task UnpackAsync(string folder)
+    {
+        using Process process = Start("""dpkg-deb --extract "$deb" "$6" """, folder);
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        await process.StandardOutput.BaseStream.CopyToAsync(Stream.Null);
+        await process.WaitForExitAsync();
+        if (process.ExitCode != 0)
+        {
+            throw new InvalidOperationException($"Cannot unpack {Name} {Version}: {await errors}");
+        }
+    }
+
+    private Process Start(string script, params string[] arguments)
+    {
+        var start = new ProcessStartInfo("bash") { RedirectStandardOutput = true, RedirectStandardError = true };
+        foreach (string argument in (string[])
+            [
+                "-c", $"set -euo pipefail; deb=$(\"$1\" \"$2\" \"$3\" \"$4\" \"$5\"); {script}", "fetch",
+                Path.Combine(RepositoryRoot(), "eng", "fetch-deb"), Name, Version, Sha256, Suite, .. arguments,
+            ])
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        return Process.Start(start)!;
     }
 
     /// <summary>The newest QEMU that runs here, unpacked.</summary>

@@ -19,7 +19,7 @@ using Xunit;
 namespace Svsm.Linux.Tests;
 
 /// <summary>What all tests of the project boot.</summary>
-public sealed class LinuxGuest : IAsyncLifetime
+public class LinuxGuest : IAsyncLifetime
 {
     // Far beyond what a run takes on a busy machine; only a hang gets there, and then it fails the test.
     private static readonly TimeSpan s_hang = TimeSpan.FromMinutes(10);
@@ -34,7 +34,7 @@ public sealed class LinuxGuest : IAsyncLifetime
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-linux-");
     private byte[] _busyBox = [];
-    private byte[][] _modules = [];
+    private (string Path, byte[] Contents)[] _files = [];
 
     /// <summary>The kernel, a file.</summary>
     public string KernelPath => Path.Combine(_folder.FullName, "vmlinuz");
@@ -45,16 +45,23 @@ public sealed class LinuxGuest : IAsyncLifetime
     /// <inheritdoc/>
     public async ValueTask InitializeAsync()
     {
+        (byte[] kernel, _files) = await ReadKernelAsync();
+        await File.WriteAllBytesAsync(KernelPath, kernel);
+        _busyBox = (await DebianPackage.BusyBox.ReadAsync("./bin/busybox"))[0];
+    }
+
+    /// <summary>Gets the kernel, and files for the initial RAM disk: paths in it.</summary>
+    protected virtual async Task<(byte[] Kernel, (string Path, byte[] Contents)[] Files)> ReadKernelAsync()
+    {
         byte[][] files = await DebianPackage.Kernel.ReadAsync(
             [$"./boot/vmlinuz-{DebianPackage.KernelRelease}", .. s_modules.Select(module => ModuleFolder + module)]);
-        await File.WriteAllBytesAsync(KernelPath, files[0]);
-        _modules = files[1..];
-        _busyBox = (await DebianPackage.BusyBox.ReadAsync("./bin/busybox"))[0];
+        return (files[0], [.. s_modules.Select((module, i) => ("modules/" + Path.GetFileName(module), files[i + 1]))]);
     }
 
     /// <inheritdoc/>
     public ValueTask DisposeAsync()
     {
+        GC.SuppressFinalize(this);
         _folder.Delete(recursive: true);
         return ValueTask.CompletedTask;
     }
@@ -185,7 +192,7 @@ public sealed class LinuxGuest : IAsyncLifetime
     public byte[] Pack(string commands)
     {
         var archive = new CpioArchive();
-        foreach (string folder in (string[])["bin", "dev", "proc", "sys", "modules"])
+        foreach (string folder in (string[])["bin", "dev", "proc", "sys", .. _files.Select(file => Path.GetDirectoryName(file.Path)!).Distinct()])
         {
             archive.AddDirectory(folder);
         }
@@ -193,9 +200,9 @@ public sealed class LinuxGuest : IAsyncLifetime
         archive.AddDevice("dev/console", 5, 1);
         archive.AddFile("bin/busybox", _busyBox);
         archive.AddFile("attest.sh", File.ReadAllBytes(PathOf("AttestScript")));
-        for (int i = 0; i < s_modules.Length; i++)
+        foreach ((string path, byte[] contents) in _files)
         {
-            archive.AddFile("modules/" + Path.GetFileName(s_modules[i]), _modules[i]);
+            archive.AddFile(path, contents);
         }
 
         archive.AddFile("init", Encoding.UTF8.GetBytes($"""

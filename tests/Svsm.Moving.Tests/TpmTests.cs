@@ -20,9 +20,7 @@ namespace Svsm.Moving.Tests;
 public sealed class TpmTests
 {
     private const int Ended = 7;
-    private const uint Pcr = 10;
     private const uint Index = 0x0150_0000;
-    private const uint Key = 0x8000_0000;
     private const uint Session = 0x0300_0000;
 
     [Theory]
@@ -41,7 +39,7 @@ public sealed class TpmTests
             pcr = await ExtendAsync(source, pcr, i);
         }
 
-        ECDsa key = PublicKeyOf(await source.TpmAsync(CreateKey()));
+        ECDsa key = Quotes.PublicKeyOf(await source.TpmAsync(Quotes.CreateKey()));
         await source.TpmAsync(Command(0x176, [Null, Null], [.. Sized(new byte[16]), .. Sized(), 1, 0, 0x10, 0, 0x0B]));
         await source.TpmAsync(Command(0x16C, [Session], U32(0x158)));
         await source.TpmAsync(NvCommands.Define(Index, 0x0206_0006, (ushort)data.Length)[9..]);
@@ -75,55 +73,13 @@ public sealed class TpmTests
     private static async Task<byte[]> ExtendAsync(TypedGuest guest, byte[] pcr, int number)
     {
         byte[] digest = SHA256.HashData([(byte)number]);
-        await guest.TpmAsync(Command(0x182, [Pcr], [.. U32(1), 0, 0x0B, .. digest], Auth()));
+        await guest.TpmAsync(Command(0x182, [Quotes.Pcr], [.. U32(1), 0, 0x0B, .. digest], Auth()));
         return SHA256.HashData([.. pcr, .. digest]);
     }
 
-    // ECDSA on P-256, restricted to what the TPM itself says.
-    private static byte[] CreateKey() => Command(
-        0x131, [Endorsement],
-        [
-            .. Sized(0, 0, 0, 0),
-            .. Sized(0, 0x23, 0, 0x0B, 0, 5, 0, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0B, 0, 3, 0, 0x10, 0, 0, 0, 0),
-            .. Sized(), .. U32(0),
-        ],
-        Auth());
-
-    private static ECDsa PublicKeyOf(byte[] response)
-    {
-        Assert.Equal(Key, BinaryPrimitives.ReadUInt32BigEndian(response.AsSpan(10)));
-        int end = 20 + BinaryPrimitives.ReadUInt16BigEndian(response.AsSpan(18));
-        return ECDsa.Create(new ECParameters
-        {
-            Curve = ECCurve.NamedCurves.nistP256,
-            Q = new ECPoint { X = response[(end - 66)..(end - 34)], Y = response[(end - 32)..end] },
-        });
-    }
-
-    // A quote over the PCR, checked with the key and the log. Returns clock, reset count and restart count.
     private static async Task<(ulong Clock, uint Resets, uint Restarts)> QuoteAsync(TypedGuest guest, ECDsa key, byte[] pcr)
     {
         byte[] nonce = RandomNumberGenerator.GetBytes(20);
-        byte[] response = await guest.TpmAsync(Command(0x158, [Key], [.. Sized(nonce), 0, 0x10, .. U32(1), 0, 0x0B, 3, 0, 4, 0], Auth()));
-        int length = BinaryPrimitives.ReadUInt16BigEndian(response.AsSpan(14));
-        byte[] attest = response[16..(16 + length)];
-        int at = 16 + length + 4;
-        byte[] signature = [.. Number(response, ref at), .. Number(response, ref at)];
-        Assert.True(key.VerifyData(attest, signature, HashAlgorithmName.SHA256));
-        int name = BinaryPrimitives.ReadUInt16BigEndian(attest.AsSpan(6));
-        int clockInfo = 8 + name + 2 + nonce.Length;
-        Assert.Equal(nonce, attest[(8 + name + 2)..clockInfo]);
-        Assert.Equal(SHA256.HashData(pcr), attest[^32..]);
-        return (BinaryPrimitives.ReadUInt64BigEndian(attest.AsSpan(clockInfo)), BinaryPrimitives.ReadUInt32BigEndian(attest.AsSpan(clockInfo + 8)),
-            BinaryPrimitives.ReadUInt32BigEndian(attest.AsSpan(clockInfo + 12)));
-    }
-
-    private static byte[] Number(byte[] response, ref int at)
-    {
-        int length = BinaryPrimitives.ReadUInt16BigEndian(response.AsSpan(at));
-        byte[] number = new byte[32];
-        response.AsSpan(at + 2, length).CopyTo(number.AsSpan(32 - length));
-        at += 2 + length;
-        return number;
+        return Quotes.Check(await guest.TpmAsync(Quotes.Quote(nonce)), key, pcr, nonce);
     }
 }
