@@ -25,15 +25,14 @@ public sealed class AttackTests
     private const byte Page = 0x02;
     private const byte Release = 0x08;
 
-    [Theory]
-    [InlineData("flip text")]
-    [InlineData("drop")]
-    [InlineData("replay")]
-    public Task ChangedStream_EndsTheMigration_AndTheGuestStays(string change) => ChangeAsync(change);
+    [Fact]
+    public Task ChangedStream_EndsTheMigration_AndTheGuestStays() => ChangeAsync("flip text");
 
-    // The protocol's own tests have all of them and more.
+    // RandomTests has some of them, and the protocol's own tests have all and more.
     [Theory]
     [Trait("Run", "all")]
+    [InlineData("drop")]
+    [InlineData("replay")]
     [InlineData("flip tag")]
     [InlineData("flip address")]
     [InlineData("repeat")]

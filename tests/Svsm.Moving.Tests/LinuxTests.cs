@@ -22,6 +22,7 @@ namespace Svsm.Moving.Tests;
 
 public sealed partial class LinuxTests(TpmLinuxGuest guest) : IClassFixture<TpmLinuxGuest>
 {
+    private const int Copying = 4;
     private const int Ended = 7;
     private const int ExtensionsPerQuote = 8;
 
@@ -39,6 +40,7 @@ public sealed partial class LinuxTests(TpmLinuxGuest guest) : IClassFixture<TpmL
             [ $i -lt 9 ] || { grep -v "file$((i % 8))$" sums.old > a; grep -v "file$((i % 8))$" sums.new > b; cmp a b || echo "$1: WRONG in round $i"; }
             mv sums.new sums.old
             echo "$1: round $i, $(date +%s) $(cut -d ' ' -f 1 /proc/uptime)"
+            usleep 100000
           done
           echo "$1: ended after $i"
         }
@@ -60,6 +62,7 @@ public sealed partial class LinuxTests(TpmLinuxGuest guest) : IClassFixture<TpmL
           i=0
           while [ ! -e /moving/end ]; do
             i=$((i + 1))
+            usleep 100000
             say extended $i $({ cat /tpm/extend; printf %08d $i; } | tpm)
             [ $((i % {{ExtensionsPerQuote}})) != 0 ] || { quote=$({ cat /tpm/quote; printf %08d $i; cat /tpm/quote.end; } | tpm); say quote $i $quote $quote; }
           done
@@ -90,8 +93,12 @@ public sealed partial class LinuxTests(TpmLinuxGuest guest) : IClassFixture<TpmL
         await pair.Source.WaitForLineAsync($"tpm: quote {ExtensionsPerQuote} ", 2);
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
+        Notice begin = await relay.WaitForAsync(ofSource: true, Copying, TestContext.Current.CancellationToken);
         Notice source = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
         Assert.Equal((Ended, 0), (source.State, source.Reason));
+
+        // The last 50th of its pages, and a few that the SVSM itself writes meanwhile.
+        Assert.InRange(source.PagesOfRest, 0ul, ((begin.Pages + begin.PagesLeft) / 50) + 16);
         await pair.Target.WaitForLineAsync("one: round ", 2);
         await pair.Target.WaitForLineAsync("two: round ", 2);
 
