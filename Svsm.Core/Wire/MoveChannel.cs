@@ -101,7 +101,8 @@ public enum MoveControl : uint
     End = 6,
 
     /// <summary>
-    /// From here on the guest gets back the right to write for one page where two were taken: a vCPU that wants to write another one tries again until then.
+    /// From here on the guest gets back the right to write for one page where two were taken; whatever was taken before does not count. A vCPU that wants to
+    /// write another one tries again until then, or for a tenth of a second.
     /// </summary>
     Pace = 7,
 }

@@ -79,14 +79,14 @@ public sealed class MigrationModule : SvsmModule
             return;
         }
 
+        _channel = new MigrationChannel(Disks, _isTarget ? TargetSlot : SourceSlot);
         if (_isTarget && Move.Control(MoveControl.Hold) != MoveControlResult.Done)
         {
-            // The module was started anew, behind one that has moved a guest here.
+            // The module was started anew, behind one that has moved a guest here: that may go on to another machine.
             Log.Warning("a guest has run in this VM: no other one is taken");
-            return;
+            _isTarget = false;
         }
 
-        _channel = new MigrationChannel(Disks, _isTarget ? TargetSlot : SourceSlot);
         if (_isTarget)
         {
             _target = new TargetGuest(Move, Log);

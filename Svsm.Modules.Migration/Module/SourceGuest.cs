@@ -88,6 +88,11 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
         PagesLeft = CountDirty(_dirty[0]);
         (_next, _takenAt, _takenEnd, _readAt, _readEnd) = (0, 0, 0, 0, 0);
         _rounds++;
+        if (_isPaced && !_isStopped)
+        {
+            // What was not written in the last round is not for this one.
+            move.Control(MoveControl.Pace);
+        }
     }
 
     /// <inheritdoc/>

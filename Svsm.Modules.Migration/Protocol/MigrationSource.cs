@@ -74,9 +74,10 @@ public interface ISourceGuest
 /// <summary>The source of a migration.</summary>
 public sealed class MigrationSource : MigrationEnd
 {
-    // The guest is stopped when a 50th of its pages is left. A round that leaves more than half of what the one before has left will not come there: the guest is
+    // The guest is stopped when a 64th of its pages is left: what it writes until it stands, and what the SVSM writes for it, comes on top, and all of it is to be
+    // less than 2 %. A round that leaves more than half of what the one before has left will not come there: the guest is
     // paced then, and each round halves what is left. Where what the SVSM writes for the guest is more than that, there is an end all the same.
-    private const int EnoughOf = 50;
+    private const int EnoughOf = 64;
     private const int MaxRounds = 30;
     private const int RunLength = sizeof(ulong) * 2;
     private const int MaxRuns = MigrationFormat.MaxText / RunLength;

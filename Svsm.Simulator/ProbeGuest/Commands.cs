@@ -49,6 +49,7 @@
 //   attest-fail:N  the module for tests ends at steps 1 to N of a request; exit status 0 if the next one goes on
 //   typed          does what is typed, now and later, until a line says end; exit status 0
 //   moving:N       N pages of memory are written on all vCPUs until somebody types q; exit status 0 if what was written was always there
+//   touching:N     the same, with a few words of every page in every round: as many pages as fast as can be
 //   exception      executes UD2                                    exit status 3
 //   terminate      GHCB termination request of reason set 6, reason 7
 
@@ -195,7 +196,11 @@ internal static unsafe class Commands
         }
         else if (text.StartsWith("moving:"u8))
         {
-            MovingMemory.Run(Parse(text.Slice("moving:"u8.Length)));
+            MovingMemory.Run(Parse(text.Slice("moving:"u8.Length)), isFast: false);
+        }
+        else if (text.StartsWith("touching:"u8))
+        {
+            MovingMemory.Run(Parse(text.Slice("touching:"u8.Length)), isFast: true);
         }
         else if (text.SequenceEqual("disk"u8))
         {

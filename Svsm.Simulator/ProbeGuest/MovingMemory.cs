@@ -6,7 +6,7 @@
 // made, calls the SVSM, and looks whether time goes on. It ends when somebody types a q.
 //
 // A page has its generation in its first quadword, and in every other one a value that depends on page, generation and place. Some pages are written in
-// every round, most seldom: so there are hot and cold ones.
+// every round, most seldom: so there are hot and cold ones. Or all of them are hot, and only a few of their words are used, which is fast.
 //
 // A guest with more than one vCPU has given the second one a VMSA before, and has not deleted it, as firmware does: it moves as well.
 //
@@ -20,22 +20,27 @@ namespace Svsm.ProbeGuest;
 
 internal static unsafe class MovingMemory
 {
-    private const int Words = 0x1000 / sizeof(ulong);
+    private const uint Words = 0x1000 / sizeof(ulong);
+    private const uint WordsOfFast = 8;
     private const uint RoundsOfALine = 4;
+    private const uint RoundsOfAFastLine = 64;
 
     // One page in so many is written in every round; of the others one in so many.
     private const uint HotEvery = 16;
     private const uint ColdEvery = 8;
 
     private static uint s_pages;
+    private static uint s_words;
+    private static bool s_isFast;
     private static uint s_wrong;
     private static bool s_ends;
 
     /// <summary>Writes until it is told to end, and ends the VM.</summary>
     /// <param name="pages">How many pages, at most those of <see cref="TestMemory"/>.</param>
-    public static void Run(uint pages)
+    /// <param name="isFast">Of each page a few words, and all pages in every round.</param>
+    public static void Run(uint pages, bool isFast)
     {
-        s_pages = pages;
+        (s_pages, s_words, s_isFast) = (pages, isFast ? WordsOfFast : Words, isFast);
         Probe.True("moving: memory"u8, (pages + 1) * 0x1000ul <= TestMemory.Length && TestMemory.TryTake(TestMemory.Base, (int)pages + 1));
         ulong old = TestMemory.PageAt((int)pages);
         ulong start = 0;
@@ -71,7 +76,7 @@ internal static unsafe class MovingMemory
         {
             for (uint page = (uint)cpu; page < s_pages; page += count)
             {
-                bool isWritten = page / count % HotEvery == 0 || (page + round) % ColdEvery == 0;
+                bool isWritten = s_isFast || page / count % HotEvery == 0 || (page + round) % ColdEvery == 0;
                 if (!IsRight(page, out ulong generation))
                 {
                     Interlocked.Increment(ref s_wrong);
@@ -100,7 +105,7 @@ internal static unsafe class MovingMemory
             Interlocked.Increment(ref s_wrong);
         }
 
-        if (round % RoundsOfALine == 0)
+        if (round % (s_isFast ? RoundsOfAFastLine : RoundsOfALine) == 0)
         {
             Text<Com1>.Write("moving: round "u8);
             Text<Com1>.WriteDecimal(round);
@@ -118,7 +123,7 @@ internal static unsafe class MovingMemory
     private static void Fill(uint page, ulong generation)
     {
         ulong* words = WordsOf(page);
-        for (uint i = 1; i < Words; i++)
+        for (uint i = 1; i < s_words; i++)
         {
             words[i] = ValueOf(page, generation, i);
         }
@@ -130,7 +135,7 @@ internal static unsafe class MovingMemory
     {
         ulong* words = WordsOf(page);
         generation = words[0];
-        for (uint i = 1; i < Words; i++)
+        for (uint i = 1; i < s_words; i++)
         {
             if (words[i] != ValueOf(page, generation, i))
             {

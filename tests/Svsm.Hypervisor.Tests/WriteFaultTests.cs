@@ -22,7 +22,7 @@ public sealed unsafe class WriteFaultTests : IDisposable
     private const ulong Write = 0x1_0000_0006;
     private const ulong Walk = 0x2_0000_0006;
     private const int Vmpl2 = 2;
-    private const int MostTold = 1000;
+    private const int MostTold = 100_000;
 
     private readonly TestMachine _machine = new();
 

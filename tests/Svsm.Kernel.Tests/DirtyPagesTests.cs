@@ -79,18 +79,18 @@ public sealed class DirtyPagesTests
         Assert.True(DirtyPages.IsDirty(Ram + 1));
 
         // It wants to write.
-        Assert.True(DirtyPages.TryGiveBack(table, ref platform, new PhysicalAddress((Ram << 12) + 0x123), Vmpl.Vmpl2));
+        Assert.Equal(GiveBackResult.Given, DirtyPages.GiveBack(table, ref platform, new PhysicalAddress((Ram << 12) + 0x123), Vmpl.Vmpl2, hasWaited: false));
         Assert.Equal((RmpPermissions.All, true), (platform[Ram << 12].Permissions[2], DirtyPages.IsDirty(Ram)));
-        Assert.False(DirtyPages.TryGiveBack(table, ref platform, new PhysicalAddress((Ram + 5) << 12), Vmpl.Vmpl2));
-        Assert.False(DirtyPages.TryGiveBack(table, ref platform, new PhysicalAddress((Ram + 7) << 12), Vmpl.Vmpl2));
-        Assert.False(DirtyPages.TryGiveBack(table, ref platform, new PhysicalAddress((Ram - 1) << 12), Vmpl.Vmpl2));
-        Assert.True(DirtyPages.TryGiveBack(table, ref platform, new PhysicalAddress((Rom + 1) << 12), Vmpl.Vmpl2));
+        Assert.Equal(GiveBackResult.NotGuest, DirtyPages.GiveBack(table, ref platform, new PhysicalAddress((Ram + 5) << 12), Vmpl.Vmpl2, hasWaited: false));
+        Assert.Equal(GiveBackResult.NotGuest, DirtyPages.GiveBack(table, ref platform, new PhysicalAddress((Ram + 7) << 12), Vmpl.Vmpl2, hasWaited: false));
+        Assert.Equal(GiveBackResult.NotGuest, DirtyPages.GiveBack(table, ref platform, new PhysicalAddress((Ram - 1) << 12), Vmpl.Vmpl2, hasWaited: false));
+        Assert.Equal(GiveBackResult.Given, DirtyPages.GiveBack(table, ref platform, new PhysicalAddress((Rom + 1) << 12), Vmpl.Vmpl2, hasWaited: false));
 
         // A page in the middle of a change keeps its bit.
         Assert.Equal(PageResult.Success, table.Begin(new PhysicalAddress(Ram << 12), PageSize.Small, PageState.Guest, PageState.Unvalidated));
         DirtyPages.Take(table, ref platform, Ram, Vmpl.Vmpl2);
         Assert.True(DirtyPages.IsDirty(Ram));
-        Assert.False(DirtyPages.TryGiveBack(table, ref platform, new PhysicalAddress(Ram << 12), Vmpl.Vmpl2));
+        Assert.Equal(GiveBackResult.NotGuest, DirtyPages.GiveBack(table, ref platform, new PhysicalAddress(Ram << 12), Vmpl.Vmpl2, hasWaited: false));
         table.End(new PhysicalAddress(Ram << 12), PageSize.Small, PageState.Guest);
 
         // A right that the processor does not let go: what the guest writes would not be noticed.
@@ -119,27 +119,35 @@ public sealed class DirtyPagesTests
         CheckPacing(table, platform);
     }
 
-    // One page for two that are taken, and no more; of those alone that the guest has lost something by.
+    // One clean page for two that are taken, and no more; a dirty one, and one that was waited for, whatever there is.
     private static void CheckPacing(in PageStateTable table, SimulatedPlatform platform)
     {
         DirtyPages.Pace(true);
         foreach (ulong page in (ulong[])[Ram + 10, Ram + 11, Ram + 12])
         {
-            Assert.False(TryGiveBack(table, platform, Ram + 10));
             DirtyPages.Take(table, ref platform, page, Vmpl.Vmpl2);
             DirtyPages.Take(table, ref platform, Ram + 7, Vmpl.Vmpl2);
             Assert.Equal(page == Ram + 11, TryGiveBack(table, platform, page));
         }
 
+        Assert.Equal(GiveBackResult.Later, DirtyPages.GiveBack(table, ref platform, new PhysicalAddress((Ram + 12) << 12), Vmpl.Vmpl2, hasWaited: false));
+        Assert.Equal((DirtyPages.Taken, false), (platform[(Ram + 12) << 12].Permissions[2], DirtyPages.IsDirty(Ram + 12)));
+        Assert.True(TryGiveBack(table, platform, Ram + 11));
+        DirtyPages.Mark(Ram + 12, 1);
+        Assert.True(TryGiveBack(table, platform, Ram + 12));
+        Assert.Equal(GiveBackResult.NotGuest, DirtyPages.GiveBack(table, ref platform, new PhysicalAddress((Ram + 7) << 12), Vmpl.Vmpl2, hasWaited: false));
+        Assert.Equal(GiveBackResult.Given, DirtyPages.GiveBack(table, ref platform, new PhysicalAddress((Ram + 10) << 12), Vmpl.Vmpl2, hasWaited: true));
+        Assert.True(DirtyPages.IsDirty(Ram + 10));
+
+        // What was taken before does not count.
         DirtyPages.Take(table, ref platform, Ram + 10, Vmpl.Vmpl2);
         DirtyPages.Take(table, ref platform, Ram + 11, Vmpl.Vmpl2);
         DirtyPages.Pace(true);
         Assert.False(TryGiveBack(table, platform, Ram + 10));
-        Assert.Equal((DirtyPages.Taken, false), (platform[(Ram + 10) << 12].Permissions[2], DirtyPages.IsDirty(Ram + 10)));
         DirtyPages.Pace(false);
         Assert.True(TryGiveBack(table, platform, Ram + 10) && TryGiveBack(table, platform, Ram + 11));
     }
 
     private static bool TryGiveBack(in PageStateTable table, SimulatedPlatform platform, ulong page) =>
-        DirtyPages.TryGiveBack(table, ref platform, new PhysicalAddress(page << 12), Vmpl.Vmpl2);
+        DirtyPages.GiveBack(table, ref platform, new PhysicalAddress(page << 12), Vmpl.Vmpl2, hasWaited: false) == GiveBackResult.Given;
 }

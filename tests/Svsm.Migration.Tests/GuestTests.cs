@@ -142,7 +142,8 @@ public sealed class GuestTests : IDisposable
         _source.Resume();
         _source.Resume();
 
-        Assert.Equal(["Track", "Pace", "Run"], _there.Steps);
+        // Each round anew.
+        Assert.Equal(["Track", "Pace", "Pace", "Run"], _there.Steps);
         Assert.Equal(MoveState.Running, _there.State);
     }
 

@@ -53,7 +53,7 @@ public sealed class MigrationTests(LaunchFixture fixture)
         migration.RunToTheEnd();
 
         Assert.Equal(isPaced, migration.Guest.PacedInRound != 0);
-        Assert.InRange(migration.Source.PagesOfRest, isPaced ? 1ul : 0, (ulong)(Pages / 50) + 1);
+        Assert.InRange(migration.Source.PagesOfRest, isPaced ? 1ul : 0, (ulong)(Pages / 50));
         Assert.InRange(migration.Source.Rounds, 2u, 12u);
     }
 

@@ -194,6 +194,7 @@ internal sealed class SourceModel : ISourceGuest
     public void BeginRound()
     {
         _rounds++;
+        _credit = 0;
         _round.Clear();
         foreach (int page in _left)
         {

@@ -109,6 +109,26 @@ public sealed class AttackTests
         await StaysAsync(pair);
     }
 
+    // It writes faster than its pages go, so it is paced from the second round on; and then it is not any more.
+    [Fact]
+    public async Task CancelledWhilePaced_TheGuestWritesAgainAsItLikes()
+    {
+        await using MovingPair pair = await MovingPair.StartAsync("touching:2000", 2);
+        using var relay = new TestRelay(pair);
+        await relay.BeginAsync();
+        while (relay.SourceNotice is { State: < Aborted, Rounds: < 3 })
+        {
+            await Task.Delay(20, TestContext.Current.CancellationToken);
+        }
+
+        Assert.Equal(4, relay.SourceNotice.State);
+        await relay.WishAsync(ofSource: true, 2);
+        Notice source = await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken);
+        Assert.Equal((Cancelled, 0ul), (source.Reason, source.PagesOfRest));
+        await MovingGuest.GoesOnAsync(pair.Source);
+        await StaysAsync(pair);
+    }
+
     // The source has given up; until its release comes, nobody runs the guest, and then the target does. The release may come again and again.
     [Fact]
     public async Task LostRelease_NobodyRunsTheGuest_UntilItComes()

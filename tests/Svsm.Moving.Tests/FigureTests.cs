@@ -18,6 +18,7 @@ public sealed class FigureTests(ITestOutputHelper output)
     private const int Ended = 7;
     private const int Few = 64;
     private const int Many = 1088;
+    private const int Touched = 2000;
     private const double MaxInstructions = 60_000;
 
     // % of the guest's pages.
@@ -46,7 +47,7 @@ public sealed class FigureTests(ITestOutputHelper output)
     [InlineData(2)]
     public async Task Figures_OfTheStop(int vcpuCount)
     {
-        await using MovingPair pair = await MovingPair.StartAsync(string.Create(CultureInfo.InvariantCulture, $"moving:{Many}"), vcpuCount);
+        await using MovingPair pair = await MovingPair.StartAsync(string.Create(CultureInfo.InvariantCulture, $"touching:{Touched}"), vcpuCount);
         await pair.Source.WaitForLineAsync("moving: round", 2);
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
@@ -54,7 +55,7 @@ public sealed class FigureTests(ITestOutputHelper output)
         Notice source = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
         Assert.Equal((Ended, 0), (source.State, source.Reason));
         double all = begin.Pages + begin.PagesLeft;
-        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"Of a guest that writes {Many} of its {all} pages all the time, on {vcpuCount} vCPUs ({source.Pages} pages went in {source.Rounds} rounds)"));
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"Of a guest that writes {Touched} of its {all} pages all the time, on {vcpuCount} vCPUs ({source.Pages} pages went in {source.Rounds} rounds)"));
         Print("% of its pages go while it is stopped", 100 * source.PagesOfRest / all, MaxOfRest);
     }
 

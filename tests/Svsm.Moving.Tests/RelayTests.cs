@@ -19,12 +19,22 @@ namespace Svsm.Moving.Tests;
 public sealed class RelayTests
 {
     [Fact]
-    public async Task Relays_MoveTheGuest()
+    public async Task Relays_MoveTheGuest_AndMoveItOn()
     {
         await using MovingPair pair = await MovingPair.StartAsync("moving:256", 2);
         await pair.Source.WaitForLineAsync("moving: round", (int)Vmpl.Vmpl2);
+        await MoveAsync(pair, "release");
+        await pair.AdvanceAsync();
+        await MoveAsync(pair, "second release");
+        await pair.Target.TypeAsync("q");
+        MachineResult result = await pair.Target.WaitForEndAsync();
+        Assert.True(result.ExitStatus == 0, result.ToString());
+    }
+
+    private static async Task MoveAsync(MovingPair pair, string name)
+    {
         await pair.Target.WaitForLineAsync("waits for a guest", (int)Vmpl.Vmpl0);
-        string release = pair.PathOf("release");
+        string release = pair.PathOf(name);
         var listening = new TaskCompletionSource<IPEndPoint>(TaskCreationOptions.RunContinuationsAsynchronously);
         CancellationToken cancellation = TestContext.Current.CancellationToken;
         Task<RelayOutcome> receiving = MigrationRelay.ReceiveAsync(new ReceiveOptions
@@ -47,9 +57,6 @@ public sealed class RelayTests
 
         // What goes beyond the pages, at most 3 %: without what is said once, and the hypervisor's state.
         Assert.InRange((double)sent.BytesSent - new FileInfo(release).Length - 20_000, 0, sent.Pages * 4096 * 1.03);
-        await pair.Target.WaitForLineAsync("moving: round", (int)Vmpl.Vmpl2);
-        await pair.Target.TypeAsync("q");
-        MachineResult result = await pair.Target.WaitForEndAsync();
-        Assert.True(result.ExitStatus == 0, result.ToString());
+        await MovingGuest.GoesOnAsync(pair.Target);
     }
 }

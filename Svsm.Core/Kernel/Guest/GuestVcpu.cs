@@ -37,6 +37,9 @@ internal struct GuestVcpu
     /// <summary>Its calling area.</summary>
     public PhysicalAddress CallingArea;
 
+    /// <summary>Since when it has waited to write a page, in nanoseconds of <see cref="Snp.KernelClock"/>; 0: it does not (<see cref="DirtyPages"/>).</summary>
+    public ulong WaitsSince;
+
     /// <summary>It cannot run, and no module works for it: <see cref="GuestGate"/>. Or there is no such vCPU.</summary>
     public bool IsQuiet;
 }

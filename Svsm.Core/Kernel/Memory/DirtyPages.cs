@@ -4,7 +4,7 @@
 // The guest's memory, and which of its pages have changed since somebody copied them: a bit for each page, for the module that moves the guest
 // (Wire/MoveChannel.cs).
 //
-//   the guest writes       it has no right to write a page that was taken: the fault comes here (TryGiveBack), the page is dirty, and the guest goes on
+//   the guest writes       it has no right to write a page that was taken: the fault comes here (GiveBack), the page is dirty, and the guest goes on
 //   the SVSM writes        GuestWindow marks the page, behind the change: whoever copies it before finds it dirty afterwards
 //   it becomes the guest's GuestPages marks it, before the page is the guest's
 //
@@ -12,8 +12,9 @@
 // whatever is written at any moment is in the copy, or leaves the bit set. Rights that were taken are given back when the guest wants to write, also long
 // after nobody tracks any more.
 //
-// A guest that writes faster than its pages can be copied is paced: taking a page is a credit of one, giving one back costs two. So each round over the dirty
-// pages leaves half as many, whatever the guest does; it waits as long as copying two pages takes. What the SVSM writes for it costs nothing.
+// A guest that writes faster than its pages can be copied is paced: taking a page is a credit of one, giving a clean one back costs two, and each round begins
+// without credit. So a round leaves half as many dirty pages, whatever the guest does; it waits as long as copying two pages takes. What the SVSM writes for it
+// costs nothing. Whoever copies may be slow, or slowed: a vCPU that has waited for long gets its page on credit.
 
 using System;
 using System.Runtime.CompilerServices;
@@ -21,6 +22,19 @@ using System.Threading;
 using Svsm.Wire;
 
 namespace Svsm.Kernel.Memory;
+
+/// <summary>What became of a page that the guest wants to write.</summary>
+internal enum GiveBackResult
+{
+    /// <summary>It is the guest's to write.</summary>
+    Given,
+
+    /// <summary>The guest is paced, and has to wait.</summary>
+    Later,
+
+    /// <summary>The page is not the guest's to write at this moment.</summary>
+    NotGuest,
+}
 
 /// <summary>Pages of the guest that have changed.</summary>
 internal static unsafe class DirtyPages
@@ -94,7 +108,7 @@ internal static unsafe class DirtyPages
         s_bits = (uint*)bits;
     }
 
-    /// <summary>Paces the guest from here on, or lets it write what it wants.</summary>
+    /// <summary>Paces the guest from here on, without credit; or lets it write what it wants.</summary>
     /// <param name="isPaced">Which.</param>
     public static void Pace(bool isPaced) => Volatile.Write(ref s_credit, isPaced ? 0 : NotPaced);
 
@@ -170,20 +184,26 @@ internal static unsafe class DirtyPages
     /// <param name="platform">The processor.</param>
     /// <param name="address">What it wants to write. Untrusted.</param>
     /// <param name="guest">VMPL of the guest.</param>
-    /// <returns>False: the page is not the guest's to write at this moment, or the guest is paced.</returns>
-    public static bool TryGiveBack<TPlatform>(in PageStateTable table, ref TPlatform platform, PhysicalAddress address, Vmpl guest)
+    /// <param name="hasWaited">The vCPU has waited for long: whether there is credit for the page does not matter.</param>
+    public static GiveBackResult GiveBack<TPlatform>(in PageStateTable table, ref TPlatform platform, PhysicalAddress address, Vmpl guest, bool hasWaited)
         where TPlatform : IGuestPlatform
     {
         ulong page = address.PageNumber;
-        if (s_bits == null || !TryFind(page, out _) || !TryPay() || Pin(table, page) != PageResult.Success)
+        if (s_bits == null || !TryFind(page, out _) || Pin(table, page) != PageResult.Success)
         {
-            return false;
+            return GiveBackResult.NotGuest;
         }
 
-        bool isGiven = TryAdjust(ref platform, page, guest, RmpPermissions.All);
-        Mark(page, 1);
+        // One that is dirty already, by another vCPU or the SVSM, makes nothing worse.
+        bool isPaid = hasWaited || IsDirty(page) || TryPay();
+        bool isGiven = isPaid && TryAdjust(ref platform, page, guest, RmpPermissions.All);
+        if (isPaid)
+        {
+            Mark(page, 1);
+        }
+
         Unpin(table, page);
-        return isGiven;
+        return !isPaid ? GiveBackResult.Later : isGiven ? GiveBackResult.Given : GiveBackResult.NotGuest;
     }
 
     // Other CPUs may give back, or end the pacing, at the same time.

@@ -5,7 +5,7 @@
 // (ModuleMessageKind.Work) when the host says that there is something for it, or when the time has come that the module wants, and runs its process for a turn
 // after the other until there is an answer. A turn is a tick long, and so is that of the guest in between.
 //
-// A module that ends in the middle has not given the guest up, or all of it: a guest that it has stopped goes on.
+// A module that ends in the middle has not given the guest up, or all of it: a guest that it has stopped goes on, and one that it has paced is not any more.
 //
 // The host says so by an event at the boot CPU's doorbell page (DoorbellEvents.Channel). If it withholds that, nothing is moved.
 
@@ -60,6 +60,7 @@ internal static unsafe class MoveTask
             if (!TryWork(ref record, call, out wait))
             {
                 wait = ulong.MaxValue;
+                DirtyPages.Pace(false);
                 if (GuestGate.State == MoveState.Stopped)
                 {
                     _ = GuestGate.TryRun(GuestVcpus.All);

@@ -43,6 +43,9 @@ internal static class RequestLoop
     private const ulong ExitNestedPageFault = 0x400;
     private const byte Pending = 1;
 
+    // Nanoseconds that a vCPU waits for a page at most, if its guest is paced: a tenth of a second.
+    private const ulong LongestWait = 100_000_000;
+
     // In a VMSA.
     private const int RaxOffset = 0x1F8;
     private const int RegistersOffset = 0x308;
@@ -141,7 +144,11 @@ internal static class RequestLoop
         {
             // Whether it could be given back or not, the guest tries again.
             bool isRead = vmsa.TryReadUInt64(ExitInfo2Offset, out ulong address);
-            _ = isRead && GuestGate.IsOpen && DirtyPages.TryGiveBack(KernelMemory.PageStates, ref platform, new PhysicalAddress(address), context.Vmpl);
+            if (isRead && GuestGate.IsOpen)
+            {
+                GiveBack(ref vcpu, new PhysicalAddress(address), context.Vmpl, ref platform);
+            }
+
             return isRead;
         }
 
@@ -174,6 +181,15 @@ internal static class RequestLoop
         registers.R8 = request.R8;
         registers.R9 = request.R9;
         return vmsa.TryWriteUInt64(RaxOffset, (ulong)result) && vmsa.TryWrite(RegistersOffset, bytes);
+    }
+
+    private static void GiveBack(ref GuestVcpu vcpu, PhysicalAddress address, Vmpl guest, ref SnpPlatform platform)
+    {
+        ulong now = KernelClock.Now;
+        bool waits = vcpu.WaitsSince != 0;
+        bool hasWaited = waits && now - vcpu.WaitsSince > LongestWait;
+        bool isLater = DirtyPages.GiveBack(KernelMemory.PageStates, ref platform, address, guest, hasWaited) == GiveBackResult.Later;
+        vcpu.WaitsSince = !isLater ? 0 : waits ? vcpu.WaitsSince : now;
     }
 
     // A calling area that the guest gave away has no call: the guest finds its call unhandled.
