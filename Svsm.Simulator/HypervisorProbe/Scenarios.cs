@@ -1089,7 +1089,7 @@ internal static unsafe partial class Probe
                 Grant(page, RmpPermissions.Read);
 
                 // VMPL0 is told, does nothing about it, and is told again.
-                for (int i = 0; i < 2000; i++)
+                for (int i = 0; i < 200_000; i++)
                 {
                     Lower(2, page);
                 }
