@@ -163,9 +163,6 @@ public class LinuxGuest : IAsyncLifetime
             cancellation);
     }
 
-    /// <summary>Debian's firmware.</summary>
-    public static async Task<byte[]> ReadFirmwareAsync() => (await DebianPackage.Firmware.ReadAsync("./usr/share/ovmf/OVMF.fd"))[0];
-
     /// <summary>A machine for an image with the SVSM and Debian's firmware.</summary>
     /// <param name="cancellation">Ends the work.</param>
     public async Task<MachineOptions> MakeFirmwareMachineAsync(CancellationToken cancellation)
@@ -173,7 +170,7 @@ public class LinuxGuest : IAsyncLifetime
         var options = new SvsmImageOptions
         {
             Kernel = await File.ReadAllBytesAsync(PathOf("Kernel"), cancellation),
-            Firmware = await ReadFirmwareAsync(),
+            Firmware = (await DebianPackage.Firmware.ReadAsync("./usr/share/ovmf/OVMF.fd"))[0],
         };
         WrittenSvsmImage image = SvsmImageWriter.WriteFiles(options, _folder.FullName, $"svsm-{Guid.NewGuid():N}", [HostFlavour.Qemu]).Single();
         return new MachineOptions

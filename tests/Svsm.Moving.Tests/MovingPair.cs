@@ -36,9 +36,6 @@ internal sealed class MovingPair : IAsyncDisposable
     // The SVSM's region ends at 156 MiB.
     private const int MemoryMiB = 160;
 
-    // What Debian's firmware and kernel need.
-    private const int MemoryWithFirmwareMiB = 224;
-
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-moving-");
     private MachineTest? _source;
     private MachineTest? _target;
@@ -92,34 +89,7 @@ internal sealed class MovingPair : IAsyncDisposable
             options = options with { GuestPayload = guest };
         }
 
-        return await StartAsync(options, machine => machine with { VcpuCount = vcpuCount, CountInstructions = countInstructions }, hasDisks);
-    }
-
-    /// <summary>The same with Debian's firmware, which starts Linux.</summary>
-    /// <param name="commands">Commands of a shell.</param>
-    /// <param name="vcpuCount">vCPUs.</param>
-    /// <param name="linux">Linux.</param>
-    public static async Task<MovingPair> StartWithFirmwareAsync(string commands, int vcpuCount, LinuxGuest linux)
-    {
-        string disk = Path.Combine(linux.Folder, "initrd");
-        await File.WriteAllBytesAsync(disk, linux.Pack(commands), TestContext.Current.CancellationToken);
-        var options = new SvsmImageOptions { Kernel = await File.ReadAllBytesAsync(KernelPath, TestContext.Current.CancellationToken), Firmware = await LinuxGuest.ReadFirmwareAsync() };
-        return await StartAsync(
-            options,
-            machine => machine with
-            {
-                VcpuCount = vcpuCount,
-                MemoryMiB = MemoryWithFirmwareMiB,
-                GuestKernelPath = linux.KernelPath,
-                InitialRamDiskPath = disk,
-                KernelCommandLine = "console=ttyS0 panic=-1",
-            },
-            hasDisks: false);
-    }
-
-    private static async Task<MovingPair> StartAsync(SvsmImageOptions options, Func<MachineOptions, MachineOptions> machine, bool hasDisks)
-    {
-        var pair = new MovingPair { _machine = machine, _hasDisks = hasDisks };
+        var pair = new MovingPair { _machine = machine => machine with { VcpuCount = vcpuCount, CountInstructions = countInstructions }, _hasDisks = hasDisks };
         try
         {
             pair.Build(options);
