@@ -67,7 +67,7 @@ public sealed class MigrateCommandTests : ToolTest
 
         Assert.Equal((ExitStatus.Success, ExitStatus.Success), (sent.Status, received.Status));
         Assert.Equal(
-            "ending source target pages rounds bytesSent bytesReceived seconds downtimeSeconds reconnections release guest action",
+            "ending source target pages rounds pagesOfRest bytesSent bytesReceived seconds downtimeSeconds reconnections release guest action",
             string.Join(" ", Names(sent.Json)));
         Assert.Equal(("running", "gone", "running"), (Text(sent.Json, "ending"), Text(sent.Json, "source"), Text(sent.Json, "target")));
         Assert.Equal(("running", "running"), (Text(received.Json, "ending"), Text(received.Json, "target")));
