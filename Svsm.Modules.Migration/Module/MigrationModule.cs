@@ -79,14 +79,24 @@ public sealed class MigrationModule : SvsmModule
             return;
         }
 
-        _channel = new MigrationChannel(Disks, _isTarget ? TargetSlot : SourceSlot);
-        if (_isTarget && Move.Control(MoveControl.Hold) != MoveControlResult.Done)
+        int slot = _isTarget ? TargetSlot : SourceSlot;
+        if (_isTarget)
         {
-            // The module was started anew, behind one that has moved a guest here: that may go on to another machine.
-            Log.Warning("a guest has run in this VM: no other one is taken");
-            _isTarget = false;
+            MoveControlResult held = Move.Control(MoveControl.Hold);
+            if (held == MoveControlResult.Refused)
+            {
+                // The module was started anew, behind one that has moved a guest here: that may go on to another machine.
+                Log.Warning("a guest has run in this VM: no other one is taken");
+                _isTarget = false;
+            }
+            else if (held != MoveControlResult.Done)
+            {
+                Log.Error("the guest of the image cannot be held: no other one is taken");
+                return;
+            }
         }
 
+        _channel = new MigrationChannel(Disks, slot);
         if (_isTarget)
         {
             _target = new TargetGuest(Move, Log);

@@ -75,24 +75,26 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
 
         _offer = new GuestOffer { Information = move.ReadInformation(), Ranges = move.ReadRanges(), Modules = modules };
         _dirty = [new(_offer.Ranges), new(_offer.Ranges), new(_offer.Ranges)];
-        (_rounds, _isPaced) = (0, false);
+        _rounds = 0;
         PagesLeft = _offer.Pages;
         offer = _offer.ToText();
         return MigrationReason.None;
     }
 
     /// <inheritdoc/>
-    public void BeginRound()
+    public void BeginRound(bool isPaced)
     {
+        // Before the dirty pages are read: what is given back from here on was taken in this round.
+        _isPaced = isPaced;
+        if (isPaced)
+        {
+            move.Control(MoveControl.Pace);
+        }
+
         (_dirty[0], _dirty[1], _dirty[2]) = (_dirty[2], _dirty[0], _dirty[1]);
         PagesLeft = CountDirty(_dirty[0]);
         (_next, _takenAt, _takenEnd, _readAt, _readEnd) = (0, 0, 0, 0, 0);
         _rounds++;
-        if (_isPaced && !_isStopped)
-        {
-            // What was not written in the last round is not for this one.
-            move.Control(MoveControl.Pace);
-        }
     }
 
     /// <inheritdoc/>
@@ -124,13 +126,6 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
                 return PageKind.None;
             }
         }
-    }
-
-    /// <inheritdoc/>
-    public void Pace()
-    {
-        _isPaced = true;
-        move.Control(MoveControl.Pace);
     }
 
     /// <inheritdoc/>
@@ -178,7 +173,6 @@ internal sealed class SourceGuest(GuestMove move, ModuleLog log) : ISourceGuest
         }
 
         (_isStopped, _isPaced) = (false, false);
-
         CryptographicOperations.ZeroMemory(_pages);
         _parts = null;
     }

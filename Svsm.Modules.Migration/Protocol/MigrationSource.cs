@@ -37,16 +37,14 @@ public interface ISourceGuest
     MigrationReason Describe(out byte[] offer);
 
     /// <summary>Begins a round over the pages that are left.</summary>
-    void BeginRound();
+    /// <param name="isPaced">In this round the guest writes no more pages than half of those that are taken.</param>
+    void BeginRound(bool isPaced);
 
     /// <summary>Takes a page of the round: from here on it counts as sent, until the guest writes it again.</summary>
     /// <param name="page">Gets 4096 bytes.</param>
     /// <param name="address">Where it is.</param>
     /// <returns>What it is.</returns>
     PageKind NextPage(Span<byte> page, out ulong address);
-
-    /// <summary>From here on the guest writes no more pages than half of those that are taken, until it goes on by <see cref="Resume"/>.</summary>
-    void Pace();
 
     /// <summary>Stops the guest: no vCPU runs, nothing changes any more.</summary>
     /// <returns>False: it does not stop, and goes on.</returns>
@@ -58,7 +56,7 @@ public interface ISourceGuest
     /// <returns>False: there is no more.</returns>
     bool TryNextPart(out RecordType type, out byte[] text);
 
-    /// <summary>Lets the guest go on, as if nothing had been.</summary>
+    /// <summary>Lets the guest go on, as if nothing had been: not stopped, and not paced.</summary>
     void Resume();
 
     /// <summary>
@@ -75,8 +73,8 @@ public interface ISourceGuest
 public sealed class MigrationSource : MigrationEnd
 {
     // The guest is stopped when a 64th of its pages is left: what it writes until it stands, and what the SVSM writes for it, comes on top, and all of it is to be
-    // less than 2 %. A round that leaves more than half of what the one before has left will not come there: the guest is
-    // paced then, and each round halves what is left. Where what the SVSM writes for the guest is more than that, there is an end all the same.
+    // less than 2 %. Rounds that leave more than half of what the one before has left do not come there: the guest is paced from the first of them on, and each
+    // round halves what is left. Where what the SVSM writes for the guest is more than that, there is an end all the same.
     private const int EnoughOf = 64;
     private const int MaxRounds = 30;
     private const int RunLength = sizeof(ulong) * 2;
@@ -230,7 +228,7 @@ public sealed class MigrationSource : MigrationEnd
     private void BeginRound()
     {
         Rounds++;
-        _guest.BeginRound();
+        _guest.BeginRound(_isPaced && State == MigrationState.Copying);
     }
 
     private bool EndRound()
@@ -238,12 +236,7 @@ public sealed class MigrationSource : MigrationEnd
         ulong left = _guest.PagesLeft;
         if (left > _enough && Rounds < MaxRounds && !_isStopWanted)
         {
-            if (left > _leftBefore / 2 && !_isPaced)
-            {
-                _isPaced = true;
-                _guest.Pace();
-            }
-
+            _isPaced |= left > _leftBefore / 2;
             _leftBefore = left;
             BeginRound();
             return true;

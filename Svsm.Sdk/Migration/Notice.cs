@@ -13,10 +13,10 @@ namespace Svsm.Migration.Relay;
 /// <param name="PagesLeft">Pages left.</param>
 /// <param name="Round">The round.</param>
 /// <param name="PagesOfRest">Of the pages, those while the guest is stopped.</param>
-internal sealed record Notice(MigrationState State, MigrationReason Reason, ulong Pages, ulong PagesLeft, uint Round, ulong PagesOfRest = 0)
+internal sealed record Notice(MigrationState State, MigrationReason Reason, ulong Pages, ulong PagesLeft, uint Round, ulong PagesOfRest)
 {
     /// <summary>Nothing was said yet.</summary>
-    public static readonly Notice None = new(MigrationState.Idle, MigrationReason.None, 0, 0, 0);
+    public static readonly Notice None = new(MigrationState.Idle, MigrationReason.None, 0, 0, 0, 0);
 
     /// <summary>Bytes of it.</summary>
     public const int Length = 32;

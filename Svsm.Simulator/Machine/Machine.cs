@@ -118,10 +118,10 @@ public static class Machine
         byte[] disk = options.InitialRamDiskPath is string diskPath ? WithFile("the initial RAM disk, readable", diskPath, File.ReadAllBytes) : [];
         if (options.ImagePath is null)
         {
-            return LinuxLoader.Load(kernel!, disk, options.KernelCommandLine, ram, options.VcpuCount);
+            return LinuxLoader.Load(kernel!, disk, options.KernelCommandLine, ram, options.VcpuCount, options.HostData);
         }
 
-        LaunchPlan plan = HostLoader.Load(WithFile("the image, readable", options.ImagePath, File.ReadAllBytes), ram, options.VcpuCount);
+        LaunchPlan plan = HostLoader.Load(WithFile("the image, readable", options.ImagePath, File.ReadAllBytes), ram, options.VcpuCount, options.HostData);
         if (plan.Updates.Any(update => update is { Type: LaunchPageType.Normal, Gpa: ResetVectorPage }))
         {
             return plan with { Items = FirmwareConfiguration.Create(ram, options.VcpuCount, kernel, disk, options.KernelCommandLine) };

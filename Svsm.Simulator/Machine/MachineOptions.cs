@@ -34,7 +34,7 @@ public sealed record MachineOptions
     public const int MaxVcpuCount = (int)LaunchHeader.MaxVcpuCount;
 
     /// <summary>Bytes of <see cref="HostData"/>.</summary>
-    public const int HostDataLength = 32;
+    public const int HostDataLength = GuestContext.HostDataLength;
 
     /// <summary>Least guest RAM in MiB: a QEMU-flavoured image ends at 144 MiB.</summary>
     public const int MinMemoryMiB = 160;

@@ -93,7 +93,7 @@ internal sealed class MachineSession : IAsyncDisposable
         _recorder.AttackNames.AddRange(hostile.Descriptions.Select(attack => attack.Name));
         _reader = new LinkReader(_recorder.Accept);
         _launchSteps = 1 + plan.Updates.Count(update => update.Type == LaunchPageType.Cpuid);
-        _guestRequests = new GuestRequestService(new GuestMessages(plan.Guest with { HostData = options.HostData }, OpenChip, options.ReportVersion), OpenChip);
+        _guestRequests = new GuestRequestService(new GuestMessages(plan.Guest, OpenChip, options.ReportVersion), OpenChip);
     }
 
     /// <summary>Called for each console line, on the thread that reads the link. Set before <see cref="RunAsync"/>.</summary>

@@ -102,7 +102,7 @@ public sealed class GuestTests : IDisposable
         for (int round = 1; round <= 5; round++)
         {
             _there.Taken.Clear();
-            _source.BeginRound();
+            _source.BeginRound(isPaced: false);
             Assert.Equal(round == 1 ? all : 2, _source.PagesLeft);
             byte[] page = new byte[PageLength];
             while (_source.NextPage(page, out _) != PageKind.None)
@@ -124,25 +124,21 @@ public sealed class GuestTests : IDisposable
     }
 
     [Fact]
-    public void Pace_NoPageIsHotAnyMore_UntilTheGuestGoesOn()
+    public void BeginRound_Paced_LeavesNoPageForTheRest_UntilTheGuestGoesOn()
     {
         Assert.Equal(MigrationReason.None, Prepare());
-        for (int round = 1; round <= 5; round++)
+        for (int round = 1; round <= 6; round++)
         {
             _there.Taken.Clear();
-            Round();
+            Round(isPaced: round >= 5);
             Assert.Equal(round != 4, _there.Taken.Contains(First));
             _there.Write(First, (byte)round);
-            if (round == 4)
-            {
-                _source.Pace();
-            }
         }
 
         _source.Resume();
         _source.Resume();
 
-        // Each round anew.
+        // Each round without what was not written in the one before.
         Assert.Equal(["Track", "Pace", "Pace", "Run"], _there.Steps);
         Assert.Equal(MoveState.Running, _there.State);
     }
@@ -546,9 +542,9 @@ public sealed class GuestTests : IDisposable
     }
 
     // Pages of a round, and how many they are.
-    private int Round()
+    private int Round(bool isPaced = false)
     {
-        _source.BeginRound();
+        _source.BeginRound(isPaced);
         byte[] page = new byte[PageLength];
         int count = 0;
         while (_source.NextPage(page, out ulong address) is var kind && kind != PageKind.None)

@@ -52,7 +52,7 @@ public sealed class MigrationTests(LaunchFixture fixture)
 
         migration.RunToTheEnd();
 
-        Assert.Equal(isPaced, migration.Guest.PacedInRound != 0);
+        Assert.Equal(isPaced, migration.Guest.WasPaced);
         Assert.InRange(migration.Source.PagesOfRest, isPaced ? 1ul : 0, (ulong)(Pages / 50));
         Assert.InRange(migration.Source.Rounds, 2u, 12u);
     }
@@ -61,11 +61,11 @@ public sealed class MigrationTests(LaunchFixture fixture)
     public void Migration_PacedAndAborted_LetsTheGuestWriteAgain()
     {
         using var migration = new TestMigration(fixture, new SourceModel(200)) { Writes = 20, SkipsProof = true };
-        migration.Begin().Run(() => migration.Guest.PacedInRound != 0);
+        migration.Begin().Run(() => migration.Guest.WasPaced);
 
         Assert.True(migration.Source.TryCancel());
 
-        Assert.Equal((0, 1), (migration.Guest.PacedInRound, migration.Guest.Resumes));
+        Assert.Equal((false, 1), (migration.Guest.WasPaced, migration.Guest.Resumes));
         Assert.Equal(0ul, migration.Source.PagesOfRest);
     }
 
@@ -905,7 +905,7 @@ public sealed class MigrationTests(LaunchFixture fixture)
         guest.Describe(out byte[] offer);
         target.Receive(source.Seal(RecordType.Offer, offer));
         Assert.Equal(RecordType.Accept, source.Open(ScriptedEnd.Take(target)).Type);
-        guest.BeginRound();
+        guest.BeginRound(isPaced: false);
         byte[] page = new byte[4096];
         while (guest.NextPage(page, out ulong address) != PageKind.None)
         {

@@ -55,7 +55,7 @@ internal sealed class SourceModel : ISourceGuest
     private readonly Queue<int> _round = new();
     private readonly Queue<(RecordType Type, byte[] Text)> _parts = new();
     private int _credit;
-    private int _rounds;
+    private bool _isPaced;
 
     public SourceModel(int pages, int seed = 1, int vcpus = 2)
     {
@@ -114,8 +114,8 @@ internal sealed class SourceModel : ISourceGuest
 
     public int Leaves { get; private set; }
 
-    /// <summary>The guest is paced since this round; 0: it is not.</summary>
-    public int PacedInRound { get; private set; }
+    /// <summary>The guest was paced in some round since it runs.</summary>
+    public bool WasPaced { get; private set; }
 
     /// <summary>What is written is written by the SVSM.</summary>
     public bool IgnoresPacing { get; set; }
@@ -138,7 +138,7 @@ internal sealed class SourceModel : ISourceGuest
         {
             int page = _random.Next(Model.Pages.Length);
             bool isGivenBack = !_left.Contains(page);
-            if (PacedInRound != 0 && !IgnoresPacing && isGivenBack && _credit < 2)
+            if (_isPaced && !IgnoresPacing && isGivenBack && _credit < 2)
             {
                 continue;
             }
@@ -181,20 +181,10 @@ internal sealed class SourceModel : ISourceGuest
         return DescribeResult;
     }
 
-    public void Pace()
+    public void BeginRound(bool isPaced)
     {
-        if (PacedInRound != 0)
-        {
-            throw new InvalidOperationException("the guest is paced already");
-        }
-
-        (PacedInRound, _credit) = (_rounds, 0);
-    }
-
-    public void BeginRound()
-    {
-        _rounds++;
-        _credit = 0;
+        (_isPaced, _credit) = (isPaced, 0);
+        WasPaced |= isPaced;
         _round.Clear();
         foreach (int page in _left)
         {
@@ -270,7 +260,7 @@ internal sealed class SourceModel : ISourceGuest
         }
 
         Resumes++;
-        (IsStopped, PacedInRound) = (false, 0);
+        (IsStopped, _isPaced, WasPaced) = (false, false, false);
     }
 
     public bool TryLeave()

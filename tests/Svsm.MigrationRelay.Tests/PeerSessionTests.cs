@@ -217,20 +217,20 @@ public sealed class PeerSessionTests : IDisposable
     {
         var clock = new Svsm.Migration.Tests.TestClock();
         var meter = new ProgressMeter(clock);
-        Assert.Null(meter.Take(new Notice(MigrationState.Offer, 0, 0, 0, 0), MigrationState.Offer, 100).Downtime);
-        Assert.Equal(0, meter.Take(new Notice(MigrationState.Copying, 0, 0, 1000, 1), MigrationState.Copying, 100).PagesPerSecond);
+        Assert.Null(meter.Take(new Notice(MigrationState.Offer, 0, 0, 0, 0, 0), MigrationState.Offer, 100).Downtime);
+        Assert.Equal(0, meter.Take(new Notice(MigrationState.Copying, 0, 0, 1000, 1, 0), MigrationState.Copying, 100).PagesPerSecond);
         clock.Pass(TimeSpan.FromSeconds(2));
 
-        RelayProgress progress = meter.Take(new Notice(MigrationState.Copying, 0, 600, 500, 1), MigrationState.Copying, 4100);
+        RelayProgress progress = meter.Take(new Notice(MigrationState.Copying, 0, 600, 500, 1, 0), MigrationState.Copying, 4100);
 
         Assert.Equal((300.0, 50.0, 2000.0), (progress.PagesPerSecond, progress.DirtiedPerSecond, progress.BytesPerSecond));
         Assert.Equal(500 / 300.0, progress.Downtime!.Value.TotalSeconds, 5);
 
         // Numbers of a hostile one.
         clock.Pass(TimeSpan.FromTicks(1));
-        meter.Take(new Notice(MigrationState.Rest, 0, ulong.MaxValue, ulong.MaxValue, uint.MaxValue), MigrationState.Copying, 0);
+        meter.Take(new Notice(MigrationState.Rest, 0, ulong.MaxValue, ulong.MaxValue, uint.MaxValue, 0), MigrationState.Copying, 0);
         clock.Pass(TimeSpan.FromTicks(1));
-        Assert.True(meter.Take(new Notice(MigrationState.Rest, 0, 0, ulong.MaxValue, 0), MigrationState.Copying, 0).PagesPerSecond >= 0);
+        Assert.True(meter.Take(new Notice(MigrationState.Rest, 0, 0, ulong.MaxValue, 0, 0), MigrationState.Copying, 0).PagesPerSecond >= 0);
     }
 
     // Both ends of a connection.

@@ -17,13 +17,6 @@ namespace Svsm.Moving.Tests;
 
 public sealed class AttackTests
 {
-    private const int HandedOver = 6;
-    private const int Ended = 7;
-    private const int Aborted = 8;
-    private const int Cancelled = 1;
-    private const int NotAuthentic = 4;
-    private const byte Page = 0x02;
-    private const byte Release = 0x08;
 
     [Fact]
     public Task ChangedStream_EndsTheMigration_AndTheGuestStays() => ChangeAsync("flip text");
@@ -47,7 +40,7 @@ public sealed class AttackTests
         Frame held = default;
         IEnumerable<Frame> Script(Frame frame)
         {
-            if (frame.RecordType != Page || ++pages is not (10 or 11))
+            if (frame.RecordType != RecordType.Page || ++pages is not (10 or 11))
             {
                 return [frame];
             }
@@ -74,7 +67,7 @@ public sealed class AttackTests
                     changed = changed[..^16];
                     break;
                 case "kind":
-                    return [frame with { Kind = 1 }];
+                    return [frame with { Kind = FrameKind.Clear }];
                 case "drop" or "swap":
                     return [];
                 case "repeat":
@@ -89,9 +82,9 @@ public sealed class AttackTests
         await using MovingPair pair = await MovingPair.StartAsync("moving:64", 1);
         using var relay = new TestRelay(pair) { FromSource = Script };
         await relay.BeginAsync();
-        Notice target = await relay.WaitForAsync(ofSource: false, Aborted, TestContext.Current.CancellationToken);
-        Assert.Equal(change == "kind" ? 3 : NotAuthentic, target.Reason);
-        Notice source = await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken);
+        Notice target = await relay.WaitForAsync(ofSource: false, MigrationState.Aborted, TestContext.Current.CancellationToken);
+        Assert.Equal(change == "kind" ? MigrationReason.Malformed : MigrationReason.NotAuthentic, target.Reason);
+        Notice source = await relay.WaitForAsync(ofSource: true, MigrationState.Aborted, TestContext.Current.CancellationToken);
         Assert.Equal(target.Reason, source.Reason);
         await StaysAsync(pair);
     }
@@ -102,10 +95,10 @@ public sealed class AttackTests
         await using MovingPair pair = await MovingPair.StartAsync("moving:512", 2);
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
-        await relay.WaitForAsync(ofSource: true, 4, TestContext.Current.CancellationToken);
-        await relay.WishAsync(ofSource: true, 2);
-        Notice source = await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken);
-        Assert.Equal(Cancelled, source.Reason);
+        await relay.WaitForAsync(ofSource: true, MigrationState.Copying, TestContext.Current.CancellationToken);
+        await relay.CancelAsync(ofSource: true);
+        Notice source = await relay.WaitForAsync(ofSource: true, MigrationState.Aborted, TestContext.Current.CancellationToken);
+        Assert.Equal(MigrationReason.Cancelled, source.Reason);
         await StaysAsync(pair);
     }
 
@@ -116,15 +109,11 @@ public sealed class AttackTests
         await using MovingPair pair = await MovingPair.StartAsync("touching:2000", 2);
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
-        while (relay.SourceNotice is { State: < Aborted, Rounds: < 3 })
-        {
-            await Task.Delay(20, TestContext.Current.CancellationToken);
-        }
-
-        Assert.Equal(4, relay.SourceNotice.State);
-        await relay.WishAsync(ofSource: true, 2);
-        Notice source = await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken);
-        Assert.Equal((Cancelled, 0ul), (source.Reason, source.PagesOfRest));
+        await Polling.UntilAsync("the third round", () => relay.SourceNotice is { Round: >= 3 } or { State: > MigrationState.Copying });
+        Assert.Equal(MigrationState.Copying, relay.SourceNotice.State);
+        await relay.CancelAsync(ofSource: true);
+        Notice source = await relay.WaitForAsync(ofSource: true, MigrationState.Aborted, TestContext.Current.CancellationToken);
+        Assert.Equal((MigrationReason.Cancelled, 0ul), (source.Reason, source.PagesOfRest));
         await MovingGuest.GoesOnAsync(pair.Source);
         await StaysAsync(pair);
     }
@@ -135,20 +124,18 @@ public sealed class AttackTests
     {
         bool isLost = true;
         await using MovingPair pair = await MovingPair.StartAsync("moving:64", 2);
-        using var relay = new TestRelay(pair) { FromSource = frame => frame.RecordType == Release && isLost ? [] : [frame] };
+        using var relay = new TestRelay(pair) { FromSource = frame => frame.RecordType == RecordType.Release && isLost ? [] : [frame] };
         await relay.BeginAsync();
-        await relay.WaitForAsync(ofSource: true, HandedOver, TestContext.Current.CancellationToken);
-        await relay.WaitForAsync(ofSource: false, HandedOver, TestContext.Current.CancellationToken);
-        await relay.WishAsync(ofSource: true, 2);
-        Assert.Equal(HandedOver, (await relay.WaitForAsync(ofSource: true, HandedOver, TestContext.Current.CancellationToken)).State);
+        await relay.WaitForAsync(ofSource: true, MigrationState.HandedOver, TestContext.Current.CancellationToken);
+        await relay.WaitForAsync(ofSource: false, MigrationState.HandedOver, TestContext.Current.CancellationToken);
+        await relay.CancelAsync(ofSource: true);
+        Assert.Equal(MigrationState.HandedOver, (await relay.WaitForAsync(ofSource: true, MigrationState.HandedOver, TestContext.Current.CancellationToken)).State);
 
         isLost = false;
-        await relay.WishAsync(ofSource: true, 1, 1);
-        Assert.Equal(Ended, (await relay.WaitForAsync(ofSource: false, Ended, TestContext.Current.CancellationToken)).State);
+        await relay.BeginAsync(ofSource: true);
+        Assert.Equal(MigrationState.Ended, (await relay.WaitForAsync(ofSource: false, MigrationState.Ended, TestContext.Current.CancellationToken)).State);
         await pair.Target.WaitForLineAsync("moving: round", (int)Vmpl.Vmpl2);
-        await pair.Target.TypeAsync("q");
-        MachineResult target = await pair.Target.WaitForEndAsync();
-        Assert.True(target.ExitStatus == 0, target.ToString());
+        await MovingGuest.EndAsync(pair.Target);
 
         // Nothing of the guest has happened at the source since it has given up.
         string source = (await pair.Source.StopAsync()).ConsoleText((int)Vmpl.Vmpl2);
@@ -161,8 +148,6 @@ public sealed class AttackTests
         MachineResult target = await pair.Target.WaitForEndAsync();
         Assert.Equal(MachineStop.Terminate, target.Stop);
         Assert.Equal("", target.ConsoleText((int)Vmpl.Vmpl2));
-        await pair.Source.TypeAsync("q");
-        MachineResult source = await pair.Source.WaitForEndAsync();
-        Assert.True(source.ExitStatus == 0, source.ToString());
+        await MovingGuest.EndAsync(pair.Source);
     }
 }

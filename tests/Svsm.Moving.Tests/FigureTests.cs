@@ -15,7 +15,6 @@ namespace Svsm.Moving.Tests;
 
 public sealed class FigureTests(ITestOutputHelper output)
 {
-    private const int Ended = 7;
     private const int Few = 64;
     private const int Many = 1088;
     private const int Touched = 2000;
@@ -51,11 +50,11 @@ public sealed class FigureTests(ITestOutputHelper output)
         await pair.Source.WaitForLineAsync("moving: round", 2);
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
-        Notice begin = await relay.WaitForAsync(ofSource: true, 4, TestContext.Current.CancellationToken);
-        Notice source = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
-        Assert.Equal((Ended, 0), (source.State, source.Reason));
+        Notice begin = await relay.WaitForAsync(ofSource: true, MigrationState.Copying, TestContext.Current.CancellationToken);
+        Notice source = await relay.WaitForAsync(ofSource: true, MigrationState.Ended, TestContext.Current.CancellationToken);
+        Assert.Equal((MigrationState.Ended, MigrationReason.None), (source.State, source.Reason));
         double all = begin.Pages + begin.PagesLeft;
-        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"Of a guest that writes {Touched} of its {all} pages all the time, on {vcpuCount} vCPUs ({source.Pages} pages went in {source.Rounds} rounds)"));
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"Of a guest that writes {Touched} of its {all} pages all the time, on {vcpuCount} vCPUs ({source.Pages} pages went in {source.Round} rounds)"));
         Print("% of its pages go while it is stopped", 100 * source.PagesOfRest / all, MaxOfRest);
     }
 
@@ -71,10 +70,10 @@ public sealed class FigureTests(ITestOutputHelper output)
         await pair.Source.WaitForLineAsync("moving: round", 2);
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
-        await relay.WaitForAsync(ofSource: true, 4, TestContext.Current.CancellationToken);
-        await relay.WishAsync(ofSource: true, 3);
-        Notice source = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
-        Assert.Equal((Ended, 0), (source.State, source.Reason));
+        await relay.WaitForAsync(ofSource: true, MigrationState.Copying, TestContext.Current.CancellationToken);
+        await relay.StopAsync();
+        Notice source = await relay.WaitForAsync(ofSource: true, MigrationState.Ended, TestContext.Current.CancellationToken);
+        Assert.Equal((MigrationState.Ended, MigrationReason.None), (source.State, source.Reason));
         return (TicksOf(await pair.Source.StopAsync()), TicksOf(await pair.Target.StopAsync()), source.Pages, relay.BytesToTarget);
     }
 

@@ -22,8 +22,6 @@ namespace Svsm.Moving.Tests;
 
 public sealed partial class LinuxTests(TpmLinuxGuest guest) : IClassFixture<TpmLinuxGuest>
 {
-    private const int Copying = 4;
-    private const int Ended = 7;
     private const int ExtensionsPerQuote = 8;
 
     private static readonly string s_commands =
@@ -93,9 +91,9 @@ public sealed partial class LinuxTests(TpmLinuxGuest guest) : IClassFixture<TpmL
         await pair.Source.WaitForLineAsync($"tpm: quote {ExtensionsPerQuote} ", 2);
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
-        Notice begin = await relay.WaitForAsync(ofSource: true, Copying, TestContext.Current.CancellationToken);
-        Notice source = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
-        Assert.Equal((Ended, 0), (source.State, source.Reason));
+        Notice begin = await relay.WaitForAsync(ofSource: true, MigrationState.Copying, TestContext.Current.CancellationToken);
+        Notice source = await relay.WaitForAsync(ofSource: true, MigrationState.Ended, TestContext.Current.CancellationToken);
+        Assert.Equal((MigrationState.Ended, MigrationReason.None), (source.State, source.Reason));
 
         // The last 2 %.
         Assert.InRange(source.PagesOfRest, 0ul, (begin.Pages + begin.PagesLeft) / 50);

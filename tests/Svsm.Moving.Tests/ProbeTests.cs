@@ -13,7 +13,6 @@ namespace Svsm.Moving.Tests;
 
 public sealed class ProbeTests
 {
-    private const int Ended = 7;
 
     [Theory]
     [InlineData(1)]
@@ -25,8 +24,8 @@ public sealed class ProbeTests
         await pair.Target.WaitForLineAsync("waits for a guest from another machine", (int)Vmpl.Vmpl0);
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
-        Notice source = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
-        Assert.Equal((Ended, 0), (source.State, source.Reason));
+        Notice source = await relay.WaitForAsync(ofSource: true, MigrationState.Ended, TestContext.Current.CancellationToken);
+        Assert.Equal((MigrationState.Ended, MigrationReason.None), (source.State, source.Reason));
         await pair.Target.WaitForLineAsync("moving: round", (int)Vmpl.Vmpl2);
         await pair.Target.TypeAsync("q");
         MachineResult result = await pair.Target.WaitForEndAsync();

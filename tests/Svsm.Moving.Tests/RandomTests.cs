@@ -9,7 +9,6 @@
 using System;
 using System.Collections.Concurrent;
 using System.Collections.Generic;
-using System.Diagnostics;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
@@ -21,14 +20,13 @@ namespace Svsm.Moving.Tests;
 
 public sealed class RandomTests(ITestOutputHelper output)
 {
-    private const int HandedOver = 6;
-    private const int Ended = 7;
-    private const int Aborted = 8;
-    private const byte Release = 0x08;
-    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(5);
 
-    // Records of the end of a migration: OFFER, STATES, MODULE, VCPU, FINISH, RELEASE; ACCEPT, HELD, RUNNING.
-    private static readonly byte[] s_rareTypes = [0x01, 0x04, 0x05, 0x06, 0x07, 0x08, 0x41, 0x43, 0x44];
+    // Of the source, and of the target.
+    private static readonly RecordType[] s_rareTypes =
+    [
+        RecordType.Offer, RecordType.States, RecordType.Module, RecordType.Vcpu, RecordType.Finish, RecordType.Release,
+        RecordType.Accept, RecordType.Held, RecordType.Running,
+    ];
 
     private enum Event
     {
@@ -148,7 +146,7 @@ public sealed class RandomTests(ITestOutputHelper output)
         private readonly Event _event;
         private readonly bool _isOfSource;
         private readonly int _frame;
-        private readonly byte _type;
+        private readonly RecordType _type;
         private readonly int _change;
         private int _frames;
         private bool _isCut;
@@ -164,21 +162,21 @@ public sealed class RandomTests(ITestOutputHelper output)
             // One of the first frames, any of them, or one of the end.
             int where = random.Next(3);
             _frame = random.Next(where == 0 ? 4 : 400);
-            _type = where == 2 ? s_rareTypes[random.Next(s_rareTypes.Length)] : (byte)0;
-            _isOfSource = _type != 0 ? _type < 0x40 : _isOfSource;
+            _type = where == 2 ? s_rareTypes[random.Next(s_rareTypes.Length)] : RecordType.None;
+            _isOfSource = _type != RecordType.None ? _type < RecordType.Accept : _isOfSource;
             _change = random.Next();
         }
 
         public override string ToString() =>
-            $"seed {_seed}, {_event} at {(_type != 0 ? $"the first record of type 0x{_type:X2}" : $"frame {_frame}")} of the {(_isOfSource ? "source" : "target")}";
+            $"seed {_seed}, {_event} at {(_type != RecordType.None ? $"the first record of type {_type}" : $"frame {_frame}")} of the {(_isOfSource ? "source" : "target")}";
 
         public async Task<Outcome> RunAsync()
         {
             using var relay = new TestRelay(_pair) { FromSource = frame => Carry(frame, isOfSource: true), FromTarget = frame => Carry(frame, isOfSource: false) };
             await relay.BeginAsync();
-            Task<Notice> over = relay.WaitForAsync(ofSource: true, HandedOver, TestContext.Current.CancellationToken);
-            Task<Notice> targetOver = relay.WaitForAsync(ofSource: false, HandedOver, TestContext.Current.CancellationToken);
-            await UntilAsync(() => _happened.Task.IsCompleted || relay.SourceNotice.State >= Ended, () => Task.CompletedTask);
+            Task<Notice> over = relay.WaitForAsync(ofSource: true, MigrationState.HandedOver, TestContext.Current.CancellationToken);
+            Task<Notice> targetOver = relay.WaitForAsync(ofSource: false, MigrationState.HandedOver, TestContext.Current.CancellationToken);
+            await Polling.UntilAsync("the end", () => _happened.Task.IsCompleted || relay.SourceNotice.State >= MigrationState.Ended);
             if (_happened.Task.IsCompleted)
             {
                 await ActAsync(relay, over, targetOver);
@@ -191,7 +189,7 @@ public sealed class RandomTests(ITestOutputHelper output)
 
             Notice source = await over;
             int lines = MovingGuest.LinesOn(_pair.Source);
-            if (source.State == Aborted)
+            if (source.State == MigrationState.Aborted)
             {
                 MovingGuest.AssertHasNotRun(_pair.Target);
                 await MovingGuest.GoesOnAsync(_pair.Source);
@@ -202,8 +200,8 @@ public sealed class RandomTests(ITestOutputHelper output)
             // It was given up: it never runs there again, whatever anybody wants.
             if (_event == Event.TargetPower && _happened.Task.IsCompleted)
             {
-                await relay.WishAsync(ofSource: true, 2);
-                await relay.WishAsync(ofSource: true, 1, 1);
+                await relay.CancelAsync(ofSource: true);
+                await relay.BeginAsync(ofSource: true);
                 await Task.Delay(500, TestContext.Current.CancellationToken);
                 Assert.Equal(lines, MovingGuest.LinesOn(_pair.Source));
                 return Outcome.Lost;
@@ -221,20 +219,20 @@ public sealed class RandomTests(ITestOutputHelper output)
             {
                 case Event.TargetPower:
                     await _pair.Target.StopAsync();
-                    await relay.WishAsync(ofSource: true, 2);
+                    await relay.CancelAsync(ofSource: true);
                     break;
                 case Event.SourcePower:
                     await _pair.Source.StopAsync();
                     break;
                 case Event.Cut or Event.Drop or Event.Cancel:
-                    await relay.WishAsync(ofSource: true, 2);
+                    await relay.CancelAsync(ofSource: true);
                     break;
                 default:
                     // If an end does not take what was done to the frame, it says so; the other one may have no key to hear it by.
                     await Task.WhenAny(over, targetOver);
-                    if (targetOver.IsCompleted && (await targetOver).State == Aborted)
+                    if (targetOver.IsCompleted && (await targetOver).State == MigrationState.Aborted)
                     {
-                        await relay.WishAsync(ofSource: true, 2);
+                        await relay.CancelAsync(ofSource: true);
                     }
 
                     break;
@@ -250,25 +248,10 @@ public sealed class RandomTests(ITestOutputHelper output)
                 _happened.TrySetResult();
             }
 
-            await UntilAsync(() => relay.TargetNotice.State >= Ended, () => relay.WishAsync(ofSource: true, 1, 1));
-            Assert.Equal(Ended, relay.TargetNotice.State);
-            await UntilAsync(() => relay.SourceNotice.State >= Ended, () => relay.WishAsync(ofSource: false, 1, 2));
-            Assert.Equal(Ended, relay.SourceNotice.State);
-        }
-
-        // Asks again now and then.
-        private static async Task UntilAsync(Func<bool> isSo, Func<Task> askAsync)
-        {
-            long start = Stopwatch.GetTimestamp();
-            for (int i = 1; !isSo(); i++)
-            {
-                Assert.True(Stopwatch.GetElapsedTime(start) < s_patience, "an SVSM does not come to an end");
-                await Task.Delay(20, TestContext.Current.CancellationToken);
-                if (i % 100 == 0)
-                {
-                    await askAsync();
-                }
-            }
+            await Polling.UntilAsync("the end of the target", () => relay.TargetNotice.State >= MigrationState.Ended, () => relay.BeginAsync(ofSource: true));
+            Assert.Equal(MigrationState.Ended, relay.TargetNotice.State);
+            await Polling.UntilAsync("the end of the source", () => relay.SourceNotice.State >= MigrationState.Ended, () => relay.BeginAsync(ofSource: false));
+            Assert.Equal(MigrationState.Ended, relay.SourceNotice.State);
         }
 
         // If the relay has the release, the guest can run; if not, it is lost.
@@ -282,8 +265,8 @@ public sealed class RandomTests(ITestOutputHelper output)
             }
 
             await relay.SendToTargetAsync(release);
-            await UntilAsync(() => relay.TargetNotice.State >= Ended, () => relay.SendToTargetAsync(release));
-            Assert.Equal(Ended, relay.TargetNotice.State);
+            await Polling.UntilAsync("the end of the target", () => relay.TargetNotice.State >= MigrationState.Ended, () => relay.SendToTargetAsync(release));
+            Assert.Equal(MigrationState.Ended, relay.TargetNotice.State);
             await MovingGuest.GoesOnAsync(_pair.Target);
             return Outcome.Moved;
         }
@@ -292,7 +275,7 @@ public sealed class RandomTests(ITestOutputHelper output)
         {
             lock (_lock)
             {
-                if (isOfSource && frame.RecordType == Release)
+                if (isOfSource && frame.RecordType == RecordType.Release)
                 {
                     _release = frame;
                 }
@@ -302,7 +285,7 @@ public sealed class RandomTests(ITestOutputHelper output)
                     return [];
                 }
 
-                bool isIt = _event != Event.None && !_happened.Task.IsCompleted && isOfSource == _isOfSource && (_type != 0 ? frame.RecordType == _type : _frames++ == _frame);
+                bool isIt = _event != Event.None && !_happened.Task.IsCompleted && isOfSource == _isOfSource && (_type != RecordType.None ? frame.RecordType == _type : _frames++ == _frame);
                 if (!isIt)
                 {
                     Record(frame);

@@ -12,7 +12,6 @@ using Svsm.Migration.Relay;
 using Svsm.Simulator;
 using Svsm.Wire;
 using Xunit;
-using MigrationState = Svsm.Migration.MigrationState;
 
 namespace Svsm.Moving.Tests;
 
@@ -26,9 +25,7 @@ public sealed class RelayTests
         await MoveAsync(pair, "release");
         await pair.AdvanceAsync();
         await MoveAsync(pair, "second release");
-        await pair.Target.TypeAsync("q");
-        MachineResult result = await pair.Target.WaitForEndAsync();
-        Assert.True(result.ExitStatus == 0, result.ToString());
+        await MovingGuest.EndAsync(pair.Target);
     }
 
     private static async Task MoveAsync(MovingPair pair, string name)

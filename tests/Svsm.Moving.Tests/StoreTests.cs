@@ -17,10 +17,6 @@ namespace Svsm.Moving.Tests;
 
 public sealed class StoreTests
 {
-    private const int HandedOver = 6;
-    private const int Ended = 7;
-    private const int Aborted = 8;
-    private const byte Held = 0x43;
 
     private static readonly byte[] s_data = [.. Enumerable.Range(0, 512).Select(i => (byte)(i * 5))];
 
@@ -33,8 +29,8 @@ public sealed class StoreTests
         using (var relay = new TestRelay(pair))
         {
             await relay.BeginAsync();
-            Notice notice = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
-            Assert.Equal((Ended, 0), (notice.State, notice.Reason));
+            Notice notice = await relay.WaitForAsync(ofSource: true, MigrationState.Ended, TestContext.Current.CancellationToken);
+            Assert.Equal((MigrationState.Ended, MigrationReason.None), (notice.State, notice.Reason));
         }
 
         var there = new StorageSession();
@@ -45,14 +41,9 @@ public sealed class StoreTests
         await pair.Target.TypeAsync("end\n");
         Assert.Equal(0, (await pair.Target.WaitForEndAsync()).ExitStatus);
 
-        await RestartsAsync(pair, target, [4, 5]);
+        await RestartsAsync(pair, target);
         await pair.Source.StopAsync();
-        (MachineTest machine, _) = await pair.StartMachineAsync(MigrationRole.Source, alter: options => options with { SvsmDisks = [new SvsmDisk(source)] });
-        await using (machine)
-        {
-            await machine.WaitForLineAsync("the store is not open: Moved", (int)Vmpl.Vmpl0);
-            await machine.WaitForLineAsync("the TPM's state cannot be had: NotOpen", (int)Vmpl.Vmpl0);
-        }
+        await StaysClosedAsync(pair, source);
     }
 
     [Fact]
@@ -61,12 +52,12 @@ public sealed class StoreTests
         await using MovingPair pair = await StartAsync();
         int number = await FillAsync(pair);
         (string source, string target) = (MovingPair.DiskOf(pair.SourceSocket), MovingPair.DiskOf(pair.TargetSocket));
-        using (var relay = new TestRelay(pair) { FromTarget = frame => frame.RecordType == Held ? [] : [frame] })
+        using (var relay = new TestRelay(pair) { FromTarget = frame => frame.RecordType == RecordType.Held ? [] : [frame] })
         {
             await relay.BeginAsync();
-            await relay.WaitForAsync(ofSource: false, HandedOver, TestContext.Current.CancellationToken);
-            await relay.WishAsync(ofSource: true, 2);
-            Assert.Equal(Aborted, (await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken)).State);
+            await relay.WaitForAsync(ofSource: false, MigrationState.HandedOver, TestContext.Current.CancellationToken);
+            await relay.CancelAsync(ofSource: true);
+            Assert.Equal(MigrationState.Aborted, (await relay.WaitForAsync(ofSource: true, MigrationState.Aborted, TestContext.Current.CancellationToken)).State);
         }
 
         var here = new StorageSession();
@@ -76,13 +67,9 @@ public sealed class StoreTests
         await pair.Source.TypeAsync("end\n");
         Assert.Equal(0, (await pair.Source.WaitForEndAsync()).ExitStatus);
 
-        await RestartsAsync(pair, source, [4, 5]);
+        await RestartsAsync(pair, source);
         await pair.Target.StopAsync();
-        (MachineTest machine, _) = await pair.StartMachineAsync(MigrationRole.Source, alter: options => options with { SvsmDisks = [new SvsmDisk(target)] });
-        await using (machine)
-        {
-            await machine.WaitForLineAsync("the store is not open: Moved", (int)Vmpl.Vmpl0);
-        }
+        await StaysClosedAsync(pair, target);
     }
 
     private static Task<MovingPair> StartAsync() =>
@@ -102,17 +89,28 @@ public sealed class StoreTests
     }
 
     // Another start of the VM, without any migration.
-    private static async Task RestartsAsync(MovingPair pair, string disk, byte[] variable)
+    private static async Task RestartsAsync(MovingPair pair, string disk)
     {
         var session = new StorageSession();
         session.Startup();
         session.ReadNv(512, s_data);
         session.GetVariable("A", [1, 2, 3]);
-        session.GetVariable("B", variable);
+        session.GetVariable("B", [4, 5]);
         (MachineTest machine, _) = await pair.StartMachineAsync(MigrationRole.Source, alter: options => options with { SvsmDisks = [new SvsmDisk(disk)] });
         await using (machine)
         {
             await new TypedGuest(machine).DoAsync(session);
+        }
+    }
+
+    // It says that it was moved, and nobody who has a part of it has anything.
+    private static async Task StaysClosedAsync(MovingPair pair, string disk)
+    {
+        (MachineTest machine, _) = await pair.StartMachineAsync(MigrationRole.Source, alter: options => options with { SvsmDisks = [new SvsmDisk(disk)] });
+        await using (machine)
+        {
+            await machine.WaitForLineAsync("the store is not open: Moved", (int)Vmpl.Vmpl0);
+            await machine.WaitForLineAsync("the TPM's state cannot be had: NotOpen", (int)Vmpl.Vmpl0);
         }
     }
 }

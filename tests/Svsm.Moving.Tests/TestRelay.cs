@@ -16,17 +16,14 @@ using Svsm.Simulator;
 namespace Svsm.Moving.Tests;
 
 /// <summary>A frame of the channel.</summary>
-internal readonly record struct Frame(byte Kind, byte[] Contents)
+internal readonly record struct Frame(FrameKind Kind, byte[] Contents)
 {
     /// <summary>Type of the record, if it is one.</summary>
-    public byte RecordType => Kind == 2 && Contents.Length > 4 ? Contents[4] : (byte)0;
+    public RecordType RecordType => Kind == FrameKind.Record && Contents.Length > 4 ? (RecordType)Contents[4] : RecordType.None;
 
     /// <summary>It is a HELLO.</summary>
-    public bool IsHello => Kind == 1 && Contents.AsSpan().StartsWith("SVSMMIG1"u8);
+    public bool IsHello => Kind == FrameKind.Clear && Contents.AsSpan().StartsWith("SVSMMIG1"u8);
 }
-
-/// <summary>What an SVSM has told its relay last.</summary>
-internal readonly record struct Notice(int State, int Reason, ulong Pages, ulong PagesLeft, uint Rounds, ulong PagesOfRest);
 
 /// <summary>One end: the channel of a machine.</summary>
 internal sealed class RelayEnd : IDisposable
@@ -47,7 +44,7 @@ internal sealed class RelayEnd : IDisposable
     {
         byte[] bytes = new byte[8 + frame.Contents.Length];
         BinaryPrimitives.WriteInt32LittleEndian(bytes, frame.Contents.Length);
-        bytes[4] = frame.Kind;
+        bytes[4] = (byte)frame.Kind;
         frame.Contents.CopyTo(bytes, 8);
         await _writing.WaitAsync(cancellationToken);
         try
@@ -72,7 +69,7 @@ internal sealed class RelayEnd : IDisposable
 
         byte[] contents = new byte[BinaryPrimitives.ReadInt32LittleEndian(head)];
         await _stream.ReadExactlyAsync(contents, cancellationToken);
-        return new Frame(head[4], contents);
+        return new Frame((FrameKind)head[4], contents);
     }
 
     public void Dispose()
@@ -85,9 +82,6 @@ internal sealed class RelayEnd : IDisposable
 /// <summary>The relay.</summary>
 internal sealed class TestRelay : IDisposable
 {
-    private const byte Local = 3;
-    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(int.Parse(Environment.GetEnvironmentVariable("SVSM_TEST_PATIENCE") ?? "20", System.Globalization.CultureInfo.InvariantCulture));
-
     private readonly CancellationTokenSource _ended = new();
     private readonly RelayEnd _source;
     private readonly RelayEnd _target;
@@ -111,30 +105,37 @@ internal sealed class TestRelay : IDisposable
 
     public long BytesToTarget => _target.Carried;
 
-    public Notice SourceNotice { get; private set; }
+    public Notice SourceNotice { get; private set; } = Notice.None;
 
-    public Notice TargetNotice { get; private set; }
+    public Notice TargetNotice { get; private set; } = Notice.None;
 
     /// <summary>Begins, and carries frames until it is disposed of.</summary>
     public async Task BeginAsync()
     {
         _ = CarryAsync(_source, _target, FromSource, isSource: true);
         _ = CarryAsync(_target, _source, FromTarget, isSource: false);
-        await _target.SendAsync(new Frame(Local, [1, 2]), _ended.Token);
-        await _source.SendAsync(new Frame(Local, [1, 1]), _ended.Token);
+        await BeginAsync(ofSource: false);
+        await BeginAsync(ofSource: true);
     }
 
-    public Task WishAsync(bool ofSource, params byte[] wish) => (ofSource ? _source : _target).SendAsync(new Frame(Local, wish), _ended.Token);
+    /// <summary>Tells an SVSM to begin, or to say again what may be lost.</summary>
+    public Task BeginAsync(bool ofSource) => WishAsync(ofSource, 1, ofSource ? (byte)1 : (byte)2);
+
+    /// <summary>Tells an SVSM to cancel.</summary>
+    public Task CancelAsync(bool ofSource) => WishAsync(ofSource, 2);
+
+    /// <summary>Tells the source to stop the guest.</summary>
+    public Task StopAsync() => WishAsync(ofSource: true, 3);
 
     /// <summary>Gives the target a frame.</summary>
     public Task SendToTargetAsync(Frame frame) => _target.SendAsync(frame, _ended.Token);
 
     /// <summary>Waits until an SVSM tells a state, or a later one.</summary>
-    public async Task<Notice> WaitForAsync(bool ofSource, int state, CancellationToken cancellationToken)
+    public async Task<Notice> WaitForAsync(bool ofSource, MigrationState state, CancellationToken cancellationToken)
     {
         ChannelReader<Notice> notices = (ofSource ? _sourceNotices : _targetNotices).Reader;
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _ended.Token);
-        limit.CancelAfter(s_patience);
+        limit.CancelAfter(Polling.Patience);
         try
         {
             while (true)
@@ -169,13 +170,13 @@ internal sealed class TestRelay : IDisposable
         {
             while (await from.ReceiveAsync(_ended.Token) is Frame frame)
             {
-                if (frame.Kind == Local)
+                if (frame.Kind == FrameKind.Local)
                 {
                     Note(frame.Contents, isSource);
                     continue;
                 }
 
-                if (isSource && frame.RecordType == 8)
+                if (isSource && frame.RecordType == RecordType.Release)
                 {
                     await GiveHostStateAsync();
                 }
@@ -223,17 +224,15 @@ internal sealed class TestRelay : IDisposable
         }
     }
 
+    private Task WishAsync(bool ofSource, params byte[] wish) => (ofSource ? _source : _target).SendAsync(new Frame(FrameKind.Local, wish), _ended.Token);
+
     private void Note(byte[] contents, bool isSource)
     {
-        if (contents.Length != 32 || contents[0] != 0x81)
+        if (!Notice.TryRead(contents, out Notice notice))
         {
             return;
         }
 
-        var notice = new Notice(
-            contents[1], contents[2], BinaryPrimitives.ReadUInt64LittleEndian(contents.AsSpan(4)), BinaryPrimitives.ReadUInt64LittleEndian(contents.AsSpan(12)),
-            BinaryPrimitives.ReadUInt32LittleEndian(contents.AsSpan(20)),
-            BinaryPrimitives.ReadUInt64LittleEndian(contents.AsSpan(24)));
         if (Environment.GetEnvironmentVariable("SVSM_TEST_OUTPUT") is not null)
         {
             Console.WriteLine($"{(isSource ? "source" : "target")}: {notice}");

@@ -18,14 +18,6 @@ namespace Svsm.Moving.Tests;
 
 public sealed class ThreatTests
 {
-    private const int Copying = 4;
-    private const int Ended = 7;
-    private const int Aborted = 8;
-    private const int NotAuthentic = 4;
-    private const int VersionUnknown = 5;
-    private const int NotTrusted = 6;
-    private const int NotThisGuest = 7;
-    private const byte Page = 0x02;
     private const int PagesBefore = 10;
 
     // In HELLO.
@@ -49,15 +41,15 @@ public sealed class ThreatTests
         {
             pair.BuildOther("other", alter);
             await pair.StartTargetAsync("other");
-            await RefusesAsync(pair, name, NotTrusted, NotThisGuest);
+            await RefusesAsync(pair, name, MigrationReason.NotTrusted, MigrationReason.NotThisGuest);
         }
 
         await pair.StartTargetAsync(alter: machine => machine with { ChipFolder = pair.PathOf("a chip whose keys somebody knows") });
-        await RefusesAsync(pair, "another root", NotTrusted);
+        await RefusesAsync(pair, "another root", MigrationReason.NotTrusted);
         byte[] data = new byte[MachineOptions.HostDataLength];
         data[^1] = 1;
         await pair.StartTargetAsync(alter: machine => machine with { HostData = data });
-        await RefusesAsync(pair, "another guest's", NotThisGuest);
+        await RefusesAsync(pair, "another guest's", MigrationReason.NotThisGuest);
 
         await pair.StartTargetAsync();
         await MoveAsync(pair);
@@ -72,8 +64,8 @@ public sealed class ThreatTests
         await pair.StartSourceAsync("other");
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
-        Notice target = await relay.WaitForAsync(ofSource: false, Aborted, TestContext.Current.CancellationToken);
-        Assert.Equal((NotTrusted, 0ul), (target.Reason, target.Pages));
+        Notice target = await relay.WaitForAsync(ofSource: false, MigrationState.Aborted, TestContext.Current.CancellationToken);
+        Assert.Equal((MigrationReason.NotTrusted, 0ul), (target.Reason, target.Pages));
         Assert.Equal(MachineStop.Terminate, (await pair.Target.WaitForEndAsync()).Stop);
         MovingGuest.AssertHasNotRun(pair.Target);
     }
@@ -99,7 +91,7 @@ public sealed class ThreatTests
             using (TestRelay relay = ofSource ? new TestRelay(pair) { FromSource = Script } : new TestRelay(pair) { FromTarget = Script })
             {
                 await relay.BeginAsync();
-                await EndsBeforeAnythingIsSentAsync(relay, $"version {version} of the {(ofSource ? "source" : "target")}", NotTrusted, VersionUnknown);
+                await EndsBeforeAnythingIsSentAsync(relay, $"version {version} of the {(ofSource ? "source" : "target")}", MigrationReason.NotTrusted, MigrationReason.VersionUnknown);
             }
 
             await StaysAsync(pair);
@@ -111,12 +103,12 @@ public sealed class ThreatTests
         await using (second)
         {
             using var end = new RelayEnd(socket);
-            await end.SendAsync(new Frame(3, [1, 2]), TestContext.Current.CancellationToken);
+            await end.SendAsync(new Frame(FrameKind.Local, [1, 2]), TestContext.Current.CancellationToken);
             using var relay = new TestRelay(pair)
             {
                 FromSource = frame =>
                 {
-                    if (frame.RecordType == Page)
+                    if (frame.RecordType == RecordType.Page)
                     {
                         pages.Enqueue(frame);
                     }
@@ -126,12 +118,12 @@ public sealed class ThreatTests
                 },
             };
             await relay.BeginAsync();
-            await relay.WaitForAsync(ofSource: true, Copying, TestContext.Current.CancellationToken);
+            await relay.WaitForAsync(ofSource: true, MigrationState.Copying, TestContext.Current.CancellationToken);
             Assert.Equal(MachineStop.Terminate, (await second.WaitForEndAsync()).Stop);
             MovingGuest.AssertHasNotRun(second);
-            await UntilAsync(() => pages.Count > PagesBefore);
-            await relay.WishAsync(ofSource: true, 2);
-            await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken);
+            await Polling.UntilAsync("pages", () => pages.Count > PagesBefore);
+            await relay.CancelAsync(ofSource: true);
+            await relay.WaitForAsync(ofSource: true, MigrationState.Aborted, TestContext.Current.CancellationToken);
         }
 
         await StaysAsync(pair);
@@ -141,9 +133,9 @@ public sealed class ThreatTests
         using (var relay = new TestRelay(pair) { FromSource = Splice })
         {
             await relay.BeginAsync();
-            Notice target = await relay.WaitForAsync(ofSource: false, Aborted, TestContext.Current.CancellationToken);
-            Notice source = await relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken);
-            Assert.Equal((NotAuthentic, NotAuthentic), (target.Reason, source.Reason));
+            Notice target = await relay.WaitForAsync(ofSource: false, MigrationState.Aborted, TestContext.Current.CancellationToken);
+            Notice source = await relay.WaitForAsync(ofSource: true, MigrationState.Aborted, TestContext.Current.CancellationToken);
+            Assert.Equal((MigrationReason.NotAuthentic, MigrationReason.NotAuthentic), (target.Reason, source.Reason));
         }
 
         await StaysAsync(pair);
@@ -153,7 +145,7 @@ public sealed class ThreatTests
         await pair.StartTargetAsync();
         using (var end = new RelayEnd(pair.TargetSocket))
         {
-            await end.SendAsync(new Frame(3, [1, 2]), TestContext.Current.CancellationToken);
+            await end.SendAsync(new Frame(FrameKind.Local, [1, 2]), TestContext.Current.CancellationToken);
             foreach (Frame frame in moved)
             {
                 await end.SendAsync(frame, TestContext.Current.CancellationToken);
@@ -163,11 +155,11 @@ public sealed class ThreatTests
             MovingGuest.AssertHasNotRun(pair.Target);
         }
 
-        IEnumerable<Frame> Splice(Frame frame) => [frame.RecordType == Page && count++ == PagesBefore ? pages.ElementAt(PagesBefore) : frame];
+        IEnumerable<Frame> Splice(Frame frame) => [frame.RecordType == RecordType.Page && count++ == PagesBefore ? pages.ElementAt(PagesBefore) : frame];
     }
 
     // Whoever does not trust the other one has no key to tell it by: that one hears nothing, and is told to end here.
-    private static async Task RefusesAsync(MovingPair pair, string what, params int[] reasons)
+    private static async Task RefusesAsync(MovingPair pair, string what, params MigrationReason[] reasons)
     {
         using (var relay = new TestRelay(pair))
         {
@@ -179,21 +171,21 @@ public sealed class ThreatTests
         await MovingGuest.GoesOnAsync(pair.Source);
     }
 
-    private static async Task EndsBeforeAnythingIsSentAsync(TestRelay relay, string what, params int[] reasons)
+    private static async Task EndsBeforeAnythingIsSentAsync(TestRelay relay, string what, params MigrationReason[] reasons)
     {
-        Task<Notice> source = relay.WaitForAsync(ofSource: true, Aborted, TestContext.Current.CancellationToken);
-        Task<Notice> target = relay.WaitForAsync(ofSource: false, Aborted, TestContext.Current.CancellationToken);
+        Task<Notice> source = relay.WaitForAsync(ofSource: true, MigrationState.Aborted, TestContext.Current.CancellationToken);
+        Task<Notice> target = relay.WaitForAsync(ofSource: false, MigrationState.Aborted, TestContext.Current.CancellationToken);
         Notice first = await await Task.WhenAny(source, target);
         Assert.True(reasons.Contains(first.Reason), $"{what}: reason {first.Reason}");
         if (!source.IsCompleted)
         {
-            await relay.WishAsync(ofSource: true, 2);
+            await relay.CancelAsync(ofSource: true);
         }
 
         Assert.Equal(0ul, (await source).Pages);
         if (!target.IsCompleted)
         {
-            await relay.WishAsync(ofSource: false, 2);
+            await relay.CancelAsync(ofSource: false);
         }
 
         Assert.Equal(0ul, (await target).Pages);
@@ -220,20 +212,12 @@ public sealed class ThreatTests
         })
         {
             await relay.BeginAsync();
-            Notice source = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
-            Assert.Equal((Ended, 0), (source.State, source.Reason));
+            Notice source = await relay.WaitForAsync(ofSource: true, MigrationState.Ended, TestContext.Current.CancellationToken);
+            Assert.Equal((MigrationState.Ended, MigrationReason.None), (source.State, source.Reason));
         }
 
         await MovingGuest.GoesOnAsync(pair.Target);
         await MovingGuest.EndAsync(pair.Target);
         return said;
-    }
-
-    private static async Task UntilAsync(Func<bool> isSo)
-    {
-        while (!isSo())
-        {
-            await Task.Delay(10, TestContext.Current.CancellationToken);
-        }
     }
 }

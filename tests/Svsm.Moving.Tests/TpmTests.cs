@@ -19,7 +19,6 @@ namespace Svsm.Moving.Tests;
 
 public sealed class TpmTests
 {
-    private const int Ended = 7;
     private const uint Index = 0x0150_0000;
     private const uint Session = 0x0300_0000;
 
@@ -53,8 +52,8 @@ public sealed class TpmTests
         using var relay = new TestRelay(pair);
         await relay.BeginAsync();
 
-        Notice notice = await relay.WaitForAsync(ofSource: true, Ended, TestContext.Current.CancellationToken);
-        Assert.Equal((Ended, 0), (notice.State, notice.Reason));
+        Notice notice = await relay.WaitForAsync(ofSource: true, MigrationState.Ended, TestContext.Current.CancellationToken);
+        Assert.Equal((MigrationState.Ended, MigrationReason.None), (notice.State, notice.Reason));
 
         var target = new TypedGuest(pair.Target, source.Number);
         (ulong clock, uint resetsAfter, uint restartsAfter) = await QuoteAsync(target, key, pcr);

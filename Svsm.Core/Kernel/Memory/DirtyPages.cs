@@ -45,7 +45,6 @@ internal static unsafe class DirtyPages
     private const int MaxRanges = MemoryMap.MaxEntries + ImageConfiguration.MaxGuestRanges;
     private const int BitsPerWord = 32;
     private const int CostOfGivingBack = 2;
-    private const int NotPaced = -1;
 
     [InlineArray(MaxRanges)]
     private struct RangeList
@@ -58,7 +57,8 @@ internal static unsafe class DirtyPages
 
     // SAFETY (whole class): as many bits as the ranges have pages, for good.
     private static uint* s_bits;
-    private static int s_credit = NotPaced;
+    private static bool s_isPaced;
+    private static int s_credit;
 
     /// <summary>The guest's memory, in ascending order.</summary>
     public static ReadOnlySpan<PageRange> Ranges => ((ReadOnlySpan<PageRange>)s_ranges).Slice(0, s_rangeCount);
@@ -110,7 +110,11 @@ internal static unsafe class DirtyPages
 
     /// <summary>Paces the guest from here on, without credit; or lets it write what it wants.</summary>
     /// <param name="isPaced">Which.</param>
-    public static void Pace(bool isPaced) => Volatile.Write(ref s_credit, isPaced ? 0 : NotPaced);
+    public static void Pace(bool isPaced)
+    {
+        Volatile.Write(ref s_credit, 0);
+        Volatile.Write(ref s_isPaced, isPaced);
+    }
 
     /// <summary>Marks all pages.</summary>
     public static void MarkAll()
@@ -139,8 +143,7 @@ internal static unsafe class DirtyPages
 
     /// <summary>Whether a page is dirty.</summary>
     /// <param name="page">Number of the page. False where no memory of the guest is.</param>
-    public static bool IsDirty(ulong page) =>
-        s_bits != null && TryFind(page, out ulong bit) && (Volatile.Read(ref s_bits[bit / BitsPerWord]) & (1u << (int)(bit % BitsPerWord))) != 0;
+    public static bool IsDirty(ulong page) => s_bits != null && TryFind(page, out ulong bit) && IsSet(bit);
 
     /// <summary>
     /// Takes the guest's right to write a page, which is not dirty from here on. Copied it may be when translations were dropped
@@ -169,7 +172,7 @@ internal static unsafe class DirtyPages
             Unpin(table, page);
             if (isTaken)
             {
-                Earn();
+                Interlocked.Increment(ref s_credit);
             }
         }
 
@@ -189,13 +192,13 @@ internal static unsafe class DirtyPages
         where TPlatform : IGuestPlatform
     {
         ulong page = address.PageNumber;
-        if (s_bits == null || !TryFind(page, out _) || Pin(table, page) != PageResult.Success)
+        if (s_bits == null || !TryFind(page, out ulong bit) || Pin(table, page) != PageResult.Success)
         {
             return GiveBackResult.NotGuest;
         }
 
         // One that is dirty already, by another vCPU or the SVSM, makes nothing worse.
-        bool isPaid = hasWaited || IsDirty(page) || TryPay();
+        bool isPaid = hasWaited || IsSet(bit) || TryPay();
         bool isGiven = isPaid && TryAdjust(ref platform, page, guest, RmpPermissions.All);
         if (isPaid)
         {
@@ -206,37 +209,18 @@ internal static unsafe class DirtyPages
         return !isPaid ? GiveBackResult.Later : isGiven ? GiveBackResult.Given : GiveBackResult.NotGuest;
     }
 
-    // Other CPUs may give back, or end the pacing, at the same time.
-    private static void Earn()
-    {
-        int credit;
-        do
-        {
-            credit = Volatile.Read(ref s_credit);
-        }
-        while (credit != NotPaced && credit != int.MaxValue && Interlocked.CompareExchange(ref s_credit, credit + 1, credit) != credit);
-    }
+    private static bool IsSet(ulong bit) => (Volatile.Read(ref s_bits[bit / BitsPerWord]) & (1u << (int)(bit % BitsPerWord))) != 0;
 
+    // Two CPUs that pay at the same time may both find too little: they try again.
     private static bool TryPay()
     {
-        while (true)
+        if (!Volatile.Read(ref s_isPaced) || Interlocked.Add(ref s_credit, -CostOfGivingBack) >= 0)
         {
-            int credit = Volatile.Read(ref s_credit);
-            if (credit == NotPaced)
-            {
-                return true;
-            }
-
-            if (credit < CostOfGivingBack)
-            {
-                return false;
-            }
-
-            if (Interlocked.CompareExchange(ref s_credit, credit - CostOfGivingBack, credit) == credit)
-            {
-                return true;
-            }
+            return true;
         }
+
+        Interlocked.Add(ref s_credit, CostOfGivingBack);
+        return false;
     }
 
     private static bool TryAdjust<TPlatform>(ref TPlatform platform, ulong page, Vmpl guest, RmpPermissions permissions)

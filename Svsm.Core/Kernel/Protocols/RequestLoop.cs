@@ -185,11 +185,10 @@ internal static class RequestLoop
 
     private static void GiveBack(ref GuestVcpu vcpu, PhysicalAddress address, Vmpl guest, ref SnpPlatform platform)
     {
-        ulong now = KernelClock.Now;
         bool waits = vcpu.WaitsSince != 0;
-        bool hasWaited = waits && now - vcpu.WaitsSince > LongestWait;
+        bool hasWaited = waits && KernelClock.Now - vcpu.WaitsSince > LongestWait;
         bool isLater = DirtyPages.GiveBack(KernelMemory.PageStates, ref platform, address, guest, hasWaited) == GiveBackResult.Later;
-        vcpu.WaitsSince = !isLater ? 0 : waits ? vcpu.WaitsSince : now;
+        vcpu.WaitsSince = !isLater ? 0 : waits ? vcpu.WaitsSince : KernelClock.Now;
     }
 
     // A calling area that the guest gave away has no call: the guest finds its call unhandled.

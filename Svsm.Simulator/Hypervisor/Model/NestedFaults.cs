@@ -21,7 +21,7 @@ internal static unsafe class NestedFaults
     // SAFETY (whole type): pages come from GuestMemory.Find; Check refuses null.
 
     private const ulong EventValid = 1ul << 31;
-    
+
     // VMPL0 may give the page back later, a tenth of a second for example.
     private const uint MaxRepeats = 100_000;
 

@@ -54,8 +54,8 @@ internal sealed class HostLoader
         _securityProcessor = new SecurityProcessor(policy);
     }
 
-    // Everything up to the first instruction of the guest. Throws SvsmDiagnosticException when host or security processor refuse.
-    public static LaunchPlan Load(ReadOnlyMemory<byte> image, GuestRam ram, int vcpuCount)
+    // Everything up to the first instruction of the guest. Throws SvsmDiagnosticException when host or security processor refuse. No host data is all zeroes.
+    public static LaunchPlan Load(ReadOnlyMemory<byte> image, GuestRam ram, int vcpuCount, ReadOnlyMemory<byte> hostData = default)
     {
         IgvmFile file;
         try
@@ -67,10 +67,10 @@ internal sealed class HostLoader
             throw SvsmDiagnostics.ImageRefused.Error(exception.Message, "an IGVM file", exception);
         }
 
-        return Load(file, ram, vcpuCount);
+        return Load(file, ram, vcpuCount, hostData);
     }
 
-    public static LaunchPlan Load(IgvmFile file, GuestRam ram, int vcpuCount)
+    public static LaunchPlan Load(IgvmFile file, GuestRam ram, int vcpuCount, ReadOnlyMemory<byte> hostData = default)
     {
         if (file.FindPlatform(IgvmPlatformType.SevSnp) is not IgvmPlatform platform)
         {
@@ -94,7 +94,7 @@ internal sealed class HostLoader
         }
 
         loader.FlushRun();
-        return loader.Finish(policy);
+        return loader.Finish(policy, hostData);
     }
 
     private void Apply(IgvmDirective directive)
@@ -300,7 +300,7 @@ internal sealed class HostLoader
         _updates.Add(new LaunchUpdate(type, gpa, contents, index));
     }
 
-    private LaunchPlan Finish(ulong policy)
+    private LaunchPlan Finish(ulong policy, ReadOnlyMemory<byte> hostData)
     {
         if (!_contexts.TryGetValue(0, out IgvmVpContext? first))
         {
@@ -323,7 +323,7 @@ internal sealed class HostLoader
             Launch(LaunchPageType.Vmsa, context.Gpa, context.Data, index);
         }
 
-        GuestContext guest = _securityProcessor.Finish(_idBlock);
+        GuestContext guest = _securityProcessor.Finish(_idBlock, hostData);
         return new LaunchPlan
         {
             Policy = policy,

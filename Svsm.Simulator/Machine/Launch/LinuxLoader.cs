@@ -75,7 +75,7 @@ internal static class LinuxLoader
     private static readonly CpuidLeaf[] s_leaves = [.. CpuidPage.DefaultLeaves, new(0x4000_0000), new(0x4000_0001)];
 
     // Throws SvsmDiagnosticException when kernel or initial RAM disk cannot be booted. The initial RAM disk may be empty.
-    public static LaunchPlan Load(ReadOnlyMemory<byte> kernel, ReadOnlyMemory<byte> initialRamDisk, string commandLine, GuestRam ram, int vcpuCount)
+    public static LaunchPlan Load(ReadOnlyMemory<byte> kernel, ReadOnlyMemory<byte> initialRamDisk, string commandLine, GuestRam ram, int vcpuCount, ReadOnlyMemory<byte> hostData = default)
     {
         ulong lowRam = ram.Ranges[0].Base + ram.Ranges[0].Length;
         Kernel image = Kernel.Parse(kernel, lowRam);
@@ -128,7 +128,7 @@ internal static class LinuxLoader
             Updates = updates,
             Required = [],
             Validated = validated,
-            Guest = processor.Finish(idBlock: null),
+            Guest = processor.Finish(idBlock: null, hostData),
             Options = LaunchOptions.HostFlushes,
             Digest = processor.Digest,
         };

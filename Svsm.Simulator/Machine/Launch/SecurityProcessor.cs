@@ -108,7 +108,7 @@ internal sealed class SecurityProcessor
     }
 
     // LAUNCH_FINISH. What is kept of the guest.
-    public GuestContext Finish(IgvmSnpIdBlock? idBlock)
+    public GuestContext Finish(IgvmSnpIdBlock? idBlock, ReadOnlyMemory<byte> hostData = default)
     {
         RequireLaunching("a second end of the launch");
         if (idBlock is not null)
@@ -117,7 +117,7 @@ internal sealed class SecurityProcessor
         }
 
         _isFinished = true;
-        return new GuestContext { Policy = _policy, Digest = _digest, MessageKeys = _messageKeys, IdBlock = idBlock };
+        return new GuestContext { Policy = _policy, Digest = _digest, MessageKeys = _messageKeys, IdBlock = idBlock, HostData = hostData };
     }
 
     // The contents of a secrets page: the same for every one of a guest.

@@ -10,18 +10,19 @@ using Svsm.Igvm;
 
 namespace Svsm.Simulator;
 
-internal sealed record GuestContext
+internal sealed class GuestContext
 {
     public const int VmplCount = 4;
     public const int KeyLength = 32;
+    public const int HostDataLength = 32;
 
     public required ulong Policy { get; init; }
 
     // 48 bytes.
     public required ReadOnlyMemory<byte> Digest { get; init; }
 
-    // 32 bytes: what the host told of the VM at its launch.
-    public ReadOnlyMemory<byte> HostData { get; init; } = new byte[32];
+    // What the host told of the VM at its launch.
+    public ReadOnlyMemory<byte> HostData { get; init; } = new byte[HostDataLength];
 
     // VMPCK0 to VMPCK3, as in the secrets page.
     public required IReadOnlyList<byte[]> MessageKeys { get; init; }
