@@ -3,7 +3,7 @@
 
 // What the machine asks for while the guest runs: the state of memory, console input, attacks, the end, and the services of a debugger.
 //
-// A byte on the link interrupts the guest (COM1's receiver raises an NMI, which is intercepted), so a guest that never exits by itself can be
+// A frame on the link interrupts the guest (COM1's receiver raises an NMI, which is intercepted), so a guest that never exits by itself can be
 // asked, too. While the guest stands still its time does as well.
 //
 // Single steps are RFLAGS.TF with #DB intercepted; TF is out of the guest's sight whenever the hypervisor looks at or stores RFLAGS. An exception

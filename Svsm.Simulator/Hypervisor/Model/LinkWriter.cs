@@ -24,7 +24,7 @@ internal abstract class LinkPort
     /// <summary>Whether a byte has arrived.</summary>
     public abstract bool CanRead { get; }
 
-    /// <summary>Whether a byte that arrives interrupts the guest.</summary>
+    /// <summary>Whether a frame that arrives interrupts the guest.</summary>
     public abstract void SetInterrupts(bool enabled);
 }
 
