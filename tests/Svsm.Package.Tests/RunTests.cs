@@ -108,9 +108,10 @@ public sealed class RunTests(Workspace workspace)
             """, TestContext.Current.CancellationToken);
         File.SetUnixFileMode(wrapper, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
 
-        // What a terminal does on Ctrl-C: the signal to every process of the group. setsid makes a group of its own.
+        // What a terminal does on Ctrl-C: the signal to every process of the group. setsid makes a group of its own; a program leaves the
+        // signal ignored that was ignored when it started, as a shell's & has it.
         Task<CommandResult> ended = workspace.Start(
-            "setsid", project, new Dictionary<string, string> { ["SVSM_QEMU"] = wrapper }, "--wait", "dotnet", "run", "--no-build");
+            "setsid", project, new Dictionary<string, string> { ["SVSM_QEMU"] = wrapper }, "--wait", "env", "--default-signal=INT", "dotnet", "run", "--no-build");
         Task<string> pid = Task.Run(() => File.ReadAllText(pipe), TestContext.Current.CancellationToken);
         if (await Task.WhenAny(pid, ended) == ended)
         {

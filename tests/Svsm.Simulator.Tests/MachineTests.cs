@@ -282,7 +282,7 @@ public sealed class MachineTests
 
     // QEMU has noticed Ctrl-C and is gone; this process notices it only while it waits for that.
     [Theory]
-    [InlineData("kill -INT $$")]
+    [InlineData("exec env --default-signal=INT sh -c 'kill -INT $$'")]
     [InlineData("echo 'qemu: terminating on signal 2' >&2")]
     public async Task RunAsync_QemuIsInterruptedFirst_IsCancelled(string script)
     {

@@ -113,7 +113,9 @@ public sealed class ProgramTests : IDisposable
             File.CreateSymbolicLink(Path.Combine(_folder.FullName, name), qemu.Path(name));
         }
 
-        var start = new ProcessStartInfo("dotnet", [Path.Combine(_folder.FullName, "svsm-simulator.dll"), .. arguments])
+        // A program leaves a signal ignored that was ignored when it started, as nohup and a shell's & have it; whoever runs the tests so
+        // must not decide what they see.
+        var start = new ProcessStartInfo("env", ["--default-signal=INT,HUP,TERM", "dotnet", Path.Combine(_folder.FullName, "svsm-simulator.dll"), .. arguments])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
