@@ -11,6 +11,12 @@ namespace Svsm.Modules.Vtpm.Desk;
 /// <summary>A client: what it has sent, and the answer that is being made for it.</summary>
 internal sealed class Connection(Socket socket, TpmDevice device, CancellationTokenSource stop)
 {
+    // IPPROTO_TCP and TCP_QUICKACK: include/uapi/linux/in.h and tcp.h of Linux. It holds until the system thinks better of it.
+    private const int Tcp = 6;
+    private const int TcpQuickAcknowledgement = 12;
+
+    private static readonly byte[] s_on = BitConverter.GetBytes(1);
+
     /// <summary>The largest command that is taken; what is larger is answered without being read.</summary>
     internal static int MaxMessage => Tpm.MaxCommandSize;
 
@@ -39,6 +45,7 @@ internal sealed class Connection(Socket socket, TpmDevice device, CancellationTo
                 _start = 0;
             }
 
+            Acknowledge();
             int received = socket.Receive(_input.AsSpan(_end));
             if (received == 0)
             {
@@ -125,4 +132,14 @@ internal sealed class Connection(Socket socket, TpmDevice device, CancellationTo
     }
 
     internal void StopServer() => stop.Cancel();
+
+    // tpm2-tss writes the head of a message and then the command, and its system keeps the second back until the first is acknowledged
+    // (Nagle's algorithm); ours would let that wait for an answer to send it with, 40 ms.
+    private void Acknowledge()
+    {
+        if (socket.ProtocolType == ProtocolType.Tcp && OperatingSystem.IsLinux())
+        {
+            socket.SetRawSocketOption(Tcp, TcpQuickAcknowledgement, s_on);
+        }
+    }
 }
