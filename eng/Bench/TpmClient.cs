@@ -133,10 +133,19 @@ internal sealed class TpmClient : IDisposable
     }
 
     /// <summary>Sends a command, measures it and gives the response with its header.</summary>
-    internal ReadOnlySpan<byte> Send(ReadOnlySpan<byte> command)
+    /// <param name="command">The command.</param>
+    /// <param name="inPieces">Whether its header is written before the rest, by a client that knows nothing of Nagle's algorithm (as tpm2-tss does).</param>
+    internal ReadOnlySpan<byte> Send(ReadOnlySpan<byte> command, bool inPieces = false)
     {
+        _socket.NoDelay = !inPieces;
         double before = ReadProcessorTime();
         long start = Stopwatch.GetTimestamp();
+        if (inPieces)
+        {
+            _socket.Send(command[..HeaderSize]);
+            command = command[HeaderSize..];
+        }
+
         _socket.Send(command);
         int size = HeaderSize;
         for (int received = 0; received < size;)

@@ -142,6 +142,7 @@ internal static class TpmFigures
             }
 
             Console.WriteLine();
+            exceeded += MeasurePieces(engine, only) ? 0 : 1;
             exceeded += MeasureLongest(engine, only);
 
             Console.WriteLine();
@@ -256,6 +257,33 @@ internal static class TpmFigures
             client.Flush(handle);
             return area;
         }
+    }
+
+    // A command whose header comes first against one that comes whole, in turn. A server that lets its system put off the acknowledgement has the
+    // client's system hold back the rest for 40 ms: a thousand times as long.
+    private static bool MeasurePieces(TpmClient client, string only)
+    {
+        const string Name = "GetCapability, in two pieces";
+        const double Limit = 5;
+        if (!Name.Contains(only, StringComparison.OrdinalIgnoreCase))
+        {
+            return true;
+        }
+
+        List<double> whole = [];
+        List<double> pieces = [];
+        for (int i = 0; i < 300; i++)
+        {
+            client.Send(s_properties);
+            whole.Add(client.Elapsed);
+            client.Send(s_properties, inPieces: true);
+            pieces.Add(client.Elapsed);
+        }
+
+        double ratio = Median(pieces) / Median(whole);
+        Console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture, $"  {Name,-38} {ratio,10:0.00} times as long as in one, at most {Limit:0}{(ratio > Limit ? " EXCEEDED" : "")}"));
+        return ratio <= Limit;
     }
 
     // Of our commands those that take longest, in processor time: keys, which are made in slices, and what is done at one go, with the largest keys.
