@@ -204,10 +204,13 @@ public enum CommandKind : uint
     /// <summary>As <see cref="ReadMemory"/>, but as the vCPU's VMPL0 would, whichever VMPL runs.</summary>
     ReadMemoryOfVmpl0 = 13,
 
-    /// <summary>Copies <see cref="CommandHeader.Value"/> bytes of shared pages from a GPA on to the window. Not done when one is not shared RAM.</summary>
+    /// <summary>
+    /// Copies parts of shared pages to the window: <see cref="CommandHeader.Value"/> <see cref="SharedPart"/> entries are at its begin, and behind them the
+    /// bytes, part after part. Not done, any of it, when one is not shared RAM.
+    /// </summary>
     ReadShared = 14,
 
-    /// <summary>Copies that many bytes of the window to shared pages.</summary>
+    /// <summary>Copies from the window, which is laid out the same way, to shared pages, part after part.</summary>
     WriteShared = 15,
 
     /// <summary>VMPL0 of vCPU 0 gets the interrupt <see cref="MachinePorts.MigrationVector"/>. Not done while it takes none.</summary>
@@ -288,6 +291,17 @@ public enum HostStatePages : uint
 
     /// <summary>The contents follow.</summary>
     Told = 2,
+}
+
+/// <summary>A part of the guest's shared memory. 16 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public struct SharedPart
+{
+    /// <summary>GPA of its first byte.</summary>
+    public ulong Address;
+
+    /// <summary>Bytes.</summary>
+    public ulong Length;
 }
 
 /// <summary>Head of a Command. 24 bytes.</summary>

@@ -44,7 +44,7 @@ public static class Link
     public const uint WindowLength = 64 * 1024;
 
     /// <summary>Version of frames and payloads, in <see cref="LinkFrame.Hello"/>.</summary>
-    public const uint Version = 5;
+    public const uint Version = 6;
 
     /// <summary>Port with which a guest ends the run: the byte written is the exit status. (QEMU's isa-debug-exit default port)</summary>
     public const ushort GuestExitPort = 0xF4;

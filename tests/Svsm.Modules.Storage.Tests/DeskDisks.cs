@@ -4,7 +4,9 @@
 extern alias simulator;
 
 using System;
+using System.Collections.Generic;
 using System.IO;
+using System.Linq;
 using System.Threading.Tasks;
 using simulator::Svsm.Simulator;
 using Svsm.Core;
@@ -87,20 +89,22 @@ internal sealed class DeskDisks : SvsmDisks, IDeviceMemory, IDisposable
         _channel?.Dispose();
     }
 
-    Task<byte[]?> IDeviceMemory.ReadAsync(ulong gpa, int length) =>
-        Task.FromResult(IsInside(gpa, length) ? _memory.AsSpan((int)(gpa - Address), length).ToArray() : null);
+    Task<bool> IDeviceMemory.ReadAsync(IReadOnlyList<DevicePart> parts) =>
+        CopyAsync(parts, part => _memory.AsSpan((int)(part.Gpa - Address), part.Bytes.Count).CopyTo(part.Bytes));
 
-    Task<bool> IDeviceMemory.WriteAsync(ulong gpa, ReadOnlyMemory<byte> bytes)
+    Task<bool> IDeviceMemory.WriteAsync(IReadOnlyList<DevicePart> parts) =>
+        CopyAsync(parts, part => part.Bytes.AsSpan().CopyTo(_memory.AsSpan((int)(part.Gpa - Address))));
+
+    private static Task<bool> CopyAsync(IReadOnlyList<DevicePart> parts, Action<DevicePart> copy)
     {
-        if (IsInside(gpa, bytes.Length))
+        bool isInside = parts.All(part => part.Gpa >= Address && part.Gpa - Address <= MemoryLength - (ulong)part.Bytes.Count);
+        foreach (DevicePart part in isInside ? parts : [])
         {
-            bytes.Span.CopyTo(_memory.AsSpan((int)(gpa - Address)));
+            copy(part);
         }
 
-        return Task.FromResult(IsInside(gpa, bytes.Length));
+        return Task.FromResult(isInside);
     }
-
-    private static bool IsInside(ulong gpa, int length) => gpa >= Address && gpa - Address <= MemoryLength - (ulong)length;
 }
 
 /// <summary>A disk that a test watches and spoils.</summary>

@@ -2,6 +2,8 @@
 // Copyright (c) The Svsm.Sdk contributors
 
 using System;
+using System.Collections.Generic;
+using System.Linq;
 using System.Threading.Tasks;
 
 namespace Svsm.Simulator.Tests;
@@ -13,15 +15,16 @@ internal sealed class DeviceMemory : IDeviceMemory
 
     public byte[] Bytes { get; } = new byte[Length];
 
-    public Task<byte[]?> ReadAsync(ulong gpa, int length) =>
-        Task.FromResult(gpa <= Length && (ulong)length <= Length - gpa ? Bytes.AsSpan((int)gpa, length).ToArray() : null);
+    public Task<bool> ReadAsync(IReadOnlyList<DevicePart> parts) => CopyAsync(parts, part => Bytes.AsSpan((int)part.Gpa, part.Bytes.Count).CopyTo(part.Bytes));
 
-    public Task<bool> WriteAsync(ulong gpa, ReadOnlyMemory<byte> bytes)
+    public Task<bool> WriteAsync(IReadOnlyList<DevicePart> parts) => CopyAsync(parts, part => part.Bytes.AsSpan().CopyTo(Bytes.AsSpan((int)part.Gpa)));
+
+    private static Task<bool> CopyAsync(IReadOnlyList<DevicePart> parts, Action<DevicePart> copy)
     {
-        bool reached = gpa <= Length && (ulong)bytes.Length <= Length - gpa;
-        if (reached)
+        bool reached = parts.All(part => part.Gpa <= Length && (ulong)part.Bytes.Count <= Length - part.Gpa);
+        foreach (DevicePart part in reached ? parts : [])
         {
-            bytes.CopyTo(Bytes.AsMemory((int)gpa));
+            copy(part);
         }
 
         return Task.FromResult(reached);

@@ -254,7 +254,7 @@ internal sealed unsafe class HostCommands
                 return;
             case CommandKind.ReadShared:
             case CommandKind.WriteShared:
-                Answer(header.Kind, HostDevice.TryCopyShared(_machine, header.Address, header.Value, header.Kind == CommandKind.WriteShared), default);
+                Answer(header.Kind, HostDevice.TryCopyShared(_machine, header.Value, header.Kind == CommandKind.WriteShared), default);
                 return;
             case CommandKind.Hold:
                 // Who runs on a processor of his own would change what is being looked at. He cannot come back before the lock is free.

@@ -27,28 +27,46 @@ internal sealed unsafe class HostDevice : MmioDevice
         _index = index;
     }
 
-    /// <summary>Copies between shared pages of the guest and the window.</summary>
+    /// <summary>Copies between parts of the guest's shared pages and the window, which begins with the parts.</summary>
     /// <param name="machine">The machine.</param>
-    /// <param name="gpa">First byte.</param>
-    /// <param name="length">Number of bytes.</param>
+    /// <param name="count">Number of parts.</param>
     /// <param name="write">To the guest.</param>
-    /// <returns>False when not all of it is shared RAM, or it is longer than the window; then nothing was copied.</returns>
-    public static bool TryCopyShared(VirtualMachine machine, ulong gpa, ulong length, bool write)
+    /// <returns>False when not all of it is shared RAM, or parts and bytes are longer than the window; then nothing was copied.</returns>
+    public static bool TryCopyShared(VirtualMachine machine, ulong count, bool write)
     {
-        if (length > Link.WindowLength || machine.Window == null || !machine.Memory.IsShared(gpa, length))
+        if (machine.Window == null || count > Link.WindowLength / (uint)sizeof(SharedPart))
         {
             return false;
         }
 
         // SAFETY: the window is as long as was checked.
-        var window = new Span<byte>(machine.Window, (int)length);
-        if (write)
+        var parts = new ReadOnlySpan<SharedPart>(machine.Window, (int)count);
+        ulong end = count * (ulong)sizeof(SharedPart);
+        for (int i = 0; i < parts.Length; i++)
         {
-            machine.Memory.CopyToShared(gpa, window);
+            if (parts[i].Length > Link.WindowLength - end || !machine.Memory.IsShared(parts[i].Address, parts[i].Length))
+            {
+                return false;
+            }
+
+            end += parts[i].Length;
         }
-        else
+
+        byte* next = machine.Window + (count * (ulong)sizeof(SharedPart));
+        for (int i = 0; i < parts.Length; i++)
         {
-            machine.Memory.CopyFromShared(gpa, window);
+            // SAFETY: what all of them take was checked. The machine changes nothing before it has the answer.
+            var bytes = new Span<byte>(next, (int)parts[i].Length);
+            if (write)
+            {
+                machine.Memory.CopyToShared(parts[i].Address, bytes);
+            }
+            else
+            {
+                machine.Memory.CopyFromShared(parts[i].Address, bytes);
+            }
+
+            next += parts[i].Length;
         }
 
         return true;

@@ -9,6 +9,7 @@ using System.Collections.Generic;
 using System.Globalization;
 using System.IO;
 using System.IO.MemoryMappedFiles;
+using System.Runtime.CompilerServices;
 using System.Threading;
 using System.Threading.Tasks;
 using Svsm.Simulator.Shared;
@@ -22,6 +23,8 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
 
     // The last slot in front of the LPC bridge. The guest does not see it.
     private const string WindowSlot = "1e";
+
+    private static readonly int s_partLength = Unsafe.SizeOf<SharedPart>();
 
     private readonly MemoryMappedFile _file;
     private readonly MemoryMappedViewAccessor _window;
@@ -111,53 +114,9 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
         return new DeviceAnswer { Value = value, Interrupt = transport.Interrupts ? 1u : 0u };
     }
 
-    public async Task<byte[]?> ReadAsync(ulong gpa, int length)
-    {
-        byte[] bytes = new byte[length];
-        for (int done = 0; done < length;)
-        {
-            int count = Math.Min(length - done, (int)Link.WindowLength);
-            ulong address = gpa + (ulong)done;
-            int at = done;
-            bool copied = await UseWindowAsync(async () =>
-            {
-                bool done = await CopyAsync(CommandKind.ReadShared, address, count).ConfigureAwait(false);
-                _window.ReadArray(0, bytes, at, done ? count : 0);
-                return done;
-            }).ConfigureAwait(false);
-            if (!copied)
-            {
-                return null;
-            }
+    public Task<bool> ReadAsync(IReadOnlyList<DevicePart> parts) => CopyAsync(CommandKind.ReadShared, parts);
 
-            done += count;
-        }
-
-        return bytes;
-    }
-
-    public async Task<bool> WriteAsync(ulong gpa, ReadOnlyMemory<byte> bytes)
-    {
-        for (int done = 0; done < bytes.Length;)
-        {
-            int count = Math.Min(bytes.Length - done, (int)Link.WindowLength);
-            ulong address = gpa + (ulong)done;
-            byte[] piece = bytes.Slice(done, count).ToArray();
-            bool copied = await UseWindowAsync(() =>
-            {
-                _window.WriteArray(0, piece, 0, piece.Length);
-                return CopyAsync(CommandKind.WriteShared, address, piece.Length);
-            }).ConfigureAwait(false);
-            if (!copied)
-            {
-                return false;
-            }
-
-            done += count;
-        }
-
-        return true;
-    }
+    public Task<bool> WriteAsync(IReadOnlyList<DevicePart> parts) => CopyAsync(CommandKind.WriteShared, parts);
 
     // What a command wrote to the window: its answer says how much.
     public Task<byte[]> ReadWindowAsync(Func<Task<uint>> command) => UseWindowAsync(async () =>
@@ -206,10 +165,67 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
     private static int PlaceOf(MachineMigration migration) =>
         migration.Role == MigrationRole.Source ? MachinePorts.MigrationSource : MachinePorts.MigrationTarget;
 
-    // What the hypervisor writes to the window is there when it says that it is done, and the other way round: the link is slower than any cache.
-    private Task<bool> CopyAsync(CommandKind kind, ulong gpa, int length)
+    // With as few commands as the window allows: each is a round trip over the link.
+    private async Task<bool> CopyAsync(CommandKind kind, IReadOnlyList<DevicePart> parts)
     {
-        Thread.MemoryBarrier();
-        return Command!(new CommandHeader { Kind = kind, Address = gpa, Value = (ulong)length });
+        List<DevicePart> next = [];
+        int room = (int)Link.WindowLength;
+        foreach (DevicePart part in parts)
+        {
+            for (DevicePart rest = part; rest.Bytes.Count != 0;)
+            {
+                if (room <= s_partLength)
+                {
+                    if (!await CopyNextAsync(kind, next).ConfigureAwait(false))
+                    {
+                        return false;
+                    }
+
+                    next = [];
+                    room = (int)Link.WindowLength;
+                }
+
+                int count = Math.Min(rest.Bytes.Count, room - s_partLength);
+                next.Add(rest with { Bytes = rest.Bytes[..count] });
+                rest = new DevicePart(rest.Gpa + (ulong)count, rest.Bytes[count..]);
+                room -= s_partLength + count;
+            }
+        }
+
+        return next.Count == 0 || await CopyNextAsync(kind, next).ConfigureAwait(false);
     }
+
+    private Task<bool> CopyNextAsync(CommandKind kind, List<DevicePart> parts) => UseWindowAsync(async () =>
+    {
+        for (int i = 0; i < parts.Count; i++)
+        {
+            var part = new SharedPart { Address = parts[i].Gpa, Length = (ulong)parts[i].Bytes.Count };
+            _window.Write(i * s_partLength, ref part);
+        }
+
+        if (kind == CommandKind.WriteShared)
+        {
+            ForEach((offset, bytes) => _window.WriteArray(offset, bytes.Array!, bytes.Offset, bytes.Count));
+        }
+
+        // What the hypervisor writes to the window is there when it says that it is done, and the other way round: the link is slower than any cache.
+        Thread.MemoryBarrier();
+        bool done = await Command!(new CommandHeader { Kind = kind, Value = (ulong)parts.Count }).ConfigureAwait(false);
+        if (done && kind == CommandKind.ReadShared)
+        {
+            ForEach((offset, bytes) => _window.ReadArray(offset, bytes.Array!, bytes.Offset, bytes.Count));
+        }
+
+        return done;
+
+        void ForEach(Action<int, ArraySegment<byte>> pass)
+        {
+            int offset = parts.Count * s_partLength;
+            foreach (DevicePart part in parts)
+            {
+                pass(offset, part.Bytes);
+                offset += part.Bytes.Count;
+            }
+        }
+    });
 }

@@ -20,14 +20,18 @@ using System.Threading.Tasks;
 
 namespace Svsm.Simulator;
 
-// The guest's shared memory, as a device reaches it.
+// Bytes at a place in the guest's shared memory.
+internal readonly record struct DevicePart(ulong Gpa, ArraySegment<byte> Bytes);
+
+// The guest's shared memory, as a device reaches it: part after part. What belongs together is asked for together, because each time is a way to the
+// hypervisor and back.
 internal interface IDeviceMemory
 {
-    // Null when not all of it is shared RAM.
-    Task<byte[]?> ReadAsync(ulong gpa, int length);
+    // False when not all of it is shared RAM.
+    Task<bool> ReadAsync(IReadOnlyList<DevicePart> parts);
 
-    // False when not all of it is shared RAM; then nothing is written.
-    Task<bool> WriteAsync(ulong gpa, ReadOnlyMemory<byte> bytes);
+    // False when not all of it is shared RAM; then nothing is written, unless the parts are longer than what goes there at once.
+    Task<bool> WriteAsync(IReadOnlyList<DevicePart> parts);
 }
 
 internal sealed class VirtioMmioTransport
@@ -218,9 +222,9 @@ internal sealed class VirtioMmioTransport
     {
         // Read once, as are all descriptors: what the driver changes meanwhile it changes for the next time.
         ushort length = _queues[queue].Length;
-        byte[]? available = await _memory.ReadAsync(_queues[queue].Available, RingHeaderLength + (length * sizeof(ushort))).ConfigureAwait(false);
-        byte[]? descriptors = await _memory.ReadAsync(_queues[queue].Descriptors, length * DescriptorLength).ConfigureAwait(false);
-        if (available is null || descriptors is null)
+        byte[] available = new byte[RingHeaderLength + (length * sizeof(ushort))];
+        byte[] descriptors = new byte[length * DescriptorLength];
+        if (!await _memory.ReadAsync([new(_queues[queue].Available, available), new(_queues[queue].Descriptors, descriptors)]).ConfigureAwait(false))
         {
             return false;
         }
@@ -294,40 +298,36 @@ internal sealed class VirtioMmioTransport
     private async Task<byte[]?> GatherAsync(List<(ulong Gpa, int Length)> parts)
     {
         byte[] all = new byte[Length(parts)];
+        var reads = new List<DevicePart>();
         int at = 0;
         foreach ((ulong gpa, int length) in parts)
         {
-            if (await _memory.ReadAsync(gpa, length).ConfigureAwait(false) is not { } part)
-            {
-                return null;
-            }
-
-            part.CopyTo(all, at);
+            reads.Add(new DevicePart(gpa, new ArraySegment<byte>(all, at, length)));
             at += length;
         }
 
-        return all;
+        return await _memory.ReadAsync(reads).ConfigureAwait(false) ? all : null;
     }
 
     private async Task<bool> TryGiveBackAsync(int queue, VirtioCompletion completion, List<(ulong Gpa, int Length)> writable)
     {
-        // What is between data and last byte stays as it is.
-        ReadOnlyMemory<byte> data = completion.Data;
+        // What is between data and last byte stays as it is. The index is last: what it counts is there.
+        var writes = new List<DevicePart>();
+        ArraySegment<byte> data = completion.Data.ToArray();
         foreach ((ulong gpa, int length) in writable)
         {
-            int count = Math.Min(data.Length, length);
-            if (count != 0 && !await _memory.WriteAsync(gpa, data[..count]).ConfigureAwait(false))
+            int count = Math.Min(data.Count, length);
+            if (count != 0)
             {
-                return false;
+                writes.Add(new DevicePart(gpa, data[..count]));
             }
 
             data = data[count..];
         }
 
-        if (completion.Last is byte value && writable is [.., (ulong last, int lastLength)]
-            && !await _memory.WriteAsync(last + (ulong)lastLength - 1, new[] { value }).ConfigureAwait(false))
+        if (completion.Last is byte value && writable is [.., (ulong last, int lastLength)])
         {
-            return false;
+            writes.Add(new DevicePart(last + (ulong)lastLength - 1, new[] { value }));
         }
 
         byte[] element = new byte[UsedElementLength];
@@ -336,8 +336,9 @@ internal sealed class VirtioMmioTransport
         byte[] index = new byte[sizeof(ushort)];
         ushort givenBack = _queues[queue].GivenBack;
         BinaryPrimitives.WriteUInt16LittleEndian(index, (ushort)(givenBack + 1));
-        bool done = await _memory.WriteAsync(_queues[queue].Used + (ulong)(RingHeaderLength + (givenBack % _queues[queue].Length * UsedElementLength)), element).ConfigureAwait(false)
-            && await _memory.WriteAsync(_queues[queue].Used + sizeof(ushort), index).ConfigureAwait(false);
+        writes.Add(new DevicePart(_queues[queue].Used + (ulong)(RingHeaderLength + (givenBack % _queues[queue].Length * UsedElementLength)), element));
+        writes.Add(new DevicePart(_queues[queue].Used + sizeof(ushort), index));
+        bool done = await _memory.WriteAsync(writes).ConfigureAwait(false);
         _queues[queue].GivenBack++;
         return done;
     }
