@@ -101,7 +101,7 @@ internal sealed class VirtioMmioTransport
     {
         for (int queue = 0; queue < _queues.Length; queue++)
         {
-            if (_device.HasNews(queue))
+            if (_queues[queue].Taken != _queues[queue].Offered && _device.HasNews(queue))
             {
                 await HandleQueueAsync(queue).ConfigureAwait(false);
             }
@@ -235,6 +235,7 @@ internal sealed class VirtioMmioTransport
             return false;
         }
 
+        _queues[queue].Offered = offered;
         ushort before = _queues[queue].GivenBack;
         while (_queues[queue].Taken != offered && _device.CanHandle(queue))
         {
@@ -364,6 +365,9 @@ internal sealed class VirtioMmioTransport
         public ulong Descriptors;
         public ulong Available;
         public ulong Used;
+
+        // As of the last look: what follows the driver tells with the next notification.
+        public ushort Offered;
         public ushort Taken;
         public ushort GivenBack;
     }
