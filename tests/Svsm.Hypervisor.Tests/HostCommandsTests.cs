@@ -90,6 +90,56 @@ public sealed unsafe class HostCommandsTests
     }
 
     [Fact]
+    public void Shared_PartsGoThroughTheWindow_OrNoneOfThem()
+    {
+        const ulong Here = 0x20_0FFE;
+        const ulong There = 0x30_0000;
+        using var machine = new TestMachine();
+        byte[] bytes = GC.AllocateArray<byte>((int)Link.WindowLength, pinned: true);
+        fixed (byte* window = bytes)
+        {
+            machine.Machine.Window = window;
+
+            // Behind each other and over the end of a page; what is written later to the same place stays.
+            Assert.Equal(0, Copy(CommandKind.WriteShared, [(Here, 4), (There, 2), (There + 1, 1), (There + 4, 0)], [1, 2, 3, 4, 5, 6, 7]));
+            Assert.Equal(0, Copy(CommandKind.ReadShared, [(There, 2), (Here + 1, 3)], new byte[5]));
+            Assert.Equal([5, 7, 2, 3, 4], bytes[32..37]);
+
+            // Up to the last byte of the window, and not beyond.
+            ulong all = Link.WindowLength - 16;
+            Assert.Equal(0, Copy(CommandKind.ReadShared, [(There, all)], []));
+            Assert.Equal(1, Copy(CommandKind.ReadShared, [(There, all + 1)], []));
+            Assert.Equal(1, Copy(CommandKind.ReadShared, [(There, all - 16), (There, 1)], []));
+            Assert.Equal(1, Copy(CommandKind.ReadShared, [(There, 1), (There, ulong.MaxValue)], []));
+            Assert.Equal(1, Status(Send(machine, new CommandHeader { Kind = CommandKind.ReadShared, Value = (Link.WindowLength / 16) + 1 })));
+            Assert.Equal(1, Status(Send(machine, new CommandHeader { Kind = CommandKind.ReadShared, Value = ulong.MaxValue })));
+
+            // A private page, and what is no RAM: nothing is copied, not even what could be.
+            machine.Private(0x20_1000);
+            Assert.Equal(1, Copy(CommandKind.WriteShared, [(There, 1), (Here, 3)], [9, 9, 9, 9]));
+            Assert.Equal(1, Copy(CommandKind.WriteShared, [(There, 1), (TestMachine.RamLength - 1, 2)], [9, 9, 9]));
+            Assert.Equal(1, Copy(CommandKind.WriteShared, [(There, 1), (ulong.MaxValue, 1)], [9, 9]));
+            Assert.Equal(0, Copy(CommandKind.ReadShared, [(There, 1), (Here, 2)], new byte[3]));
+            Assert.Equal([5, 1, 2], bytes[32..35]);
+            machine.Machine.Window = null;
+        }
+
+        Assert.Equal(1, Status(Send(machine, new CommandHeader { Kind = CommandKind.ReadShared, Value = 0 })));
+
+        int Copy(CommandKind kind, (ulong Address, ulong Length)[] parts, byte[] data)
+        {
+            for (int i = 0; i < parts.Length; i++)
+            {
+                var part = new SharedPart { Address = parts[i].Address, Length = parts[i].Length };
+                MemoryMarshal.Write(bytes.AsSpan(i * sizeof(SharedPart)), in part);
+            }
+
+            data.CopyTo(bytes, parts.Length * sizeof(SharedPart));
+            return Status(Send(machine, new CommandHeader { Kind = kind, Value = (ulong)parts.Length }));
+        }
+    }
+
+    [Fact]
     public void Breakpoint_IsInMemoryAndNotInWhatIsRead()
     {
         using var machine = new TestMachine();
