@@ -116,6 +116,14 @@ public sealed class VirtioMmioTransportTests : IDisposable
     }
 
     [Fact]
+    public async Task Request_AsksForItsPartsTogether()
+    {
+        await StartAsync();
+        await ReadFirstAsync();
+        Assert.Equal(3, _memory.Uses);
+    }
+
+    [Fact]
     public async Task Interrupt_Acknowledged_IsQuiet()
     {
         await StartAsync();
