@@ -205,8 +205,8 @@ public enum CommandKind : uint
     ReadMemoryOfVmpl0 = 13,
 
     /// <summary>
-    /// Copies parts of shared pages to the window: <see cref="CommandHeader.Value"/> <see cref="SharedPart"/> entries are at its begin, and behind them the
-    /// bytes, part after part. Not done, any of it, when one is not shared RAM.
+    /// Copies parts of shared pages to the window: <see cref="CommandHeader.Value"/> <see cref="SharedPart"/> entries, at most <see cref="Link.MaxSharedParts"/>,
+    /// are at its begin, and behind them the bytes, part after part. Not done, any of it, when one is not shared RAM.
     /// </summary>
     ReadShared = 14,
 

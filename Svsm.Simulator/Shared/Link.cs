@@ -43,6 +43,9 @@ public static class Link
     /// <summary>Length of the memory that hypervisor and machine share for data of Commands: base address 2 of an ivshmem device.</summary>
     public const uint WindowLength = 64 * 1024;
 
+    /// <summary>Most parts of shared pages that one Command copies: a request of as many descriptors as the longest queue has, and its rings.</summary>
+    public const int MaxSharedParts = 128;
+
     /// <summary>Version of frames and payloads, in <see cref="LinkFrame.Hello"/>.</summary>
     public const uint Version = 6;
 

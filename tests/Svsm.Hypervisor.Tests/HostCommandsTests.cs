@@ -111,7 +111,9 @@ public sealed unsafe class HostCommandsTests
             Assert.Equal(1, Copy(CommandKind.ReadShared, [(There, all + 1)], []));
             Assert.Equal(1, Copy(CommandKind.ReadShared, [(There, all - 16), (There, 1)], []));
             Assert.Equal(1, Copy(CommandKind.ReadShared, [(There, 1), (There, ulong.MaxValue)], []));
-            Assert.Equal(1, Status(Send(machine, new CommandHeader { Kind = CommandKind.ReadShared, Value = (Link.WindowLength / 16) + 1 })));
+            (ulong, ulong)[] most = [.. Enumerable.Repeat((There, 1ul), Link.MaxSharedParts)];
+            Assert.Equal(0, Copy(CommandKind.ReadShared, most, []));
+            Assert.Equal(1, Copy(CommandKind.ReadShared, [.. most, (There, 1)], []));
             Assert.Equal(1, Status(Send(machine, new CommandHeader { Kind = CommandKind.ReadShared, Value = ulong.MaxValue })));
 
             // A private page, and what is no RAM: nothing is copied, not even what could be.

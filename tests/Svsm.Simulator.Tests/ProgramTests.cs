@@ -16,6 +16,7 @@ public sealed class ProgramTests : IDisposable
 {
     // The program takes the hypervisor beside it; so it gets a folder of its own, with the hypervisor of the test.
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("svsm-test-");
+    private Process? _process;
 
     public ProgramTests()
     {
@@ -28,14 +29,24 @@ public sealed class ProgramTests : IDisposable
         }
     }
 
-    public void Dispose() => _folder.Delete(recursive: true);
+    public void Dispose()
+    {
+        // A test that failed, or was cancelled, has left it running.
+        if (_process is { HasExited: false })
+        {
+            _process.Kill(entireProcessTree: true);
+        }
+
+        _process?.Dispose();
+        _folder.Delete(recursive: true);
+    }
 
     [Fact]
     public async Task Run_GuestExit_IsTheExitStatus()
     {
         using var qemu = new FakeQemu("cat \"$here/frames\"", Frames.Hello, Frames.Console(0, 0, "hello\n"), Frames.Exit(StopReason.GuestExit, 42));
 
-        using Process process = Start(qemu, "run", qemu.Path("image.igvm"), "--digest", TestImage.Digest, "--timeout", "100");
+        Process process = Start(qemu, "run", qemu.Path("image.igvm"), "--digest", TestImage.Digest, "--timeout", "100");
         string output = await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
         await process.WaitForExitAsync(TestContext.Current.CancellationToken);
 
@@ -52,7 +63,7 @@ public sealed class ProgramTests : IDisposable
         using var qemu = new FakeQemu(
             "echo $$ > \"$here/pid\"; tail -f /dev/null & echo $! > \"$here/child\"; cat \"$here/frames\"; wait", Frames.Hello, Frames.Console(0, 0, "ready\n"));
 
-        using Process process = Start(qemu, "run", qemu.Path("image.igvm"));
+        Process process = Start(qemu, "run", qemu.Path("image.igvm"));
         Assert.Equal("[vmpl0] ready", await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken));
         using Process kill = Process.Start("kill", ["-" + signal, process.Id.ToString(CultureInfo.InvariantCulture)]);
         await process.WaitForExitAsync(TestContext.Current.CancellationToken);
@@ -69,7 +80,7 @@ public sealed class ProgramTests : IDisposable
     {
         using var qemu = new FakeQemu("echo $$ > \"$here/pid\"; cat \"$here/frames\"; exec tail -f /dev/null", Frames.Hello, Frames.Console(0, 0, "ready\n"));
 
-        using Process process = Start(qemu, "run", qemu.Path("image.igvm"));
+        Process process = Start(qemu, "run", qemu.Path("image.igvm"));
         Assert.Equal("[vmpl0] ready", await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken));
         process.Kill();
         await process.WaitForExitAsync(TestContext.Current.CancellationToken);
@@ -92,7 +103,7 @@ public sealed class ProgramTests : IDisposable
     {
         using var qemu = new FakeQemu("exit 0");
 
-        using Process process = Start(qemu, arguments);
+        Process process = Start(qemu, arguments);
         Task<string> output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
         string error = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
         await output;
@@ -121,6 +132,6 @@ public sealed class ProgramTests : IDisposable
             RedirectStandardError = true,
         };
         start.Environment["SVSM_QEMU"] = FakeQemu.Program;
-        return Process.Start(start)!;
+        return _process = Process.Start(start)!;
     }
 }

@@ -31,16 +31,18 @@ internal sealed unsafe class HostDevice : MmioDevice
     /// <param name="machine">The machine.</param>
     /// <param name="count">Number of parts.</param>
     /// <param name="write">To the guest.</param>
-    /// <returns>False when not all of it is shared RAM, or parts and bytes are longer than the window; then nothing was copied.</returns>
+    /// <returns>False when not all of it is shared RAM, there are too many parts, or they are longer than the window; then nothing was copied.</returns>
     public static bool TryCopyShared(VirtualMachine machine, ulong count, bool write)
     {
-        if (machine.Window == null || count > Link.WindowLength / (uint)sizeof(SharedPart))
+        if (machine.Window == null || count > Link.MaxSharedParts)
         {
             return false;
         }
 
-        // SAFETY: the window is as long as was checked.
-        var parts = new ReadOnlySpan<SharedPart>(machine.Window, (int)count);
+        // The window is the machine's as well: what is checked is a copy. SAFETY: it is longer than as many parts.
+        Span<SharedPart> parts = stackalloc SharedPart[Link.MaxSharedParts];
+        parts = parts[..(int)count];
+        new ReadOnlySpan<SharedPart>(machine.Window, (int)count).CopyTo(parts);
         ulong end = count * (ulong)sizeof(SharedPart);
         for (int i = 0; i < parts.Length; i++)
         {
@@ -55,7 +57,7 @@ internal sealed unsafe class HostDevice : MmioDevice
         byte* next = machine.Window + (count * (ulong)sizeof(SharedPart));
         for (int i = 0; i < parts.Length; i++)
         {
-            // SAFETY: what all of them take was checked. The machine changes nothing before it has the answer.
+            // SAFETY: what all of them take was checked.
             var bytes = new Span<byte>(next, (int)parts[i].Length);
             if (write)
             {

@@ -174,7 +174,7 @@ internal sealed class HostDevices : IDeviceMemory, IDisposable
         {
             for (DevicePart rest = part; rest.Bytes.Count != 0;)
             {
-                if (room <= s_partLength)
+                if (room <= s_partLength || next.Count == Link.MaxSharedParts)
                 {
                     if (!await CopyNextAsync(kind, next).ConfigureAwait(false))
                     {
